@@ -1,0 +1,95 @@
+"""Any Hugging Face ``*ForMaskedLM`` as a denoiser, without touching its code.
+
+Every encoder of the library is a body that ends in hidden states and a head that maps each of them
+to logits, position by position. One forward hook on the body keeps only the hidden states that were
+asked for, so the head, whatever it is called, runs on N rows instead of B x L. No architecture is
+named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unmask.errors import UserError
+
+
+class EncoderDenoiser:
+    """A time-agnostic denoiser: the guess depends on what is visible, not on t.
+
+    For masked diffusion with one schedule for all tokens nothing is lost by that: the optimal guess
+    does not depend on t (Zheng et al. 2024, arXiv:2409.02908, Proposition 1).
+
+    Args:
+        model: A masked language model, bare or wrapped (DistributedDataParallel, compiled).
+        not_data: Ids that never occur in data and must not be predicted.
+    """
+
+    def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
+        self.model = model
+        self._bare: PreTrainedModel = _unwrap(model)
+        self.vocab_size = int(self._bare.get_output_embeddings().weight.shape[0])
+        keep = torch.ones(self.vocab_size, dtype=torch.bool)
+        keep[[i for i in not_data if i < self.vocab_size]] = False
+        self.data_ids = keep.nonzero()[:, 0].to(self._bare.device)
+        self._not_data = (~keep).nonzero()[:, 0].to(self._bare.device)
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
+        mask = None if valid is None or bool(valid.all()) else valid.long()
+        with only_at(self._bare, at):
+            logits = self.model(input_ids=xt, attention_mask=mask).logits
+        # In place: the linear layer does not need its output for the backward pass.
+        logits.index_fill_(-1, self._not_data, float("-inf"))
+        return logits if at is None else logits[0]
+
+
+def _unwrap(model: nn.Module) -> Any:
+    while not isinstance(model, PreTrainedModel):
+        inner = getattr(model, "module", getattr(model, "_orig_mod", None))
+        if inner is None:
+            raise UserError(f"{type(model).__name__} is not a Hugging Face model")
+        model = inner
+    return model
+
+
+@contextmanager
+def only_at(model: PreTrainedModel, at: Tensor | None) -> Iterator[None]:
+    """Within this context the model's head sees only the positions ``at`` (B, L), as one row."""
+    if at is None:
+        yield
+        return
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[at][None]
+        return output
+
+    handle = model.base_model.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def not_data_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the special ids that are not part of any text: all but unknown and end of text."""
+    text = {tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
+    return sorted(i for i in set(tokenizer.all_special_ids) - text if i is not None)
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """Return the longest sequence the model has positions for, or None if it has no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.base_model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count from padding_idx + 1, so that many rows are never used.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    return limit

@@ -1,0 +1,133 @@
+"""Opening a model directory or hub id, with one clear sentence for everything that can be wrong.
+
+``from_pretrained`` of transformers does the loading; this file only tells a user what its errors
+mean, and never touches the network unless what was named cannot be a local path.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from unmask.checkpoint import Card
+from unmask.errors import UserError
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a directory or hub id.
+
+    Raises:
+        UserError: If there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, local_files_only=is_local(name))
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
+
+
+def load_card(name: str) -> Card | None:
+    """Return what ``unmask.json`` says, None for a model without one (or on a hub)."""
+    return Card.read(Path(name)) if is_local(name) else None
+
+
+def load_model(name: str, kind: str) -> PreTrainedModel:
+    """Load a model in float32, in evaluation mode.
+
+    Args:
+        name: A directory or hub id.
+        kind: ``masked`` or ``causal``.
+
+    Raises:
+        UserError: If there is no model, it is of the other kind, or its weights are damaged.
+    """
+    config = load_config(name)
+    known = model_kinds(config)
+    if kind not in known:
+        other = "an autoregressive model" if "causal" in known else f"a {config.model_type} model"
+        want = "an encoder with a masked-language-model head" if kind == "masked" else "a decoder"
+        raise UserError(f"{name} is {other}; {want} is needed here (BERT, RoBERTa, ModernBERT, ...)"
+                        if kind == "masked" else f"{name} is {other}; {want} is needed here")
+    auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
+    try:
+        model, report = auto.from_pretrained(
+            name, local_files_only=is_local(name), output_loading_info=True, dtype="float32"
+        )
+    except Exception as error:
+        # Whatever a damaged file makes the library raise, the user can only replace the file.
+        raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
+    _check_report(name, report)
+    return model.eval()
+
+
+def load_config(name: str) -> Any:
+    """Load a model's configuration.
+
+    Raises:
+        UserError: If there is no such model, or no network for a hub id.
+    """
+    local = is_local(name)
+    if local and not (Path(name) / "config.json").is_file():
+        raise UserError(f"{name} holds no model: there is no config.json in it")
+    try:
+        return AutoConfig.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, KeyError) as error:
+        if local:
+            raise UserError(f"cannot read {name}/config.json: {_first_line(error)}") from error
+        raise UserError(
+            f"there is no folder {name}, and no model of that name could be fetched from the hub: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def model_kinds(config: Any) -> set[str]:
+    """Return which of ``masked`` and ``causal`` a configuration can be.
+
+    An encoder that also has a decoder head (BERT, RoBERTa) counts as masked only.
+    """
+    if type(config) in AutoModelForMaskedLM._model_mapping:
+        return {"masked"}
+    return {"causal"} if type(config) in AutoModelForCausalLM._model_mapping else set()
+
+
+def is_local(name: str) -> bool:
+    """Return whether a name is a path: it exists, or it can be no hub id.
+
+    Raises:
+        UserError: If it looks like a path and nothing is there.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return True
+    if path.exists():
+        raise UserError(f"{name} is a file; a model is a folder with config.json and its weights")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
+        raise UserError(f"there is no model folder {name}")
+    return False
+
+
+def _check_report(name: str, report: dict[str, Any]) -> None:
+    """Refuse weights that do not fit the configuration: random layers would pass silently."""
+    missing = sorted(report.get("missing_keys", ()))
+    mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if mismatched:
+        raise UserError(f"the weights of {name} do not fit its config.json, e.g. {mismatched[0]}")
+    if missing:
+        raise UserError(
+            f"the weights of {name} are not those of its config.json: {missing[0]} and "
+            f"{len(missing) - 1} more are missing"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

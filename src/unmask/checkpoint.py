@@ -1,0 +1,117 @@
+"""A checkpoint is an ordinary Hugging Face directory with one more file, ``unmask.json``.
+
+Weights are safetensors, everything else is JSON, nothing is ever pickled. A save is staged in a
+folder beside the target and moved into place file by file, ``unmask.json`` last, so that a full
+disk or a killed process leaves the previous checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import UserError
+
+FORMAT = 1
+FILE = "unmask.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``unmask.json`` says.
+
+    Attributes:
+        kind: ``masked`` for a diffusion model, ``causal`` for an autoregressive one.
+        process: Forward process; so far always ``absorbing``.
+        schedule: Name and parameters of the schedule.
+        sampler: Name of the default sampler, and options that differ from its preset.
+        length: The block length in tokens that the model was trained on, None if unknown.
+        training: Recipe, data, steps, seed, time, software: how to make the model again.
+        scores: What it scored, with units in the names.
+    """
+
+    kind: str = "masked"
+    process: str = "absorbing"
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
+    length: int | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, directory: Path) -> Card | None:
+        """Read ``unmask.json``, or return None where there is none (a foreign model).
+
+        Raises:
+            UserError: If the file is damaged or from a newer version of this package.
+        """
+        path = directory / FILE
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = int(content.pop("format"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); train or save the model again") from error
+        if version > FORMAT:
+            raise UserError(
+                f"{path} has format {version}, newer than the {FORMAT} this version reads; "
+                "update with: pip install -U unmask"
+            )
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise UserError(f"{path} holds a key that is not known: {error}") from error
+
+    def write(self, directory: Path) -> None:
+        """Write ``unmask.json`` into a directory."""
+        content = {"format": FORMAT, **asdict(self)}
+        (directory / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def claim(directory: Path, overwrite: bool) -> None:
+    """Make sure that a new model may be written to a directory.
+
+    Raises:
+        UserError: If it holds anything and ``overwrite`` is False, or is not a directory.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; choose a folder for the model")
+    if directory.is_dir() and any(directory.iterdir()) and not overwrite:
+        raise UserError(f"{directory} is not empty; choose another folder or pass --overwrite")
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """Yield an empty folder; on success its files replace those of the same name in ``directory``.
+
+    The folder lies beside the target, so that each move is one atomic rename. Nothing reaches the
+    target if the block fails.
+
+    Raises:
+        UserError: If the disk is full or not writable.
+    """
+    directory = directory.absolute()
+    stage: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        yield stage
+        directory.mkdir(exist_ok=True)
+        # unmask.json is the mark of a complete save, so it comes last.
+        for path in sorted(stage.iterdir(), key=lambda p: (p.name == FILE, p.name)):
+            os.replace(path, directory / path.name)
+    except OSError as error:
+        raise UserError(
+            f"could not save to {directory}: {error.strerror or error}; what was there is untouched"
+        ) from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)

@@ -1,0 +1,77 @@
+r"""The denoiser: a guess p(x_0 | x_t, t) of what is under each mask.
+
+    denoiser(xt, t, at=where) -> logits (N, V)    only at the N positions where ``at`` is True
+    denoiser(xt, t)           -> logits (B, L, V) everywhere
+
+The head over the vocabulary is the most expensive layer of a small encoder, so everything in this
+project asks only for the positions it will use. Two rules hold for every denoiser, the "SUBS"
+parametrisation of Sahoo et al. 2024, arXiv:2406.07524, Section 3.2.3:
+
+    1. ids that are not data ([MASK], padding, the start symbol) have logit -inf;
+    2. a visible token is kept: nobody asks a denoiser about it (unless a sampler revises it).
+
+Guidance, constraints and caches are denoisers that own a denoiser.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+class Denoiser(Protocol):
+    """What objectives and samplers know of a network."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits per position, V."""
+        ...
+
+    @property
+    def data_ids(self) -> Tensor:
+        """The ids that can occur in data, shape (V',), int64: those whose logit is finite."""
+        ...
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_0 | x_t, t).
+
+        Args:
+            xt: Noised ids, shape (B, L), int64.
+            t: Times, shape (B,).
+            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
+            valid: Shape (B, L), bool; False on padding, None if there is none.
+
+        Returns:
+            Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point.
+        """
+        ...
+
+
+def masked_cross_entropy(
+    denoiser: Denoiser,
+    xt: Tensor,
+    t: Tensor,
+    x0: Tensor,
+    masked: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return S(x_0, x_t) = sum over masked positions of -log p(x_0 | x_t, t), in nats per sequence.
+
+    The log-softmax is taken in float32 whatever the network computes in: the weight of the bound
+    multiplies its rounding.
+
+    Returns:
+        Shape (B,), float32 (float64 if the denoiser answers in float64); 0 for a row without masks.
+    """
+    total = torch.zeros(len(xt), dtype=torch.float32, device=xt.device)
+    if not masked.any():
+        return total
+    logits = denoiser(xt, t, at=masked, valid=valid)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    nats = cross_entropy(logits, x0[masked], reduction="none")
+    return total.to(nats.dtype).index_add(0, masked.nonzero()[:, 0], nats)

@@ -1,0 +1,1 @@
+"""Judging models: likelihood bounds in comparable units."""

@@ -1,0 +1,199 @@
+r"""Objectives: what a denoiser is trained on and judged by.
+
+For masked diffusion the negative log-likelihood has an upper bound, the NELBO, in nats per sequence:
+
+    -log p(x_0) <= int_0^1  -alpha'(t) / (1 - alpha(t))  E[ S(x_0, x_t) ] dt
+
+with S the cross-entropy summed over masked positions. Substituting m = 1 - alpha(t) the schedule
+drops out: the bound is the integral of (mask rate m -> mean cross-entropy of a masked token), times
+the length. BERT's loss is one point of that curve, at m = 0.15.
+
+Four functions, each an unbiased estimate of what it names:
+
+    continuous_nelbo      one time per row, weight -alpha' / (1 - alpha)
+    discrete_nelbo        the T-step bound, which is larger and tends to the first
+    exact_k_nelbo         hide exactly k tokens, weight L / k: lowest variance, for evaluation
+    masked_mean           cross-entropy at a given mask rate, unweighted: BERT, the RoBERTa blog
+
+References: Shi et al. 2024, arXiv:2406.04329, Eq. 4-6; Sahoo et al. 2024, arXiv:2406.07524, Eq. 10;
+Nie et al. 2025, "Large Language Diffusion Models", arXiv:2502.09992, Eq. 6 (exact k).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unmask.denoiser import Denoiser, masked_cross_entropy
+from unmask.process import AbsorbingProcess, bert_replacement
+from unmask.schedule import rate
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An estimate for every sequence, in nats, with the number of tokens that it speaks of.
+
+    Attributes:
+        diffusion: Shape (B,), the integral over time.
+        reconstruction: Shape (B,), what lies below the schedule's alpha(0); 0 if alpha(0) = 1.
+        prior: Shape (B,), KL of x_1 from all masks; 0 for every schedule with alpha(1) = 0.
+        tokens: Shape (B,), int64, the tokens that the bound is on.
+    """
+
+    diffusion: Tensor
+    reconstruction: Tensor
+    prior: Tensor
+    tokens: Tensor
+
+    @property
+    def nats(self) -> Tensor:
+        """Total nats per sequence, shape (B,)."""
+        return self.diffusion + self.reconstruction + self.prior
+
+    @property
+    def per_token(self) -> Tensor:
+        """Nats per token over the whole batch, a scalar: sum of nats / sum of tokens."""
+        return self.nats.sum() / self.tokens.sum().clamp_min(1)
+
+
+def _loss(diffusion: Tensor, tokens: Tensor, reconstruction: Tensor | None = None) -> Loss:
+    zero = torch.zeros_like(diffusion)
+    return Loss(diffusion, zero if reconstruction is None else reconstruction, zero, tokens)
+
+
+def continuous_nelbo(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the continuous-time bound from one noised copy of every row.
+
+        nats = -alpha'(t) / (1 - alpha(t)) * S(x_0, x_t),    x_t ~ q(. | x_0)
+
+    Args:
+        denoiser: The network.
+        process: The forward process.
+        x0: Clean ids, shape (B, L), int64.
+        t: Times uniform in (0, 1], shape (B,); see ``schedule.stratified_times``.
+        editable: Shape (B, L), bool; the positions that are modelled. The rest (prompt, start
+            symbol, padding) stays visible: the bound is on the editable given the rest.
+        generator: Source of randomness for the masks.
+        valid: Shape (B, L), bool; False on padding.
+
+    Returns:
+        Nats per sequence and editable tokens per sequence.
+
+    Reference: Shi et al. 2024, arXiv:2406.04329, Eq. 5. A schedule with alpha(0) < 1 adds MD4's
+    reconstruction term with the uniform decoder, L (1 - alpha(0)) log V.
+    """
+    noised = process.corrupt(x0, t, editable, generator)
+    surprise = masked_cross_entropy(denoiser, noised.ids, t, x0, noised.masked, valid)
+    tokens = editable.sum(1)
+    never_clean = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)).item()
+    decoder = math.log(len(denoiser.data_ids))
+    weight = rate(process.schedule, t.double()).to(surprise.dtype)
+    return _loss(weight * surprise, tokens, tokens * never_clean * decoder)
+
+
+def discrete_nelbo(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    x0: Tensor,
+    t: Tensor,
+    num_steps: int,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the T-step bound: T u(s, t) S(x_0, x_t) at a grid time t drawn uniformly.
+
+    The first step of the grid (s = 0) has u = 1 and is the reconstruction term.
+
+    Args:
+        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        num_steps: T, at least 1.
+
+    The other arguments and the result are those of ``continuous_nelbo``.
+
+    Reference: Austin et al. 2021, arXiv:2107.03006, Section 3; Shi et al. 2024, arXiv:2406.04329,
+    Eq. 4.
+    """
+    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
+    now, before = index / num_steps, (index - 1) / num_steps
+    noised = process.corrupt(x0, now, editable, generator)
+    surprise = masked_cross_entropy(denoiser, noised.ids, now, x0, noised.masked, valid)
+    weight = num_steps * process.reveal_prob(now, before)
+    return _loss(weight.to(surprise.dtype) * surprise, editable.sum(1))
+
+
+def exact_k_nelbo(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the continuous-time bound by hiding exactly k tokens, k uniform in 1..L.
+
+        nats = L / k * S(x_0, x_0 with k random tokens hidden),    k = ceil(L t)
+
+    The same expectation as ``continuous_nelbo`` for every schedule, but bounded, without a clamp
+    near t = 0, and with zero variance when every token costs the same.
+
+    Args:
+        t: Uniform times in (0, 1], shape (B,), from which k is derived.
+
+    The other arguments and the result are those of ``continuous_nelbo``.
+    """
+    tokens = editable.sum(1)
+    count = torch.minimum(torch.ceil(t.double() * tokens).long().clamp_min(1), tokens)
+    noised = process.corrupt_exactly(x0, count, editable, generator)
+    time = process.time_of(noised.masked, editable)
+    surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
+    weight = tokens / count.clamp_min(1)
+    return _loss(weight.to(surprise.dtype) * surprise, tokens)
+
+
+def masked_mean(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    x0: Tensor,
+    mask_rate: float,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+    eighty_ten_ten: bool = False,
+) -> Loss:
+    """Return the plain masked-language-model loss at one mask rate shared by the batch.
+
+    ``per_token`` is the mean cross-entropy of a selected token: one point of the curve whose
+    integral is the bound. Averaged over rates 0.1, 0.2, ... 1.0 it is the 10-step bound per token.
+
+    Args:
+        mask_rate: Probability in (0, 1] with which an editable token is selected.
+        eighty_ten_ten: Replace the selected tokens by BERT's rule instead of [MASK] alone.
+
+    Returns:
+        Nats per sequence summed over selected tokens, and how many were selected.
+
+    References: Devlin et al. 2019, arXiv:1810.04805; N. Barry 2025, "BERT is just a single text
+    diffusion step" (blog).
+    """
+    chance = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+    selected = (chance < mask_rate) & editable
+    xt = x0.masked_fill(selected, process.mask_token_id)
+    if eighty_ten_ten:
+        ids = denoiser.data_ids
+        xt = bert_replacement(x0, selected, process.mask_token_id, ids, generator)
+    t = process.schedule.inverse(torch.full((len(x0),), 1.0 - mask_rate, dtype=torch.float64))
+    surprise = masked_cross_entropy(denoiser, xt, t.to(x0.device), x0, selected, valid)
+    return _loss(surprise, selected.sum(1))

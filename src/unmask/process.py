@@ -1,0 +1,126 @@
+r"""The forward process: how clean tokens turn into masks, and the chance to turn back.
+
+Absorbing (masked) diffusion: at time t every token is independently still itself with probability
+alpha(t), else it is [MASK]; a mask never turns back on the way forward. Going backward from t to an
+earlier time s < t, a visible token stays as it is and a masked one is revealed with probability
+
+    u(s, t) = (alpha(s) - alpha(t)) / (1 - alpha(t)).
+
+This file knows schedules and tensors; it does not know networks, losses or text.
+
+References: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
+(D3PM), arXiv:2107.03006; Shi et al. 2024, arXiv:2406.04329, Section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unmask.schedule import Schedule
+
+
+class Corrupted(NamedTuple):
+    """A noised batch: ids (B, L) int64 and masked (B, L) bool, True where a token was hidden."""
+
+    ids: Tensor
+    masked: Tensor
+
+
+@dataclass(frozen=True)
+class AbsorbingProcess:
+    """Masked diffusion with one schedule for every token.
+
+    Args:
+        schedule: alpha(t) and its companions.
+        mask_token_id: The id that a hidden token is replaced by.
+    """
+
+    schedule: Schedule
+    mask_token_id: int
+
+    def corrupt(
+        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        """Draw x_t given x_0: hide each editable token with probability 1 - alpha(t).
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            t: Times, shape (B,), one per sequence.
+            editable: Shape (B, L), bool; False where a token is given and never hidden.
+            generator: Source of randomness.
+        """
+        hide_prob = self.schedule.mask_prob(t.double())[:, None]
+        noise = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        return self._hide(x0, (noise < hide_prob) & editable)
+
+    def corrupt_exactly(
+        self, x0: Tensor, count: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        """Hide exactly ``count`` (B,) int64 editable tokens of each row, every subset equally likely."""
+        order = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        rank = order.masked_fill(~editable, 2).argsort(1).argsort(1)
+        return self._hide(x0, (rank < count[:, None]) & editable)
+
+    def _hide(self, x0: Tensor, masked: Tensor) -> Corrupted:
+        return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
+
+    def reveal_prob(self, t: Tensor, s: Tensor) -> Tensor:
+        """Return the chance u(s, t) that a token masked at t is visible at s, for 0 <= s < t <= 1.
+
+        Exactly 1 at s = 0, also for a schedule whose alpha(0) is only nearly 1. Same shape as t.
+        """
+        hidden_t, hidden_s = self.schedule.mask_prob(t), self.schedule.mask_prob(s)
+        return torch.where(s == 0, torch.ones_like(hidden_t), (hidden_t - hidden_s) / hidden_t)
+
+    def posterior(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, vocab_size: int) -> Tensor:
+        """Return q(x_s | x_t, x_0) over all ids, shape (B, L, vocab_size), float64.
+
+        A visible token is certain to stay. A masked one is x_0 with probability u(s, t), else still
+        [MASK]. For tests and small vocabularies: the samplers never build this tensor.
+        """
+        masked = xt == self.mask_token_id
+        reveal = self.reveal_prob(t.double(), s.double())[:, None].expand(xt.shape)
+        result = torch.zeros(*xt.shape, vocab_size, dtype=torch.float64, device=xt.device)
+        result.scatter_(2, xt[..., None], torch.where(masked, 1 - reveal, 1.0)[..., None])
+        return result.scatter_add_(2, x0[..., None], torch.where(masked, reveal, 0.0)[..., None])
+
+    def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
+        """Return the time at which the expected masked share of editable tokens is the actual one.
+
+        Args:
+            masked: Shape (B, L), bool.
+            editable: Shape (B, L), bool.
+
+        Returns:
+            float64 times, shape (B,); 0 for a row without masks.
+        """
+        total = editable.sum(1).clamp_min(1)
+        visible_share = 1 - masked.sum(1).double() / total
+        return self.schedule.inverse(visible_share).clamp(0, 1)
+
+
+def bert_replacement(
+    x0: Tensor, selected: Tensor, mask_token_id: int, random_ids: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Apply BERT's 80/10/10 rule: of the selected tokens 80 % [MASK], 10 % random, 10 % unchanged.
+
+    Args:
+        x0: Clean ids, shape (B, L), int64.
+        selected: Shape (B, L), bool; the tokens that the loss is on.
+        mask_token_id: The id of [MASK].
+        random_ids: Shape (R,), int64; the ids a random replacement is drawn from.
+        generator: Source of randomness.
+
+    Returns:
+        Corrupted ids, shape (B, L).
+
+    Reference: Devlin et al. 2019, "BERT", arXiv:1810.04805, Section 3.1.
+    """
+    fate = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+    pick = torch.randint(len(random_ids), x0.shape, generator=generator, device=x0.device)
+    xt = torch.where(selected & (fate < 0.8), mask_token_id, x0)
+    return torch.where(selected & (fate >= 0.8) & (fate < 0.9), random_ids[pick], xt)

@@ -1,0 +1,43 @@
+"""What a picture is made of: one row of the canvas after one step, as plain text and numbers.
+
+The renderers know this and nothing else, so a recording can be replayed without a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["given", "masked", "kept", "revealed", "remasked"]
+"""given: part of the prompt; masked: hidden; kept: written earlier; revealed: written in this step;
+remasked: hidden again in this step."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One row of a canvas after one step.
+
+    Attributes:
+        step: 0 for the blank canvas.
+        seconds: Wall-clock time since the start of the generation.
+        nfe: Network calls so far.
+        pieces: Text of each token, spaces included, so that they read as the text in a row; empty
+            for a mask.
+        status: State of each token.
+        confidence: Probability that each token had when it was written, None where unknown.
+    """
+
+    step: int
+    seconds: float
+    nfe: int
+    pieces: tuple[str, ...]
+    status: tuple[Status, ...]
+    confidence: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Track:
+    """The snapshots of one generation, in order, and what to call it (model, sampler)."""
+
+    label: str
+    snapshots: tuple[Snapshot, ...]

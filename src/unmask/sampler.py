@@ -1,0 +1,81 @@
+"""The sampler: one loop from a blank canvas to a written one, as a generator of frames.
+
+Grid x policy x draw. Every published sampler of this project is a choice of these three (see
+``presets.py``), not a loop of its own. No printing, no progress bar, no decoding in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from unmask.canvas import Canvas, Frame
+from unmask.denoiser import Denoiser
+from unmask.draw import Draw
+from unmask.errors import UserError
+from unmask.noise import Noise
+from unmask.policy import Clock, Policy
+from unmask.process import AbsorbingProcess
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    canvas: Canvas,
+    policy: Policy,
+    draw: Draw,
+    grid: Tensor,
+    noise: Noise,
+) -> Iterator[Frame]:
+    """Write on the masks of a canvas, step by step.
+
+    Args:
+        denoiser: The network.
+        process: The forward process to undo.
+        canvas: What to start from.
+        policy: Which positions.
+        draw: Which token.
+        grid: Times from 1 down to 0, shape (steps + 1,), float64; see ``schedule.time_grid``.
+        noise: Random numbers, one seed per row.
+
+    Yields:
+        The canvas as given, then one frame per step. The steps end early once no row can change
+        any more; a step in which no row reveals anything costs no network call. After the last
+        frame no mask is left.
+    """
+    confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)
+    nothing = torch.zeros_like(canvas.masked)
+    time = torch.ones(len(canvas.ids), dtype=torch.float64, device=canvas.ids.device)
+    nfe = 0
+    yield Frame(0, time, canvas, nothing, nothing, confidence, nfe)
+    steps = len(grid) - 1
+    for step in range(steps):
+        if not policy.revises and not canvas.masked.any():
+            return
+        clock = Clock(step, grid[step], grid[step + 1], process, last=step == steps - 1)
+        time = _time(policy, canvas, clock)
+        wanted = policy.candidates(canvas, clock, noise)
+        guess, score = canvas.ids, torch.full_like(confidence, -torch.inf)
+        if wanted.any():
+            logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
+            if torch.isnan(logits).any():
+                raise UserError("the network answered with NaN; the checkpoint is damaged")
+            nfe += 1
+            drawn = draw(logits, noise.uniform("token", step, canvas.ids.shape[1])[wanted])
+            guess = canvas.ids.masked_scatter(wanted, drawn.tokens)
+            score = score.masked_scatter(wanted, drawn.probability)
+        move = policy.choose(canvas, wanted, score, clock)
+        remasked = move.remask & ~canvas.masked
+        canvas = canvas.reveal(move.reveal, guess).remask(move.remask, process.mask_token_id)
+        confidence = torch.where(move.reveal, score, confidence)
+        confidence = confidence.masked_fill(canvas.masked, float("nan"))
+        yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
+
+
+def _time(policy: Policy, canvas: Canvas, clock: Clock) -> Tensor:
+    if policy.follows_grid:
+        return clock.t.expand(len(canvas.ids)).to(canvas.ids.device)
+    return clock.process.time_of(canvas.masked, canvas.editable)

@@ -1,0 +1,202 @@
+r"""Noise schedules: how visible a token still is at time t.
+
+A schedule is a pure function of t in [0, 1], where 0 is clean text and 1 is a canvas of masks:
+
+    alpha(t) = P(token still visible at t),    alpha(0) = 1,  alpha(1) = 0,  decreasing.
+
+Every schedule has its own closed form for ``1 - alpha`` (``mask_prob``), because the difference of
+two nearly equal floats is noise near t = 0, where the weight of the bound is largest. A schedule
+knows nothing about tokens, networks or losses.
+
+References: Shi et al. 2024, "Simplified and Generalized Masked Diffusion", arXiv:2406.04329,
+Table 4; Sahoo et al. 2024, "Simple and Effective Masked Diffusion", arXiv:2406.07524.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError, did_you_mean
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What the rest of the project may ask of a schedule. All tensors float, any shape, in [0, 1]."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return P(token still visible at time t)."""
+        ...
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        """Return 1 - alpha(t) from its own closed form."""
+        ...
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        """Return the derivative of alpha with respect to t (never positive)."""
+        ...
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        """Return the time t at which P(token still visible) equals alpha."""
+        ...
+
+
+def rate(schedule: Schedule, t: Tensor) -> Tensor:
+    """Return -alpha'(t) / (1 - alpha(t)), the weight of the continuous-time bound, per unit of t."""
+    return -schedule.dalpha(t) / schedule.mask_prob(t)
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """alpha(t) = 1 - t^w. With w = 1 the linear schedule, whose weight is 1 / t."""
+
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.exponent) and self.exponent > 0):
+            raise UserError(
+                f"a polynomial schedule needs a positive exponent, not {self.exponent}"
+            )
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t**self.exponent
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        return t**self.exponent
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -self.exponent * t ** (self.exponent - 1)
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        return (1 - alpha) ** (1 / self.exponent)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """alpha(t) = 1 - cos(pi/2 (1 - t)): slow near the mask end, so the first reveals are few."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        # 1 - cos(x) = 2 sin(x/2)^2 keeps its digits where alpha is small.
+        return 2 * torch.sin(math.pi / 4 * (1 - t)) ** 2
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        # cos(pi/2 (1 - t)) = sin(pi/2 t), which keeps its digits at t -> 0.
+        return torch.sin(math.pi / 2 * t)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -math.pi / 2 * torch.cos(math.pi / 2 * t)
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        return 1 - 4 / math.pi * torch.asin(torch.sqrt(alpha / 2))
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """alpha(t) = exp(-b(t)) with b(t) = b_min^(1-t) b_max^t.
+
+    alpha(0) = exp(-b_min) and alpha(1) = exp(-b_max) miss 1 and 0 by 1e-5 and 2e-9 at the defaults:
+    the share of the bound that lies outside the schedule's range is the reconstruction term.
+    """
+
+    b_min: float = 1e-5
+    b_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.b_min < self.b_max < math.inf:
+            raise UserError(
+                f"a geometric schedule needs 0 < b_min < b_max, not {self.b_min} and {self.b_max}"
+            )
+
+    def _b(self, t: Tensor) -> Tensor:
+        return torch.exp(math.log(self.b_min) * (1 - t) + math.log(self.b_max) * t)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._b(t))
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self._b(t))
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        b = self._b(t)
+        return -b * math.log(self.b_max / self.b_min) * torch.exp(-b)
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        log_b = torch.log(-torch.log(alpha))
+        return (log_b - math.log(self.b_min)) / math.log(self.b_max / self.b_min)
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": Polynomial,
+    "polynomial": Polynomial,
+    "cosine": Cosine,
+    "geometric": Geometric,
+}
+
+
+def make_schedule(name: str, **parameters: float) -> Schedule:
+    """Build a schedule by name.
+
+    Args:
+        name: One of ``linear``, ``polynomial``, ``cosine``, ``geometric``.
+        parameters: Constructor arguments, such as ``exponent`` for ``polynomial``.
+
+    Raises:
+        UserError: If the name is unknown or a parameter does not belong to it.
+    """
+    if name not in SCHEDULES:
+        raise UserError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+    if name == "linear" and parameters:
+        raise UserError("the linear schedule takes no parameters; use 'polynomial' for an exponent")
+    try:
+        return SCHEDULES[name](**parameters)
+    except TypeError as error:
+        raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
+
+
+def stratified_times(count: int, generator: torch.Generator) -> Tensor:
+    """Draw times in (0, 1] that cover the unit interval evenly, one per sequence.
+
+        t_i = (u + pi(i)) / count mod 1,   u ~ U(0, 1) shared, pi a random permutation
+
+    Each t_i alone is uniform, so the bound of every single row stays unbiased (independent strata
+    without the shift would give row i only its own stratum); together they cut the variance of the
+    batch mean.
+
+    Args:
+        count: Number of times to draw.
+        generator: Source of randomness; also decides the device.
+
+    Returns:
+        float64 times of shape (count,).
+
+    Reference: Shi et al. 2024, arXiv:2406.04329, Section 4 (low-discrepancy time sampling).
+    """
+    device = generator.device
+    shift = torch.rand((), dtype=torch.float64, generator=generator, device=device)
+    order = torch.randperm(count, generator=generator, device=device)
+    return 1 - (order / count + shift) % 1
+
+
+def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
+    """Return the num_steps + 1 times of a sampler, from 1 down to exactly 0, float64.
+
+    Args:
+        num_steps: Number of steps, at least 1.
+        kind: ``uniform`` or ``cosine`` (t -> cos(pi/2 (1 - t)); with the linear schedule the same
+            mask rates as the cosine schedule on the uniform grid).
+
+    Reference: Shi et al. 2024, arXiv:2406.04329, Section 5.
+    """
+    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
+    if kind == "uniform":
+        return t
+    if kind == "cosine":
+        grid = torch.sin(math.pi / 2 * t)
+        grid[0] = 1
+        return grid
+    raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, ('uniform', 'cosine'))}")

@@ -1,0 +1,212 @@
+"""From files to rows: documents are read, tokenised, packed into blocks and noised in batches.
+
+A source is a text, JSON-lines, CSV or parquet file, a folder of them, a hub data set id, or
+``pydoc``, the language reference that every Python carries. Text files, folders and pydoc are one
+document a file; tabular files are one document a row.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError
+
+TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
+
+
+def read_documents(source: str, field: str = "text", split: str = "train") -> list[str]:
+    """Return the documents of a source, in order, empty ones left out.
+
+    Args:
+        source: A path, a hub data set id, or ``pydoc``.
+        field: The column that holds the text, for tables and hub data sets.
+        split: The split of a hub data set.
+
+    Raises:
+        UserError: If there is nothing there, a file is binary or not UTF-8, a row has no text, or
+            no text is left.
+    """
+    path = Path(source).expanduser()
+    if source == "pydoc" and not path.exists():
+        documents = list(_pydoc())
+    elif path.is_dir():
+        documents = [text for file in _files(path) for text in _read_file(file, field)]
+    elif path.is_file():
+        documents = list(_read_file(path, field))
+    elif source.startswith((".", "/", "~")) or path.suffix in (*TEXTS, *TABLES, ".gz"):
+        raise UserError(f"there is no file or folder {source}")
+    else:
+        documents = list(_hub(source, field, split))
+    documents = [document for document in documents if document.strip()]
+    if not documents:
+        raise UserError(f"{source} holds no text")
+    return documents
+
+
+def _pydoc() -> Iterator[str]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise UserError("this Python was built without pydoc's topics; pass a text file") from error
+    yield from (topics[name] for name in sorted(topics))
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) in (*TEXTS, *TABLES))
+    if not files:
+        raise UserError(
+            f"{folder} holds no file that ends in {', '.join((*TEXTS, *TABLES))} (or these + .gz)"
+        )
+    return files
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _read_file(path: Path, field: str) -> Iterable[str]:
+    if _suffix(path) in TABLES:
+        return _table(path, field)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}); convert it, or name a text file"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    if "\0" in text:
+        raise UserError(f"{path} is a binary file; name a text, JSON-lines, CSV or parquet file")
+    return [text]
+
+
+def _table(path: Path, field: str) -> Iterator[str]:
+    datasets = _library()
+    try:
+        rows = datasets.load_dataset(TABLES[_suffix(path)], data_files=str(path), split="train")
+    except Exception as error:
+        # The library wraps whatever its parsers raise; the cause names the row.
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(f"cannot read {path} as {_suffix(path)[1:]}: {reason}") from error
+    yield from _column(rows, field, str(path))
+
+
+def _hub(name: str, field: str, split: str) -> Iterator[str]:
+    datasets = _library()
+    name, _, config = name.partition(":")
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"there is no file {name}, and no data set of that name could be fetched: {reason}"
+        ) from error
+    yield from _column(rows, field, name)
+
+
+def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Iterator[str]:
+    for number, row in enumerate(rows, 1):
+        text = row.get(field)
+        if not isinstance(text, str):
+            has = ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
+            raise UserError(
+                f"row {number} of {source} has no text in the field {field!r}; its text fields: "
+                f"{has}; choose one with --field"
+            )
+        yield text
+
+
+def _library():  # noqa: ANN202 - a module
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError("tables and hub data sets need: pip install 'unmask[train]'") from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool = False) -> Tensor:
+    """Return all documents as one row of ids, each followed by the end symbol; shape (N,), int32."""
+    if skip_empty_lines:
+        documents = [
+            "".join(line for line in document.splitlines(keepends=True) if line.strip())
+            for document in documents
+        ]
+    ids: list[int] = []
+    for start in range(0, len(documents), 1000):
+        batch = codec.tokenizer(
+            list(documents[start : start + 1000]), add_special_tokens=False, verbose=False
+        )["input_ids"]
+        for document in batch:
+            ids += document
+            ids += codec.separator
+    return torch.tensor(ids, dtype=torch.int32)
+
+
+class Blocks(Dataset[Tensor]):
+    """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it."""
+
+    def __init__(self, stream: Tensor, start: Sequence[int], length: int) -> None:
+        self.start = torch.tensor(list(start), dtype=torch.int64)
+        body = length - len(self.start)
+        self.rows = stream[: len(stream) // body * body].view(-1, body)
+        if len(self.rows) == 0:
+            raise UserError(
+                f"the data has only {len(stream)} tokens, less than one row of {body}; "
+                "give more text or set data.length lower"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.cat([self.start, self.rows[index].long()])
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """Chooses, for a batch of rows, how long it is and what stays clean.
+
+    Args:
+        prefix_share: Share of rows with a clean prefix.
+        prefix_min: Shortest prefix, the start symbols included.
+        prefix_max: Longest prefix; 0 for all but the last token.
+        random_length_share: Share of batches that are cut to a uniformly random length.
+        start: Number of start symbols, never hidden.
+    """
+
+    prefix_share: float
+    prefix_min: int
+    prefix_max: int
+    random_length_share: float
+    start: int
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return rows (B, L) and editable (B, L), bool."""
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=generator.device)
+
+        length = rows.shape[1]
+        if uniform(1) < self.random_length_share:
+            shortest = self.start + 1
+            length = shortest + int(uniform(1) * (length - shortest + 1))
+            rows = rows[:, :length]
+        longest = min(self.prefix_max or length - 1, length - 1)
+        shortest = min(self.prefix_min, longest)
+        size = shortest + (uniform(len(rows)) * (longest - shortest + 1)).long()
+        prompted = uniform(len(rows)) < self.prefix_share
+        size = torch.where(prompted, size, 0).clamp_min(self.start)
+        editable = torch.arange(length, device=rows.device) >= size[:, None]
+        return rows, editable

@@ -1,0 +1,128 @@
+"""What a training run shows: a live line in a terminal, JSON lines in a file, a curve at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from unmask.errors import UserError
+
+METRICS = "metrics.jsonl"
+
+
+class ProgressLog(TrainerCallback):
+    """Shows loss, validation bound, tokens per second and time left; writes every log as JSON.
+
+    Args:
+        folder: Where ``metrics.jsonl`` goes.
+        console: Where the live line goes; plain lines if it is not a terminal.
+        tokens_per_step: For the speed.
+        minutes: Time budget of the run, 0 if it ends by steps.
+    """
+
+    def __init__(
+        self, folder: Path, console: Console, tokens_per_step: int, minutes: float = 0.0
+    ) -> None:
+        self._file = folder / METRICS
+        self._console = console
+        self._tokens = tokens_per_step
+        self._minutes = minutes
+        self._progress: Progress | None = None
+        self._latest: dict[str, float] = {}
+        self._last = (0, time.monotonic())
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._begun = time.monotonic()
+        self._last = (state.global_step, self._begun)
+        if not self._console.is_terminal:
+            return
+        columns = (
+            TextColumn("step {task.fields[step]}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=self._console, transient=False)
+        total = 60 * self._minutes if self._minutes else state.max_steps
+        self._task = self._progress.add_task("", total=total, step=state.global_step, numbers="")
+        self._progress.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress:
+            done = time.monotonic() - self._begun if self._minutes else state.global_step
+            self._progress.update(self._task, completed=done, step=state.global_step)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not logs or "train_runtime" in logs:
+            return
+        record: dict[str, Any] = {"step": state.global_step, "seconds": self._seconds(), **logs}
+        if "loss" in logs:
+            step, then = self._last
+            now = time.monotonic()
+            elapsed = max(now - then, 1e-9)
+            record["tokens_per_second"] = (state.global_step - step) * self._tokens / elapsed
+            self._last = (state.global_step, now)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self._latest |= {key: value for key, value in record.items() if key != "epoch"}
+        self._show(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the terminal back in order."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._begun, 3)
+
+    def _show(self, step: int) -> None:
+        names = {
+            "loss": "loss {:.3f}",
+            "eval_nats_per_token": "bound {:.3f} nats/token",
+            "eval_perplexity": "ppl {:.1f}",
+            "eval_bits_per_char": "{:.3f} bits/char",
+            "tokens_per_second": "{:,.0f} tokens/s",
+        }
+        numbers = " · ".join(
+            text.format(self._latest[key]) for key, text in names.items() if key in self._latest
+        )
+        if self._progress:
+            self._progress.update(self._task, numbers=numbers)
+        else:
+            self._console.print(f"step {step} · {numbers}", highlight=False, soft_wrap=True)
+
+
+def stderr_console() -> Console:
+    """Return the console that all progress goes to."""
+    return Console(file=sys.stderr)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; a last line cut off by a killed process is left out.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no log {path}")
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records

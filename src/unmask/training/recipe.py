@@ -1,0 +1,282 @@
+"""A recipe: everything that decides a training run except the model, the data and the output.
+
+Recipes are TOML files, one per published method, in ``recipes/`` beside this file; a path to a file
+of the user's own works as well. Every key is declared here once, with its default; a key that is
+not declared is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import UserError, did_you_mean
+
+OBJECTIVES = ("nelbo", "masked-mean", "next-token")
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """The network.
+
+    Attributes:
+        name: Directory or hub id of a pretrained model; empty for a fresh one.
+        type: Architecture of a fresh model, as transformers names it, such as ``bert``.
+        config: Its configuration, passed to transformers as it is.
+        dropout: Sets every dropout of the model; None keeps the configuration's own.
+    """
+
+    name: str = ""
+    type: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    dropout: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenizerSection:
+    """The tokenizer of a fresh model, a byte-level BPE trained on the data.
+
+    Attributes:
+        vocab_size: Entries including the special ones.
+        keep_whole: Strings that are never split, such as ``<unk>`` in WikiText.
+    """
+
+    vocab_size: int = 8192
+    keep_whole: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """How documents become rows.
+
+    Attributes:
+        length: Tokens in a row, the start symbol included.
+        prefix_share: Share of rows that keep a clean prefix, as a prompt would be.
+        prefix_min: Shortest prefix in tokens, the start symbol included.
+        prefix_max: Longest prefix; 0 for all but the last token.
+        random_length_share: Share of batches cut to a random length.
+        skip_empty_lines: Drop lines without text.
+        validation_share: Share of the tokens, at the end, kept for validation if no validation data
+            is given.
+    """
+
+    length: int = 256
+    prefix_share: float = 0.0
+    prefix_min: int = 1
+    prefix_max: int = 0
+    random_length_share: float = 0.0
+    skip_empty_lines: bool = False
+    validation_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class ObjectiveSection:
+    """What is minimised.
+
+    Attributes:
+        name: ``nelbo`` (the continuous-time bound), ``masked-mean`` (cross-entropy at a mask rate
+            drawn from ``mask_rates``, one a batch) or ``next-token`` (autoregressive).
+        mask_rates: Rates of ``masked-mean``.
+        eighty_ten_ten: BERT's replacement rule, for ``masked-mean``.
+    """
+
+    name: str = "nelbo"
+    mask_rates: tuple[float, ...] = ()
+    eighty_ten_ten: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduleSection:
+    """The noise schedule: ``linear``, ``cosine``, ``geometric`` or ``polynomial``.
+
+    Attributes:
+        name: Which.
+        parameters: Its parameters, such as ``exponent``.
+    """
+
+    name: str = "linear"
+    parameters: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """Optimisation, all of it done by the Trainer of transformers.
+
+    Attributes:
+        steps: Optimiser steps; 0 means ``epochs`` decides.
+        minutes: Stop after this many minutes, the learning rate following the clock; 0 means never.
+        epochs: Passes over the data, used when ``steps`` is 0.
+        batch_size: Rows in a step on one device.
+        gradient_accumulation: Batches that one step adds up.
+        learning_rate: The highest learning rate.
+        schedule: Learning-rate schedule, as transformers names it.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Decoupled weight decay.
+        beta2: Second moment decay of Adam.
+        max_grad_norm: Gradient clipping; 0 for none.
+        optimizer: ``muon``, or a name that transformers knows.
+        bf16: ``auto`` where the hardware computes in bfloat16 natively, ``on`` or ``off``.
+        log_every: Steps between two log lines.
+        evaluate_every: Steps between two validation bounds; 0 evaluates at the end only.
+        evaluation_rows: Rows of the validation data in each evaluation.
+        save_every: Steps between two checkpoints; 0 saves at the end only.
+        seed: Seeds weights, data order and masks.
+    """
+
+    steps: int = 0
+    minutes: float = 0.0
+    epochs: float = 1.0
+    batch_size: int = 16
+    gradient_accumulation: int = 1
+    learning_rate: float = 5e-5
+    schedule: str = "linear"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw_torch_fused"
+    bf16: str = "auto"
+    log_every: int = 10
+    evaluate_every: int = 0
+    evaluation_rows: int = 128
+    save_every: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training method. ``sampler`` goes to the checkpoint as its default way to write."""
+
+    name: str = "custom"
+    summary: str = ""
+    model: ModelSection = field(default_factory=ModelSection)
+    tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
+    data: DataSection = field(default_factory=DataSection)
+    objective: ObjectiveSection = field(default_factory=ObjectiveSection)
+    schedule: ScheduleSection = field(default_factory=ScheduleSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    sampler: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """``causal`` for the autoregressive baseline, else ``masked``."""
+        return "causal" if self.objective.name == "next-token" else "masked"
+
+    def check(self) -> Recipe:
+        """Return self, or raise a UserError that names the first value that cannot be."""
+        data, objective, training = self.data, self.objective, self.training
+        if objective.name not in OBJECTIVES:
+            raise UserError(
+                f"unknown objective {objective.name!r}{did_you_mean(objective.name, OBJECTIVES)}"
+            )
+        rates = objective.mask_rates
+        if (objective.name == "masked-mean") != bool(rates) or not all(0 < r <= 1 for r in rates):
+            raise UserError(
+                "objective.mask_rates goes with objective.name = 'masked-mean': numbers above 0 "
+                "and at most 1"
+            )
+        if objective.eighty_ten_ten and objective.name != "masked-mean":
+            raise UserError("objective.eighty_ten_ten goes with objective.name = 'masked-mean'")
+        if data.length < 2:
+            raise UserError(f"data.length must be at least 2, not {data.length}")
+        if not 1 <= data.prefix_min <= (data.prefix_max or data.length - 1) < data.length:
+            raise UserError("data.prefix_min and prefix_max must lie between 1 and length - 1")
+        for name in ("prefix_share", "random_length_share", "validation_share"):
+            if not 0 <= getattr(data, name) <= 1:
+                raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
+        if training.bf16 not in ("auto", "on", "off"):
+            raise UserError(f"training.bf16 must be auto, on or off, not {training.bf16!r}")
+        for name in ("batch_size", "gradient_accumulation", "log_every", "evaluation_rows"):
+            if getattr(training, name) < 1:
+                raise UserError(f"training.{name} must be at least 1")
+        for name in ("steps", "minutes", "epochs", "warmup_steps", "evaluate_every", "save_every"):
+            if getattr(training, name) < 0:
+                raise UserError(f"training.{name} must not be negative")
+        if not training.steps and not training.minutes and not training.epochs:
+            raise UserError("one of training.steps, minutes and epochs must be above 0")
+        if not training.learning_rate > 0:
+            raise UserError("training.learning_rate must be above 0")
+        return self
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = resources.files("unmask.training") / "recipes"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:
+    """Load a recipe by name or path and apply ``section.key=value`` settings.
+
+    Raises:
+        UserError: If there is no such recipe, a key is unknown or a value has the wrong type.
+    """
+    content = _read(name)
+    content.setdefault("name", Path(name).stem)
+    for setting in settings:
+        _apply(content, setting)
+    return _build(Recipe, content, "").check()
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise UserError(f"there is no recipe file {name}")
+        text = path.read_text(encoding="utf-8")
+    elif name in names():
+        text = (resources.files("unmask.training") / "recipes" / f"{name}.toml").read_text("utf-8")
+    else:
+        raise UserError(f"unknown recipe {name!r}{did_you_mean(name, names())}")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"recipe {name} is not valid TOML: {error}") from error
+
+
+def _apply(content: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise UserError(f"a setting reads section.key=value, not {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise UserError(f"{setting!r}: {section} is not a section")
+    content[last] = value
+
+
+def _build(cls: type, content: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    fields = {f.name for f in dataclasses.fields(cls)}
+    for key in content:
+        if key not in fields:
+            raise UserError(f"unknown key {where + key!r} in the recipe{did_you_mean(key, fields)}")
+    return cls(**{k: _convert(v, hints[k], where + k) for k, v in content.items()})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UserError(f"{where!r} is a section of the recipe, not a value")
+        return _build(typing.cast(type, hint), value, where + ".")
+    if isinstance(hint, types.UnionType):
+        hint = next(h for h in typing.get_args(hint) if h is not type(None))
+    origin = typing.get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(v, typing.get_args(hint)[0], where) for v in value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
+        raise UserError(f"{where!r} must be of type {origin.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,203 @@
+"""The Trainer of transformers with a diffusion loss.
+
+Data loading, optimisation, mixed precision, accumulation, several devices, checkpoints and logging
+are the library's. Ours: which tokens are hidden at which time, the loss, the validation bound, and
+that a checkpoint appears under its name only once it is complete.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback, Trainer
+
+from unmask.adapters.causal import next_token_nats
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.errors import UserError
+from unmask.evaluation.bounds import Score
+from unmask.objective import Loss, continuous_nelbo, masked_mean
+from unmask.process import AbsorbingProcess
+from unmask.schedule import stratified_times
+from unmask.training.data import Batcher
+from unmask.training.optimizer import muon
+from unmask.training.recipe import Recipe
+
+
+class DiffusionTrainer(Trainer):
+    """Trains any masked (or, for the baseline, causal) language model by a recipe.
+
+    Args:
+        recipe: What to do.
+        process: The forward process.
+        batcher: Lengths and prefixes.
+        not_data: Ids that are never predicted.
+        validate: Scores the current model on the validation text, or None.
+        arguments: Those of ``transformers.Trainer``.
+
+    Raises:
+        UserError: From ``train``, if the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        process: AbsorbingProcess,
+        batcher: Batcher,
+        not_data: list[int],
+        validate: Callable[[nn.Module], Score] | None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments, data_collator=_collate)
+        self.remove_callback(PrinterCallback)
+        self.recipe = recipe
+        self.process = process
+        self.batcher = batcher
+        self.not_data = not_data
+        self.validate = validate
+        # The loss is a mean over the batch, which the Trainer then averages over accumulation.
+        self.model_accepts_loss_kwargs = False
+        self._draw = (-1, 0)
+        self._started = time.monotonic()
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Return the loss of a batch of rows (B, L) in nats per token, a scalar tensor."""
+        generator, times = self._randomness(inputs["input_ids"])
+        rows, editable = self.batcher(inputs["input_ids"], generator)
+        if self.recipe.kind == "causal":
+            loss = next_token_nats(model, rows, editable).sum() / editable.sum()
+        else:
+            loss = self._diffusion_loss(model, rows, editable, times, generator).per_token
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; training stopped, "
+                "the last checkpoint is intact; lower the learning rate or switch bf16 off"
+            )
+        return loss
+
+    def _diffusion_loss(
+        self,
+        model: nn.Module,
+        rows: Tensor,
+        editable: Tensor,
+        times: Tensor,
+        generator: torch.Generator,
+    ) -> Loss:
+        denoiser = EncoderDenoiser(model, self.not_data)
+        objective = self.recipe.objective
+        if objective.name == "nelbo":
+            return continuous_nelbo(denoiser, self.process, rows, times, editable, generator)
+        # One rate a batch: the first time, which is uniform, picks it.
+        rates = objective.mask_rates
+        rate = rates[math.ceil(times[0].item() * len(rates)) - 1]
+        return masked_mean(
+            denoiser,
+            self.process,
+            rows,
+            rate,
+            editable,
+            generator,
+            eighty_ten_ten=objective.eighty_ten_ten,
+        )
+
+    def _randomness(self, rows: Tensor) -> tuple[torch.Generator, Tensor]:
+        """Return the generator of this batch on this device and its times, (B,).
+
+        Both follow from (seed, step, batch of the step, device), so a resumed run repeats itself.
+        The times are stratified over all devices and accumulated batches of the step.
+        """
+        step = self.state.global_step
+        micro = self._draw[1] + 1 if self._draw[0] == step else 0
+        self._draw = (step, micro)
+        accumulate, world = self.args.gradient_accumulation_steps, self.args.world_size
+        seed = (self.args.seed * 1_000_003 + step) * 2 + 1
+        shared = torch.Generator(rows.device).manual_seed(seed)
+        times = stratified_times(len(rows) * accumulate * world, shared)
+        place = micro % accumulate * world + self.args.process_index
+        own = torch.Generator(rows.device).manual_seed(seed * 4_099 + place)
+        return own, times[place * len(rows) : (place + 1) * len(rows)]
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+        """Score the validation text and log its bound, in nats per token and other units."""
+        if self.validate is None:
+            return {}
+        self.model.eval()
+        score = self.validate(self.model)
+        metrics = {
+            "eval_nats_per_token": score.nats_per_token,
+            "eval_perplexity": score.perplexity,
+            "eval_bits_per_char": score.bits_per_char,
+        }
+        self.log(dict(metrics))
+        return metrics
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return the recipe's optimiser: Muon, or one that transformers knows by name."""
+        training = self.recipe.training
+        if training.optimizer != "muon":
+            return super().create_optimizer(model)
+        self.optimizer = muon(
+            self.model, training.learning_rate, training.weight_decay, training.beta2
+        )
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Return the library's learning-rate schedule, or for a time budget one that ends with it."""
+        minutes = self.recipe.training.minutes
+        if not minutes:
+            return super().create_scheduler(num_training_steps, optimizer)
+        warmup = max(self.recipe.training.warmup_steps, 1)
+
+        def factor(step: int) -> float:
+            gone = (time.monotonic() - self._started) / (60 * minutes)
+            return min(1.0, (step + 1) / warmup) * max(0.0, 1 - gone)
+
+        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+        return self.lr_scheduler
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # The Trainer writes straight into checkpoint-N. Here it writes into a staging folder that is
+        # renamed when complete, so that every checkpoint-N that exists can be resumed from.
+        final = Path(self.args.output_dir)
+        stage = final / ".partial"
+        shutil.rmtree(stage, ignore_errors=True)
+        self.args.output_dir = str(stage)
+        try:
+            super()._save_checkpoint(model, trial)
+        except OSError as error:
+            raise UserError(
+                f"could not save a checkpoint to {final}: {error.strerror or error}; "
+                "the previous one is intact"
+            ) from error
+        finally:
+            self.args.output_dir = str(final)
+        name = f"checkpoint-{self.state.global_step}"
+        shutil.rmtree(final / name, ignore_errors=True)
+        os.replace(stage / name, final / name)
+        shutil.rmtree(stage, ignore_errors=True)
+        for old in checkpoints(final)[: -(self.args.save_total_limit or 1)]:
+            shutil.rmtree(old)
+
+
+def _collate(rows: list[Tensor]) -> dict[str, Tensor]:
+    return {"input_ids": torch.stack(rows)}
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints in a folder, oldest first."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]))
