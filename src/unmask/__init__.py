@@ -1,0 +1,37 @@
+"""Turn any BERT into a text generator: masked diffusion for every Hugging Face ``*ForMaskedLM``.
+
+    from unmask import Unmasker
+
+    writer = Unmasker.from_pretrained()            # the small model in the package
+    writer.generate("The history of", steps=32).texts
+
+Importing this package imports neither torch nor transformers; they come with the first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unmask.autoregressor import Autoregressor
+    from unmask.generated import Generated
+    from unmask.unmasker import Unmasker
+
+from unmask.errors import UserError
+
+__version__ = "0.1.0"
+__all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__"]
+
+_HOMES = {
+    "Autoregressor": "unmask.autoregressor",
+    "Generated": "unmask.generated",
+    "Unmasker": "unmask.unmasker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unmask' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

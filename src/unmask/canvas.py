@@ -54,7 +54,7 @@ class Canvas:
         return Canvas(*(x.to(device) for x in (self.ids, self.masked, self.editable, self.valid)))
 
     def reveal(self, where: Tensor, ids: Tensor) -> Canvas:
-        """Write ids (B, L) at the positions ``where`` (B, L), bool. Given tokens stay as they are."""
+        """Write ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable
         written = torch.where(where, ids, self.ids)
         return Canvas(written, self.masked & ~where, self.editable, self.valid)

@@ -59,7 +59,9 @@ class Card:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = int(content.pop("format"))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}); train or save the model again") from error
+            raise UserError(
+                f"{path} is damaged ({error}); train or save the model again"
+            ) from error
         if version > FORMAT:
             raise UserError(
                 f"{path} has format {version}, newer than the {FORMAT} this version reads; "
@@ -80,12 +82,19 @@ def claim(directory: Path, overwrite: bool) -> None:
     """Make sure that a new model may be written to a directory.
 
     Raises:
-        UserError: If it holds anything and ``overwrite`` is False, or is not a directory.
+        UserError: If it holds anything and ``overwrite`` is False, or anything but a model.
     """
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; choose a folder for the model")
-    if directory.is_dir() and any(directory.iterdir()) and not overwrite:
+    if not directory.is_dir() or not any(directory.iterdir()):
+        return
+    if not overwrite:
         raise UserError(f"{directory} is not empty; choose another folder or pass --overwrite")
+    if not any((directory / name).is_file() for name in ("config.json", "training/metrics.jsonl")):
+        raise UserError(
+            f"{directory} holds something other than a model, so it is not overwritten; choose "
+            "another folder"
+        )
 
 
 @contextmanager

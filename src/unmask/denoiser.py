@@ -68,10 +68,8 @@ def masked_cross_entropy(
     Returns:
         Shape (B,), float32 (float64 if the denoiser answers in float64); 0 for a row without masks.
     """
-    total = torch.zeros(len(xt), dtype=torch.float32, device=xt.device)
-    if not masked.any():
-        return total
+    # A batch without masks is asked all the same: its loss is 0 but must have a gradient.
     logits = denoiser(xt, t, at=masked, valid=valid)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     nats = cross_entropy(logits, x0[masked], reduction="none")
-    return total.to(nats.dtype).index_add(0, masked.nonzero()[:, 0], nats)
+    return nats.new_zeros(len(xt)).index_add(0, masked.nonzero()[:, 0], nats)

@@ -4,9 +4,9 @@ A random token is found by inverting the cumulative distribution at one uniform 
 
     v = min { v : p_0 + ... + p_v > u }
 
-in two levels: sums over blocks of 128 tokens in float64, then the tokens of one block. So a token
-of probability 1e-12 is drawn as often as it should be, and no float64 copy of the vocabulary is
-made. (A race of float32 exponentials, the usual way, never draws a token below 6e-8 and favours
+in two levels: blocks of 128 tokens, then the tokens of one block, both accumulated in float64. So a
+token of probability 1e-12 is drawn as often as it should be, and no float64 copy of the vocabulary
+is kept. (A race of float32 exponentials, the usual way, never draws a token below 6e-8 and favours
 frequent ones: a hidden temperature.) Filters act on p(x_0 | x_t) only, never on "stay masked".
 
 Reference: Zheng et al. 2024, "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and
@@ -26,7 +26,10 @@ from torch.nn.functional import pad
 from unmask.errors import UserError
 
 _BLOCK = 128
-_ROWS = 64
+# Numbers that are worked on at a time: as many as fit in a processor's cache.
+_PIECE = 2**20
+# The bits of 1.0 in bfloat16, the largest weight there is.
+_BITS_OF_ONE = 0x3F80
 
 
 class Drawn(NamedTuple):
@@ -79,64 +82,106 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
+        rows = max(1, _PIECE // logits.shape[1])
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
-        pieces = zip(logits.split(_ROWS), u.split(_ROWS), strict=True)
-        parts = [self._pick(rows.float(), noise) for rows, noise in pieces]
+        pieces = zip(logits.split(rows), u.split(rows), strict=True)
+        parts = [self._pick(piece.float(), noise) for piece, noise in pieces]
         return Drawn(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
 
     def _pick(self, logits: Tensor, u: Tensor) -> Drawn:
         if self.greedy or self.temperature == 0:
             return _most_likely(logits, self.temperature)
-        logits = logits / self.temperature if self.temperature != 1 else logits
-        if self.top_k is None and self.top_p >= 1:
-            return _from_all(logits, u)
-        return _from_best(logits, u, self.top_k, self.top_p)
+        logits = _cooled(logits, self.temperature)
+        if self.top_k is not None:
+            return _from_best(logits, u, self.top_k, self.top_p)
+        weights = _weights(logits)
+        return _from_all(_nucleus(weights, self.top_p) if self.top_p < 1 else weights, u)
 
 
 def _most_likely(logits: Tensor, temperature: float) -> Drawn:
     # At temperature 0 every winner would report certainty, which tells a policy nothing.
-    logits = logits / temperature if temperature not in (0, 1) else logits
+    logits = _cooled(logits, temperature or 1)
     best, tokens = logits.max(1)
     return Drawn(tokens, torch.exp(best - torch.logsumexp(logits, 1)))
 
 
-def _invert(weights: Tensor, target: Tensor) -> Tensor:
-    """Return the first index whose cumulative weight exceeds target; weights (N, K), float64."""
-    return torch.searchsorted(weights.cumsum(1), target[:, None], right=True)[:, 0]
+def _cooled(logits: Tensor, temperature: float) -> Tensor:
+    if temperature == 1:
+        return logits
+    # Relative to the best token nothing overflows; below 1e-30 no other token is left anyway.
+    return (logits - logits.amax(1, keepdim=True)) / max(temperature, 1e-30)
 
 
-def _from_all(logits: Tensor, u: Tensor) -> Drawn:
-    weights = torch.exp(logits - logits.amax(1, keepdim=True))
-    blocks = pad(weights, (0, -weights.shape[1] % _BLOCK)).view(len(weights), -1, _BLOCK)
-    mass = blocks.sum(2, dtype=torch.float64)
-    total = mass.sum(1)
-    block = _invert(mass, u * total).clamp_max(mass.shape[1] - 1)[:, None]
-    before = mass.cumsum(1).gather(1, block) - mass.gather(1, block)
-    inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0].double()
-    # Rounding may leave the target a hair beyond the block's mass: stay on a token that has some.
-    limit = inside.sum(1) * (1 - 2.0**-52)
-    rest = torch.minimum((u * total) - before[:, 0], limit)
-    tokens = block[:, 0] * _BLOCK + _invert(inside, rest)
-    chosen = weights.gather(1, tokens[:, None])[:, 0]
-    return Drawn(tokens, (chosen / total).float())
+def _weights(logits: Tensor) -> Tensor:
+    """Return p / max p, shape (N, V'), float32, with zeros up to a whole number of blocks."""
+    padded = pad(logits, (0, -logits.shape[1] % _BLOCK), value=-math.inf)
+    return padded.sub_(logits.amax(1, keepdim=True)).exp_()
 
 
-def _from_best(logits: Tensor, u: Tensor, top_k: int | None, top_p: float) -> Drawn:
-    size = logits.shape[1]
-    count = min(top_k or 256, size)
-    while True:
-        values, indices = logits.topk(count, dim=1)
-        weights = torch.exp((values - values[:, :1]).double())
-        if top_k is not None or count == size:
-            mass = weights.sum(1, keepdim=True)
-            break
-        mass = torch.exp((logits - values[:, :1]).double()).sum(1, keepdim=True)
-        if (weights.sum(1, keepdim=True) >= top_p * mass).all():
-            break
-        count = min(4 * count, size)
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Zero all weights but the largest that together reach ``top_p`` of the mass, in place.
+
+    The values of bfloat16 are the bins of a histogram, each less than one per cent wide, and the
+    bits of positive floats are ordered as the floats are. Bins are kept from the top; only the
+    tokens of the one bin in which the mass crosses ``top_p`` are sorted, never the vocabulary.
+    """
+    level = _BITS_OF_ONE - weights.bfloat16().view(torch.int16)  # (N, V'), 0 for the most likely
+    mass = weights.new_zeros(len(weights), _BITS_OF_ONE + 1, dtype=torch.float64)
+    mass.scatter_add_(1, level.long(), weights.double())
+    reached = mass.cumsum(1)
+    goal = top_p * reached[:, -1:]
+    edge = torch.searchsorted(reached, goal)
+    before = reached.gather(1, edge) - mass.gather(1, edge)
+    edge = edge.short()
+    row, token = (level == edge).nonzero(as_tuple=True)
+    # The tokens of that bin, side by side: (N, most tokens in one).
+    count = torch.bincount(row, minlength=len(weights))
+    place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+    crossing = weights.new_zeros(len(weights), int(count.max()))
+    crossing[row, place] = weights[row, token]
+    ordered, order = crossing.sort(1, descending=True)
+    ahead = before + ordered.cumsum(1, dtype=torch.float64) - ordered
+    crossing.scatter_(1, order, ordered.masked_fill(ahead >= goal, 0.0))
+    weights.masked_fill_(level >= edge, 0.0)
+    weights[row, token] = crossing[row, place]
+    return weights
+
+
+def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first index whose cumulative weight exceeds u of the whole, and u within it.
+
+    Args:
+        weights: Shape (N, K), float64.
+        u: Shape (N, 1), float64 in [0, 1].
+
+    Returns:
+        Indices of positive weight, and the share of that weight that lies below u; each (N, 1).
+    """
+    reached = weights.cumsum(1)
+    total = reached[:, -1:]
+    target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
+    index = torch.searchsorted(reached, target, right=True)
+    own = weights.gather(1, index)
+    before = reached.gather(1, index) - own
+    return index, ((target - before) / own).clamp(0, 1)
+
+
+def _from_all(weights: Tensor, u: Tensor) -> Drawn:
+    blocks = weights.view(len(weights), -1, _BLOCK)
+    # A float32 sum of 128 is off by 1e-7 of itself; within the block everything is float64 again.
+    mass = blocks.sum(2).double()
+    block, rest = _invert(mass, u[:, None])
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0]
+    place, _ = _invert(inside.double(), rest)
+    chosen = inside.gather(1, place) / mass.sum(1, keepdim=True)
+    return Drawn((block * _BLOCK + place)[:, 0], chosen[:, 0].float())
+
+
+def _from_best(logits: Tensor, u: Tensor, top_k: int, top_p: float) -> Drawn:
+    values, indices = logits.topk(min(top_k, logits.shape[1]), dim=1)
+    weights = torch.exp((values - values[:, :1]).double())
     before = weights.cumsum(1) - weights
-    weights = torch.where(before < top_p * mass, weights, 0.0)
-    kept = weights.sum(1)
-    place = _invert(weights, u * kept * (1 - 2.0**-52))[:, None]
-    tokens = indices.gather(1, place)[:, 0]
-    return Drawn(tokens, (weights.gather(1, place)[:, 0] / kept).float())
+    weights = weights.masked_fill(before >= top_p * weights.sum(1, keepdim=True), 0.0)
+    place, _ = _invert(weights, u[:, None])
+    chosen = weights.gather(1, place) / weights.sum(1, keepdim=True)
+    return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())

@@ -4,7 +4,7 @@ r"""Counter-based random numbers: the noise of a row depends on its seed and on 
 
 Because every number is computed from its own coordinates, a row draws the same text alone, in a
 batch, next to longer neighbours, padded or not, on a CPU or a GPU, and with a cache on or off. The
-hash is the finaliser of SplitMix64; 53 bits are kept, so the smallest value is about 1e-16 and no
+hash is the finaliser of SplitMix64; 52 bits are kept, so the smallest value is about 1e-16 and no
 tail is cut off, which float32 noise would do.
 
 Reference: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators", OOPSLA.
@@ -55,5 +55,6 @@ class Noise:
         label = int.from_bytes(stream.encode()[:7], "little")
         key = _hash(_hash(_hash(self.seeds) ^ label) ^ step)
         position = torch.arange(length, device=key.device)
-        bits = _shift_right(_hash(_hash(key[:, None] ^ position)), 11)
-        return (bits.double() + 0.5) * 2.0**-53
+        # 52 bits and not 53: the half that keeps 0 and 1 out has to fit in a float64 as well.
+        bits = _shift_right(_hash(_hash(key[:, None] ^ position)), 12)
+        return (bits.double() + 0.5) * 2.0**-52

@@ -1,6 +1,6 @@
 r"""Objectives: what a denoiser is trained on and judged by.
 
-For masked diffusion the negative log-likelihood has an upper bound, the NELBO, in nats per sequence:
+The negative log-likelihood of a sequence has an upper bound, the NELBO, in nats:
 
     -log p(x_0) <= int_0^1  -alpha'(t) / (1 - alpha(t))  E[ S(x_0, x_t) ] dt
 
@@ -99,7 +99,8 @@ def continuous_nelbo(
     never_clean = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)).item()
     decoder = math.log(len(denoiser.data_ids))
     weight = rate(process.schedule, t.double()).to(surprise.dtype)
-    return _loss(weight * surprise, tokens, tokens * never_clean * decoder)
+    reconstruction = tokens.to(surprise.dtype) * never_clean * decoder
+    return _loss(weight * surprise, tokens, reconstruction)
 
 
 def discrete_nelbo(
@@ -159,7 +160,7 @@ def exact_k_nelbo(
     noised = process.corrupt_exactly(x0, count, editable, generator)
     time = process.time_of(noised.masked, editable)
     surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
-    weight = tokens / count.clamp_min(1)
+    weight = tokens.double() / count.clamp_min(1)
     return _loss(weight.to(surprise.dtype) * surprise, tokens)
 
 

@@ -70,9 +70,7 @@ class Policy(Protocol):
         """Return where a guess is needed, shape (B, L), bool."""
         ...
 
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock
-    ) -> Move:
+    def choose(self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock) -> Move:
         """Return what to write and what to hide.
 
         Args:
@@ -98,9 +96,7 @@ class RandomOrder:
         chance = noise.uniform("reveal", clock.step, canvas.ids.shape[1])
         return canvas.masked & (chance < clock.process.reveal_prob(clock.t, clock.s))
 
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock
-    ) -> Move:
+    def choose(self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock) -> Move:
         return Move(candidates, torch.zeros_like(candidates))
 
 
@@ -119,11 +115,11 @@ class Renoise:
 
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         chance = noise.uniform("renoise", clock.step, canvas.ids.shape[1])
-        return canvas.editable & (chance >= clock.process.schedule.mask_prob(clock.s))
+        # A schedule may end slightly above a mask rate of 0; the canvas may not.
+        stay = clock.last or chance >= clock.process.schedule.mask_prob(clock.s)
+        return canvas.editable & stay
 
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock
-    ) -> Move:
+    def choose(self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock) -> Move:
         return Move(candidates, canvas.editable & ~candidates)
 
 
@@ -154,9 +150,7 @@ class MostConfident:
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         return canvas.masked
 
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock
-    ) -> Move:
+    def choose(self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock) -> Move:
         quota = self._quota(canvas.masked.sum(1), clock)
         rank = confidence.argsort(dim=1, descending=True, stable=True).argsort(1)
         reveal = rank < quota[:, None]

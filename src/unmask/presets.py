@@ -1,14 +1,15 @@
 """Samplers by name: grid x policy x draw, with the defaults of the paper that proposed each.
 
-    ancestral             exact reverse process, random order        MD4, arXiv:2406.04329
-    refine                guess all, hide again at the next rate     RoBERTa diffusion, blog of 2025
-    confidence            all above a threshold, else the surest     RoBERTa diffusion, repository
-    schedule-confidence   a fixed number of the surest every step    MaskGIT, LLaDA
+ancestral             exact reverse process, random order        MD4, arXiv:2406.04329
+refine                guess all, hide again at the next rate     RoBERTa diffusion, blog of 2025
+confidence            all above a threshold, else the surest     RoBERTa diffusion, repository
+schedule-confidence   a fixed number of the surest every step    MaskGIT, LLaDA
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -87,7 +88,7 @@ def make_preset(
         if isinstance(policy, MostConfident):
             policy = replace(policy, paced=True)
         preset = replace(preset, steps=steps, policy=policy)
-    changes = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    changes: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     changes = {key: value for key, value in changes.items() if value is not None}
     if temperature == 0:
         # Filters that the user did not ask for must not stand in the way of the most likely token.

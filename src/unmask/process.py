@@ -60,7 +60,7 @@ class AbsorbingProcess:
     def corrupt_exactly(
         self, x0: Tensor, count: Tensor, editable: Tensor, generator: torch.Generator
     ) -> Corrupted:
-        """Hide exactly ``count`` (B,) int64 editable tokens of each row, every subset equally likely."""
+        """Hide exactly ``count`` (B,), int64, editable tokens of each row, uniformly."""
         order = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
         rank = order.masked_fill(~editable, 2).argsort(1).argsort(1)
         return self._hide(x0, (rank < count[:, None]) & editable)

@@ -27,7 +27,7 @@ from unmask.errors import UserError, did_you_mean
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What the rest of the project may ask of a schedule. All tensors float, any shape, in [0, 1]."""
+    """What may be asked of a schedule. All tensors are floating point, any shape."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return P(token still visible at time t)."""
@@ -47,7 +47,7 @@ class Schedule(Protocol):
 
 
 def rate(schedule: Schedule, t: Tensor) -> Tensor:
-    """Return -alpha'(t) / (1 - alpha(t)), the weight of the continuous-time bound, per unit of t."""
+    """Return -alpha'(t) / (1 - alpha(t)), the weight of the bound per unit of t."""
     return -schedule.dalpha(t) / schedule.mask_prob(t)
 
 
@@ -59,9 +59,7 @@ class Polynomial:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.exponent) and self.exponent > 0):
-            raise UserError(
-                f"a polynomial schedule needs a positive exponent, not {self.exponent}"
-            )
+            raise UserError(f"a polynomial schedule needs a positive exponent, not {self.exponent}")
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t**self.exponent
@@ -127,7 +125,9 @@ class Geometric:
 
     def inverse(self, alpha: Tensor) -> Tensor:
         log_b = torch.log(-torch.log(alpha))
-        return (log_b - math.log(self.b_min)) / math.log(self.b_max / self.b_min)
+        t = (log_b - math.log(self.b_min)) / math.log(self.b_max / self.b_min)
+        # What this schedule never reaches, such as alpha = 0, belongs to its ends.
+        return t.clamp(0, 1)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -178,7 +178,8 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
     """
     device = generator.device
     shift = torch.rand((), dtype=torch.float64, generator=generator, device=device)
-    order = torch.randperm(count, generator=generator, device=device)
+    # A float64 scalar does not widen a float32 vector: the permutation must be float64 itself.
+    order = torch.randperm(count, generator=generator, device=device).double()
     return 1 - (order / count + shift) % 1
 
 

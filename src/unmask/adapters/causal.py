@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers.generation.streamers import BaseStreamer
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
@@ -23,3 +26,24 @@ def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
     nats = cross_entropy(logits[at].float(), rows[:, 1:][at], reduction="none")
     total = torch.zeros(len(rows), dtype=nats.dtype, device=rows.device)
     return total.index_add(0, at.nonzero()[:, 0], nats)
+
+
+class Stopwatch(BaseStreamer):
+    """Notes each token of the first row, and when it was written, as transformers generates.
+
+    Args:
+        notice: Called with the seconds so far and all ids of the first row, prompt included.
+    """
+
+    def __init__(self, notice: Callable[[float, list[int]], None]) -> None:
+        self._notice = notice
+        self._ids: list[int] = []
+        self._begun = time.perf_counter()
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, shape (B, L), or one new token of every row, shape (B,)."""
+        self._ids += value[0].tolist() if value.ndim > 1 else value[:1].tolist()
+        self._notice(time.perf_counter() - self._begun, list(self._ids))
+
+    def end(self) -> None:
+        """Nothing is buffered."""

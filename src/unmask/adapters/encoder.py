@@ -33,7 +33,7 @@ class EncoderDenoiser:
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
         self._bare: PreTrainedModel = _unwrap(model)
-        self.vocab_size = int(self._bare.get_output_embeddings().weight.shape[0])
+        self.vocab_size = int(self._bare.get_output_embeddings().out_features)
         keep = torch.ones(self.vocab_size, dtype=torch.bool)
         keep[[i for i in not_data if i < self.vocab_size]] = False
         self.data_ids = keep.nonzero()[:, 0].to(self._bare.device)

@@ -55,16 +55,20 @@ def load_model(name: str, kind: str) -> PreTrainedModel:
     if kind not in known:
         other = "an autoregressive model" if "causal" in known else f"a {config.model_type} model"
         want = "an encoder with a masked-language-model head" if kind == "masked" else "a decoder"
-        raise UserError(f"{name} is {other}; {want} is needed here (BERT, RoBERTa, ModernBERT, ...)"
-                        if kind == "masked" else f"{name} is {other}; {want} is needed here")
+        raise UserError(
+            f"{name} is {other}; {want} is needed here (BERT, RoBERTa, ModernBERT, ...)"
+            if kind == "masked"
+            else f"{name} is {other}; {want} is needed here"
+        )
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
     try:
-        model, report = auto.from_pretrained(
+        loaded: Any = auto.from_pretrained(
             name, local_files_only=is_local(name), output_loading_info=True, dtype="float32"
         )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
+    model, report = loaded
     _check_report(name, report)
     return model.eval()
 

@@ -1,0 +1,107 @@
+"""The command line: one file per verb, loaded only when its verb is used.
+
+Text goes to standard output; animation and progress go to standard error, and only to a terminal.
+Every mistake of the user is one sentence on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+import unmask
+from unmask.errors import UserError, did_you_mean
+
+VERBS = {
+    "demo": "A guided tour: write, fine-tune on your text, write again.",
+    "train": "Turn a masked language model into a text generator.",
+    "generate": "Write after a prompt.",
+    "infill": "Write on the blanks of a text.",
+    "score": "Bound the log-likelihood of a text.",
+    "evaluate": "Score models on a data set, in comparable units.",
+    "compare": "Race two models side by side.",
+    "show": "Replay a recording.",
+    "info": "Show a model's card.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows the name and purpose of its verbs without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"unmask.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        first = args[0]
+        if first not in VERBS and "[MASK" in first:
+            args = ["infill", *args]
+        elif first not in VERBS and not first.startswith("-"):
+            raise UserError(f"unknown command {first!r}{did_you_mean(first, VERBS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(unmask.__version__, prog_name="unmask")
+def cli() -> None:
+    """Turn any BERT into a text generator.
+
+    Without --model, commands use the small model that comes with the package.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
+    _quiet()
+    try:
+        # In this mode click returns the code of ctx.exit() instead of exiting.
+        result: Any = cli.main(args=arguments, prog_name="unmask", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UserError as error:
+        return _complain(str(error))
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("unmask: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough; keep Python from complaining again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _complain(message: str) -> int:
+    click.echo(f"unmask: {' '.join(message.split())}", err=True)
+    return 2
+
+
+def _quiet() -> None:
+    """Keep the libraries from writing over our own output; what they raise still arrives."""
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def run() -> None:
+    """Entry point of the ``unmask`` script."""
+    sys.exit(main())

@@ -60,12 +60,12 @@ class TextCodec:
         return []
 
     @property
-    def separator(self) -> list[int]:
-        """The ids between two documents: the end or separator symbol, if there is one."""
+    def end(self) -> int | None:
+        """The id that ends a document: the end or separator symbol, if there is one."""
         for token in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             if token is not None:
-                return [int(token)]
-        return []
+                return int(token)
+        return None
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special symbols."""
@@ -123,8 +123,10 @@ class TextCodec:
         blank where the tokenizer puts the space at the head of the next word.
         """
         lengths = _combinations([part for part in parts if isinstance(part, Blank)])
-        encoded = [part if isinstance(part, Blank) else self._beside_blanks(parts, i)
-                   for i, part in enumerate(parts)]
+        encoded = [
+            part if isinstance(part, Blank) else self._beside_blanks(parts, i)
+            for i, part in enumerate(parts)
+        ]
         for choice in lengths:
             sizes = iter(choice)
             row: list[int | None] = list(self.start)
@@ -145,7 +147,9 @@ def _blank(mark: re.Match[str]) -> Blank:
         return Blank(1, 1)
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", size)
     if found is None:
-        raise UserError(f"cannot read the blank {mark.group()}; write [MASK], [MASK:5] or [MASK:3-8]")
+        raise UserError(
+            f"cannot read the blank {mark.group()}; write [MASK], [MASK:5] or [MASK:3-8]"
+        )
     shortest, longest = int(found[1]), int(found[2] or found[1])
     if not 1 <= shortest <= longest <= MAX_BLANK:
         raise UserError(

@@ -1,0 +1,1 @@
+"""Pictures of a canvas: terminal, GIF, HTML page, curves."""

@@ -11,6 +11,7 @@ import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,7 +128,7 @@ def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Itera
         yield text
 
 
-def _library():  # noqa: ANN202 - a module
+def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -137,20 +138,21 @@ def _library():  # noqa: ANN202 - a module
 
 
 def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool = False) -> Tensor:
-    """Return all documents as one row of ids, each followed by the end symbol; shape (N,), int32."""
+    """Return all documents, each followed by the end symbol, as ids of shape (N,), int32."""
     if skip_empty_lines:
         documents = [
             "".join(line for line in document.splitlines(keepends=True) if line.strip())
             for document in documents
         ]
     ids: list[int] = []
+    end = [] if codec.end is None else [codec.end]
     for start in range(0, len(documents), 1000):
         batch = codec.tokenizer(
             list(documents[start : start + 1000]), add_special_tokens=False, verbose=False
         )["input_ids"]
         for document in batch:
             ids += document
-            ids += codec.separator
+            ids += end
     return torch.tensor(ids, dtype=torch.int32)
 
 

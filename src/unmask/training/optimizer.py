@@ -1,4 +1,4 @@
-"""Muon for the matrices of a network, AdamW for the rest, as one optimiser that the Trainer accepts.
+"""Muon for the matrices of a network, AdamW for the rest, as one optimiser for the Trainer.
 
 Both are torch's own. Muon steps along an orthogonalised momentum, scaled so that the learning rate
 means the same as AdamW's; embeddings, norms, biases and the output layer stay with AdamW.
@@ -70,7 +70,5 @@ def muon(
             weight_decay=weight_decay,
             adjust_lr_fn="match_rms_adamw",
         ),
-        torch.optim.AdamW(
-            rest, lr=learning_rate, betas=(0.9, beta2), weight_decay=0.0, fused=True
-        ),
+        torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, beta2), weight_decay=0.0, fused=True),
     )

@@ -1,4 +1,4 @@
-"""What a training run shows: a live line in a terminal, JSON lines in a file, a curve at the end."""
+"""What a training run shows: a live line in a terminal and JSON lines in a file."""
 
 from __future__ import annotations
 

@@ -30,12 +30,14 @@ class ModelSection:
         type: Architecture of a fresh model, as transformers names it, such as ``bert``.
         config: Its configuration, passed to transformers as it is.
         dropout: Sets every dropout of the model; None keeps the configuration's own.
+        save_dtype: ``float32`` or, for half the file, ``float16``; it always loads as float32.
     """
 
     name: str = ""
     type: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     dropout: float | None = None
+    save_dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,10 @@ class Recipe:
         for name in ("prefix_share", "random_length_share", "validation_share"):
             if not 0 <= getattr(data, name) <= 1:
                 raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
+        if self.model.save_dtype not in ("float32", "float16"):
+            raise UserError(
+                f"model.save_dtype must be float32 or float16, not {self.model.save_dtype!r}"
+            )
         if training.bf16 not in ("auto", "on", "off"):
             raise UserError(f"training.bf16 must be auto, on or off, not {training.bf16!r}")
         for name in ("batch_size", "gradient_accumulation", "log_every", "evaluation_rows"):
@@ -208,7 +214,9 @@ class Recipe:
 def names() -> list[str]:
     """Return the names of the recipes that come with the package."""
     folder = resources.files("unmask.training") / "recipes"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
+    )
 
 
 def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:

@@ -13,17 +13,18 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.errors import UserError
-from unmask.evaluation.bounds import Score
+from unmask.likelihood import Score
 from unmask.objective import Loss, continuous_nelbo, masked_mean
 from unmask.process import AbsorbingProcess
 from unmask.schedule import stratified_times
@@ -65,6 +66,8 @@ class DiffusionTrainer(Trainer):
         self.validate = validate
         # The loss is a mean over the batch, which the Trainer then averages over accumulation.
         self.model_accepts_loss_kwargs = False
+        self.score: Score | None = None
+        self.scored_at = -1
         self._draw = (-1, 0)
         self._started = time.monotonic()
 
@@ -84,8 +87,8 @@ class DiffusionTrainer(Trainer):
             loss = self._diffusion_loss(model, rows, editable, times, generator).per_token
         if not torch.isfinite(loss):
             raise UserError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}; training stopped, "
-                "the last checkpoint is intact; lower the learning rate or switch bf16 off"
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; training "
+                "stopped, the last checkpoint is intact; lower the learning rate or switch bf16 off"
             )
         return loss
 
@@ -133,10 +136,11 @@ class DiffusionTrainer(Trainer):
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Score the validation text and log its bound, in nats per token and other units."""
-        if self.validate is None:
+        if self.validate is None or self.scored_at == self.state.global_step:
             return {}
-        self.model.eval()
-        score = self.validate(self.model)
+        model: Any = self.model
+        score = self.score = self.validate(model.eval())
+        self.scored_at = self.state.global_step
         metrics = {
             "eval_nats_per_token": score.nats_per_token,
             "eval_perplexity": score.perplexity,
@@ -145,18 +149,16 @@ class DiffusionTrainer(Trainer):
         self.log(dict(metrics))
         return metrics
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Return the recipe's optimiser: Muon, or one that transformers knows by name."""
-        training = self.recipe.training
+        training, own = self.recipe.training, cast(PreTrainedModel, self.model)
         if training.optimizer != "muon":
             return super().create_optimizer(model)
-        self.optimizer = muon(
-            self.model, training.learning_rate, training.weight_decay, training.beta2
-        )
+        self.optimizer = muon(own, training.learning_rate, training.weight_decay, training.beta2)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the library's learning-rate schedule, or for a time budget one that ends with it."""
+        """Return the library's learning-rate schedule, or one that follows a time budget."""
         minutes = self.recipe.training.minutes
         if not minutes:
             return super().create_scheduler(num_training_steps, optimizer)
@@ -166,13 +168,13 @@ class DiffusionTrainer(Trainer):
             gone = (time.monotonic() - self._started) / (60 * minutes)
             return min(1.0, (step + 1) / warmup) * max(0.0, 1 - gone)
 
-        self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+        self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), factor)
         return self.lr_scheduler
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        # The Trainer writes straight into checkpoint-N. Here it writes into a staging folder that is
+        # The Trainer writes straight into checkpoint-N. Here it writes into a staging folder,
         # renamed when complete, so that every checkpoint-N that exists can be resumed from.
-        final = Path(self.args.output_dir)
+        final = Path(str(self.args.output_dir))
         stage = final / ".partial"
         shutil.rmtree(stage, ignore_errors=True)
         self.args.output_dir = str(stage)

@@ -51,8 +51,16 @@ class Text:
     unknown: int
 
     @classmethod
-    def from_string(cls, text: str, codec: TextCodec, length: int) -> Text:
+    def from_string(
+        cls, text: str, codec: TextCodec, length: int, max_rows: int | None = None
+    ) -> Text:
         """Cut a text into rows of at most ``length`` tokens, the start symbol included.
+
+        Args:
+            text: The text.
+            codec: The tokenizer.
+            length: Tokens in a full row.
+            max_rows: Keep only this many rows and the characters and words of just these.
 
         Raises:
             UserError: If the text is empty.
@@ -61,6 +69,9 @@ class Text:
         if len(ids) == 0:
             raise UserError("there is no text to score")
         body = length - len(codec.start)
+        if max_rows is not None and len(ids) > max_rows * body:
+            ids = ids[: max_rows * body]
+            text = codec.decode(ids.tolist())
         rows = pad(ids, (0, -len(ids) % body), value=codec.pad_token_id).view(-1, body)
         valid = (torch.arange(rows.numel()) < len(ids)).view_as(rows)
         start = torch.tensor(codec.start, dtype=torch.int64).expand(len(rows), -1)
@@ -145,7 +156,7 @@ class Score:
 
 
 def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+    return math.inf if nats > 700 else math.exp(nats)
 
 
 def bound_of_rows(denoiser: Denoiser, process: AbsorbingProcess, draws: int) -> RowNats:

@@ -1,0 +1,12 @@
+"""Benchmarks: ratios of times, every one measured inside one run. ``python -m benchmarks --help``.
+
+    training     a training step against the plain way to write one
+    generation   240 tokens against GPT-2 with its cache, and against the plain loops
+    batches      the same for 1, 8 and 32 rows, with a smaller network
+    startup      from the start of the process to the first frame
+    overhead     the sampler's loop over the bare calls of its network
+
+Weights are random and configurations real: time does not depend on what the weights say, with one
+exception. A top-p filter works harder on the nearly flat guesses of a random network than on those
+of a trained one, so the numbers here are its worst case, on both sides.
+"""

@@ -1,0 +1,145 @@
+"""Interleaved timing of variants, and the peak memory of each in a process of its own.
+
+Seconds on a shared machine say little; their ratio in one round says a lot. A round runs every
+variant once, in order (A B C, A B C, ...), and each time is divided by that of its reference in the
+same round. Reported are the medians over the rounds.
+
+Peak memory is the high-water mark of resident memory (VmHWM) while a fresh process runs one variant
+once, minus what that process held after its imports: weights, activations, caches and optimizer
+state. The mark is reset after the preparation, because making a network needs more than having it.
+``ru_maxrss`` would not do on Linux: it cannot be reset, and a child starts with its parent's. It is
+used where there is no ``/proc``, and then includes the preparation.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+Run = Callable[[], object]
+_PROC = Path("/proc/self")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do the work of a comparison.
+
+    Attributes:
+        name: What it is, for the reader.
+        build: Prepares it, warms it up, and returns the function that is timed.
+        against: Name of the variant that its time is divided by; empty for the first.
+        limit: The target, as the largest ratio allowed; None for none.
+    """
+
+    name: str
+    build: Callable[[], Run]
+    against: str = ""
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several ways to do the same work.
+
+    Attributes:
+        name: Key on the command line and in the JSON.
+        title: What the work is.
+        variants: The ways; the first is the reference of all that name no other.
+        repeats: Rounds, unless the command line says otherwise.
+        peak: Whether to measure memory.
+        notes: Sentences for the reader, such as why something was left out.
+    """
+
+    name: str
+    title: str
+    variants: tuple[Variant, ...]
+    repeats: int = 3
+    peak: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What a variant took: seconds and ratio in every round, and peak memory in MiB."""
+
+    variant: Variant
+    reference: str
+    seconds: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    peak: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The median ratio of time to the reference; below 1 is faster."""
+        return median(self.ratios)
+
+
+def measure(comparison: Comparison, repeats: int, tell: Callable[[str], None]) -> list[Outcome]:
+    """Time all variants in interleaved rounds.
+
+    Args:
+        comparison: What to time.
+        repeats: Rounds.
+        tell: Called with a line on what is being done.
+    """
+    first = comparison.variants[0].name
+    outcomes = {v.name: Outcome(v, v.against or first) for v in comparison.variants}
+    runs = {}
+    for variant in comparison.variants:
+        tell(f"{comparison.name}: preparing {variant.name}")
+        runs[variant.name] = variant.build()
+    for turn in range(repeats):
+        for name, run in runs.items():
+            tell(f"{comparison.name}: round {turn + 1} of {repeats}, {name}")
+            outcomes[name].seconds.append(_seconds(run))
+        for outcome in outcomes.values():
+            base = outcomes[outcome.reference].seconds[turn]
+            outcome.ratios.append(outcome.seconds[turn] / base)
+    return list(outcomes.values())
+
+
+def _seconds(run: Run) -> float:
+    gc.collect()
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def measure_peaks(
+    comparison: Comparison, outcomes: list[Outcome], quick: bool, tell: Callable[[str], None]
+) -> None:
+    """Fill in the peak memory of every outcome; one fresh process each."""
+    for outcome in outcomes:
+        tell(f"{comparison.name}: memory of {outcome.variant.name}")
+        command = [sys.executable, "-m", "benchmarks.peak", comparison.name, outcome.variant.name]
+        done = subprocess.run(
+            command + ["--quick"] * quick, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+        outcome.peak = float(done.stdout.split()[-1])
+
+
+def high_water_mark() -> float:
+    """Return the largest resident memory of this process since the last reset, in MiB."""
+    if _PROC.exists():
+        lines = (_PROC / "status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def reset_high_water_mark() -> None:
+    """Give freed memory back and let the mark start from what is held now; Linux only."""
+    gc.collect()
+    if _PROC.exists():
+        ctypes.CDLL(None).malloc_trim(0)
+        (_PROC / "clear_refs").write_text("5")

@@ -1,0 +1,124 @@
+"""The networks: real configurations, random weights, nothing downloaded."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ModernBertForMaskedLM,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
+
+from unmask.training import recipe
+
+logging.set_verbosity_error()
+
+VOCAB, MASK, SPECIAL = 50265, 50264, (0, 1, 2, 50264)
+SMALL = {"hidden": 384, "layers": 6, "heads": 6, "vocab": 128}
+BF16 = torch.cpu._is_avx512_bf16_supported()
+INT8 = hasattr(getattr(torch.ao, "quantization", None), "quantize_dynamic")
+
+
+@cache
+def roberta(layers: int = 12, kind: str = "float32") -> PreTrainedModel:
+    """Return RoBERTa-base, or one with fewer layers."""
+    torch.manual_seed(0)
+    config = RobertaConfig(vocab_size=VOCAB, max_position_embeddings=514, num_hidden_layers=layers)
+    return _as(RobertaForMaskedLM(config), kind)
+
+
+@cache
+def gpt2(layers: int = 12, kind: str = "float32") -> PreTrainedModel:
+    """Return GPT-2 small, or one with fewer layers."""
+    torch.manual_seed(0)
+    return _as(GPT2LMHeadModel(GPT2Config(n_layer=layers)), kind)
+
+
+@cache
+def small_roberta() -> PreTrainedModel:
+    """Return a character-level encoder of 10.7 million parameters."""
+    config = RobertaConfig(
+        vocab_size=SMALL["vocab"],
+        max_position_embeddings=514,
+        hidden_size=SMALL["hidden"],
+        num_hidden_layers=SMALL["layers"],
+        num_attention_heads=SMALL["heads"],
+        intermediate_size=4 * SMALL["hidden"],
+    )
+    return RobertaForMaskedLM(config).eval()
+
+
+@cache
+def small_gpt2() -> PreTrainedModel:
+    """Return a GPT-2 of the same shape."""
+    config = GPT2Config(
+        vocab_size=SMALL["vocab"],
+        n_embd=SMALL["hidden"],
+        n_layer=SMALL["layers"],
+        n_head=SMALL["heads"],
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+@cache
+def bundled_size() -> PreTrainedModel:
+    """Return a network of the size of the one in the package, as its recipe says."""
+    tiny = recipe.load("tiny")
+    ids = {f"{name}_token_id": i for i, name in enumerate(("cls", "pad", "sep"))}
+    ids |= {"bos_token_id": 0, "eos_token_id": 2}
+    config = AutoConfig.for_model(
+        tiny.model.type, vocab_size=tiny.tokenizer.vocab_size, **ids, **tiny.model.config
+    )
+    return ModernBertForMaskedLM(config).eval()
+
+
+def forget() -> None:
+    """Release all networks."""
+    for make in (roberta, gpt2, small_roberta, small_gpt2, bundled_size):
+        make.cache_clear()
+
+
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Set every dropout of a model, also the rates that attention hands to a fused kernel."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, rate)
+
+
+def _as(model: PreTrainedModel, kind: str) -> PreTrainedModel:
+    model.eval()
+    if kind == "bfloat16":
+        return model.bfloat16()
+    if kind == "int8":
+        _replace_conv1d(model)
+        with warnings.catch_warnings():
+            # It is marked as deprecated in favour of torchao; in torch itself nothing replaces it.
+            warnings.simplefilter("ignore")
+            return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    return model
+
+
+def _replace_conv1d(model: nn.Module) -> None:
+    """Write GPT-2's transposed linear layers as the linear layers that can be quantised."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv1D):
+                linear = nn.Linear(layer.nx, layer.nf)
+                linear.weight.data = layer.weight.data.T.contiguous()
+                linear.bias.data = layer.bias.data
+                setattr(parent, name, linear)

@@ -1,0 +1,103 @@
+"""The sampler's loop over the bare calls of its network: same network, same ids, same positions.
+
+Every sampler runs once with its calls recorded. The bare variant then makes these calls and does
+nothing else: body, the rows that were asked for, head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from benchmarks import models, writers
+from benchmarks.measure import Comparison, Run, Variant
+from unmask.adapters.encoder import EncoderDenoiser
+
+_PRESETS = ("refine", "ancestral", "schedule-confidence")
+_STEPS = 10
+
+
+@dataclass
+class Recorder:
+    """A denoiser that notes what it is asked."""
+
+    inner: EncoderDenoiser
+    calls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass everything else on."""
+        return getattr(self.inner, name)
+
+    def __call__(self, xt: Tensor, t: Tensor, *, at: Tensor, **rest: Any) -> Tensor:
+        """Answer, and remember the ids and the positions."""
+        self.calls.append((xt, at))
+        return self.inner(xt, t, at=at, **rest)
+
+
+def comparisons(quick: bool) -> Iterator[Comparison]:
+    """Yield RoBERTa-base size and the size of the model in the package."""
+    layers, length = (2, 48) if quick else (12, 240)
+    base = partial(models.roberta, layers)
+    title = f"sampler over bare calls, {length} tokens, {_STEPS} calls"
+    yield Comparison(
+        "overhead-base",
+        f"{title}, {layers} layers of 768",
+        tuple(_pairs(base, lambda model: model.lm_head, length, limit=1.05)),
+        peak=False,
+    )
+    yield Comparison(
+        "overhead-bundled",
+        f"{title}, size of the bundled model",
+        tuple(_pairs(models.bundled_size, _modern_head, length, limit=None)),
+        repeats=7,
+        peak=False,
+    )
+
+
+def _modern_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    return lambda hidden: model.decoder(model.head(hidden))
+
+
+def _pairs(
+    make: Callable[[], PreTrainedModel],
+    head_of: Callable[[PreTrainedModel], Callable[[Tensor], Tensor]],
+    length: int,
+    limit: float | None,
+) -> Iterator[Variant]:
+    for preset in _PRESETS:
+        bare = f"bare calls of {preset}"
+        yield Variant(bare, partial(_build_bare, make, head_of, preset, length), against=bare)
+        yield Variant(preset, partial(_build, make, preset, length), against=bare, limit=limit)
+
+
+def _build(make: Callable[[], PreTrainedModel], preset: str, length: int) -> Run:
+    model = make()
+    mask = model.config.vocab_size - 1
+    denoiser = writers.denoiser_of(model, mask)
+    return partial(writers.ours, denoiser, mask, preset, _STEPS, length)
+
+
+def _build_bare(
+    make: Callable[[], PreTrainedModel],
+    head_of: Callable[[PreTrainedModel], Callable[[Tensor], Tensor]],
+    preset: str,
+    length: int,
+) -> Run:
+    model = make()
+    mask = model.config.vocab_size - 1
+    recorder = Recorder(writers.denoiser_of(model, mask))
+    writers.ours(recorder, mask, preset, _STEPS, length)
+    body, head = model.base_model, head_of(model)
+
+    @torch.no_grad()
+    def run() -> None:
+        for ids, at in recorder.calls:
+            head(body(input_ids=ids).last_hidden_state[at])
+
+    return run

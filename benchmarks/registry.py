@@ -1,0 +1,29 @@
+"""All comparisons by group. A group's file is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from benchmarks.measure import Comparison
+
+GROUPS = ("training", "generation", "batches", "startup", "overhead")
+
+
+def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:
+    """Yield all comparisons, or those whose name or group is ``only``.
+
+    Args:
+        only: A group such as ``generation`` or a comparison such as ``generation-int8``.
+        quick: Smaller networks and fewer tokens: to see that everything runs, not to report.
+    """
+    for group in GROUPS:
+        if only is None or only.startswith(group):
+            for comparison in import_module(f"benchmarks.{group}").comparisons(quick):
+                if only in (None, group, comparison.name):
+                    yield comparison
+
+
+def find(name: str, quick: bool) -> Comparison:
+    """Return the comparison of that name."""
+    return next(c for c in comparisons(name, quick) if c.name == name)

@@ -1,0 +1,95 @@
+"""Ways to write tokens after a prompt: ours, the plain loops, and GPT-2 with its cache.
+
+The plain loops are what one writes first: logits at every position in every pass, filters of
+transformers, ``torch.multinomial``. They know nothing of this package.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
+
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.canvas import Canvas
+from unmask.denoiser import Denoiser
+from unmask.noise import Noise
+from unmask.presets import make_preset
+from unmask.process import AbsorbingProcess
+from unmask.sampler import sample
+from unmask.schedule import make_schedule
+
+PROMPT = 16
+
+
+def prompt(rows: int, vocab: int) -> Tensor:
+    """Return random prompts, shape (rows, 16); ids from 4 up, so that none is special."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(4, vocab - 1, (rows, PROMPT), generator=generator)
+
+
+def ours(
+    denoiser: Denoiser, mask: int, preset: str, steps: int, length: int, rows: int = 1
+) -> Tensor:
+    """Write with a preset of this package; returns ids, shape (rows, 16 + length)."""
+    chosen = make_preset(preset, steps=steps)
+    given = prompt(rows, denoiser.vocab_size).tolist()
+    canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1)
+    process = AbsorbingProcess(make_schedule("linear"), mask)
+    noise, grid = Noise(torch.arange(rows)), chosen.times(length)
+    for frame in sample(denoiser, process, canvas, chosen.policy, chosen.draw, grid, noise):
+        canvas = frame.canvas
+    assert not canvas.masked.any()
+    return canvas.ids
+
+
+def denoiser_of(model: PreTrainedModel, mask: int) -> EncoderDenoiser:
+    """Return the encoder as a denoiser that never predicts its mask, start and padding."""
+    return EncoderDenoiser(model, (0, 1, mask))
+
+
+@torch.no_grad()
+def plain_refine(model: PreTrainedModel, mask: int, steps: int, length: int) -> Tensor:
+    """Guess every token, hide each again with a falling probability (Barry 2025, the blog)."""
+    ids = _blank(model, mask, length)
+    filters = LogitsProcessorList([TopKLogitsWarper(50), TopPLogitsWarper(0.95)])
+    for step in range(steps):
+        probs = torch.softmax(filters(ids, model(input_ids=ids).logits[0].float()), dim=-1)
+        guess = torch.multinomial(probs, 1)[:, 0]
+        hide = torch.rand(len(guess)) < 1 - (step + 1) / steps
+        ids[0, PROMPT:] = torch.where(hide, mask, guess)[PROMPT:]
+    return ids
+
+
+@torch.no_grad()
+def plain_confidence(model: PreTrainedModel, mask: int, steps: int, length: int) -> Tensor:
+    """Write the likeliest tokens of the surest positions in every pass, as many each time."""
+    ids = _blank(model, mask, length)
+    for step in range(steps):
+        probs = torch.softmax(model(input_ids=ids).logits[0].float() / 0.8, dim=-1)
+        sure, guess = probs.max(dim=-1)
+        hidden = ids[0] == mask
+        count = int(hidden.sum()) - round(length * (1 - (step + 1) / steps))
+        best = sure.masked_fill(~hidden, -1).topk(count).indices
+        ids[0, best] = guess[best]
+    return ids
+
+
+def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor:
+    """Write with ``transformers.generate``: one token after the other, keys and values cached."""
+    given = prompt(rows, model.config.vocab_size)
+    return model.generate(
+        given,
+        attention_mask=torch.ones_like(given),
+        max_new_tokens=length,
+        min_new_tokens=length,
+        do_sample=True,
+        top_k=50,
+        top_p=0.95,
+        pad_token_id=model.config.eos_token_id,
+    )
+
+
+def _blank(model: PreTrainedModel, mask: int, length: int) -> Tensor:
+    given = prompt(1, model.config.vocab_size)
+    return torch.cat([given, torch.full((1, length), mask)], dim=1)

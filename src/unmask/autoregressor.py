@@ -1,0 +1,186 @@
+"""The other way to write: a causal language model, left to right, behind the same methods.
+
+For races and for scores in the same units. Generation is transformers' own, with its KV cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unmask import recording
+from unmask.adapters import loading
+from unmask.adapters.causal import Stopwatch, next_token_nats
+from unmask.checkpoint import Card
+from unmask.codec.text import TextCodec
+from unmask.draw import Draw
+from unmask.errors import UserError
+from unmask.generated import Generated
+from unmask.likelihood import Score, Text, score_text
+from unmask.plan import DEFAULT_LENGTH
+from unmask.render.snapshot import Snapshot, Track
+from unmask.unmasker import best_device
+
+Watch = Callable[[Snapshot], None]
+"""Called with the first row after every token."""
+
+
+class Autoregressor:
+    """A causal language model that writes and scores text.
+
+    Args:
+        model: Any ``*ForCausalLM``.
+        codec: Its tokenizer as a codec.
+        card: Its history, if it was trained here.
+    """
+
+    def __init__(self, model: Any, codec: TextCodec, card: Card) -> None:
+        if not codec.start:
+            raise UserError("the tokenizer has no start symbol to predict the first token from")
+        self.model = model.eval()
+        self.codec = codec
+        self.card = card
+        self.limit = getattr(model.config, "max_position_embeddings", None)
+
+    @classmethod
+    def from_pretrained(cls, name: str, device: str | None = None) -> Autoregressor:
+        """Open a causal model from a directory or hub id.
+
+        Raises:
+            UserError: If there is no such model or it is damaged.
+        """
+        codec = TextCodec(loading.load_tokenizer(name))
+        model: Any = loading.load_model(name, "causal")
+        return cls(
+            model.to(device or best_device()), codec, loading.load_card(name) or Card(kind="causal")
+        )
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        length: int | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        watch: Watch | None = None,
+    ) -> Generated:
+        """Write exactly ``length`` tokens after a prompt, one network call a token.
+
+        Args:
+            prompt: Text to continue.
+            length: Tokens to write; 100 if None.
+            num_samples: Samples in one batch.
+            seed: Of the random numbers.
+            temperature: Divides the logits; 0 takes the most likely token. 1 if None.
+            top_k: Draw among the k most likely tokens.
+            top_p: Draw among the fewest tokens that hold this much probability. 1 if None.
+            watch: Called with the first row after every token.
+
+        Raises:
+            UserError: If an option is out of range or the text does not fit the model.
+        """
+        draw = Draw(1.0 if temperature is None else temperature, top_k, top_p or 1.0)
+        length = DEFAULT_LENGTH if length is None else length
+        given = [*self.codec.start, *self.codec.encode(prompt)]
+        self._check(length, num_samples, len(given))
+        notes: list[tuple[float, list[int]]] = []
+
+        def picture(seconds: float, ids: list[int]) -> Snapshot:
+            total = len(given) + length
+            return recording.left_to_right(self.codec, ids, len(given), total, seconds)
+
+        def notice(seconds: float, ids: list[int]) -> None:
+            # Pictures are drawn afterwards: they would slow the writing down.
+            notes.append((seconds, ids))
+            if watch is not None:
+                watch(picture(seconds, ids))
+
+        ids = torch.tensor([given] * num_samples, device=self.model.device)
+        started = time.perf_counter()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            out = self._generate(ids, draw, length, Stopwatch(notice))
+        seconds = time.perf_counter() - started
+        return Generated(
+            texts=tuple(self.codec.decode(row) for row in out.tolist()),
+            nfe=length,
+            seconds=seconds,
+            seed=seed,
+            settings={
+                "sampler": "autoregressive",
+                "length": length,
+                "num_samples": num_samples,
+                "temperature": draw.temperature,
+                "top_k": draw.top_k,
+                "top_p": draw.top_p,
+            },
+            tracks=(Track("autoregressive", tuple(picture(*note) for note in notes)),),
+        )
+
+    def score(
+        self,
+        text: str,
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+        max_rows: int | None = None,
+        advance: Callable[[int], None] = lambda rows: None,
+    ) -> Score:
+        """Return the exact -log p(text), cut into the rows that the model was trained on.
+
+        Args:
+            text: The text.
+            seed: For the record; nothing here is random.
+            batch_size: Rows at a time.
+            max_rows: Score only the first rows of the text.
+            advance: Called with the number of rows done.
+        """
+
+        def nats(rows: Tensor, editable: Tensor, _valid: Tensor, _gen: torch.Generator) -> Tensor:
+            return next_token_nats(self.model, rows, editable)
+
+        return score_text(
+            Text.from_string(text, self.codec, self.row_length, max_rows),
+            nats,
+            exact=True,
+            batch_size=batch_size,
+            seed=seed,
+            device=self.model.device,
+            advance=advance,
+        )
+
+    @property
+    def row_length(self) -> int:
+        """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
+        return min(self.card.length or 512, self.limit or 512)
+
+    def _check(self, length: int, num_samples: int, prompt: int) -> None:
+        if length < 1 or num_samples < 1:
+            raise UserError("length and num_samples must be at least 1")
+        if self.limit is not None and prompt + length > self.limit:
+            raise UserError(
+                f"prompt and length make {prompt + length} tokens, but the model has {self.limit} "
+                "positions; shorten the prompt or the length"
+            )
+
+    def _generate(self, ids: Tensor, draw: Draw, length: int, streamer: Stopwatch) -> Tensor:
+        greedy = draw.temperature == 0
+        filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
+        choices = {} if greedy else filters
+        return self.model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=not greedy,
+            min_new_tokens=length,
+            max_new_tokens=length,
+            pad_token_id=self.codec.end or 0,
+            streamer=streamer,
+            **choices,
+        )

@@ -1,0 +1,93 @@
+"""``unmask compare``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unmask.cli import options
+from unmask.errors import UserError
+
+if TYPE_CHECKING:
+    from unmask.generated import Generated
+
+DIFFUSION_ONLY = ("sampler", "steps", "threshold")
+
+
+@click.command("compare")
+@click.argument("prompt", default="")
+@click.option(
+    "--models", nargs=2, required=True, metavar="A B", help='"bundled" is the package\'s.'
+)
+@click.option("--length", type=int, default=100, show_default=True, help="Tokens to write.")
+@options.sampler
+@options.output
+@options.device
+def command(
+    prompt: str,
+    models: tuple[str, str],
+    as_json: bool,
+    frames: Path | None,
+    gif: Path | None,
+    html: Path | None,
+    no_animate: bool,
+    device: str | None,
+    **wishes: Any,
+) -> None:
+    """Race two models, diffusion or autoregressive, on the same PROMPT.
+
+    Each writes alone and is timed alone; then both are shown side by side on one clock.
+    """
+    prompt = options.read_text(prompt)
+    results = race(models, prompt, device, wishes)
+    tracks = [result.tracks[0] for result in results.values()]
+    console = options.console()
+    if not no_animate and console.is_terminal:
+        from unmask.render.terminal import play
+
+        play(tracks, console)
+    if as_json:
+        click.echo(json.dumps({name: result.as_dict() for name, result in results.items()}))
+    else:
+        _print(results)
+    options.save_pictures(tracks, frames, gif, html)
+
+
+def race(
+    models: tuple[str, str], prompt: str, device: str | None, wishes: dict[str, Any]
+) -> dict[str, Generated]:
+    """Let each model write and return the results by label, in order."""
+    from unmask.unmasker import Unmasker
+
+    # Open both before either writes, so that a wrong name costs no waiting.
+    writers = [options.open_writer(name, device) for name in models]
+    asked = [key for key in DIFFUSION_ONLY if wishes.get(key) is not None]
+    if asked and not any(isinstance(writer, Unmasker) for writer in writers):
+        raise UserError(f"--{asked[0]} is for diffusion models, and both of these are causal")
+    results: dict[str, Generated] = {}
+    for name, writer in zip(models, writers, strict=True):
+        mine = dict(wishes)
+        if not isinstance(writer, Unmasker):
+            mine = {key: value for key, value in wishes.items() if key not in DIFFUSION_ONLY}
+        # The first call of a process pays for thread pools and caches: not part of the race.
+        writer.generate(prompt, length=2)
+        result = writer.generate(prompt, **mine)
+        label = f"{Path(name).name} · {result.settings['sampler']}"
+        label = label if label not in results else f"{label} (2)"
+        tracks = tuple(replace(track, label=label) for track in result.tracks)
+        results[label] = replace(result, tracks=tracks)
+    return results
+
+
+def _print(results: dict[str, Generated]) -> None:
+    for label, result in results.items():
+        click.echo(f"{label}: {result.seconds:.2f} s, {result.nfe} network calls")
+        click.echo(result.texts[0] + "\n")
+    (_, first), (_, second) = results.items()
+    fast, slow = sorted((first.seconds, second.seconds))
+    faster = next(label for label, result in results.items() if result.seconds == fast)
+    click.echo(f"{faster} was {slow / max(fast, 1e-9):.1f} times faster")

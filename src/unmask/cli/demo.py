@@ -1,0 +1,183 @@
+"""``unmask demo``: the guided tour that ``make demo`` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unmask.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.generated import Generated
+    from unmask.likelihood import Score
+    from unmask.unmasker import Unmasker
+
+PROMPT = "The history of the town begins with"
+LENGTH = 100
+
+
+@click.command("demo")
+@click.option("--text", default="pydoc", show_default=True, help="What to fine-tune on.")
+@click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
+@click.option("--prompt", default=PROMPT, show_default=True)
+@click.option("--minutes", default=1.0, show_default=True, help="Time for fine-tuning.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
+@options.seed
+def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int) -> None:
+    """Write with the small model, fine-tune it on a text, and write again.
+
+    Leaves a folder with the animation, a replay page, the loss curve, the new model and a report.
+    """
+    from unmask import checkpoint
+    from unmask.training.data import read_documents
+
+    checkpoint.claim(out, overwrite)
+    documents = read_documents(text)
+    console = options.console()
+    tour(Tour(console, out, prompt, minutes, seed), text, documents)
+
+
+@dataclass(frozen=True)
+class Tour:
+    """The choices of one tour.
+
+    Attributes:
+        console: Where it is shown.
+        out: Where it is kept.
+        prompt: What the model continues.
+        minutes: Time for fine-tuning.
+        seed: Of everything random.
+    """
+
+    console: Console
+    out: Path
+    prompt: str
+    minutes: float
+    seed: int
+
+    def say(self, title: str) -> None:
+        """Show a heading."""
+        self.console.rule(title, style="dim")
+
+
+def tour(plan: Tour, source: str, documents: list[str]) -> None:
+    """Show the card, write, fine-tune, score before and after, write again, keep it all."""
+    from unmask.cli.info import card_of
+
+    plan.say("1. a small model")
+    for key, value in card_of(None).items():
+        plan.console.print(f"{key:13} {value}", highlight=False, overflow="ellipsis", no_wrap=True)
+    writer = options.open_unmasker(None, None)
+    plan.say("2. it writes: masks turn into text")
+    before = _write(plan, writer)
+    plan.say(f"3. it learns from {Path(source).name} for about {plan.minutes:g} min")
+    learn, held_out = split(documents)
+    bound_before = writer.score(held_out, draws=4, seed=plan.seed)
+    plan.console.print(f"text it will not see, before: {_words(bound_before)}", highlight=False)
+    tuned = _fine_tune(plan, source, learn, held_out)
+    bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
+    plan.console.print(f"text it has not seen, after: {_words(bound_after)}", highlight=False)
+    plan.say("4. it writes again")
+    after = _write(plan, tuned)
+    _keep(plan, source, (before, after), (bound_before, bound_after))
+    plan.say(f"all of this is in {plan.out}, start with report.md")
+
+
+def split(documents: list[str]) -> tuple[str, str]:
+    """Return nine tenths to learn from and, from the rest, at most 20,000 characters to test on."""
+    text = "\n\n".join(documents)
+    cut = text.rfind("\n", 0, len(text) * 9 // 10) + 1 or len(text) * 9 // 10
+    return text[:cut], text[cut : cut + 20_000]
+
+
+def _write(plan: Tour, writer: Unmasker) -> Generated:
+    from unmask.cli.writing import watched
+
+    wishes: dict[str, Any] = {"length": LENGTH, "seed": plan.seed}
+    if plan.console.is_terminal:
+        result = watched(writer, plan.prompt, plan.console, **wishes)
+    else:
+        result = writer.generate(plan.prompt, **wishes)
+    click.echo(result.texts[0])
+    plan.console.print(f"{result.nfe} network calls, {result.seconds:.1f} s", highlight=False)
+    return result
+
+
+def _fine_tune(plan: Tour, source: str, learn: str, held_out: str) -> Unmasker:
+    from unmask.cli.train import run_with_progress
+    from unmask.training import recipe as recipes
+    from unmask.training.run import Run
+    from unmask.unmasker import BUNDLED
+
+    settings = (
+        f"training.minutes={plan.minutes}",
+        f"training.seed={plan.seed}",
+        "training.batch_size=8",
+        "training.learning_rate=1e-3",
+        "training.optimizer=muon",
+        "training.warmup_steps=10",
+        "training.log_every=5",
+        "training.evaluate_every=0",
+        "training.save_every=0",
+    )
+    recipe = recipes.load("diffuse", settings)
+    with TemporaryDirectory() as folder:
+        # Named after the source, which is what the new model's card will say it learned from.
+        data = Path(folder) / f"{Path(source).stem}.txt"
+        validation = Path(folder) / f"{Path(source).stem}-held-out.txt"
+        data.write_text(learn, encoding="utf-8", newline="")
+        validation.write_text(held_out, encoding="utf-8", newline="")
+        run = Run(recipe, str(data), plan.out, str(BUNDLED), str(validation), overwrite=True)
+        if not run_with_progress(run).finished:
+            raise KeyboardInterrupt
+    return options.open_unmasker(str(plan.out), None)
+
+
+def _words(score: Score) -> str:
+    return (
+        f"at most {score.nats_per_token:.3f} nats/token, perplexity {score.perplexity:.1f}, "
+        f"{score.bits_per_char:.3f} bits/char"
+    )
+
+
+def _keep(
+    plan: Tour,
+    source: str,
+    texts: tuple[Generated, Generated],
+    bounds: tuple[Score, Score],
+) -> None:
+    from unmask.render.files import replacing
+
+    names = ("before fine-tuning", "after fine-tuning")
+    tracks = [replace(text.tracks[0], label=name) for text, name in zip(texts, names, strict=True)]
+    folder = plan.out
+    options.save_pictures(
+        tracks, folder / "frames.jsonl", folder / "canvas.gif", folder / "replay.html"
+    )
+    rows = "".join(
+        f"| {name} | {bound.nats_per_token:.3f} | {bound.perplexity:.1f} | "
+        f"{bound.bits_per_char:.3f} |\n"
+        for name, bound in zip(names, bounds, strict=True)
+    )
+    samples = "".join(
+        f"## {name.capitalize()}\n\n```text\n{text.texts[0]}\n```\n\n"
+        for name, text in zip(names, texts, strict=True)
+    )
+    report = (
+        f"# A minute with {Path(source).name}\n\n"
+        f"The model of the package, fine-tuned for {plan.minutes:g} min, seed {plan.seed}.\n\n"
+        "Upper bounds on text that it did not learn from "
+        f"({bounds[0].tokens} tokens, {bounds[0].characters} characters):\n\n"
+        f"| | nats/token | perplexity | bits/char |\n|---|---|---|---|\n{rows}\n{samples}"
+        "![canvas](canvas.gif)\n\n![loss](training/loss.png)\n\n"
+        "[Step through it](replay.html) · the folder is a model: "
+        f'`unmask generate --model {folder} "..."`\n'
+    )
+    with replacing(folder / "report.md") as path:
+        path.write_text(report, encoding="utf-8")

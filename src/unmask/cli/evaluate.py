@@ -1,0 +1,123 @@
+"""``unmask evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unmask.cli import options
+
+
+@click.command("evaluate")
+@click.option("--model", "models", multiple=True, metavar="DIR|HUB_ID", help="May be repeated.")
+@click.option("--data", required=True, help="Text, JSON-lines, CSV or parquet file, folder, ...")
+@options.field
+@click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
+@click.option("--draws", default=4, show_default=True, help="Mask patterns per row of text.")
+@click.option("--max-rows", type=click.IntRange(min=1), help="Score only the first rows.")
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@options.seed
+@options.as_json
+@click.option("--report", type=click.Path(path_type=Path), help="Folder for report.md and .json.")
+@options.device
+def command(
+    models: tuple[str, ...],
+    data: str,
+    field: str,
+    split: str,
+    draws: int,
+    max_rows: int | None,
+    batch_size: int,
+    seed: int,
+    as_json: bool,
+    report: Path | None,
+    device: str | None,
+) -> None:
+    """Score models on a text in units that do not depend on the tokenizer.
+
+    For masked models an upper bound with a 95 % interval, for causal models the exact value.
+    """
+    from unmask.training.data import read_documents
+
+    documents = read_documents(data, field, split)
+    text = "\n".join(documents)
+    results = {}
+    for name in models or ("bundled",):
+        results[name] = _score(name, text, draws, max_rows, batch_size, seed, device)
+    if as_json:
+        click.echo(json.dumps(results))
+    else:
+        click.echo(table(results))
+    if report is not None:
+        _write_report(report, data, results)
+
+
+def _score(
+    name: str,
+    text: str,
+    draws: int,
+    max_rows: int | None,
+    batch_size: int,
+    seed: int,
+    device: str | None,
+) -> dict[str, Any]:
+    from rich.progress import Progress
+
+    from unmask.likelihood import Text
+    from unmask.unmasker import Unmasker
+
+    writer = options.open_writer(name, device)
+    rows = len(Text.from_string(text, writer.codec, writer.row_length, max_rows).rows)
+    console = options.console()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(name, total=rows)
+        shared: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": batch_size,
+            "max_rows": max_rows,
+            "advance": lambda count: progress.advance(task, count),
+        }
+        if isinstance(writer, Unmasker):
+            return writer.score(text, draws=draws, **shared).as_dict()
+        return writer.score(text, **shared).as_dict()
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Return a Markdown table, one row a model; "<=" marks upper bounds."""
+    lines = [
+        "| model | nats/token | perplexity | bits/char | word perplexity | tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        sign = "" if result["exact"] else "≤ "
+        cells = []
+        for unit, digits in (
+            ("nats_per_token", 4),
+            ("perplexity", 2),
+            ("bits_per_char", 4),
+            ("word_perplexity", 1),
+        ):
+            interval = result[unit + "_95"]
+            spread = "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.{digits}f}"
+            cells.append(f"{sign}{result[unit]:.{digits}f}{spread}")
+        unknown = f" ({result['unknown']} unknown)" if result["unknown"] else ""
+        lines.append(f"| {name} | {' | '.join(cells)} | {result['tokens']}{unknown} |")
+    return "\n".join(lines)
+
+
+def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]]) -> None:
+    from unmask.render.files import replacing
+
+    text = (
+        f"# Likelihood on {Path(data).name}\n\n{table(results)}\n\n"
+        "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
+        "diffusion); ± is half a 95 % interval over rows. A word is what white space separates; "
+        "a line end counts as one.\n"
+    )
+    with replacing(folder / "report.md") as path:
+        path.write_text(text, encoding="utf-8")
+    with replacing(folder / "report.json") as path:
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

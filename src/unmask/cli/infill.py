@@ -1,0 +1,29 @@
+"""``unmask infill``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from unmask.cli import options
+
+
+@click.command("infill")
+@click.argument("template")
+@options.model
+@options.sampler
+@options.output
+@options.device
+def command(template: str, model: str | None, device: str | None, **wishes: Any) -> None:
+    """Write on the blanks of TEMPLATE ("-" reads standard input).
+
+    [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: every length is
+    tried and the text that the model finds likeliest per token is kept.
+    """
+    from unmask.cli.writing import write
+
+    template = options.read_text(template)
+    writer = options.open_unmasker(model, device)
+    writer.require_blank([template])
+    write(writer, template, **wishes)

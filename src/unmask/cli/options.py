@@ -1,0 +1,134 @@
+"""Options that several verbs share, and what they turn into."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from unmask.autoregressor import Autoregressor
+    from unmask.generated import Generated
+    from unmask.unmasker import Unmasker
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+NAMES = "ancestral, refine, confidence, schedule-confidence"
+
+
+def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model = click.option(
+    "--model",
+    default=None,
+    metavar="DIR|HUB_ID",
+    help="Model to use; the small one in the package if left out.",
+)
+device = click.option(
+    "--device", default=None, help="cpu, cuda, ...; an accelerator if there is one."
+)
+seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+field = click.option(
+    "--field", default="text", show_default=True, help="Column of the text, for tables."
+)
+sampler = _together(
+    click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
+    click.option("--steps", type=int, default=None, help="Steps of the sampler."),
+    click.option("--temperature", type=float, default=None, help="0 takes the likeliest token."),
+    click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
+    click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
+    click.option(
+        "--threshold", type=float, default=None, help="Reveal at once above this confidence."
+    ),
+)
+output = _together(
+    click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),
+    seed,
+    as_json,
+    click.option("--frames", type=click.Path(path_type=Path), help="Record as JSON lines."),
+    click.option("--gif", type=click.Path(path_type=Path), help="Draw an animation."),
+    click.option("--html", type=click.Path(path_type=Path), help="Write a replay page."),
+    click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
+)
+
+
+def console() -> Console:
+    """Return the console for everything that is not the result: standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def read_text(text: str) -> str:
+    """Return the text itself, or standard input for ``-``."""
+    return sys.stdin.read() if text == "-" else text
+
+
+def quiet_libraries() -> None:
+    """Switch the loading bars of transformers off."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def open_unmasker(name: str | None, device: str | None) -> Unmasker:
+    """Open a masked model; ``bundled`` and None are the one in the package."""
+    quiet_libraries()
+    from unmask.unmasker import Unmasker
+
+    return Unmasker.from_pretrained(None if name == "bundled" else name, device)
+
+
+def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:
+    """Open a model of either kind."""
+    quiet_libraries()
+    from unmask.adapters.loading import load_config, model_kinds
+
+    if name not in (None, "bundled") and "causal" in model_kinds(load_config(str(name))):
+        from unmask.autoregressor import Autoregressor
+
+        return Autoregressor.from_pretrained(str(name), device)
+    return open_unmasker(name, device)
+
+
+def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
+    """Write the recordings that were asked for."""
+    title = " against ".join(track.label for track in tracks[:2])
+    if frames is not None:
+        from unmask.render.record import write_tracks
+
+        write_tracks(frames, tracks)
+    if gif is not None:
+        from unmask.render.gif import write_gif
+
+        write_gif(gif, tracks)
+    if html is not None:
+        from unmask.render.html import write_html
+
+        write_html(html, tracks, title)
+
+
+def print_texts(result: Generated, as_json: bool) -> None:
+    """Print the texts, or one JSON object."""
+    if as_json:
+        import json
+
+        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+        return
+    for index, text in enumerate(result.texts):
+        if index:
+            click.echo("\n" + "-" * 40 + "\n")
+        click.echo(text)

@@ -1,0 +1,54 @@
+"""``unmask score``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from unmask.cli import options
+
+
+@click.command("score")
+@click.argument("text")
+@options.model
+@click.option("--draws", default=16, show_default=True, help="Mask patterns per row of text.")
+@options.seed
+@options.as_json
+@options.device
+def command(
+    text: str, model: str | None, draws: int, seed: int, as_json: bool, device: str | None
+) -> None:
+    """Bound -log p of TEXT: a file, a text, or "-" for standard input.
+
+    An upper bound for a masked model, the exact value for a causal one.
+    """
+    from unmask.training.data import read_documents
+
+    text = options.read_text(text)
+    path = Path(text)
+    looks_like_file = (
+        "\n" not in text
+        and len(text) < 200
+        and (path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz") or path.exists())
+    )
+    if looks_like_file:
+        text = "".join(read_documents(text))
+    writer = options.open_writer(model, device)
+    from unmask.unmasker import Unmasker
+
+    score = (
+        writer.score(text, draws=draws, seed=seed)
+        if isinstance(writer, Unmasker)
+        else writer.score(text, seed=seed)
+    )
+    if as_json:
+        click.echo(json.dumps(score.as_dict()))
+        return
+    sign = "" if score.exact else "<= "
+    click.echo(
+        f"{sign}{score.nats:.2f} nats in {score.tokens} tokens, {score.characters} characters\n"
+        f"{sign}{score.nats_per_token:.4f} nats/token · perplexity {score.perplexity:.2f} · "
+        f"{score.bits_per_char:.4f} bits/char · word perplexity {score.word_perplexity:.2f}"
+    )

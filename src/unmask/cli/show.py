@@ -1,0 +1,28 @@
+"""``unmask show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from unmask.cli import options
+
+
+@click.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--speed", default=1.0, show_default=True, help="2 is twice as fast.")
+@click.option("--gif", type=click.Path(path_type=Path), help="Draw an animation.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a replay page.")
+def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> None:
+    """Replay FILE, recorded with --frames; a plain pipe gets the final text."""
+    from unmask.render.record import read_tracks
+    from unmask.render.terminal import can_animate, play
+
+    tracks = read_tracks(file)
+    console = options.console()
+    play(tracks, console, speed=speed)
+    options.save_pictures(tracks, None, gif, html)
+    if not can_animate(console):
+        for track in tracks:
+            click.echo("".join(track.snapshots[-1].pieces))

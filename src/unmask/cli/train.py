@@ -1,0 +1,98 @@
+"""``unmask train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unmask.cli import options
+from unmask.errors import UserError
+
+if TYPE_CHECKING:
+    from unmask.training.run import Result, Run
+
+
+@click.command("train")
+@click.argument("recipe", required=False)
+@click.option("--data", help="Text, JSON-lines, CSV or parquet file, folder, hub id, or pydoc.")
+@click.option("--validation", help="Text to validate on; else the end of the data.")
+@click.option("--model", default=None, metavar="DIR|HUB_ID", help="Start from; else the recipe's.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the new model.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one.")
+@options.field
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
+@click.option("--list", "list_recipes", is_flag=True, help="List the recipes and leave.")
+def command(
+    recipe: str | None,
+    data: str | None,
+    validation: str | None,
+    model: str | None,
+    out: Path | None,
+    settings: tuple[str, ...],
+    field: str,
+    resume: bool,
+    overwrite: bool,
+    list_recipes: bool,
+) -> None:
+    """Train by RECIPE, a name or a TOML file; "diffuse" if left out.
+
+    Ctrl-C leaves a checkpoint that --resume continues from.
+    """
+    from unmask.training import recipe as recipes
+
+    if list_recipes:
+        for name in recipes.names():
+            click.echo(f"{name:30} {recipes.load(name).summary}")
+        return
+    if data is None or out is None:
+        raise UserError("train needs --data (what to learn from) and --out (where the model goes)")
+    options.quiet_libraries()
+    if resume and overwrite:
+        raise UserError("--resume continues what --overwrite would delete; choose one")
+    from unmask.training.run import Run
+
+    chosen = recipes.load(recipe or "diffuse", settings)
+    run = Run(chosen, data, out, model, validation, field, resume, overwrite)
+    if not run_with_progress(run).finished:
+        click.get_current_context().exit(130)
+
+
+def run_with_progress(run: Run) -> Result:
+    """Train with a progress display and a loss curve, and say what came out."""
+    from unmask.training.progress import ProgressLog
+    from unmask.training.run import FOLDER, train
+
+    training = run.recipe.training
+    console = options.console()
+    tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
+    log = ProgressLog(run.out / FOLDER, console, tokens, training.minutes)
+    try:
+        result = train(run, [log])
+    finally:
+        log.close()
+        draw_curve(run.out / FOLDER, run.recipe.name)
+    if not result.finished:
+        console.print(
+            f"stopped; continue with --resume --out {run.out}", highlight=False, soft_wrap=True
+        )
+    elif result.score is not None:
+        unit = "exact" if result.score.exact else "bound"
+        console.print(
+            f"saved {run.out} · {unit} {result.score.nats_per_token:.4f} nats/token · "
+            f"{result.score.bits_per_char:.4f} bits/char",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return result
+
+
+def draw_curve(folder: Path, name: str) -> None:
+    """Draw the loss curve of a run, if it has logged anything."""
+    from unmask.render.plots import loss_curve
+    from unmask.training.progress import METRICS, read_metrics
+
+    if (folder / METRICS).is_file():
+        loss_curve(read_metrics(folder / METRICS), folder / "loss.png", title=name)

@@ -1,0 +1,49 @@
+"""What ``generate`` and ``infill`` share: write with a live canvas, print, record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmask.cli import options
+
+if TYPE_CHECKING:
+    from unmask.canvas import Frame
+    from unmask.generated import Generated
+    from unmask.unmasker import Unmasker
+
+
+def write(
+    writer: Unmasker,
+    prompt: str,
+    *,
+    as_json: bool,
+    frames: Path | None,
+    gif: Path | None,
+    html: Path | None,
+    no_animate: bool,
+    **wishes: Any,
+) -> Generated:
+    """Write, with the canvas shown live if standard error is a terminal."""
+    console = options.console()
+    if no_animate or not console.is_terminal:
+        result = writer.generate(prompt, **wishes)
+    else:
+        result = watched(writer, prompt, console, **wishes)
+    options.print_texts(result, as_json)
+    options.save_pictures(result.tracks, frames, gif, html)
+    return result
+
+
+def watched(writer: Unmasker, prompt: str, console: Any, **wishes: Any) -> Generated:
+    """Write while showing the first row."""
+    from unmask import recording
+    from unmask.render.terminal import LiveCanvas
+
+    label = str(wishes.get("sampler") or writer.card.sampler.get("name", ""))
+    with LiveCanvas(console, [label]) as canvas:
+
+        def watch(frame: Frame, seconds: float) -> None:
+            canvas.update(0, recording.snapshot(writer.codec, frame, seconds, 0))
+
+        return writer.generate(prompt, watch=watch, **wishes)

@@ -1,1 +1,0 @@
-"""Judging models: likelihood bounds in comparable units."""

@@ -1,0 +1,178 @@
+r"""Exact denoisers: distributions small or simple enough that p(x_i | visible tokens) is known.
+
+    JointOracle    any joint over V^L sequences, by a table of all marginals
+    MarkovOracle   an order-1 Markov chain of any length, by forward-backward sums
+
+Both satisfy the ``Denoiser`` protocol in float64. With them the bound must equal the true entropy
+and a sampler's law can be compared with the law it should have; a trained network allows neither.
+For one schedule shared by all tokens the exact guess does not depend on t, so t is ignored. Logits
+are normalised log-probabilities with V columns; [MASK] is the id V, which has no column.
+
+References: Shi et al. 2024, arXiv:2406.04329, Section 2; Zheng et al. 2024, arXiv:2409.02908,
+Proposition 1 (the guess is time-agnostic); Rabiner 1989, "A Tutorial on Hidden Markov Models",
+Proc. IEEE 77(2) (forward-backward).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+
+
+class JointOracle:
+    """Exact conditionals of a joint distribution that fits in memory.
+
+    Args:
+        joint: Probabilities of all sequences, shape (V,) * L; the entry [x_1, ..., x_L] is p(x).
+
+    Raises:
+        UserError: If it is not a distribution over sequences of a fixed length.
+    """
+
+    def __init__(self, joint: Tensor) -> None:
+        if joint.ndim < 1 or len(set(joint.shape)) != 1:
+            raise UserError(f"a joint needs the shape (V,) * L, not {tuple(joint.shape)}")
+        joint = _distribution(joint.flatten()).view(joint.shape)
+        self.vocab_size, self.length = joint.shape[0], joint.ndim
+        self.mask_token_id = self.vocab_size
+        self.data_ids = torch.arange(self.vocab_size, device=joint.device)
+        self.probs = joint
+        # Index V of an axis holds the sum over it: entry [xt] is the probability of what xt shows.
+        for axis in range(self.length):
+            joint = torch.cat([joint, joint.sum(axis, keepdim=True)], axis)
+        self._log_marginal = joint.flatten().log()
+        self._stride = (self.vocab_size + 1) ** torch.arange(
+            self.length - 1, -1, -1, device=joint.device
+        )
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return log p(x_i | visible tokens), (N, V) at ``at`` or (B, L, V), float64.
+
+        A visible token is certain. Positions that are not valid count as unseen. What is visible
+        but impossible has no conditional: the guess is then uniform.
+        """
+        if xt.shape[1] != self.length:
+            raise UserError(f"this joint has {self.length} positions, not {xt.shape[1]}")
+        xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
+        place = (xt * self._stride).sum(1)[:, None, None]
+        change = (self.data_ids - xt[..., None]) * self._stride[:, None]  # (B, L, V)
+        return _finish(self._log_marginal[place + change], xt, at)
+
+    def sequences(self) -> Tensor:
+        """Return every sequence, shape (V^L, L), int64, in the order of ``probs.flatten()``."""
+        return torch.cartesian_prod(*[self.data_ids] * self.length).view(-1, self.length)
+
+    def log_prob(self, x0: Tensor) -> Tensor:
+        """Return log p(x_0) in nats, shape (B,), for clean ids (B, L)."""
+        return self._log_marginal[(x0 * self._stride).sum(1)]
+
+    def entropy(self) -> float:
+        """Return the entropy of a sequence, in nats."""
+        return _entropy(self.probs)
+
+
+class MarkovOracle:
+    """Exact conditionals of a Markov chain of order 1, for sequences of any length.
+
+    Args:
+        initial: p(x_1), shape (V,).
+        transition: p(x_{i+1} | x_i), shape (V, V), one row per x_i.
+
+    Raises:
+        UserError: If a row is not a distribution or the shapes do not fit.
+    """
+
+    def __init__(self, initial: Tensor, transition: Tensor) -> None:
+        self.vocab_size = len(initial)
+        if transition.shape != (self.vocab_size, self.vocab_size):
+            raise UserError(
+                f"{self.vocab_size} states need a square transition matrix of that size"
+            )
+        self.initial, self.transition = _distribution(initial), _distribution(transition)
+        self.mask_token_id = self.vocab_size
+        self.data_ids = torch.arange(self.vocab_size, device=initial.device)
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return log p(x_i | visible tokens), (N, V) at ``at`` or (B, L, V), float64.
+
+        A visible token is certain. Positions that are not valid count as unseen, so padding says
+        nothing. What is visible but impossible has no conditional: the guess is then uniform.
+        """
+        xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
+        hidden = (xt == self.mask_token_id)[..., None]
+        seen = (xt[..., None] == self.data_ids) | hidden  # (B, L, V)
+        return _finish((self._forward(seen) * self._backward(seen)).log(), xt, at)
+
+    def _forward(self, seen: Tensor) -> Tensor:
+        """Return p(x_i | what is visible to the left of i), shape (B, L, V)."""
+        message = self.initial.expand(len(seen), -1)
+        result = [message]
+        for i in range(seen.shape[1] - 1):
+            message = _scaled((message * seen[:, i]) @ self.transition)
+            result.append(message)
+        return torch.stack(result, 1)
+
+    def _backward(self, seen: Tensor) -> Tensor:
+        """Return p(what is visible to the right of i | x_i) up to a factor, shape (B, L, V)."""
+        message = torch.ones_like(self.initial).expand(len(seen), -1)
+        result = [message]
+        for i in range(seen.shape[1] - 1, 0, -1):
+            message = _scaled((message * seen[:, i]) @ self.transition.T)
+            result.append(message)
+        return torch.stack(result[::-1], 1)
+
+    def log_prob(self, x0: Tensor) -> Tensor:
+        """Return log p(x_0) in nats, shape (B,), for clean ids (B, L)."""
+        steps = self.transition[x0[:, :-1], x0[:, 1:]].log().sum(1)
+        return self.initial[x0[:, 0]].log() + steps
+
+    def entropy(self, length: int) -> float:
+        """Return the entropy of a sequence of this length, in nats."""
+        marginal, total = self.initial, _entropy(self.initial)
+        for _ in range(length - 1):
+            total += sum(
+                p * _entropy(row) for p, row in zip(marginal.tolist(), self.transition, strict=True)
+            )
+            marginal = marginal @ self.transition
+        return total
+
+    def joint(self, length: int) -> JointOracle:
+        """Return the same chain as an enumerated joint over V^length sequences."""
+        probs = self.initial
+        for _ in range(length - 1):
+            probs = probs[..., None] * self.transition
+        return JointOracle(probs)
+
+
+def _finish(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:
+    """Normalise unnormalised logits (B, L, V), make visible tokens certain, keep ``at``."""
+    vocab_size = logits.shape[-1]
+    impossible = torch.isneginf(logits).all(-1, keepdim=True)
+    result = torch.log_softmax(logits.masked_fill(impossible, 0), -1)
+    ids = torch.arange(vocab_size, device=xt.device)
+    contradicts = (xt[..., None] != ids) & (xt[..., None] != vocab_size)
+    result = torch.where(xt[..., None] == ids, 0.0, result.masked_fill(contradicts, -torch.inf))
+    return result if at is None else result[at]
+
+
+def _scaled(message: Tensor) -> Tensor:
+    # Long chains would underflow; the scale cancels. Messages of impossible evidence stay 0.
+    return message / message.sum(1, keepdim=True).clamp_min(torch.finfo(message.dtype).tiny)
+
+
+def _entropy(probs: Tensor) -> float:
+    return float(-torch.xlogy(probs, probs).sum())
+
+
+def _distribution(probs: Tensor) -> Tensor:
+    """Return probs in float64, their last axis summing to 1 beyond the rounding of the input."""
+    total = probs.double().sum(-1, keepdim=True)
+    if bool((probs < 0).any()) or bool(((total - 1).abs() > 1e-5).any()):
+        raise UserError("probabilities must not be negative and must add up to 1")
+    return probs.double() / total

@@ -1,0 +1,102 @@
+"""From prompts to a canvas: how many rows, which seeds, and which rows compete with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unmask.canvas import Canvas
+from unmask.codec.text import Blank, TextCodec
+from unmask.errors import UserError
+
+DEFAULT_LENGTH = 100
+MAX_LENGTH = 1_000_000
+MAX_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call writes.
+
+    Attributes:
+        canvas: The rows.
+        seeds: Shape (B,), int64; of each row's random numbers.
+        groups: For every sample, the rows that try the possible lengths of its blanks.
+    """
+
+    canvas: Canvas
+    seeds: Tensor
+    groups: list[list[int]]
+
+    def to(self, device: torch.device) -> Plan:
+        """Return the same plan on a device."""
+        return Plan(self.canvas.to(device), self.seeds.to(device), self.groups)
+
+
+def make_plan(
+    codec: TextCodec,
+    prompts: Sequence[str],
+    length: int | None,
+    num_samples: int,
+    seed: int,
+    limit: int | None,
+) -> Plan:
+    """Lay out the rows for prompts or templates.
+
+    Args:
+        codec: The tokenizer.
+        prompts: Texts, with or without blanks.
+        length: Tokens to write after a prompt without blanks; ``DEFAULT_LENGTH`` or what fits if
+            None.
+        num_samples: Samples of each prompt.
+        seed: Sample i of every prompt gets its seed from (seed, i).
+        limit: Positions of the model, None for no limit.
+
+    Raises:
+        UserError: If a number is out of range or a row is longer than the model.
+    """
+    if not 1 <= num_samples <= MAX_ROWS:
+        raise UserError(f"num_samples must be from 1 to {MAX_ROWS}, not {num_samples}")
+    if length is not None and not 1 <= length <= MAX_LENGTH:
+        raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
+    if not -(2**40) < seed < 2**40:
+        raise UserError(f"seed must be a whole number below 2^40, not {seed}")
+    rows: list[list[int | None]] = []
+    groups: list[list[int]] = []
+    seeds: list[int] = []
+    for prompt in prompts:
+        candidates = [row for row, _ in codec.rows(_parts(codec, prompt, length, limit))]
+        for index in range(num_samples):
+            groups.append(list(range(len(rows), len(rows) + len(candidates))))
+            rows += candidates
+            seeds += [seed * 1_000_003 + index] * len(candidates)
+    if len(rows) > MAX_ROWS:
+        raise UserError(
+            f"prompts x samples x lengths make {len(rows)} rows; at most {MAX_ROWS} are possible"
+        )
+    longest = max(map(len, rows), default=0)
+    if limit is not None and longest > limit:
+        raise UserError(
+            f"prompt and blanks make {longest} tokens, but the model has {limit} positions; "
+            "shorten the prompt or the length"
+        )
+    canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
+    return Plan(canvas, torch.tensor(seeds), groups)
+
+
+def _parts(
+    codec: TextCodec, prompt: str, length: int | None, limit: int | None
+) -> list[str | Blank]:
+    parts = codec.template(prompt)
+    if any(isinstance(part, Blank) for part in parts):
+        if length is not None:
+            raise UserError("the prompt holds blanks of its own, so leave length out")
+        return parts
+    if length is None:
+        used = len(next(codec.rows(parts))[0])
+        room = DEFAULT_LENGTH if limit is None else limit - used
+        length = max(min(DEFAULT_LENGTH, room), 1)
+    return [*parts, Blank(length, length)]

@@ -1,0 +1,89 @@
+"""From frames to pictures: the rows of a canvas as text, token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from unmask.canvas import Canvas, Frame
+from unmask.codec.text import TextCodec
+from unmask.render.snapshot import Snapshot, Status, Track
+
+
+def text(codec: TextCodec, canvas: Canvas, row: int) -> str:
+    """Return the text of a row, up to the first end symbol that was written after the prompt."""
+    ids = canvas.ids[row, canvas.valid[row]].tolist()
+    given = (~canvas.editable[row, canvas.valid[row]]).nonzero()[:, 0].tolist()
+    after = given[-1] + 1 if given else 0
+    ends = [i for i in range(after, len(ids)) if ids[i] == codec.end]
+    return codec.decode(ids[: ends[0]] if ends else ids)
+
+
+def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapshot:
+    """Return one row of a frame as a picture's data, without start symbol and padding."""
+    canvas = frame.canvas
+    used = slice(len(codec.start), int(canvas.valid[row].sum()))
+    ids = canvas.ids[row, used].tolist()
+    columns = (frame.revealed, frame.remasked, canvas.masked, canvas.editable)
+    flags = zip(*(column[row, used].tolist() for column in columns), strict=True)
+    pieces = codec.pieces(ids)
+    status = tuple(_status(*flag) for flag in flags)
+    return Snapshot(
+        step=frame.step,
+        seconds=seconds,
+        nfe=frame.nfe,
+        pieces=tuple(
+            "" if state in ("masked", "remasked") else piece
+            for piece, state in zip(pieces, status, strict=True)
+        ),
+        status=status,
+        confidence=tuple(
+            None if math.isnan(value) else value for value in frame.confidence[row, used].tolist()
+        ),
+    )
+
+
+def track(
+    codec: TextCodec, label: str, frames: Sequence[Frame], seconds: Sequence[float], row: int
+) -> Track:
+    """Return the recording of one row."""
+    pairs = zip(frames, seconds, strict=True)
+    return Track(label, tuple(snapshot(codec, frame, second, row) for frame, second in pairs))
+
+
+def _status(revealed: bool, remasked: bool, masked: bool, editable: bool) -> Status:
+    if not editable:
+        return "given"
+    if remasked:
+        return "remasked"
+    if masked:
+        return "masked"
+    return "revealed" if revealed else "kept"
+
+
+def left_to_right(
+    codec: TextCodec, ids: Sequence[int], given: int, total: int, seconds: float
+) -> Snapshot:
+    """Return the picture of an autoregressive row, of which some tokens are not written yet.
+
+    Args:
+        codec: The tokenizer.
+        ids: Prompt and what is written so far.
+        given: Tokens of the prompt, start symbols included.
+        total: Tokens of the finished row.
+        seconds: Time so far.
+    """
+    hidden = len(codec.start)
+    written, rest = len(ids) - given, total - len(ids)
+    prompt: list[Status] = ["given"] * (given - hidden)
+    old: list[Status] = ["kept"] * (written - 1)
+    last: list[Status] = ["revealed"] if written else []
+    masked: list[Status] = ["masked"] * rest
+    return Snapshot(
+        step=written,
+        seconds=seconds,
+        nfe=written,
+        pieces=(*codec.pieces(list(ids[hidden:])), *[""] * rest),
+        status=(*prompt, *old, *last, *masked),
+        confidence=(None,) * (total - hidden),
+    )

@@ -1,0 +1,77 @@
+"""When to show what: several recordings replayed on one clock.
+
+Real times span five orders of magnitude, so a replay is stretched or squeezed as a whole:
+
+    replay seconds = clamp(seconds of the slowest track, SHORTEST, LONGEST) / speed
+
+All tracks share the factor, so a track that took twice as long also takes twice as long here.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from unmask.errors import UserError
+from unmask.render.snapshot import Track
+
+SHORTEST = 4.0
+"""Seconds that the replay of a fast generation is stretched to."""
+LONGEST = 12.0
+"""Seconds that the replay of a slow generation is squeezed to."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in time at which the picture changes.
+
+    Attributes:
+        at: Seconds since the start of the replay.
+        shown: Which snapshot of each track is to be seen.
+    """
+
+    at: float
+    shown: tuple[int, ...]
+
+
+def timeline(
+    tracks: Sequence[Track], speed: float = 1.0, frame_seconds: float = 0.0
+) -> list[Moment]:
+    """Return the moments of a replay, in order; the first is at 0, the last shows every end.
+
+    Args:
+        tracks: What to replay; each needs a snapshot.
+        speed: 2 is twice as fast as the rule of this module.
+        frame_seconds: Changes closer together than this are shown as one, in replay seconds.
+
+    Raises:
+        UserError: If there is nothing to show, or the speed is not a positive number.
+    """
+    if not tracks or not all(track.snapshots for track in tracks):
+        raise UserError("the recording is empty; record a generation with at least one step")
+    if not 0 < speed < math.inf:
+        raise UserError(f"the speed must be a positive number, not {speed}")
+    times = _replay_times(tracks, speed)
+    moments = [Moment(0.0, (0,) * len(tracks))]
+    for at in sorted({time for track in times for time in track}):
+        shown = tuple(max(bisect_right(track, at) - 1, 0) for track in times)
+        if shown == moments[-1].shown:
+            continue
+        if len(moments) > 1 and at - moments[-1].at < frame_seconds:
+            moments[-1] = Moment(moments[-1].at, shown)
+        else:
+            moments.append(Moment(at, shown))
+    return moments
+
+
+def _replay_times(tracks: Sequence[Track], speed: float) -> list[list[float]]:
+    # A clock that was set back during the recording must not reorder the snapshots.
+    times = [list(accumulate((s.seconds for s in track.snapshots), max)) for track in tracks]
+    if max(track[-1] for track in times) <= 0:
+        times = [[float(index) for index in range(len(track))] for track in times]
+    total = max(track[-1] for track in times)
+    factor = min(max(total, SHORTEST), LONGEST) / total / speed if total > 0 else 1.0
+    return [[max(time, 0.0) * factor for time in track] for track in times]

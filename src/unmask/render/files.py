@@ -1,0 +1,41 @@
+"""Writing a file whole or not at all: a failure leaves what was there before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from unmask.errors import UserError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path to write to, beside the target, which it replaces if the block succeeds.
+
+    A missing parent folder is made. If the block raises, what it wrote is removed.
+
+    Args:
+        path: The target; a link is followed.
+
+    Raises:
+        UserError: If the operating system refuses, or the target is not an ordinary file.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "not an ordinary file"
+            raise UserError(f"cannot write to {path}, which is {kind}; choose a file name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name of our own, not tempfile's, so that the file gets the permissions of the user.
+        part = target.parent / f".unmask-{secrets.token_hex(8)}.part"
+        try:
+            yield part
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot write {path} ({reason}); choose another place") from error

@@ -1,0 +1,78 @@
+"""A recording as one web page that replays it; needs no network and no server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from unmask.render.clock import timeline
+from unmask.render.files import replacing
+from unmask.render.layout import reserved
+from unmask.render.snapshot import Snapshot, Track
+
+TEMPLATE = "replay.html"
+
+
+def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str) -> None:
+    """Write a page with play, pause, a slider over the steps, and each token's confidence.
+
+    Args:
+        path: The file; replaced whole or not at all.
+        tracks: What to show, side by side on one clock.
+        title: The heading of the page.
+
+    Raises:
+        UserError: If there is nothing to show, or the file cannot be written.
+    """
+    moments = timeline(tracks)
+    data = {
+        "moments": [[round(1000 * moment.at), *moment.shown] for moment in moments],
+        "tracks": [_track(track) for track in tracks],
+    }
+    template = Template(files("unmask.render").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    page = template.substitute(title=escape(title), data=_script_json(data))
+    # A heading may hold half a surrogate pair, which is no UTF-8; the data is ASCII.
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _track(track: Track) -> dict[str, Any]:
+    """Return a track as its last pieces and, per snapshot, only the tokens that changed."""
+    blank = Snapshot(0, 0.0, 0, (), (), ())
+    return {
+        "label": track.label,
+        "last": reserved(track.snapshots),
+        "snapshots": [
+            {
+                "step": after.step,
+                "nfe": after.nfe,
+                "seconds": after.seconds,
+                "length": len(after.pieces),
+                "changes": list(_changes(before, after)),
+            }
+            for before, after in zip([blank, *track.snapshots], track.snapshots, strict=False)
+        ],
+    }
+
+
+def _changes(before: Snapshot, after: Snapshot) -> Iterator[list[Any]]:
+    """Yield position, piece, status and confidence of the tokens that are not as before."""
+    old = list(zip(before.pieces, before.status, before.confidence, strict=True))
+    new = zip(after.pieces, after.status, after.confidence, strict=True)
+    for index, (piece, status, confidence) in enumerate(new):
+        if index >= len(old) or old[index] != (piece, status, confidence):
+            known = None if confidence is None else round(confidence, 4)
+            yield [index, piece, status, known]
+
+
+def _script_json(data: Any) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

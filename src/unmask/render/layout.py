@@ -1,0 +1,148 @@
+"""Where each token of a text goes on a grid of characters, with lines broken between words.
+
+A token keeps its place whatever it shows, so a picture does not jump while masks turn into words.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+
+from unmask.render.snapshot import Snapshot
+
+UNKNOWN = " ???"
+"""Stands for a token that was never seen: about as wide as an English one."""
+_MOST_NEWLINES = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The place of a token: its line, its first column, and how many columns it has."""
+
+    line: int
+    column: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Token:
+    """A piece as the line breaker sees it; ``gap`` blanks and ``before`` newlines precede it."""
+
+    before: int
+    gap: int
+    width: int
+    after: int
+    ends_word: bool
+
+
+def reserved(snapshots: Iterable[Snapshot], start: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the last known piece of each position: what its place in the text is sized by.
+
+    Args:
+        snapshots: What is known, in order.
+        start: What was known before.
+    """
+    pieces = list(start)
+    for snapshot in snapshots:
+        pieces += [UNKNOWN] * (len(snapshot.pieces) - len(pieces))
+        for index, piece in enumerate(snapshot.pieces):
+            if piece:
+                pieces[index] = piece
+    return tuple(pieces)
+
+
+def arrange(pieces: Sequence[str], columns: int) -> list[Cell]:
+    """Return the place of each piece on a page that is ``columns`` characters wide.
+
+    Lines break between words, inside a word only if it is longer than a line. A piece that is
+    itself too long is given one line. The blank before a word is no part of its cell.
+    """
+    cells: list[Cell] = []
+    line = column = 0
+    for word in _words([_token(piece) for piece in pieces]):
+        first = word[0]
+        if first.before:
+            line, column = line + first.before, 0
+        # One blank at the head of a line is a tokenizer's, more are an indentation.
+        gap = first.gap if column or first.gap > 1 else 0
+        length = sum(token.width for token in word)
+        if column and column + gap + length > columns:
+            line, column, gap = line + 1, 0, 0
+        column += min(gap, columns // 2)
+        for token in word:
+            width = min(token.width, columns)
+            if column + width > columns:
+                line, column = line + 1, 0
+            cells.append(Cell(line, column, width))
+            line, column = line + token.after, 0 if token.after else column + width
+    return cells
+
+
+def fit(piece: str, width: int) -> str:
+    """Return the visible part of a piece, without line breaks, in exactly ``width`` columns."""
+    text = one_line(piece)
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(text, width - 1) + "…"
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and without characters that could break a layout."""
+    return _printable(text).strip().replace("\n", " ")
+
+
+def counts(snapshot: Snapshot) -> str:
+    """Return what a snapshot cost so far: steps, network calls, seconds."""
+    calls = "call" if snapshot.nfe == 1 else "calls"
+    return f"step {snapshot.step} · {snapshot.nfe} {calls} · {snapshot.seconds:.2f} s"
+
+
+def _token(piece: str) -> _Token:
+    text = _printable(piece)
+    core = text.strip()
+    if not core:
+        newlines = min(text.count("\n"), _MOST_NEWLINES)
+        return _Token(0, 0, 1 if newlines else max(len(text), 1), newlines, True)
+    head = text[: len(text) - len(text.lstrip())]
+    tail = text[len(text.rstrip()) :]
+    return _Token(
+        before=min(head.count("\n"), _MOST_NEWLINES),
+        gap=len(head) - head.rfind("\n") - 1,
+        width=max(cell_len(core.replace("\n", " ")), 1),
+        after=min(tail.count("\n"), _MOST_NEWLINES),
+        ends_word=bool(tail),
+    )
+
+
+def _words(tokens: Iterable[_Token]) -> Iterator[list[_Token]]:
+    word: list[_Token] = []
+    for token in tokens:
+        if word and (token.gap or token.before or word[-1].ends_word):
+            yield word
+            word = []
+        word.append(token)
+    if word:
+        yield word
+
+
+def _printable(piece: str) -> str:
+    """Return a piece without what could move a cursor, change direction, or fail to encode."""
+    if piece.isascii() and piece.isprintable():
+        return piece
+    text = piece.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if character in "\n\v\f" or category in ("Zl", "Zp"):
+        return "\n"
+    if character == "\t" or category == "Zs":
+        return " "
+    # Joiners and variation selectors make a width depend on the neighbours.
+    if category == "Cf" or "\ufe00" <= character <= "\ufe0f":
+        return ""
+    return "\ufffd" if category in ("Cc", "Cs", "Co", "Cn") else character

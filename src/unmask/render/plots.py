@@ -1,0 +1,170 @@
+"""The curve of a training run, from the records of ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from unmask.errors import UserError
+from unmask.render.extras import viz_extra
+from unmask.render.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOG_FROM = 30.0
+"""Ratio of last to first step from which the steps are drawn on a logarithmic axis."""
+_INK, _QUIET, _LINE = "#22242b", "#6d6f78", "#e2dfd6"
+_TRAIN, _VALIDATION = "#3d9876", "#c2416b"
+_Points = list[tuple[float, float]]
+
+
+def loss_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str], title: str) -> None:
+    """Draw training loss and validation bound over the steps, as a PNG.
+
+    The training loss is faint, its running mean strong. If the records hold bits per character,
+    a second axis on the right converts the bound on the validation text to them.
+
+    Args:
+        records: One dict per log; ``step`` with ``loss`` or ``eval_nats_per_token``, in nats per
+            token. A step that was logged twice, as by a resumed run, counts as logged last.
+        path: The file; replaced whole or not at all.
+        title: The heading.
+
+    Raises:
+        UserError: If no record holds a number to draw, matplotlib is missing, or the file cannot be
+            written.
+    """
+    train = _points(records, "loss")
+    validation = _points(records, "eval_nats_per_token")
+    if not train and not validation:
+        raise UserError("the log holds no loss to draw; let the training run until its first log")
+    with viz_extra("a loss curve"):
+        from matplotlib.figure import Figure
+    # Figure, not pyplot, which would change the backend and the settings of the caller.
+    figure = Figure(figsize=(8, 4.5), dpi=160, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    _draw_train(axes, train)
+    _draw_validation(axes, validation)
+    _label(axes, title)
+    steps = [step for step, _ in train + validation]
+    if min(steps) > 0 and max(steps) >= LOG_FROM * min(steps):
+        _log_steps(axes)
+    _add_bits_per_char(axes, records)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
+
+
+def smoothed(values: Sequence[float], window: int) -> list[float]:
+    """Return the running mean over ``window`` values (rounded up to odd), each in the middle.
+
+    Near the ends the window shrinks on both sides alike, so a straight line stays what it is.
+    """
+    sums = [0.0, *accumulate(values)]
+    means = []
+    for index in range(len(values)):
+        reach = min(window // 2, index, len(values) - 1 - index)
+        means.append((sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1))
+    return means
+
+
+def _points(records: Sequence[dict[str, Any]], key: str) -> _Points:
+    points: dict[float, float] = {}
+    for record in records:
+        step, value = _number(record.get("step")), _number(record.get(key))
+        if step is not None and value is not None:
+            points[step] = value
+    return sorted(points.items())
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number as it is, anything else as None."""
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+def _draw_train(axes: Axes, points: _Points) -> None:
+    if not points:
+        return
+    steps, losses = zip(*points, strict=True)
+    mean = smoothed(losses, len(losses) // 20)
+    axes.plot(steps, losses, color=_TRAIN, alpha=0.3, linewidth=1)
+    marker = "o" if len(points) == 1 else ""
+    axes.plot(steps, mean, color=_TRAIN, linewidth=2, marker=marker, label="training loss")
+
+
+def _draw_validation(axes: Axes, points: _Points) -> None:
+    if not points:
+        return
+    steps, bounds = zip(*points, strict=True)
+    axes.plot(
+        steps,
+        bounds,
+        color=_VALIDATION,
+        linewidth=1,
+        marker="o",
+        markersize=5,
+        markeredgecolor="white",
+        label="validation bound",
+        zorder=3,
+    )
+    axes.annotate(
+        f"{bounds[-1]:.3f}",
+        points[-1],
+        xytext=(0, -16),
+        textcoords="offset points",
+        ha="center",
+        color=_VALIDATION,
+        fontweight="bold",
+    )
+
+
+def _label(axes: Axes, title: str) -> None:
+    axes.set_title(
+        title, loc="left", color=_INK, fontsize=14, fontweight="bold", pad=12, parse_math=False
+    )
+    axes.set_xlabel("step", color=_QUIET)
+    axes.set_ylabel("nats per token", color=_QUIET)
+    axes.grid(color=_LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_QUIET, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.margins(x=0.03, y=0.1)
+    axes.legend(frameon=False, labelcolor=_INK)
+
+
+def _log_steps(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.minorticks_off()
+
+
+def _add_bits_per_char(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    """Add the axis on the right; both units differ by a factor that the validation text sets."""
+    nats = dict(_points(records, "eval_nats_per_token"))
+    bits = dict(_points(records, "eval_bits_per_char"))
+    both = [step for step in nats if step in bits and nats[step] > 0]
+    if not both:
+        return
+    factor = bits[both[-1]] / nats[both[-1]]
+    if factor <= 0:
+        return
+
+    def to_bits(value: Any) -> Any:
+        return value * factor
+
+    def to_nats(value: Any) -> Any:
+        return value / factor
+
+    right = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
+    right.set_ylabel("bits per character", color=_QUIET)
+    right.tick_params(colors=_QUIET, length=0)
+    right.spines["right"].set_visible(False)

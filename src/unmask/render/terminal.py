@@ -1,0 +1,243 @@
+"""The canvas in a terminal: live while it is written, or replayed from a recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from unmask.render import style
+from unmask.render.clock import timeline
+from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
+from unmask.render.snapshot import Snapshot, Status, Track
+
+MASKED = "░"
+REMASKED = "▒"
+NARROWEST = 28
+"""Columns that a track needs; what does not fit side by side goes below."""
+WIDEST = 100
+"""Columns beyond which lines are hard to read."""
+UNSURE = 0.5
+"""Kept tokens with a lower confidence are set apart."""
+# Text on the user's own background gets named colours, which the user's theme makes readable.
+STYLES: dict[Status, str] = {
+    "given": "bold bright_blue",
+    "masked": "dim",
+    "remasked": "magenta",
+    "revealed": f"{style.hexadecimal(style.NEW)} on {style.hexadecimal(style.NEW_GROUND)}",
+    "kept": "default",
+}
+UNSURE_STYLE = "yellow"
+_REFRESH_SECONDS = 1 / 30
+_BORDER = 4  # columns of a panel that are not text
+_LOWEST = 3  # lines of a panel with one line of text
+
+
+class LiveCanvas:
+    """Shows one or several generations while they run; a context manager.
+
+    On a console that is no terminal, or cannot draw blocks, it shows nothing. The terminal is put
+    in order again however the block is left.
+
+    Args:
+        console: Where to draw.
+        labels: What to call each track; they are drawn in this order.
+        known: The last piece of each position of each track, if known, so that nothing moves.
+        transient: Remove the picture at the end, for a caller that prints the text itself.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        labels: Sequence[str],
+        *,
+        known: Sequence[Sequence[str]] | None = None,
+        transient: bool = False,
+    ) -> None:
+        self._console = console
+        pieces = known or [()] * len(labels)
+        self._views = [_View(*pair) for pair in zip(labels, pieces, strict=True)]
+        self._transient = transient
+        self._whole = False
+        self._refreshed = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveCanvas:
+        if can_animate(self._console):
+            self._live = Live(
+                get_renderable=self._picture,
+                console=self._console,
+                auto_refresh=False,
+                transient=self._transient,
+                redirect_stdout=False,
+                vertical_overflow="visible",
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live:
+            # A picture higher than the screen could not be removed from it again.
+            self._whole = not self._transient
+            self._live.stop()
+            self._live = None
+
+    def update(self, index: int, snapshot: Snapshot) -> None:
+        """Show a new snapshot of a track; a burst of them is thinned out to 30 a second."""
+        self._views[index].update(snapshot)
+        if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            self._refresh()
+
+    def show(self, snapshots: Sequence[Snapshot]) -> None:
+        """Show a snapshot of every track, all at once and without fail."""
+        for view, snapshot in zip(self._views, snapshots, strict=True):
+            view.update(snapshot)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._live:
+            self._live.refresh()
+            self._refreshed = time.monotonic()
+
+    def _picture(self) -> Group:
+        """Return the tracks in rows: as many side by side as are readable."""
+        across = min(max(self._console.width // NARROWEST, 1), max(len(self._views), 1))
+        rows = [self._views[i : i + across] for i in range(0, len(self._views), across)]
+        width = min(self._console.width // across, WIDEST)
+        if self._whole or not rows:
+            return Group(*(_row(row, width, None) for row in rows))
+        height = self._console.height - 1
+        rows = rows[: max(height // _LOWEST, 1)]
+        room = max(height // len(rows) - 2, 1)
+        return Group(*(_row(row, width, room) for row in rows))
+
+
+def play(
+    tracks: Sequence[Track],
+    console: Console,
+    speed: float = 1.0,
+    frame_seconds: float = 1 / 25,
+) -> None:
+    """Replay recordings side by side on one clock, for 4 to 12 seconds (see ``clock``).
+
+    Where ``can_animate`` is false it shows nothing; the caller prints the texts.
+
+    Args:
+        tracks: What to replay.
+        console: Where to draw.
+        speed: 2 is twice as fast.
+        frame_seconds: Shortest time between two pictures.
+
+    Raises:
+        UserError: If there is nothing to show, or the speed is not a positive number.
+    """
+    moments = timeline(tracks, speed, frame_seconds)
+    if not can_animate(console):
+        return
+    known = [reserved(track.snapshots) for track in tracks]
+    begun = time.monotonic()
+    with LiveCanvas(console, [track.label for track in tracks], known=known) as canvas:
+        for moment in moments:
+            time.sleep(max(begun + moment.at - time.monotonic(), 0.0))
+            canvas.show([track.snapshots[i] for track, i in zip(tracks, moment.shown, strict=True)])
+
+
+def can_animate(console: Console) -> bool:
+    """Return whether the console is a terminal that can move its cursor and draw blocks."""
+    unicode = console.encoding.lower().startswith("utf")
+    return console.is_terminal and not console.is_dumb_terminal and unicode
+
+
+def _row(views: Sequence[_View], width: int, room: int | None) -> Table:
+    """Return panels of one height side by side, at most ``room`` lines of text high."""
+    lines = [view.lines(width - _BORDER) for view in views]
+    height = max(len(text) for text in lines)
+    grid = Table.grid()
+    grid.add_row(
+        *(view.panel(text, width, height, room) for view, text in zip(views, lines, strict=True))
+    )
+    return grid
+
+
+class _View:
+    """One track as it was last seen."""
+
+    def __init__(self, label: str, known: Sequence[str]) -> None:
+        self._label = one_line(label)
+        self._pieces = tuple(known)
+        self._fixed = bool(known)
+        self._snapshot: Snapshot | None = None
+
+    def update(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        if not self._fixed:
+            self._pieces = reserved([snapshot], self._pieces)
+
+    def lines(self, columns: int) -> list[_Line]:
+        """Return the text broken into lines of at most so many columns."""
+        cells = arrange(self._pieces, max(columns, 1))
+        lines = [_Line() for _ in range(cells[-1].line + 1)] if cells else []
+        if self._snapshot:
+            drawn = self._snapshot
+            tokens = zip(cells, drawn.pieces, drawn.status, drawn.confidence, strict=False)
+            for cell, piece, status, confidence in tokens:
+                lines[cell.line].put(cell, piece, status, confidence)
+        return lines
+
+    def panel(self, lines: list[_Line], width: int, height: int, room: int | None) -> Panel:
+        """Return the lines in a frame, cut down to ``room`` lines where something happens."""
+        first, shown = 0, height
+        if room is not None and height > room:
+            writing = (index for index, line in enumerate(lines) if line.hidden)
+            focus = next(writing, len(lines))
+            first, shown = min(max(focus - room // 2, 0), height - room), room
+        texts = [line.text for line in lines[first : first + shown]]
+        texts += [Text()] * (shown - len(texts))
+        return Panel(
+            Group(*texts),
+            title=Text(self._label, "bold default"),
+            title_align="left",
+            subtitle=Text(self._counts(), "default"),
+            subtitle_align="right",
+            border_style="bright_black",
+            width=width,
+        )
+
+    def _counts(self) -> str:
+        if not self._snapshot:
+            return "waiting"
+        return counts(self._snapshot)
+
+
+class _Line:
+    """A line of text under construction."""
+
+    def __init__(self) -> None:
+        self.text = Text(no_wrap=True, overflow="crop")
+        self.hidden = False
+
+    def put(self, cell: Cell, piece: str, status: Status, confidence: float | None) -> None:
+        self.text.append(" " * (cell.column - self.text.cell_len))
+        if status in ("masked", "remasked"):
+            self.hidden = True
+            content = (MASKED if status == "masked" else REMASKED) * cell.width
+        else:
+            content = fit(piece, cell.width)
+        self.text.append(content, _style(status, confidence))
+
+
+def _style(status: Status, confidence: float | None) -> str:
+    if status == "kept" and confidence is not None and confidence < UNSURE:
+        return UNSURE_STYLE
+    return STYLES[status]

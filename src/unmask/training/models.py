@@ -1,0 +1,89 @@
+"""The model that a run starts from: one on disk or on the hub, or a fresh one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+
+from unmask.adapters import loading
+from unmask.adapters.encoder import position_limit
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError
+from unmask.training.recipe import Recipe
+from unmask.training.tokenizer import train_tokenizer
+
+
+def open_model(
+    recipe: Recipe, name: str | None, documents: Sequence[str]
+) -> tuple[PreTrainedModel, TextCodec]:
+    """Load the model to start from, or make a fresh one with a tokenizer trained on the data.
+
+    Args:
+        recipe: Decides between the two where no name is given.
+        name: Directory or hub id; None takes the recipe's.
+        documents: What a fresh tokenizer is trained on.
+
+    Raises:
+        UserError: If there is no such model, it is of the wrong kind, or too short for the rows.
+    """
+    if name is None and recipe.model.name and recipe.model.type:
+        raise UserError("a recipe has either model.name or model.type, not both")
+    name = name or recipe.model.name
+    if name:
+        tokenizer = loading.load_tokenizer(name)
+        model = loading.load_model(name, recipe.kind)
+    elif recipe.model.type:
+        whole = recipe.tokenizer.keep_whole
+        tokenizer = train_tokenizer(documents, recipe.tokenizer.vocab_size, whole)
+        model = _fresh(recipe, tokenizer)
+    else:
+        raise UserError("name a model to start from with --model")
+    if recipe.kind == "masked" and tokenizer.mask_token_id is None:
+        raise UserError(f"the tokenizer of {name} has no mask token, which diffusion needs")
+    codec = TextCodec(tokenizer)
+    if recipe.kind == "causal" and not codec.start:
+        raise UserError(
+            f"the tokenizer of {name} has no start symbol to predict the first token from"
+        )
+    if recipe.model.dropout is not None:
+        _set_dropout(model, recipe.model.dropout)
+    _check_length(model, recipe.data.length)
+    return model, codec
+
+
+def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    # Also under the names of BERT's family, or the configuration keeps ids of another vocabulary.
+    special = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
+    known = {f"{kind}_token_id": value for kind, value in special.items()}
+    try:
+        config = AutoConfig.for_model(
+            recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
+        )
+        auto: Any = AutoModelForCausalLM if recipe.kind == "causal" else AutoModelForMaskedLM
+        return auto.from_config(config)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
+
+
+def _set_dropout(model: nn.Module, rate: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name, value in vars(module).items():
+            # Attention modules keep their rate as a number that they pass to the fused kernel.
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, rate)
+
+
+def _check_length(model: PreTrainedModel, length: int) -> None:
+    limit = position_limit(model)
+    if limit is not None and length > limit:
+        raise UserError(
+            f"data.length is {length}, but the model has only {limit} positions; "
+            f"pass --set data.length={limit}"
+        )

@@ -1,0 +1,236 @@
+"""Every verb as a user runs it: words in, text on standard output, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from checks import generator
+from unmask import Unmasker, recording
+from unmask.cli import main
+from unmask.likelihood import bound_of_rows
+
+PLAIN = {
+    "ancestral": ["--steps", "5"],
+    "refine": ["--steps", "4"],
+    "confidence": ["--threshold", "0.3"],
+    "schedule-confidence": ["--steps", "6", "--temperature", "0.7"],
+}
+
+
+@pytest.fixture
+def unmask(capsys: pytest.CaptureFixture[str]):
+    """Run a command line that must succeed; return what it printed on standard output."""
+
+    def run(*arguments: object) -> str:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def roberta(zoo: Path) -> Unmasker:
+    return Unmasker.from_pretrained(str(zoo / "roberta"))
+
+
+def test_a_plain_pipe_gets_plain_text(zoo):
+    command = [sys.executable, "-m", "unmask", "generate", "-", "--model", str(zoo / "roberta")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--length", "6"],
+        input="The cat",
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert done.stdout.startswith("The cat")
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_json_is_one_object_with_the_facts(unmask, zoo, name):
+    out = unmask(
+        *("generate", "The cat", "--model", zoo / "bert", "--length", 12, "--seed", 3),
+        *("--sampler", name, *PLAIN[name], "--json"),
+    )
+    facts = json.loads(out)
+    assert facts["text"].startswith("the cat")
+    assert facts["seed"] == 3
+    assert facts["seconds"] > 0
+    assert facts["settings"]["sampler"] == name
+    if name in ("refine", "schedule-confidence"):
+        assert facts["nfe"] == int(PLAIN[name][1])
+    else:
+        # Random order may reveal nothing in a step, and a threshold sets its own pace.
+        assert 1 <= facts["nfe"] <= {"ancestral": 5, "confidence": 12}[name]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12])
+@pytest.mark.parametrize("name", ["refine", "schedule-confidence"])
+def test_steps_is_the_number_of_network_calls(roberta, name, steps):
+    # On 40 tokens no step is empty; one that writes nothing costs no call.
+    result = roberta.generate("The", length=40, steps=steps, sampler=name)
+    assert result.nfe == steps
+    assert result.settings["steps"] == steps
+    assert len(result.tracks[0].snapshots) == steps + 1
+
+
+def test_the_seed_decides_the_text(unmask, zoo):
+    line = ("generate", "The cat", "--model", zoo / "roberta", "--length", 20, "--seed")
+    texts = [unmask(*line, seed) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_samples_are_separated_and_differ(unmask, zoo):
+    line = ("generate", "A dog", "--model", zoo / "roberta", "--length", 15)
+    out = unmask(*line, "--num-samples", 3)
+    samples = out.rstrip("\n").split("\n\n" + "-" * 40 + "\n\n")
+    assert len(set(samples)) == 3
+    # The first sample does not depend on how many were asked for.
+    assert samples[0] == unmask(*line).rstrip("\n")
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_batch_of_prompts_writes_what_each_prompt_writes_alone(roberta, name):
+    prompts = ["The cat", "", "[MASK:5] is the end", "A dog sat on the [MASK:3] and on the moon."]
+    together = roberta.generate(prompts, sampler=name, seed=5, steps=50)
+    alone = [roberta.generate(p, sampler=name, seed=5, steps=50).texts[0] for p in prompts]
+    assert list(together.texts) == alone
+
+
+def test_a_prompt_can_stand_at_the_end_or_in_the_middle(unmask, zoo):
+    roberta = ("--model", zoo / "roberta")
+    assert unmask("generate", "[MASK:5] is the end", *roberta).endswith(" is the end\n")
+    middle = unmask("generate", "[MASK:4] the river [MASK:4]", *roberta)
+    assert " the river" in middle
+    assert not middle.startswith(" the river")
+
+
+def test_infill_writes_on_every_blank_and_nowhere_else(unmask, zoo):
+    template = "The cat [MASK:2] the mat [MASK] and the [MASK:3]."
+    out = unmask("infill", template, "--model", zoo / "roberta", "--json")
+    text = json.loads(out)["text"]
+    assert text.startswith("The cat")
+    assert text.endswith(".")
+    assert text.index(" the mat") < text.index(" and the")
+    assert "MASK" not in text.upper()
+
+
+def test_a_template_alone_means_infill(unmask, zoo):
+    line = ("The [MASK] sat.", "--model", zoo / "roberta")
+    assert unmask(*line) == unmask("infill", *line)
+
+
+def test_a_blank_of_a_range_keeps_the_likeliest_length(roberta):
+    options = {"sampler": "refine", "steps": 3}
+    judge = bound_of_rows(roberta.denoiser, roberta.process, draws=100)
+    kept, average = 0.0, 0.0
+    for seed in range(4):
+        best = roberta.infill("A [MASK:1-6] mat.", seed=seed, **options)
+        assert best.nfe == 3 + 16, "three steps, and sixteen calls to judge the lengths"
+        *_, last = roberta.stream("A [MASK:1-6] mat.", seed=seed, **options)
+        rows, valid = last.canvas.ids, last.canvas.valid
+        editable = valid & (torch.arange(rows.shape[1]) > 0)
+        with torch.no_grad():
+            bounds = judge(rows, editable, valid, generator(0)) / editable.sum(1)
+        texts = [recording.text(roberta.codec, last.canvas, row) for row in range(6)]
+        assert [roberta.infill(f"A [MASK:{n}] mat.", seed=seed, **options).texts[0]
+                for n in range(1, 7)] == texts
+        kept += float(bounds[texts.index(best.texts[0])] - bounds.min())
+        average += float(bounds.mean() - bounds.min())
+    # Sixteen mask patterns are an estimate, so a near tie may go the other way.
+    assert kept < 0.2 * average, (kept, average)
+
+
+def test_recordings_and_pictures(unmask, zoo, tmp_path):
+    frames, gif, page = (tmp_path / name for name in ("run.jsonl", "run.gif", "run.html"))
+    text = unmask(
+        *("generate", "The cat", "--model", zoo / "roberta", "--length", 8, "--steps", 3),
+        *("--sampler", "refine", "--frames", frames, "--gif", gif, "--html", page),
+    )
+    assert gif.read_bytes()[:4] == b"GIF8"
+    assert "<html" in page.read_text(encoding="utf-8")
+    again = tmp_path / "again.gif"
+    assert unmask("show", frames, "--gif", again) == text
+    assert again.read_bytes()[:4] == b"GIF8"
+
+
+def test_score(unmask, zoo, tmp_path):
+    model = ("--model", zoo / "roberta")
+    out = json.loads(unmask("score", "The cat sat on the mat.", *model, "--json"))
+    assert out["exact"] is False
+    assert out["characters"] == 23
+    assert out["nats"] == pytest.approx(out["nats_per_token"] * out["tokens"])
+    file = tmp_path / "text.txt"
+    file.write_text("The cat sat on the mat.", encoding="utf-8")
+    assert json.loads(unmask("score", file, *model, "--json")) == out
+    assert unmask("score", file, *model).startswith("<= ")
+    exact = unmask("score", file, "--model", zoo / "gpt2")
+    assert not exact.startswith("<=")
+
+
+def test_evaluate_compares_models_and_reports(unmask, zoo, text_file, tmp_path):
+    models = ("--model", zoo / "bert", "--model", zoo / "gpt2")
+    line = ("evaluate", *models, "--data", text_file, "--max-rows", 8, "--draws", 1)
+    out = unmask(*line, "--report", tmp_path / "report")
+    rows = [row for row in out.splitlines() if str(zoo) in row]
+    assert "≤" in rows[0]
+    assert "≤" not in rows[1]
+    facts = json.loads(unmask(*line, "--json"))
+    assert facts == json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert out.strip() in (tmp_path / "report" / "report.md").read_text("utf-8")
+    low, high = facts[str(zoo / "bert")]["bits_per_char_95"]
+    assert low < facts[str(zoo / "bert")]["bits_per_char"] < high
+
+
+@pytest.mark.parametrize("other", ["gpt2", "llama", "bert"])
+def test_compare_races_two_models(unmask, zoo, tmp_path, other):
+    line = ("compare", "The cat", "--models", zoo / "roberta", zoo / other, "--length", 9)
+    gif = tmp_path / "race.gif"
+    facts = json.loads(unmask(*line, "--json", "--gif", gif))
+    diffusion, second = facts.values()
+    assert diffusion["settings"]["sampler"] == "ancestral"
+    assert second["settings"]["sampler"] == ("ancestral" if other == "bert" else "autoregressive")
+    assert second["text"].lower().startswith("the cat")
+    if other != "bert":
+        assert second["nfe"] == 9
+    assert gif.read_bytes()[:4] == b"GIF8"
+    out = unmask(*line)
+    assert " times faster" in out
+
+
+def test_info_of_a_foreign_model_and_of_the_bundled_one(unmask, zoo):
+    facts = json.loads(unmask("info", zoo / "gpt2", "--json"))
+    assert facts["architecture"] == "gpt2"
+    assert facts["kind"] == "causal"
+    assert "masked" in unmask("info")
+
+
+def test_the_bundled_model_writes_and_is_better_than_chance(unmask):
+    facts = json.loads(unmask("generate", "The history of", "--length", 10, "--json"))
+    assert facts["text"].startswith("The history of")
+    score = json.loads(unmask("score", "It was the first of the two games .", "--json"))
+    assert score["nats_per_token"] < 8.5, "worse than a uniform guess among 8192 tokens"
+
+
+def test_the_list_of_recipes(unmask):
+    names = [line.split()[0] for line in unmask("train", "--list").splitlines()]
+    assert {"diffuse", "roberta-diffusion", "mlm", "tiny", "ar"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    "verb", ["", "generate", "infill", "score", "evaluate", "compare", "train"]
+)
+def test_help_names_the_options(unmask, verb):
+    out = unmask(*verb.split(), "--help")
+    assert "Usage: unmask" in out
+    assert ("--seed" in out) == (verb not in ("", "train"))

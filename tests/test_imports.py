@@ -1,0 +1,144 @@
+"""Arrows point forward only, and starting the program loads nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unmask
+
+PACKAGE = Path(unmask.__file__).parent
+# What each core file may know of the others; besides these, torch and the standard library.
+CORE = {
+    "errors": set(),
+    "noise": set(),
+    "schedule": {"errors"},
+    "process": {"schedule", "errors"},
+    "denoiser": {"errors"},
+    "objective": {"denoiser", "process", "schedule", "errors"},
+    "canvas": {"errors"},
+    "draw": {"errors"},
+    "policy": {"canvas", "process", "noise", "errors"},
+    "sampler": {"canvas", "denoiser", "draw", "noise", "policy", "process", "errors"},
+    "presets": {"draw", "policy", "schedule", "errors"},
+    "oracle": {"denoiser", "errors"},
+}
+# The layers above the core, lowest first: each may know those before it, never those after.
+LAYERS = ["core", "codec", "adapters", "likelihood", "plan", "recording", "generated", "unmasker"]
+LAYERS += ["autoregressor", "training", "cli"]
+
+
+def imports(path: Path, at_once: bool = False) -> set[str]:
+    """Return the absolute names of all modules that a file imports, also inside functions.
+
+    With ``at_once`` only those that are imported when the file itself is.
+    """
+    found = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if at_once else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found.add(node.module)
+            # "from unmask import checkpoint" names a module as well.
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own(path: Path) -> set[str]:
+    """Return the modules of this package that a file imports, without the leading ``unmask.``."""
+    modules = set()
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "unmask" and len(parts) > 1:
+            modules.add(parts[1])
+    return modules
+
+
+def foreign(path: Path, at_once: bool = False) -> set[str]:
+    roots = {name.split(".")[0] for name in imports(path, at_once)}
+    return roots - set(sys.stdlib_module_names) - {"unmask", "__future__"}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_files_know_only_earlier_ones_and_torch(name):
+    path = PACKAGE / f"{name}.py"
+    assert own(path) <= CORE[name]
+    assert foreign(path) <= {"torch"}
+
+
+def test_the_map_of_the_core_has_no_cycle():
+    order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
+    order += ["canvas", "draw", "policy", "sampler", "presets", "oracle"]
+    assert sorted(order) == sorted(CORE)
+    for i, name in enumerate(order):
+        assert CORE[name] <= set(order[:i])
+
+
+def files(layer: str) -> list[Path]:
+    single = PACKAGE / f"{layer}.py"
+    return [single] if single.exists() else sorted((PACKAGE / layer).rglob("*.py"))
+
+
+@pytest.mark.parametrize("layer", LAYERS[1:])
+def test_upper_layers_know_only_lower_ones(layer):
+    later = set(LAYERS[LAYERS.index(layer) + 1 :])
+    assert files(layer), f"there is no layer {layer} any more"
+    for path in files(layer):
+        assert not own(path) & later, path
+
+
+def test_no_file_below_knows_the_command_line_or_the_pictures():
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).parts[0]
+        if place not in ("cli", "render", "__main__.py"):
+            assert "cli" not in own(path), path
+        if place in ("codec", "adapters", "training") or path.stem in CORE:
+            assert "render" not in own(path), path
+
+
+def test_pictures_know_neither_models_nor_tensors():
+    for path in files("render"):
+        assert not own(path) & {"adapters", "codec", "training", "unmasker", "sampler", "cli"}, path
+        assert not foreign(path) & {"torch", "transformers"}, path
+
+
+def test_transformers_is_imported_by_adapters_codec_and_training_only():
+    for path in PACKAGE.rglob("*.py"):
+        place = path.relative_to(PACKAGE).parts[0]
+        if place not in ("adapters", "codec", "training"):
+            # The command line quietens its loading bars, but only once a verb needs it.
+            assert "transformers" not in foreign(path, at_once=place == "cli"), path
+
+
+def loaded_by(script: str) -> tuple[list[str], str]:
+    """Run a script in a fresh interpreter; return which heavy modules it loaded, and its stdout."""
+    report = (
+        "\nimport sys, unmask\n"
+        "print(*sorted({'torch', 'transformers', 'numpy', 'datasets'} & set(sys.modules)))\n"
+        "print(unmask.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script + report], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *output, heavy, place = done.stdout.splitlines()
+    assert Path(place) == Path(unmask.__file__)
+    return heavy.split(), "\n".join(output)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import unmask")[0] == []
+
+
+def test_asking_for_help_loads_nothing_heavy():
+    heavy, text = loaded_by(
+        "import sys\n"
+        "from unmask.cli import run\n"
+        "sys.argv = ['unmask', '--help']\n"
+        "try:\n    run()\n"
+        "except SystemExit:\n    pass"
+    )
+    assert heavy == []
+    assert "Usage" in text

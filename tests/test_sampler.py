@@ -1,0 +1,219 @@
+"""What a sampler writes has the law it should have; the exact denoiser makes that checkable."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from checks import assert_law, assert_mean, chain, generator, golden, random_joint
+from unmask.canvas import Canvas, Frame
+from unmask.draw import Draw
+from unmask.noise import Noise
+from unmask.oracle import JointOracle
+from unmask.policy import Move, RandomOrder
+from unmask.process import AbsorbingProcess
+from unmask.sampler import sample
+from unmask.schedule import Cosine, Polynomial, Schedule, time_grid
+
+
+def blank(rows: int, length: int, mask_token_id: int) -> Canvas:
+    return Canvas.from_rows([[None] * length] * rows, mask_token_id, pad_token_id=0)
+
+
+def written(
+    oracle: JointOracle,
+    rows: int,
+    grid: Tensor,
+    policy=None,
+    schedule: Schedule | None = None,
+) -> list[Frame]:
+    process = AbsorbingProcess(schedule or Polynomial(), oracle.mask_token_id)
+    canvas = blank(rows, oracle.length, oracle.mask_token_id)
+    noise = Noise(torch.arange(rows))
+    policy = policy or RandomOrder()
+    return list(sample(oracle, process, canvas, policy, Draw(), grid, noise))
+
+
+def counts_of(ids: Tensor, vocab_size: int) -> Tensor:
+    stride = vocab_size ** torch.arange(ids.shape[1] - 1, -1, -1)
+    return (ids * stride).sum(1).bincount(minlength=vocab_size ** ids.shape[1])
+
+
+def exact_law(oracle: JointOracle, process: AbsorbingProcess, grid: Tensor) -> Tensor:
+    """Return the law of T-step ancestral sampling, by multiplying out its transition matrices."""
+    size, length = oracle.vocab_size + 1, oracle.length
+    states = torch.cartesian_prod(*[torch.arange(size)] * length)
+    guess = oracle(states, torch.ones(len(states))).exp()
+    law = torch.zeros(len(states), dtype=torch.float64)
+    law[-1] = 1  # All masked.
+    for t, s in pairwise(grid):
+        reveal = process.reveal_prob(t, s)
+        table = torch.zeros(len(states), length, size, dtype=torch.float64)
+        table[..., :-1] = torch.where((states == size - 1)[..., None], reveal * guess, guess)
+        table[..., -1] = (states == size - 1) * (1 - reveal)
+        step = torch.ones(len(states), len(states), dtype=torch.float64)
+        for i in range(length):
+            step *= table[:, i, states[:, i]]
+        law = law @ step
+    return law[(states < size - 1).all(1)]
+
+
+@dataclass(frozen=True)
+class OneAtATime:
+    """Reveals one masked position a step, in random order: a policy of a user's own."""
+
+    revises: bool = False
+    follows_grid: bool = False
+
+    def candidates(self, canvas, clock, noise):
+        order = noise.uniform("order", 0, canvas.ids.shape[1]).masked_fill(~canvas.masked, 2)
+        return (order == order.amin(1, keepdim=True)) & canvas.masked
+
+    def choose(self, canvas, candidates, confidence, clock):
+        return Move(candidates, torch.zeros_like(candidates))
+
+
+def test_one_token_a_step_has_exactly_the_law_of_the_data():
+    oracle = random_joint()
+    frames = written(oracle, 20_000, time_grid(4), OneAtATime())
+    assert [int(f.revealed.sum(1).unique()) for f in frames[1:]] == [1] * 4
+    assert_law(counts_of(frames[-1].canvas.ids, 3), oracle.probs)
+
+
+def test_ancestral_in_one_step_draws_from_the_marginals():
+    frames = written(golden(), 20_000, time_grid(1))
+    law = torch.tensor([[0.42, 0.28], [0.18, 0.12]])
+    assert_law(counts_of(frames[-1].canvas.ids, 2), law)
+    process = AbsorbingProcess(Polynomial(), 2)
+    assert exact_law(golden(), process, time_grid(1)).tolist() == pytest.approx(
+        law.flatten().tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "schedule", "kind"),
+    [(2, Polynomial(), "uniform"), (4, Cosine(), "uniform"), (3, Polynomial(2.0), "cosine")],
+)
+def test_ancestral_has_the_law_of_its_steps(steps, schedule, kind):
+    oracle, grid = random_joint(), time_grid(steps, kind)
+    frames = written(oracle, 15_000, grid, schedule=schedule)
+    process = AbsorbingProcess(schedule, oracle.mask_token_id)
+    assert_law(counts_of(frames[-1].canvas.ids, 3), exact_law(oracle, process, grid))
+
+
+def test_ancestral_in_many_steps_has_nearly_the_law_of_the_data():
+    frames = written(golden(), 15_000, time_grid(64))
+    process = AbsorbingProcess(Polynomial(), 2)
+    law = exact_law(golden(), process, time_grid(64))
+    assert_law(counts_of(frames[-1].canvas.ids, 2), law)
+    kl = [divergence(golden().probs, exact_law(golden(), process, time_grid(n))) for n in (1, 64)]
+    assert kl[0] == pytest.approx(0.063269, abs=1e-6)
+    assert kl[1] < kl[0] / 64
+    # 15,000 samples would not tell this law from the true one.
+    assert_law(counts_of(frames[-1].canvas.ids, 2), golden().probs)
+
+
+def divergence(p: Tensor, q: Tensor) -> float:
+    return float((p.flatten() * (p.flatten() / q).log()).sum())
+
+
+@pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
+def test_the_network_is_told_the_time_of_the_canvas(schedule):
+    """The time of each frame is the one before the step: its mask rate is that of the canvas."""
+    frames = written(random_joint(2, 8), 2000, time_grid(6), schedule=schedule)
+    for before, frame in pairwise(frames):
+        rate = schedule.mask_prob(frame.time)
+        assert len(rate.unique()) == 1
+        share = before.canvas.masked.double().mean(1)
+        if rate[0] == 1:
+            assert (share == 1).all()
+        else:
+            assert_mean(share, rate[0].item())
+
+
+def test_infilling_has_the_conditional_law():
+    """Given tokens are conditioned on, wherever they stand."""
+    oracle = random_joint()
+    canvas = Canvas.from_rows([[None, 2, None, 0]] * 10_000, 3, 0)
+    process = AbsorbingProcess(Polynomial(), 3)
+    noise = Noise(torch.arange(10_000))
+    frames = list(sample(oracle, process, canvas, OneAtATime(), Draw(), time_grid(2), noise))
+    ids = frames[-1].canvas.ids
+    assert (ids[:, 1] == 2).all()
+    assert (ids[:, 3] == 0).all()
+    law = oracle.probs[:, 2, :, 0]
+    assert_law(counts_of(ids[:, [0, 2]], 3), law / law.sum())
+
+
+def test_confidence_is_the_probability_that_a_token_had_when_written():
+    oracle = random_joint()
+    frames = written(oracle, 200, time_grid(3))
+    for before, frame in pairwise(frames):
+        guess = oracle(before.canvas.ids, frame.time).exp()
+        expected = guess.gather(2, frame.canvas.ids.clamp_max(2)[..., None])[..., 0]
+        new = frame.revealed
+        assert torch.allclose(frame.confidence[new].double(), expected[new], rtol=1e-5)
+        assert torch.equal(frame.confidence.isnan(), frame.canvas.masked)
+
+
+def test_calls_of_the_network_follow_their_formula():
+    """A step that reveals nothing costs nothing: T (1 - (1 - 1/T)^N) calls on average."""
+    oracle, steps, length = random_joint(2, 8), 16, 8
+    process = AbsorbingProcess(Polynomial(), 2)
+    calls = []
+    for seed in range(150):
+        noise, canvas = Noise(torch.tensor([seed])), blank(1, length, 2)
+        frames = list(
+            sample(oracle, process, canvas, RandomOrder(), Draw(), time_grid(steps), noise)
+        )
+        calls.append(frames[-1].nfe)
+        assert calls[-1] == sum(bool(f.revealed.any()) for f in frames)
+    assert_mean(torch.tensor(calls), steps * (1 - (1 - 1 / steps) ** length))
+
+
+def test_damaged_weights_are_one_clear_sentence():
+    class Damaged(JointOracle):
+        def __call__(self, xt, t, *, at=None, valid=None):
+            return super().__call__(xt, t, at=at, valid=valid) * math.nan
+
+    process = AbsorbingProcess(Polynomial(), 2)
+    frames = sample(
+        Damaged(golden().probs),
+        process,
+        blank(1, 2, 2),
+        RandomOrder(),
+        Draw(),
+        time_grid(1),
+        Noise(torch.zeros(1).long()),
+    )
+    next(frames)
+    with pytest.raises(ValueError, match="damaged"):
+        next(frames)
+
+
+def test_rows_of_a_chain_do_not_depend_on_neighbours_or_padding():
+    """A row alone, among others and beside longer rows is the same text."""
+    markov = chain()
+    process = AbsorbingProcess(Polynomial(), 3)
+    rows = [[0, None, None, None], [None] * 9, [None, 2, None, None, 1, None]]
+    seeds = torch.randint(2**62, (3,), generator=generator(0))
+    grid = time_grid(5)
+    together = sample(
+        markov, process, Canvas.from_rows(rows, 3, 77), RandomOrder(), Draw(), grid, Noise(seeds)
+    )
+    last = list(together)[-1].canvas
+    assert (last.ids[~last.valid] == 77).all()
+    for i, row in enumerate(rows):
+        alone = sample(
+            markov,
+            process,
+            Canvas.from_rows([row], 3, 77),
+            RandomOrder(),
+            Draw(),
+            grid,
+            Noise(seeds[i : i + 1]),
+        )
+        assert list(alone)[-1].canvas.ids[0].tolist() == last.ids[i, : len(row)].tolist()

@@ -1,0 +1,145 @@
+"""What the trainer minimises: on a toy whose entropy is known, the bound goes down to it."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM, TrainingArguments
+
+from checks import draw_rows, generator, random_joint
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.likelihood import bound_of_rows
+from unmask.oracle import JointOracle
+from unmask.process import AbsorbingProcess
+from unmask.schedule import Polynomial
+from unmask.training.data import Batcher, Blocks
+from unmask.training.recipe import Recipe
+from unmask.training.trainer import DiffusionTrainer
+
+MASK = 3
+
+
+def tiny_bert() -> BertForMaskedLM:
+    torch.manual_seed(0)
+    return BertForMaskedLM(
+        BertConfig(
+            vocab_size=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=8,
+            pad_token_id=None,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Noted(AbsorbingProcess):
+    """The real process, which also notes the times that it is asked to noise at."""
+
+    times: list[Tensor] = field(default_factory=list)
+
+    def corrupt(self, x0, t, editable, generator):
+        self.times.append(t)
+        return super().corrupt(x0, t, editable, generator)
+
+
+def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> DiffusionTrainer:
+    """Make a trainer on rows (N, 4) of the toy."""
+    return DiffusionTrainer(
+        recipe=Recipe(),
+        process=process,
+        batcher=Batcher(0.0, 1, 0, 0.0, start=0),
+        not_data=[MASK],
+        validate=None,
+        model=tiny_bert(),
+        args=TrainingArguments(
+            output_dir=str(folder),
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            logging_steps=1000,
+            log_level="error",
+            **arguments,
+        ),
+        train_dataset=Blocks(rows.flatten().int(), [], 4),
+    )
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(8, 1), (4, 2), (2, 4)])
+def test_times_are_stratified_over_accumulated_batches(tmp_path, batch, accumulate):
+    process = Noted(Polynomial(), MASK)
+    rows = draw_rows(random_joint(), 64, seed=0)
+    trainer(
+        tmp_path,
+        rows,
+        process,
+        max_steps=3,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulate,
+    ).train()
+    times = torch.cat(process.times).view(3, 8)
+    # One time in each eighth of the interval, whatever the batch is cut into.
+    strata = torch.ceil(times * 8).sort(1).values
+    assert torch.equal(strata, torch.arange(1.0, 9.0).expand(3, 8).to(strata))
+    assert not torch.allclose(times[0].sort().values, times[1].sort().values)
+
+
+@torch.no_grad()
+def exact_bound(model: BertForMaskedLM, joint: JointOracle) -> float:
+    """Return the bound by enumeration of all sequences and masks, in nats per sequence.
+
+    sum over x, k, masks of k:  p(x) / (L C(L, k)) * L / k * S(x, mask)
+    """
+    x0 = joint.sequences()
+    denoiser = EncoderDenoiser(model, [MASK])
+    total = 0.0
+    for count in range(1, joint.length + 1):
+        masks = list(itertools.combinations(range(joint.length), count))
+        for hidden in masks:
+            at = torch.zeros_like(x0, dtype=torch.bool)
+            at[:, list(hidden)] = True
+            logits = denoiser(x0.masked_fill(at, MASK), torch.ones(len(x0)))
+            log_probs = logits.double().log_softmax(-1)
+            right = log_probs.gather(2, x0[..., None])[..., 0]
+            surprise = -(right * at).sum(1)
+            total += float(joint.probs.flatten() @ surprise) / count / len(masks)
+    return total
+
+
+def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
+    joint = random_joint()
+    entropy = joint.entropy()
+    process = AbsorbingProcess(Polynomial(), MASK)
+    run = trainer(
+        tmp_path,
+        draw_rows(joint, 20_000, seed=1),
+        process,
+        max_steps=700,
+        per_device_train_batch_size=128,
+        learning_rate=3e-3,
+        lr_scheduler_type="cosine",
+        warmup_steps=20,
+    )
+    before = exact_bound(run.model.eval(), joint)
+    run.train()
+    bound = exact_bound(run.model.eval(), joint)
+    # Enumerated with the true law, so that below the entropy could only be a leak.
+    assert entropy <= bound < entropy + 0.05
+    assert before > entropy + 0.25
+    # And the estimate that a user is shown agrees with the enumeration.
+    rows = draw_rows(joint, 20_000, seed=2)
+    everything = torch.ones_like(rows, dtype=torch.bool)
+    judge = bound_of_rows(EncoderDenoiser(run.model, [MASK]), process, draws=1)
+    with torch.no_grad():
+        nats = judge(rows, everything, everything, generator(3)).double()
+    error = float(nats.std() / len(nats) ** 0.5)
+    assert abs(float(nats.mean()) - bound) < 4.5 * error
+    assert error < 0.02 * bound

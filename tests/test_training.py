@@ -1,0 +1,220 @@
+"""Training as a user runs it: small foreign checkpoints and fresh models, resuming, what is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, TrainerCallback
+
+from conftest import story
+from unmask import Unmasker
+from unmask.autoregressor import Autoregressor
+from unmask.cli import main
+from unmask.training import recipe as recipes
+from unmask.training.run import Run, train
+from unmask.training.trainer import checkpoints
+
+SHORT = {
+    "data.length": 24,
+    "training.steps": 3,
+    "training.batch_size": 4,
+    "training.log_every": 1,
+    "training.evaluate_every": 2,
+    "training.evaluation_rows": 4,
+    "training.save_every": 0,
+    "training.warmup_steps": 0,
+}
+FRESH = {
+    "model.config.hidden_size": 32,
+    "model.config.num_hidden_layers": 2,
+    "model.config.num_attention_heads": 4,
+    "model.config.intermediate_size": 48,
+    "tokenizer.vocab_size": 330,
+}
+
+
+def sets(settings: dict[str, object]) -> list[str]:
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def run_train(recipe: str, data: Path, out: Path, *more: object, **settings: object) -> int:
+    """Run ``unmask train``; settings use __ for the dot."""
+    changed = SHORT | {key.replace("__", "."): value for key, value in settings.items()}
+    line = ["train", recipe, "--data", data, "--out", out, *more, *sets(changed)]
+    return main([str(word) for word in line])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    lines = (out / "training" / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", "roberta", "modernbert", "distilbert", "electra", "albert"]
+)
+def test_any_masked_language_model_is_fine_tuned_and_writes(zoo, text_file, tmp_path, name):
+    out = tmp_path / "model"
+    assert run_train("diffuse", text_file, out, "--model", zoo / name) == 0
+    before, after = weights(zoo / name), weights(out)
+    assert before.keys() == after.keys()
+    changed = [key for key in before if not torch.equal(before[key], after[key])]
+    assert len(changed) > len(before) / 2
+    result = Unmasker.from_pretrained(str(out)).generate("The cat", length=8, steps=3)
+    assert result.texts[0].lower().startswith("the cat")
+    log = metrics(out)
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3]
+    assert all(line["tokens_per_second"] > 0 for line in log if "loss" in line)
+    assert [line["step"] for line in log if "eval_nats_per_token" in line] == [2, 3]
+    assert {"eval_perplexity", "eval_bits_per_char"} <= log[-1].keys()
+    assert (out / "training" / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    card = json.loads((out / "unmask.json").read_text("utf-8"))
+    assert card["training"]["data"] == "story.txt"
+    assert card["training"]["steps"] == 3
+    assert card["scores"]["validation"]["nats_per_token"] == log[-1]["eval_nats_per_token"]
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "ar"])
+def test_a_fresh_model_with_its_own_tokenizer(text_file, tmp_path, recipe):
+    out = tmp_path / "model"
+    assert run_train(recipe, text_file, out, *sets(FRESH)) == 0
+    writer = (Autoregressor if recipe == "ar" else Unmasker).from_pretrained(str(out))
+    assert writer.codec.decode(writer.codec.encode("The cat, é!")) == "The cat, é!"
+    assert writer.generate("The cat", length=5).texts[0].startswith("The cat")
+    score = writer.score("The cat sat on the mat.")
+    assert score.exact == (recipe == "ar")
+    assert 0 < score.nats_per_token < 12
+
+
+@pytest.mark.parametrize(
+    ("recipe", "length"),
+    [("mlm", 24), ("roberta-diffusion", 24), ("roberta-diffusion-confidence", 40)],
+)
+def test_published_recipes_run(zoo, text_file, tmp_path, recipe, length):
+    out = tmp_path / "model"
+    more = ("--model", zoo / "roberta")
+    assert run_train(recipe, text_file, out, *more, data__length=length) == 0
+    writer = Unmasker.from_pretrained(str(out))
+    # The card carries the recipe's own way to write.
+    settings = writer.generate("The", length=6).settings
+    assert settings["sampler"] == recipes.load(recipe).sampler["name"]
+
+
+def test_a_recipe_file_and_validation_data_of_the_users_own(zoo, text_file, tmp_path):
+    validation = tmp_path / "valid.jsonl"
+    validation.write_text(json.dumps({"body": story(5, seed=9)}) + "\n", encoding="utf-8")
+    data = tmp_path / "data.jsonl"
+    lines = [json.dumps({"body": line}) for line in text_file.read_text("utf-8").splitlines()]
+    data.write_text("\n".join(lines), encoding="utf-8")
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[model]\nname = "{zoo / "bert"}"\n[training]\nlearning_rate = 1e-3\n')
+    out = tmp_path / "model"
+    line = ("--validation", validation, "--field", "body")
+    assert run_train(str(file), data, out, *line) == 0
+    card = json.loads((out / "unmask.json").read_text("utf-8"))
+    assert card["training"]["recipe"]["name"] == "mine"
+    assert card["training"]["recipe"]["training"]["learning_rate"] == 1e-3
+    assert card["scores"]["validation"]["characters"] == len(story(5, seed=9))
+
+
+class Watcher(TrainerCallback):
+    """Keeps what the trained model answers before it is saved."""
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self.ids = ids
+
+    @torch.no_grad()
+    def on_train_end(self, args, state, control, model=None, **_):
+        self.logits = model.eval()(input_ids=self.ids).logits
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+def test_plain_transformers_opens_what_we_saved(zoo, text_file, tmp_path, name):
+    settings = [f"{key}={value}" for key, value in (SHORT | {"training.bf16": "off"}).items()]
+    run = Run(
+        recipes.load("diffuse", settings), str(text_file), tmp_path / "model", str(zoo / name)
+    )
+    watcher = Watcher(torch.randint(5, 100, (3, 20)))
+    assert train(run, [watcher]).finished
+    with torch.no_grad():
+        plain = AutoModelForMaskedLM.from_pretrained(tmp_path / "model").eval()
+        untrained = AutoModelForMaskedLM.from_pretrained(zoo / name).eval()
+        assert torch.equal(plain(input_ids=watcher.ids).logits, watcher.logits)
+        assert not torch.allclose(untrained(input_ids=watcher.ids).logits, watcher.logits)
+
+
+def test_the_same_seed_trains_the_same_model(zoo, text_file, tmp_path):
+    line = ("--model", zoo / "roberta")
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert run_train("diffuse", text_file, tmp_path / name, *line, training__seed=seed) == 0
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert any(not torch.equal(a[key], c[key]) for key in a)
+
+
+# Long enough that the signal comes in time on any machine. A dropout draws random numbers that a
+# resumed run has to continue as well.
+LONG = {
+    "training.steps": 120,
+    "training.save_every": 40,
+    "training.evaluate_every": 80,
+    "model.dropout": 0.1,
+    "training.optimizer": "muon",
+}
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(zoo, text_file, tmp_path):
+    settings = sets(SHORT | LONG)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    line = ["train", "--data", str(text_file), "--model", str(zoo / "roberta"), *settings]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unmask", *line, "--out", str(broken)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    first = process.stderr.readline()
+    assert first.startswith("step 1 "), first
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[1]
+    assert "--resume" in rest.splitlines()[-1]
+    assert process.returncode == 130
+    assert not (broken / "model.safetensors").exists(), "it was not interrupted"
+    (last,) = checkpoints(broken / "training")[-1:]
+    assert 1 <= int(last.name.rpartition("-")[2]) < 120
+    # A save that was cut short by a crash is never continued from.
+    (broken / "training" / "checkpoint-119").mkdir()
+    assert main([*line, "--out", str(broken), "--resume"]) == 0
+    assert main([*line, "--out", str(whole)]) == 0
+    one, other = weights(whole), weights(broken)
+    assert one.keys() == other.keys()
+    assert max(float((one[key] - other[key]).abs().max()) for key in one) <= 1e-6
+    steps = [line["step"] for line in metrics(broken) if "loss" in line]
+    assert steps == list(range(1, 121))
+
+
+def test_a_time_budget_ends_the_run(zoo, text_file, tmp_path):
+    out = tmp_path / "model"
+    more = ("--model", zoo / "bert")
+    budget = {"training__steps": 0, "training__minutes": 0.02}
+    assert run_train("diffuse", text_file, out, *more, **budget) == 0
+    card = json.loads((out / "unmask.json").read_text("utf-8"))
+    assert card["training"]["steps"] > 3
+    assert card["training"]["seconds"] < 30
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(zoo, text_file, tmp_path):
+    out = tmp_path / "model"
+    assert run_train("diffuse", text_file, out, "--model", zoo / "bert") == 0
+    assert run_train("mlm", text_file, out, "--model", zoo / "roberta", "--overwrite") == 0
+    assert len(metrics(out)) == 5
+    assert Unmasker.from_pretrained(str(out)).generate("The", length=4).nfe > 0
