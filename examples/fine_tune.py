@@ -13,7 +13,6 @@ from unmask import Unmasker
 from unmask.training import recipe
 from unmask.training.data import read_documents
 from unmask.training.run import Run, train
-from unmask.unmasker import BUNDLED
 
 SETTINGS = (
     "training.steps=30",
@@ -37,7 +36,7 @@ def main() -> None:
         data.write_text(text[:cut], encoding="utf-8")
         held_out.write_text(unseen, encoding="utf-8")
         chosen = recipe.load("diffuse", SETTINGS)
-        run = Run(chosen, str(data), Path(folder) / "model", str(BUNDLED), str(held_out))
+        run = Run(chosen, str(data), Path(folder) / "model", "bundled", str(held_out))
         train(run)
         tuned = Unmasker.from_pretrained(str(run.out))
         after = tuned.score(unseen, draws=4)

@@ -32,7 +32,6 @@ from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import make_schedule
 
-BUNDLED = Path(__file__).parent / "bundled"
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -69,7 +68,7 @@ class Unmasker:
         Raises:
             UserError: If there is no such model, it is no masked language model, or it is damaged.
         """
-        name = str(BUNDLED) if name is None else str(name)
+        name = loading.BUNDLED if name is None else str(name)
         card = loading.load_card(name) or Card()
         if card.kind != "masked" or card.process != "absorbing":
             raise UserError(

@@ -7,6 +7,7 @@ mean, and never touches the network unless what was named cannot be a local path
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,24 @@ from unmask.checkpoint import Card
 from unmask.errors import UserError
 
 
+BUNDLED = "bundled"
+"""Name of the small model in the package."""
+
+
+def locate(name: str) -> str:
+    """Return the folder of the model in the package for its name, else the name itself."""
+    if name == BUNDLED and not Path(name).exists():
+        return str(resources.files("unmask") / BUNDLED)
+    return name
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a directory or hub id.
 
     Raises:
         UserError: If there is none.
     """
+    name = locate(name)
     try:
         return AutoTokenizer.from_pretrained(name, local_files_only=is_local(name))
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
@@ -37,6 +50,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 def load_card(name: str) -> Card | None:
     """Return what ``unmask.json`` says, None for a model without one (or on a hub)."""
+    name = locate(name)
     return Card.read(Path(name)) if is_local(name) else None
 
 
@@ -50,6 +64,7 @@ def load_model(name: str, kind: str) -> PreTrainedModel:
     Raises:
         UserError: If there is no model, it is of the other kind, or its weights are damaged.
     """
+    name = locate(name)
     config = load_config(name)
     known = model_kinds(config)
     if kind not in known:
@@ -79,6 +94,7 @@ def load_config(name: str) -> Any:
     Raises:
         UserError: If there is no such model, or no network for a hub id.
     """
+    name = locate(name)
     local = is_local(name)
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"{name} holds no model: there is no config.json in it")

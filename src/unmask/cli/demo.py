@@ -113,7 +113,6 @@ def _fine_tune(plan: Tour, source: str, learn: str, held_out: str) -> Unmasker:
     from unmask.cli.train import run_with_progress
     from unmask.training import recipe as recipes
     from unmask.training.run import Run
-    from unmask.unmasker import BUNDLED
 
     settings = (
         f"training.minutes={plan.minutes}",
@@ -133,7 +132,7 @@ def _fine_tune(plan: Tour, source: str, learn: str, held_out: str) -> Unmasker:
         validation = Path(folder) / f"{Path(source).stem}-held-out.txt"
         data.write_text(learn, encoding="utf-8", newline="")
         validation.write_text(held_out, encoding="utf-8", newline="")
-        run = Run(recipe, str(data), plan.out, str(BUNDLED), str(validation), overwrite=True)
+        run = Run(recipe, str(data), plan.out, "bundled", str(validation), overwrite=True)
         if not run_with_progress(run).finished:
             raise KeyboardInterrupt
     return options.open_unmasker(str(plan.out), None)

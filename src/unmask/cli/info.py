@@ -29,13 +29,12 @@ def card_of(name: str | None) -> dict[str, Any]:
     """Return what is known about a model without loading its weights."""
     options.quiet_libraries()
     from unmask.adapters import loading
-    from unmask.unmasker import BUNDLED
 
-    place = str(BUNDLED) if name in (None, "bundled") else str(name)
-    config = loading.load_config(place)
-    card = loading.load_card(place)
+    name = name or loading.BUNDLED
+    config = loading.load_config(name)
+    card = loading.load_card(name)
     facts: dict[str, Any] = {
-        "model": name or "bundled",
+        "model": name,
         "architecture": config.model_type,
         "kind": ", ".join(sorted(loading.model_kinds(config))) or "neither masked nor causal",
         "layers": getattr(config, "num_hidden_layers", None),

@@ -85,11 +85,11 @@ def quiet_libraries() -> None:
 
 
 def open_unmasker(name: str | None, device: str | None) -> Unmasker:
-    """Open a masked model; ``bundled`` and None are the one in the package."""
+    """Open a masked model; None is the one in the package, as is ``bundled``."""
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
-    return Unmasker.from_pretrained(None if name == "bundled" else name, device)
+    return Unmasker.from_pretrained(name, device)
 
 
 def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:
@@ -97,10 +97,10 @@ def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregresso
     quiet_libraries()
     from unmask.adapters.loading import load_config, model_kinds
 
-    if name not in (None, "bundled") and "causal" in model_kinds(load_config(str(name))):
+    if name is not None and "causal" in model_kinds(load_config(name)):
         from unmask.autoregressor import Autoregressor
 
-        return Autoregressor.from_pretrained(str(name), device)
+        return Autoregressor.from_pretrained(name, device)
     return open_unmasker(name, device)
 
 

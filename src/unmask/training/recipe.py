@@ -26,7 +26,8 @@ class ModelSection:
     """The network.
 
     Attributes:
-        name: Directory or hub id of a pretrained model; empty for a fresh one.
+        name: Directory or hub id of a pretrained model, ``bundled`` for the one in the package;
+            empty for a fresh one.
         type: Architecture of a fresh model, as transformers names it, such as ``bert``.
         config: Its configuration, passed to transformers as it is.
         dropout: Sets every dropout of the model; None keeps the configuration's own.
@@ -128,6 +129,7 @@ class TrainingSection:
         evaluate_every: Steps between two validation bounds; 0 evaluates at the end only.
         evaluation_rows: Rows of the validation data in each evaluation.
         save_every: Steps between two checkpoints; 0 saves at the end only.
+        report_to: Where else to log, as transformers names it: ``tensorboard``, ``wandb``, ...
         seed: Seeds weights, data order and masks.
     """
 
@@ -148,6 +150,7 @@ class TrainingSection:
     evaluate_every: int = 0
     evaluation_rows: int = 128
     save_every: int = 0
+    report_to: str = "none"
     seed: int = 0
 
 

@@ -207,7 +207,7 @@ def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
         save_steps=training.save_every or 500,
         save_total_limit=2,
         seed=training.seed,
-        report_to="none",
+        report_to=training.report_to,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_drop_last=True,
