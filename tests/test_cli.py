@@ -180,7 +180,7 @@ def test_score(unmask, zoo, tmp_path):
 
 def test_evaluate_compares_models_and_reports(unmask, zoo, text_file, tmp_path):
     models = ("--model", zoo / "bert", "--model", zoo / "gpt2")
-    line = ("evaluate", *models, "--data", text_file, "--max-rows", 8, "--draws", 1)
+    line = ("evaluate", *models, "--data", text_file, "--max-chars", 2000, "--draws", 1)
     out = unmask(*line, "--report", tmp_path / "report")
     rows = [row for row in out.splitlines() if str(zoo) in row]
     assert "≤" in rows[0]

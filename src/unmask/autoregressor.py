@@ -130,7 +130,6 @@ class Autoregressor:
         *,
         seed: int = 0,
         batch_size: int = 32,
-        max_rows: int | None = None,
         advance: Callable[[int], None] = lambda rows: None,
     ) -> Score:
         """Return the exact -log p(text), cut into the rows that the model was trained on.
@@ -139,7 +138,6 @@ class Autoregressor:
             text: The text.
             seed: For the record; nothing here is random.
             batch_size: Rows at a time.
-            max_rows: Score only the first rows of the text.
             advance: Called with the number of rows done.
         """
 
@@ -147,7 +145,7 @@ class Autoregressor:
             return next_token_nats(self.model, rows, editable)
 
         return score_text(
-            Text.from_string(text, self.codec, self.row_length, max_rows),
+            Text.from_string(text, self.codec, self.row_length),
             nats,
             exact=True,
             batch_size=batch_size,

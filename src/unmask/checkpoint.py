@@ -114,8 +114,11 @@ def staged(directory: Path) -> Iterator[Path]:
         stage = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         yield stage
         directory.mkdir(exist_ok=True)
+        # The weights are written for their owner only; everything here is as open as the card.
+        mode = _ordinary_mode(stage)
         # unmask.json is the mark of a complete save, so it comes last.
         for path in sorted(stage.iterdir(), key=lambda p: (p.name == FILE, p.name)):
+            path.chmod(mode)
             os.replace(path, directory / path.name)
     except OSError as error:
         raise UserError(
@@ -124,3 +127,12 @@ def staged(directory: Path) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def _ordinary_mode(folder: Path) -> int:
+    """Return the permissions that a new file gets from the user's umask."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode

@@ -31,6 +31,11 @@ class Plan:
     seeds: Tensor
     groups: list[list[int]]
 
+    @property
+    def length(self) -> int:
+        """Tokens to write in the row with the most blanks."""
+        return int(self.canvas.masked.sum(1).max())
+
     def to(self, device: torch.device) -> Plan:
         """Return the same plan on a device."""
         return Plan(self.canvas.to(device), self.seeds.to(device), self.groups)

@@ -27,11 +27,11 @@ from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.noise import Noise
 from unmask.objective import exact_k_nelbo
 from unmask.plan import Plan, make_plan
+from unmask.policy import MostConfident
 from unmask.presets import Preset, make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import make_schedule
-
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -111,7 +111,7 @@ class Unmasker:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         preset, settings = self._preset(sampler)
         plan = self._plan(prompts, length, num_samples, seed)
-        settings |= {"length": length, "num_samples": num_samples}
+        settings |= {"length": plan.length, "num_samples": num_samples}
         started = time.perf_counter()
         frames, clock = [], []
         for frame, seconds in self._run(plan, preset):
@@ -175,7 +175,6 @@ class Unmasker:
         draws: int = 16,
         seed: int = 0,
         batch_size: int = 32,
-        max_rows: int | None = None,
         advance: Callable[[int], None] = lambda rows: None,
     ) -> Score:
         """Return an upper bound on -log p(text).
@@ -185,13 +184,12 @@ class Unmasker:
             draws: Mask patterns per row; more make the estimate less noisy.
             seed: Of the masks.
             batch_size: Rows at a time.
-            max_rows: Score only the first rows of the text.
             advance: Called with the number of rows done.
         """
         if draws < 1 or batch_size < 1:
             raise UserError("draws and batch size must be at least 1")
         return score_text(
-            Text.from_string(text, self.codec, self.row_length, max_rows),
+            Text.from_string(text, self.codec, self.row_length),
             bound_of_rows(self.denoiser, self.process, draws),
             exact=False,
             draws=draws,
@@ -214,7 +212,7 @@ class Unmasker:
                 full; what was there stays as it was.
         """
         checkpoint.claim(Path(directory), overwrite)
-        with checkpoint.staged(Path(directory)) as stage:
+        with checkpoint.staged(Path(directory)) as stage, loading.no_bars():
             self.model.save_pretrained(stage)
             self.codec.tokenizer.save_pretrained(stage)
             self.card.write(stage)
@@ -237,6 +235,8 @@ class Unmasker:
             "top_k": preset.draw.top_k,
             "top_p": preset.draw.top_p,
         }
+        if isinstance(preset.policy, MostConfident) and preset.policy.threshold is not None:
+            settings["threshold"] = preset.policy.threshold
         return preset, settings
 
     def _plan(
@@ -246,7 +246,7 @@ class Unmasker:
         return plan.to(self.model.device)
 
     def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
-        grid = preset.times(int(plan.canvas.masked.sum(1).max()))
+        grid = preset.times(plan.length)
         frames = sample(
             self.denoiser,
             self.process,

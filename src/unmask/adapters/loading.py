@@ -7,6 +7,8 @@ mean, and never touches the network unless what was named cannot be a local path
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from unmask.checkpoint import Card
 from unmask.errors import UserError
-
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""
@@ -33,6 +35,18 @@ def locate(name: str) -> str:
     if name == BUNDLED and not Path(name).exists():
         return str(resources.files("unmask") / BUNDLED)
     return name
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars for moments such as reading a small file."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -77,9 +91,10 @@ def load_model(name: str, kind: str) -> PreTrainedModel:
         )
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
     try:
-        loaded: Any = auto.from_pretrained(
-            name, local_files_only=is_local(name), output_loading_info=True, dtype="float32"
-        )
+        with no_bars():
+            loaded: Any = auto.from_pretrained(
+                name, local_files_only=is_local(name), output_loading_info=True, dtype="float32"
+            )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error

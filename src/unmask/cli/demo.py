@@ -24,8 +24,14 @@ LENGTH = 100
 
 @click.command("demo")
 @click.option("--text", default="pydoc", show_default=True, help="What to fine-tune on.")
-@click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
-@click.option("--prompt", default=PROMPT, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="demo",
+    show_default=True,
+    help="Folder for all.",
+)
+@click.option("--prompt", default=PROMPT, show_default=True, help="What is continued.")
 @click.option("--minutes", default=1.0, show_default=True, help="Time for fine-tuning.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 @options.seed

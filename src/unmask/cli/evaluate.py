@@ -17,7 +17,7 @@ from unmask.cli import options
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
 @click.option("--draws", default=4, show_default=True, help="Mask patterns per row of text.")
-@click.option("--max-rows", type=click.IntRange(min=1), help="Score only the first rows.")
+@click.option("--max-chars", type=click.IntRange(min=1), help="Score only the beginning.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @options.seed
 @options.as_json
@@ -29,7 +29,7 @@ def command(
     field: str,
     split: str,
     draws: int,
-    max_rows: int | None,
+    max_chars: int | None,
     batch_size: int,
     seed: int,
     as_json: bool,
@@ -40,13 +40,12 @@ def command(
 
     For masked models an upper bound with a 95 % interval, for causal models the exact value.
     """
-    from unmask.training.data import read_documents
+    from unmask.training.data import joined, read_documents
 
-    documents = read_documents(data, field, split)
-    text = "\n".join(documents)
+    text = joined(read_documents(data, field, split))[:max_chars]
     results = {}
     for name in models or ("bundled",):
-        results[name] = _score(name, text, draws, max_rows, batch_size, seed, device)
+        results[name] = _score(name, text, draws, batch_size, seed, device)
     if as_json:
         click.echo(json.dumps(results))
     else:
@@ -59,7 +58,6 @@ def _score(
     name: str,
     text: str,
     draws: int,
-    max_rows: int | None,
     batch_size: int,
     seed: int,
     device: str | None,
@@ -70,14 +68,13 @@ def _score(
     from unmask.unmasker import Unmasker
 
     writer = options.open_writer(name, device)
-    rows = len(Text.from_string(text, writer.codec, writer.row_length, max_rows).rows)
+    rows = len(Text.from_string(text, writer.codec, writer.row_length).rows)
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(name, total=rows)
         shared: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
-            "max_rows": max_rows,
             "advance": lambda count: progress.advance(task, count),
         }
         if isinstance(writer, Unmasker):
@@ -93,19 +90,26 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     ]
     for name, result in results.items():
         sign = "" if result["exact"] else "≤ "
-        cells = []
-        for unit, digits in (
-            ("nats_per_token", 4),
-            ("perplexity", 2),
-            ("bits_per_char", 4),
-            ("word_perplexity", 1),
-        ):
-            interval = result[unit + "_95"]
-            spread = "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.{digits}f}"
-            cells.append(f"{sign}{result[unit]:.{digits}f}{spread}")
+        cells = [
+            sign + _number(result, "nats_per_token", 4),
+            sign + _number(result, "perplexity", 2),
+            sign + _number(result, "bits_per_char", 4),
+            sign + _number(result, "word_perplexity", 1),
+        ]
         unknown = f" ({result['unknown']} unknown)" if result["unknown"] else ""
         lines.append(f"| {name} | {' | '.join(cells)} | {result['tokens']}{unknown} |")
     return "\n".join(lines)
+
+
+def _number(result: dict[str, Any], unit: str, digits: int) -> str:
+    """Return a number with its interval: ± half of it where it is symmetric, else its ends."""
+    value, interval = result[unit], result[unit + "_95"]
+    if interval is None or interval[0] == interval[1]:
+        return f"{value:.{digits}f}"
+    low, high = interval
+    if "perplexity" in unit:
+        return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
 def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]]) -> None:
@@ -114,8 +118,8 @@ def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]]) -
     text = (
         f"# Likelihood on {Path(data).name}\n\n{table(results)}\n\n"
         "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
-        "diffusion); ± is half a 95 % interval over rows. A word is what white space separates; "
-        "a line end counts as one.\n"
+        "diffusion); ± and brackets give the 95 % interval over rows. A word is what white space "
+        "separates; a line end counts as one.\n"
     )
     with replacing(folder / "report.md") as path:
         path.write_text(text, encoding="utf-8")

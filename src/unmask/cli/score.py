@@ -24,7 +24,7 @@ def command(
 
     An upper bound for a masked model, the exact value for a causal one.
     """
-    from unmask.training.data import read_documents
+    from unmask.training.data import joined, read_documents
 
     text = options.read_text(text)
     path = Path(text)
@@ -34,7 +34,7 @@ def command(
         and (path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz") or path.exists())
     )
     if looks_like_file:
-        text = "".join(read_documents(text))
+        text = joined(read_documents(text))
     writer = options.open_writer(model, device)
     from unmask.unmasker import Unmasker
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option("--validation", help="Text to validate on; else the end of the data.")
 @click.option("--model", default=None, metavar="DIR|HUB_ID", help="Start from; else the recipe's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the new model.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a recipe key."
+)
 @options.field
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")

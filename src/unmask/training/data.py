@@ -53,6 +53,13 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
     return documents
 
 
+def joined(documents: Sequence[str]) -> str:
+    """Return documents as one text to be scored: one as it is, several each ending its line."""
+    if len(documents) == 1:
+        return documents[0]
+    return "".join(text if text.endswith("\n") else text + "\n" for text in documents)
+
+
 def _pydoc() -> Iterator[str]:
     try:
         from pydoc_data.topics import topics

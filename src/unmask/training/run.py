@@ -18,13 +18,14 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, se
 from unmask import checkpoint
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids
+from unmask.adapters.loading import no_bars
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
-from unmask.training.data import Batcher, Blocks, read_documents, tokenize
+from unmask.training.data import Batcher, Blocks, joined, read_documents, tokenize
 from unmask.training.models import open_model
 from unmask.training.pace import Pace, stop_on_interrupt
 from unmask.training.recipe import Recipe
@@ -104,7 +105,7 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
         shutil.rmtree(work, ignore_errors=True)
     begun = time.monotonic()
     pace = Pace(recipe.training.minutes, recipe.training.evaluate_every)
-    with stop_on_interrupt(trainer, pace) as interrupted:
+    with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if interrupted():
         return Result(run.out, None, finished=False)
@@ -130,7 +131,7 @@ def _hold_out(run: Run, codec: TextCodec, stream: torch.Tensor) -> tuple[torch.T
     length, rows = run.recipe.data.length, run.recipe.training.evaluation_rows
     body = length - len(codec.start)
     if run.validation is not None:
-        text = "".join(read_documents(run.validation, run.field))
+        text = joined(read_documents(run.validation, run.field))
     else:
         count = min(int(len(stream) * run.recipe.data.validation_share), rows * body)
         if count == 0:
@@ -262,7 +263,7 @@ def _label(source: str) -> str:
 
 
 def _export(model: PreTrainedModel, codec: TextCodec, card: Card, out: Path) -> None:
-    with checkpoint.staged(out) as stage:
+    with checkpoint.staged(out) as stage, no_bars():
         model.save_pretrained(stage)
         codec.tokenizer.save_pretrained(stage)
         card.write(stage)
