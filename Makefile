@@ -34,6 +34,7 @@ fix: $(BIN)/.installed ## Apply what the linter and the formatter can
 
 bench: $(BIN)/.installed ## Measure speed, as ratios in one run
 	$(BIN)/python -m benchmarks --json benchmarks/results.json
+	$(BIN)/python -m benchmarks.page benchmarks/results.json docs/benchmarks.md
 
 mutate: $(BIN)/.installed ## Plant the classic bugs one at a time and see them caught
 	$(BIN)/python tests/mutate.py

@@ -143,8 +143,9 @@ def test_a_blank_of_a_range_keeps_the_likeliest_length(roberta):
         with torch.no_grad():
             bounds = judge(rows, editable, valid, generator(0)) / editable.sum(1)
         texts = [recording.text(roberta.codec, last.canvas, row) for row in range(6)]
-        assert [roberta.infill(f"A [MASK:{n}] mat.", seed=seed, **options).texts[0]
-                for n in range(1, 7)] == texts
+        assert [
+            roberta.infill(f"A [MASK:{n}] mat.", seed=seed, **options).texts[0] for n in range(1, 7)
+        ] == texts
         kept += float(bounds[texts.index(best.texts[0])] - bounds.min())
         average += float(bounds.mean() - bounds.min())
     # Sixteen mask patterns are an estimate, so a near tie may go the other way.

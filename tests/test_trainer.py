@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, TrainingArguments
 
-from checks import draw_rows, generator, random_joint
+from checks import chain, draw_rows, generator, random_joint
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.likelihood import bound_of_rows
 from unmask.oracle import JointOracle
@@ -32,6 +32,7 @@ def tiny_bert() -> BertForMaskedLM:
             intermediate_size=64,
             max_position_embeddings=8,
             pad_token_id=None,
+            initializer_range=0.1,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
@@ -115,14 +116,14 @@ def exact_bound(model: BertForMaskedLM, joint: JointOracle) -> float:
 
 
 def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
-    joint = random_joint()
+    joint = chain().joint(4)
     entropy = joint.entropy()
     process = AbsorbingProcess(Polynomial(), MASK)
     run = trainer(
         tmp_path,
         draw_rows(joint, 20_000, seed=1),
         process,
-        max_steps=700,
+        max_steps=400,
         per_device_train_batch_size=128,
         learning_rate=3e-3,
         lr_scheduler_type="cosine",
@@ -132,7 +133,7 @@ def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
     run.train()
     bound = exact_bound(run.model.eval(), joint)
     # Enumerated with the true law, so that below the entropy could only be a leak.
-    assert entropy <= bound < entropy + 0.05
+    assert entropy <= bound < entropy + 0.1
     assert before > entropy + 0.25
     # And the estimate that a user is shown agrees with the enumeration.
     rows = draw_rows(joint, 20_000, seed=2)

@@ -1,4 +1,4 @@
-"""Training as a user runs it: small foreign checkpoints and fresh models, resuming, what is left."""
+"""Training as a user runs it: foreign checkpoints and fresh models, resuming, what is left."""
 
 import json
 import os

@@ -23,7 +23,6 @@ from unmask.generated import Generated
 from unmask.likelihood import Score, Text, score_text
 from unmask.plan import DEFAULT_LENGTH
 from unmask.render.snapshot import Snapshot, Track
-from unmask.unmasker import best_device
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
@@ -53,11 +52,9 @@ class Autoregressor:
         Raises:
             UserError: If there is no such model or it is damaged.
         """
+        model = loading.place(loading.load_model(name, "causal"), device)
         codec = TextCodec(loading.load_tokenizer(name))
-        model: Any = loading.load_model(name, "causal")
-        return cls(
-            model.to(device or best_device()), codec, loading.load_card(name) or Card(kind="causal")
-        )
+        return cls(model, codec, loading.load_card(name) or Card(kind="causal"))
 
     def generate(
         self,
@@ -86,7 +83,9 @@ class Autoregressor:
         Raises:
             UserError: If an option is out of range or the text does not fit the model.
         """
-        draw = Draw(1.0 if temperature is None else temperature, top_k, top_p or 1.0)
+        draw = Draw(
+            1.0 if temperature is None else temperature, top_k, 1.0 if top_p is None else top_p
+        )
         length = DEFAULT_LENGTH if length is None else length
         given = [*self.codec.start, *self.codec.encode(prompt)]
         self._check(length, num_samples, len(given))

@@ -68,9 +68,15 @@ class Card:
                 "update with: pip install -U unmask"
             )
         try:
-            return cls(**content)
+            card = cls(**content)
         except TypeError as error:
             raise UserError(f"{path} holds a key that is not known: {error}") from error
+        for key, value in vars(cls()).items():
+            if value is not None and not isinstance(getattr(card, key), type(value)):
+                raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
+        if "name" not in card.schedule:
+            raise UserError(f"{path} is damaged (its schedule has no name)")
+        return card
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory."""
@@ -90,11 +96,29 @@ def claim(directory: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"{directory} is not empty; choose another folder or pass --overwrite")
-    if not any((directory / name).is_file() for name in ("config.json", "training/metrics.jsonl")):
+    if not _holds_model(directory):
         raise UserError(
             f"{directory} holds something other than a model, so it is not overwritten; choose "
             "another folder"
         )
+
+
+def _holds_model(directory: Path) -> bool:
+    """Return whether a folder is a model's, finished or in training, and not a user's own."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        return isinstance(config, dict) and "model_type" in config
+    except (OSError, ValueError):
+        return [path.name for path in directory.iterdir()] == ["training"]
+
+
+def write_failure(error: Exception) -> str | None:
+    """Return what the operating system said when a file could not be written, None for a bug."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # safetensors, tokenizers and torch write on their own and raise their own kinds of errors.
+    signs = ("os error", "PytorchStreamWriter", "inline_container", "unexpected pos")
+    return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
 
 
 @contextmanager
@@ -120,9 +144,12 @@ def staged(directory: Path) -> Iterator[Path]:
         for path in sorted(stage.iterdir(), key=lambda p: (p.name == FILE, p.name)):
             path.chmod(mode)
             os.replace(path, directory / path.name)
-    except OSError as error:
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None:
+            raise
         raise UserError(
-            f"could not save to {directory}: {error.strerror or error}; what was there is untouched"
+            f"could not save to {directory}: {reason}; what was there is untouched"
         ) from error
     finally:
         if stage is not None:

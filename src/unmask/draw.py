@@ -26,8 +26,9 @@ from torch.nn.functional import pad
 from unmask.errors import UserError
 
 _BLOCK = 128
-# Numbers that are worked on at a time: as many as fit in a processor's cache.
-_PIECE = 2**20
+# Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
+_PIECE = {"cpu": 2**20}
+_LARGE_PIECE = 2**26
 # The bits of 1.0 in bfloat16, the largest weight there is.
 _BITS_OF_ONE = 0x3F80
 
@@ -82,7 +83,7 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows = max(1, _PIECE // logits.shape[1])
+        rows = max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         pieces = zip(logits.split(rows), u.split(rows), strict=True)
         parts = [self._pick(piece.float(), noise) for piece, noise in pieces]

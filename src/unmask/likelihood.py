@@ -65,13 +65,14 @@ class Text:
         Raises:
             UserError: If the text is empty.
         """
-        ids = torch.tensor(codec.encode(text), dtype=torch.int64)
+        body = length - len(codec.start)
+        if max_rows is None:
+            encoded = codec.encode(text)
+        else:
+            encoded, text = codec.beginning(text, max_rows * body)
+        ids = torch.tensor(encoded, dtype=torch.int64)
         if len(ids) == 0:
             raise UserError("there is no text to score")
-        body = length - len(codec.start)
-        if max_rows is not None and len(ids) > max_rows * body:
-            ids = ids[: max_rows * body]
-            text = codec.decode(ids.tolist())
         rows = pad(ids, (0, -len(ids) % body), value=codec.pad_token_id).view(-1, body)
         valid = (torch.arange(rows.numel()) < len(ids)).view_as(rows)
         start = torch.tensor(codec.start, dtype=torch.int64).expand(len(rows), -1)
@@ -196,6 +197,8 @@ def score_text(
         device: Where the model is.
         advance: Called with the number of rows done, for a progress bar.
     """
+    if not 0 <= seed < 2**63:
+        raise UserError(f"seed must be from 0 to 2^63 - 1, not {seed}")
     generator = torch.Generator(device).manual_seed(seed)
     parts = []
     for start in range(0, len(text.rows), batch_size):

@@ -144,7 +144,7 @@ class MostConfident:
     follows_grid: bool = False
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and self.threshold < 0:
+        if self.threshold is not None and not self.threshold >= 0:
             raise UserError(f"the confidence threshold must be from 0 up, not {self.threshold}")
 
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:

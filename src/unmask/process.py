@@ -62,6 +62,17 @@ class AbsorbingProcess:
     ) -> Corrupted:
         """Hide exactly ``count`` (B,), int64, editable tokens of each row, uniformly."""
         order = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        return self.hide_first(x0, order, count, editable)
+
+    def hide_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:
+        """Hide the ``count`` (B,) editable tokens of each row that come first in ``order`` (B, L).
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            order: Numbers in [0, 1], shape (B, L); the smallest are hidden.
+            count: How many, shape (B,), int64.
+            editable: Shape (B, L), bool.
+        """
         rank = order.masked_fill(~editable, 2).argsort(1).argsort(1)
         return self._hide(x0, (rank < count[:, None]) & editable)
 

@@ -21,17 +21,19 @@ from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limi
 from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import Card
 from unmask.codec.text import Blank, TextCodec
+from unmask.denoiser import masked_cross_entropy
 from unmask.errors import UserError
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.noise import Noise
-from unmask.objective import exact_k_nelbo
 from unmask.plan import Plan, make_plan
 from unmask.policy import MostConfident
 from unmask.presets import Preset, make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import make_schedule
+
+JUDGE_DRAWS = 16
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -54,7 +56,9 @@ class Unmasker:
         self.card = card
         schedule = make_schedule(**card.schedule)
         self.process = AbsorbingProcess(schedule, codec.mask_token_id)
-        self.denoiser = EncoderDenoiser(model, not_data_ids(codec.tokenizer))
+        self.denoiser = EncoderDenoiser(
+            model, not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+        )
         self.limit = position_limit(model)
 
     @classmethod
@@ -63,7 +67,7 @@ class Unmasker:
 
         Args:
             name: A directory, a hub id, or None for the small model in the package.
-            device: Such as ``cpu`` or ``cuda``; None takes an accelerator if there is one.
+            device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
 
         Raises:
             UserError: If there is no such model, it is no masked language model, or it is damaged.
@@ -74,13 +78,8 @@ class Unmasker:
             raise UserError(
                 f"{name} was trained as {card.kind}/{card.process}, not masked/absorbing"
             )
-        codec = TextCodec(loading.load_tokenizer(name))
-        model: Any = loading.load_model(name, "masked")
-        try:
-            model = model.to(device or best_device())
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"cannot use the device {device!r}: {error}".splitlines()[0]) from error
-        return cls(model, codec, card)
+        model = loading.place(loading.load_model(name, "masked"), device)
+        return cls(model, TextCodec(loading.load_tokenizer(name)), card)
 
     def generate(
         self,
@@ -112,20 +111,19 @@ class Unmasker:
         preset, settings = self._preset(sampler)
         plan = self._plan(prompts, length, num_samples, seed)
         settings |= {"length": plan.length, "num_samples": num_samples}
-        started = time.perf_counter()
         frames, clock = [], []
         for frame, seconds in self._run(plan, preset):
             frames.append(frame)
             clock.append(seconds)
             if watch is not None:
                 watch(frame, seconds)
+        started = self._now()
         kept, extra_nfe = self._keep_best(plan, frames[-1].canvas)
-        seconds = clock[-1] + (time.perf_counter() - started - clock[-1] if extra_nfe else 0.0)
         label = f"{settings['sampler']}"
         return Generated(
             texts=tuple(recording.text(self.codec, frames[-1].canvas, row) for row in kept),
             nfe=frames[-1].nfe + extra_nfe,
-            seconds=seconds,
+            seconds=clock[-1] + self._now() - started,
             seed=seed,
             settings=settings,
             tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
@@ -223,6 +221,8 @@ class Unmasker:
         name = wished.pop("sampler", None) or saved.get("name", "ancestral")
         # Saved numbers belong to the saved sampler only.
         numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
+        if wished.get("temperature") == 0:
+            numbers = {k: v for k, v in numbers.items() if k not in ("top_k", "top_p")}
         try:
             preset = make_preset(name, **(numbers | wished))
         except TypeError as error:
@@ -256,36 +256,38 @@ class Unmasker:
             grid,
             Noise(plan.seeds),
         )
-        spent, begun = 0.0, time.perf_counter()
+        spent, begun = 0.0, self._now()
         for frame in frames:
-            spent += time.perf_counter() - begun
+            spent += self._now() - begun
             yield frame, spent
-            begun = time.perf_counter()
+            begun = self._now()
+
+    def _now(self) -> float:
+        """Return the time in seconds, when all work handed to the device is done."""
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return time.perf_counter()
 
     @torch.no_grad()
     def _keep_best(self, plan: Plan, canvas: Canvas) -> tuple[list[int], int]:
         """Return the row of each group with the lowest bound per token, and the calls it took."""
         if all(len(group) == 1 for group in plan.groups):
             return [group[0] for group in plan.groups], 0
-        draws = 16
         editable = canvas.valid.clone()
         editable[:, : len(self.codec.start)] = False
-        total = torch.zeros(len(canvas.ids), device=canvas.ids.device)
-        for draw in range(draws):
-            # Every length is judged at the same share of hidden tokens.
-            t = torch.full_like(total, (draw + 0.5) / draws, dtype=torch.float64)
-            generator = torch.Generator(t.device).manual_seed(draw)
-            loss = exact_k_nelbo(
-                self.denoiser, self.process, canvas.ids, t, editable, generator, canvas.valid
+        tokens = editable.sum(1)
+        noise, length = Noise(plan.seeds), canvas.ids.shape[1]
+        total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+        for draw in range(JUDGE_DRAWS):
+            # Every length is judged at the same shares of hidden tokens, and every row by its own
+            # seed, so that the choice does not depend on what else is in the batch.
+            count = torch.ceil((draw + 0.5) / JUDGE_DRAWS * tokens).long()
+            order = noise.uniform("judge", draw, length)
+            hidden = self.process.hide_first(canvas.ids, order, count, editable)
+            time = self.process.time_of(hidden.masked, editable)
+            nats = masked_cross_entropy(
+                self.denoiser, hidden.ids, time, canvas.ids, hidden.masked, canvas.valid
             )
-            total += (loss.nats / loss.tokens).to(total.dtype)
+            total += nats.double() / count
         scores = total.tolist()
-        return [min(group, key=scores.__getitem__) for group in plan.groups], draws
-
-
-def best_device() -> str:
-    """Return the name of the accelerator, or ``cpu``."""
-    accelerator = (
-        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    )
-    return accelerator.type if accelerator is not None else "cpu"
+        return [min(group, key=scores.__getitem__) for group in plan.groups], JUDGE_DRAWS

@@ -78,10 +78,15 @@ def only_at(model: PreTrainedModel, at: Tensor | None) -> Iterator[None]:
         handle.remove()
 
 
-def not_data_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the special ids that are not part of any text: all but unknown and end of text."""
+def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[int]:
+    """Return the ids below ``vocab_size`` that are no part of any text.
+
+    These are the special symbols but unknown and end of text, and the rows by which a model's
+    vocabulary is larger than its tokenizer's.
+    """
     text = {tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
-    return sorted(i for i in set(tokenizer.all_special_ids) - text if i is not None)
+    known = set(tokenizer.get_vocab().values()) - (set(tokenizer.all_special_ids) - text)
+    return sorted(set(range(vocab_size)) - known)
 
 
 def position_limit(model: PreTrainedModel) -> int | None:

@@ -6,13 +6,14 @@ mean, and never touches the network unless what was named cannot be a local path
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,9 +22,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
-from unmask.checkpoint import Card
+from unmask.checkpoint import FILE, Card
 from unmask.errors import UserError
 
 BUNDLED = "bundled"
@@ -34,7 +35,27 @@ def locate(name: str) -> str:
     """Return the folder of the model in the package for its name, else the name itself."""
     if name == BUNDLED and not Path(name).exists():
         return str(resources.files("unmask") / BUNDLED)
-    return name
+    return str(Path(name).expanduser()) if name.startswith("~") else name
+
+
+def best_device() -> str:
+    """Return ``cuda`` if there is one, else ``cpu``: times and noise need float64."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
+    """Move a model to a device, the best one if None.
+
+    Raises:
+        UserError: If there is no such device, or it cannot compute in float64.
+    """
+    device = device or best_device()
+    try:
+        torch.ones(1, dtype=torch.float64, device=device)
+        moved: PreTrainedModel = nn.Module.to(model, device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UserError(f"cannot use the device {device!r}: {_first_line(error)}") from error
+    return moved
 
 
 @contextmanager
@@ -57,15 +78,26 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     name = locate(name)
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=is_local(name))
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_local(name))
+    except Exception as error:
+        # A folder without tokenizer files makes the library raise anything, an AttributeError too.
         raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # Where its files are missing, the library makes an empty one and says nothing.
+        raise UserError(f"cannot load a tokenizer from {name}: its files are missing or empty")
+    return tokenizer
 
 
 def load_card(name: str) -> Card | None:
-    """Return what ``unmask.json`` says, None for a model without one (or on a hub)."""
+    """Return what ``unmask.json`` says, None for a model without one."""
     name = locate(name)
-    return Card.read(Path(name)) if is_local(name) else None
+    if is_local(name):
+        return Card.read(Path(name))
+    try:
+        found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False)
+    except OSError:
+        return None
+    return None if found is None else Card.read(Path(found).parent)
 
 
 def load_model(name: str, kind: str) -> PreTrainedModel:

@@ -86,7 +86,7 @@ def race(
 def _print(results: dict[str, Generated]) -> None:
     for label, result in results.items():
         click.echo(f"{label}: {result.seconds:.2f} s, {result.nfe} network calls")
-        click.echo(result.texts[0] + "\n")
+        click.echo("\n\n".join(result.texts) + "\n")
     (_, first), (_, second) = results.items()
     fast, slow = sorted((first.seconds, second.seconds))
     faster = next(label for label, result in results.items() if result.seconds == fast)

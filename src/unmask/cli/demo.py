@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PROMPT = "The history of the town begins with"
 LENGTH = 100
+HELD_OUT = 20_000
 
 
 @click.command("demo")
@@ -32,7 +33,13 @@ LENGTH = 100
     help="Folder for all.",
 )
 @click.option("--prompt", default=PROMPT, show_default=True, help="What is continued.")
-@click.option("--minutes", default=1.0, show_default=True, help="Time for fine-tuning.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, max=1e6, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Time for fine-tuning.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 @options.seed
 def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int) -> None:
@@ -75,6 +82,7 @@ class Tour:
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, write, fine-tune, score before and after, write again, keep it all."""
     from unmask.cli.info import card_of
+    from unmask.training.data import split
 
     plan.say("1. a small model")
     for key, value in card_of(None).items():
@@ -83,7 +91,8 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     plan.say("2. it writes: masks turn into text")
     before = _write(plan, writer)
     plan.say(f"3. it learns from {Path(source).name} for about {plan.minutes:g} min")
-    learn, held_out = split(documents)
+    learn, held_out = split(documents, 0.1)
+    held_out = held_out[:HELD_OUT]
     bound_before = writer.score(held_out, draws=4, seed=plan.seed)
     plan.console.print(f"text it will not see, before: {_words(bound_before)}", highlight=False)
     tuned = _fine_tune(plan, source, learn, held_out)
@@ -93,13 +102,6 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     after = _write(plan, tuned)
     _keep(plan, source, (before, after), (bound_before, bound_after))
     plan.say(f"all of this is in {plan.out}, start with report.md")
-
-
-def split(documents: list[str]) -> tuple[str, str]:
-    """Return nine tenths to learn from and, from the rest, at most 20,000 characters to test on."""
-    text = "\n\n".join(documents)
-    cut = text.rfind("\n", 0, len(text) * 9 // 10) + 1 or len(text) * 9 // 10
-    return text[:cut], text[cut : cut + 20_000]
 
 
 def _write(plan: Tour, writer: Unmasker) -> Generated:
@@ -115,9 +117,10 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
     return result
 
 
-def _fine_tune(plan: Tour, source: str, learn: str, held_out: str) -> Unmasker:
+def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unmasker:
     from unmask.cli.train import run_with_progress
     from unmask.training import recipe as recipes
+    from unmask.training.data import joined
     from unmask.training.run import Run
 
     settings = (
@@ -136,7 +139,7 @@ def _fine_tune(plan: Tour, source: str, learn: str, held_out: str) -> Unmasker:
         # Named after the source, which is what the new model's card will say it learned from.
         data = Path(folder) / f"{Path(source).stem}.txt"
         validation = Path(folder) / f"{Path(source).stem}-held-out.txt"
-        data.write_text(learn, encoding="utf-8", newline="")
+        data.write_text(joined(learn), encoding="utf-8", newline="")
         validation.write_text(held_out, encoding="utf-8", newline="")
         run = Run(recipe, str(data), plan.out, "bundled", str(validation), overwrite=True)
         if not run_with_progress(run).finished:

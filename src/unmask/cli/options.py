@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unmask.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -73,7 +75,12 @@ def console() -> Console:
 
 def read_text(text: str) -> str:
     """Return the text itself, or standard input for ``-``."""
-    return sys.stdin.read() if text == "-" else text
+    if text != "-":
+        return text
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 text (byte {error.start})") from error
 
 
 def quiet_libraries() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,9 +74,15 @@ def run_with_progress(run: Run) -> Result:
     log = ProgressLog(run.out / FOLDER, console, tokens, training.minutes)
     try:
         result = train(run, [log])
+    except BaseException:
+        # A curve that cannot be drawn either must not hide why the run ended.
+        with suppress(UserError):
+            if log.started:
+                draw_curve(run.out / FOLDER, run.recipe.name)
+        raise
     finally:
         log.close()
-        draw_curve(run.out / FOLDER, run.recipe.name)
+    draw_curve(run.out / FOLDER, run.recipe.name)
     if not result.finished:
         console.print(
             f"stopped; continue with --resume --out {run.out}", highlight=False, soft_wrap=True
@@ -94,7 +101,7 @@ def run_with_progress(run: Run) -> Result:
 def draw_curve(folder: Path, name: str) -> None:
     """Draw the loss curve of a run, if it has logged anything."""
     from unmask.render.plots import loss_curve
-    from unmask.training.progress import METRICS, read_metrics
+    from unmask.training.progress import CURVE, METRICS, read_metrics
 
     if (folder / METRICS).is_file():
-        loss_curve(read_metrics(folder / METRICS), folder / "loss.png", title=name)
+        loss_curve(read_metrics(folder / METRICS), folder / CURVE, title=name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -69,8 +69,30 @@ class TextCodec:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special symbols."""
-        # A long text is no mistake here: it is cut into blocks later.
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of several texts. A special symbol spelt out in a text is mere letters."""
+        # A long text is no mistake here: it is cut into rows later.
+        encoded = self.tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
+        return list(encoded["input_ids"])
+
+    def beginning(self, text: str, count: int) -> tuple[list[int], str]:
+        """Return the first ``count`` ids of a text, and the part of it that they stand for."""
+        if not self.tokenizer.is_fast:
+            ids = self.encode(text)[:count]
+            return ids, self.decode(ids)
+        encoded = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        ids, ends = encoded["input_ids"], encoded["offset_mapping"]
+        return (ids, text) if len(ids) <= count else (ids[:count], text[: ends[count - 1][1]])
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids; special symbols other than the unknown token are left out."""

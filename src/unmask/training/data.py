@@ -8,6 +8,7 @@ document a file; tabular files are one document a row.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 
 
 def read_documents(source: str, field: str = "text", split: str = "train") -> list[str]:
-    """Return the documents of a source, in order, empty ones left out.
+    """Return the documents of a source, in order.
 
     Args:
         source: A path, a hub data set id, or ``pydoc``.
@@ -47,8 +48,7 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
         raise UserError(f"there is no file or folder {source}")
     else:
         documents = list(_hub(source, field, split))
-    documents = [document for document in documents if document.strip()]
-    if not documents:
+    if not any(document.strip() for document in documents):
         raise UserError(f"{source} holds no text")
     return documents
 
@@ -92,8 +92,9 @@ def _read_file(path: Path, field: str) -> Iterable[str]:
         raise UserError(
             f"{path} is not UTF-8 text (byte {error.start}); convert it, or name a text file"
         ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from error
     if "\0" in text:
         raise UserError(f"{path} is a binary file; name a text, JSON-lines, CSV or parquet file")
     return [text]
@@ -105,7 +106,7 @@ def _table(path: Path, field: str) -> Iterator[str]:
         rows = datasets.load_dataset(TABLES[_suffix(path)], data_files=str(path), split="train")
     except Exception as error:
         # The library wraps whatever its parsers raise; the cause names the row.
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        reason = _first_line(error.__cause__ or error)
         raise UserError(f"cannot read {path} as {_suffix(path)[1:]}: {reason}") from error
     yield from _column(rows, field, str(path))
 
@@ -116,7 +117,7 @@ def _hub(name: str, field: str, split: str) -> Iterator[str]:
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
         raise UserError(
             f"there is no file {name}, and no data set of that name could be fetched: {reason}"
         ) from error
@@ -124,7 +125,7 @@ def _hub(name: str, field: str, split: str) -> Iterator[str]:
 
 
 def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Iterator[str]:
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_readable(rows, source), 1):
         text = row.get(field)
         if not isinstance(text, str):
             has = ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
@@ -135,13 +136,46 @@ def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Itera
         yield text
 
 
+def _readable(rows: Iterable[dict[str, object]], source: str) -> Iterator[dict[str, object]]:
+    # The parsers take any bytes; it is reading a row that finds out.
+    try:
+        yield from rows
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is not UTF-8 text; convert it") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "it holds no rows"
+
+
 def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
         raise UserError("tables and hub data sets need: pip install 'unmask[train]'") from error
     datasets.disable_progress_bars()
+    # What is wrong with a file is said once, by us.
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     return datasets
+
+
+def split(documents: Sequence[str], share: float) -> tuple[list[str], str]:
+    """Return the documents to learn from, and the last ``share`` of the characters as one text.
+
+    The cut is made at a line end where there is one near.
+    """
+    keep = round(sum(map(len, documents)) * (1 - share))
+    learn: list[str] = []
+    for index, document in enumerate(documents):
+        if len(document) > keep:
+            line = document.rfind("\n", int(0.8 * keep), keep) + 1
+            cut = line or keep
+            rest = [document[cut:], *documents[index + 1 :]]
+            return ([*learn, document[:cut]] if cut else learn), joined(rest)
+        keep -= len(document)
+        learn.append(document)
+    return learn, ""
 
 
 def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool = False) -> Tensor:
@@ -151,13 +185,11 @@ def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool 
             "".join(line for line in document.splitlines(keepends=True) if line.strip())
             for document in documents
         ]
+    documents = [document for document in documents if document.strip()]
     ids: list[int] = []
     end = [] if codec.end is None else [codec.end]
     for start in range(0, len(documents), 1000):
-        batch = codec.tokenizer(
-            list(documents[start : start + 1000]), add_special_tokens=False, verbose=False
-        )["input_ids"]
-        for document in batch:
+        for document in codec.encode_all(documents[start : start + 1000]):
             ids += document
             ids += end
     return torch.tensor(ids, dtype=torch.int32)

@@ -11,9 +11,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from unmask.adapters import loading
 from unmask.adapters.encoder import position_limit
 from unmask.codec.text import TextCodec
-from unmask.errors import UserError
+from unmask.errors import UserError, did_you_mean
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer
+
+
+KEPT_APART = ("global_attn_every_n_layers", "num_attention_heads", "num_hidden_layers")
+"""Keys that some configurations accept without listing them."""
 
 
 def open_model(
@@ -33,8 +37,8 @@ def open_model(
         raise UserError("a recipe has either model.name or model.type, not both")
     name = name or recipe.model.name
     if name:
-        tokenizer = loading.load_tokenizer(name)
         model = loading.load_model(name, recipe.kind)
+        tokenizer = loading.load_tokenizer(name)
     elif recipe.model.type:
         whole = recipe.tokenizer.keep_whole
         tokenizer = train_tokenizer(documents, recipe.tokenizer.vocab_size, whole)
@@ -60,12 +64,20 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
     special = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
     known = {f"{kind}_token_id": value for kind, value in special.items()}
     try:
+        # Transformers takes any name and keeps it without effect, so names are checked here.
+        declared = {*AutoConfig.for_model(recipe.model.type).to_dict(), *KEPT_APART}
+        for key in recipe.model.config:
+            if key not in declared:
+                raise UserError(f"unknown key 'model.config.{key}'{did_you_mean(key, declared)}")
         config = AutoConfig.for_model(
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
         auto: Any = AutoModelForCausalLM if recipe.kind == "causal" else AutoModelForMaskedLM
         return auto.from_config(config)
-    except (ValueError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # A value of the wrong type makes each architecture raise something of its own.
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
 

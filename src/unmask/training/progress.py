@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from unmask.errors import UserError
 
 METRICS = "metrics.jsonl"
+CURVE = "loss.png"
 
 
 class ProgressLog(TrainerCallback):
@@ -34,12 +35,14 @@ class ProgressLog(TrainerCallback):
         self._console = console
         self._tokens = tokens_per_step
         self._minutes = minutes
+        self.started = False
         self._progress: Progress | None = None
         self._latest: dict[str, float] = {}
         self._last = (0, time.monotonic())
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
+        self.started = True
         self._begun = time.monotonic()
         self._last = (state.global_step, self._begun)
         if not self._console.is_terminal:
@@ -72,8 +75,13 @@ class ProgressLog(TrainerCallback):
             elapsed = max(now - then, 1e-9)
             record["tokens_per_second"] = (state.global_step - step) * self._tokens / elapsed
             self._last = (state.global_step, now)
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"could not write to {self._file}: {error.strerror}; the last checkpoint is intact"
+            ) from error
         self._latest |= {key: value for key, value in record.items() if key != "epoch"}
         self._show(state.global_step)
 

@@ -8,6 +8,7 @@ not declared is an error.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from unmask.errors import UserError, did_you_mean
+from unmask.presets import make_preset
+from unmask.schedule import make_schedule
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
 
@@ -115,7 +118,7 @@ class TrainingSection:
         steps: Optimiser steps; 0 means ``epochs`` decides.
         minutes: Stop after this many minutes, the learning rate following the clock; 0 means never.
         epochs: Passes over the data, used when ``steps`` is 0.
-        batch_size: Rows in a step on one device.
+        batch_size: Rows in a step; all rows if the data has fewer.
         gradient_accumulation: Batches that one step adds up.
         learning_rate: The highest learning rate.
         schedule: Learning-rate schedule, as transformers names it.
@@ -195,6 +198,7 @@ class Recipe:
         for name in ("prefix_share", "random_length_share", "validation_share"):
             if not 0 <= getattr(data, name) <= 1:
                 raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
+        self._check_parts()
         if self.model.save_dtype not in ("float32", "float16"):
             raise UserError(
                 f"model.save_dtype must be float32 or float16, not {self.model.save_dtype!r}"
@@ -205,13 +209,25 @@ class Recipe:
             if getattr(training, name) < 1:
                 raise UserError(f"training.{name} must be at least 1")
         for name in ("steps", "minutes", "epochs", "warmup_steps", "evaluate_every", "save_every"):
-            if getattr(training, name) < 0:
-                raise UserError(f"training.{name} must not be negative")
+            if not 0 <= getattr(training, name) < math.inf:
+                raise UserError(f"training.{name} must be a number from 0 up")
         if not training.steps and not training.minutes and not training.epochs:
             raise UserError("one of training.steps, minutes and epochs must be above 0")
         if not training.learning_rate > 0:
             raise UserError("training.learning_rate must be above 0")
         return self
+
+    def _check_parts(self) -> None:
+        """Build what only the finished model would use, so that a mistake shows before training."""
+        make_schedule(self.schedule.name, **self.schedule.parameters)
+        sampler = dict(self.sampler)
+        if self.kind == "causal" or not sampler:
+            return
+        try:
+            make_preset(sampler.pop("name", "ancestral"), **sampler)
+        except TypeError as error:
+            reason = str(error).removeprefix("make_preset() ")
+            raise UserError(f"the recipe's [sampler] cannot be used: {reason}") from error
 
 
 def names() -> list[str]:
@@ -240,7 +256,10 @@ def _read(name: str) -> dict[str, Any]:
     if path.suffix == ".toml":
         if not path.is_file():
             raise UserError(f"there is no recipe file {name}")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the recipe {name}: {error}") from error
     elif name in names():
         text = (resources.files("unmask.training") / "recipes" / f"{name}.toml").read_text("utf-8")
     else:

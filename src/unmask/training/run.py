@@ -6,28 +6,32 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from unmask import checkpoint
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids
-from unmask.adapters.loading import no_bars
+from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
-from unmask.errors import UserError
+from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
-from unmask.training.data import Batcher, Blocks, joined, read_documents, tokenize
+from unmask.training.data import Batcher, Blocks, joined, read_documents, split, tokenize
 from unmask.training.models import open_model
 from unmask.training.pace import Pace, stop_on_interrupt
+from unmask.training.progress import CURVE, METRICS
 from unmask.training.recipe import Recipe
 from unmask.training.trainer import DiffusionTrainer, checkpoints
 
@@ -74,45 +78,58 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
     Raises:
         UserError: For anything that the caller can put right.
     """
+    if find_spec("accelerate") is None:
+        raise UserError("training needs: pip install 'unmask[train]'")
     recipe = run.recipe.check()
     work = run.out / FOLDER
     last = _last_checkpoint(run, work)
-    documents = read_documents(run.data, run.field)
+    documents, held_out = _hold_out(run, read_documents(run.data, run.field))
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, run.model if last is None else str(last), documents)
     stream = tokenize(documents, codec, recipe.data.skip_empty_lines)
-    stream, held_out = _hold_out(run, codec, stream)
-    length, start = recipe.data.length, codec.start
+    start = codec.start
+    blocks = Blocks(stream, start, recipe.data.length)
     process = AbsorbingProcess(
         _schedule(recipe), 0 if recipe.kind == "causal" else codec.mask_token_id
     )
-    not_data = not_data_ids(codec.tokenizer)
-    arguments = _arguments(recipe, work)
+    not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+    arguments = _arguments(recipe, work, len(blocks))
     trainer = DiffusionTrainer(
         recipe=recipe,
         process=process,
         batcher=_batcher(recipe, len(start)),
         not_data=not_data,
-        validate=_validator(recipe, codec, process, not_data, held_out, arguments),
+        validate=_validator(
+            recipe, process, not_data, _validation_text(recipe, codec, held_out), arguments
+        ),
         model=model,
         processing_class=codec.tokenizer,
         args=arguments,
-        train_dataset=Blocks(stream, start, length),
+        train_dataset=blocks,
         callbacks=[*callbacks],
     )
     if last is None:
         # Only now, when nothing that the user named can turn out to be wrong any more.
-        shutil.rmtree(work, ignore_errors=True)
+        clear(work)
     begun = time.monotonic()
     pace = Pace(recipe.training.minutes, recipe.training.evaluate_every)
     with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if interrupted():
         return Result(run.out, None, finished=False)
+    trainer.check_weights()
     trainer.evaluate()
     card = _card(run, trainer, time.monotonic() - begun, len(stream))
     _export(model.to(getattr(torch, recipe.model.save_dtype)), codec, card, run.out)
     return Result(run.out, trainer.score, finished=True)
+
+
+def clear(work: Path) -> None:
+    """Remove what an earlier run left in its folder, and nothing else."""
+    for path in [*work.glob("checkpoint-*"), work / ".partial"]:
+        shutil.rmtree(path, ignore_errors=True)
+    for name in (METRICS, CURVE):
+        (work / name).unlink(missing_ok=True)
 
 
 def _last_checkpoint(run: Run, work: Path) -> Path | None:
@@ -126,19 +143,17 @@ def _last_checkpoint(run: Run, work: Path) -> Path | None:
     return found[-1]
 
 
-def _hold_out(run: Run, codec: TextCodec, stream: torch.Tensor) -> tuple[torch.Tensor, Text | None]:
-    """Split the validation text off: a source of its own, or the end of the token stream."""
-    length, rows = run.recipe.data.length, run.recipe.training.evaluation_rows
-    body = length - len(codec.start)
+def _hold_out(run: Run, documents: list[str]) -> tuple[list[str], str]:
+    """Return the text to learn from, and to validate on: a source of its own or the end of it."""
     if run.validation is not None:
-        text = joined(read_documents(run.validation, run.field))
-    else:
-        count = min(int(len(stream) * run.recipe.data.validation_share), rows * body)
-        if count == 0:
-            return stream, None
-        text = codec.decode(stream[-count:].tolist())
-        stream = stream[:-count]
-    return stream, Text.from_string(text, codec, length, max_rows=rows)
+        return documents, joined(read_documents(run.validation, run.field))
+    share = run.recipe.data.validation_share
+    return split(documents, share) if share else (documents, "")
+
+
+def _validation_text(recipe: Recipe, codec: TextCodec, text: str) -> Text | None:
+    rows = recipe.training.evaluation_rows
+    return Text.from_string(text, codec, recipe.data.length, rows) if text.strip() else None
 
 
 def _schedule(recipe: Recipe) -> Any:
@@ -154,7 +169,6 @@ def _batcher(recipe: Recipe, start: int) -> Batcher:
 
 def _validator(
     recipe: Recipe,
-    codec: TextCodec,
     process: AbsorbingProcess,
     not_data: list[int],
     text: Text | None,
@@ -184,14 +198,24 @@ def _validator(
     return validate
 
 
-def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
+def _check_name(key: str, name: str, known: Iterable[str]) -> None:
+    choices = list(known)
+    if name not in choices:
+        raise UserError(f"unknown {key} {name!r}{did_you_mean(name, choices)}")
+
+
+def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     training = recipe.training
+    _check_name("training.schedule", training.schedule, [kind.value for kind in SchedulerType])
+    _check_name(
+        "training.optimizer", training.optimizer, ["muon", *(kind.value for kind in OptimizerNames)]
+    )
     timed = bool(training.minutes) and not training.steps
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=1_000_000 if timed else (training.steps or -1),
         num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=min(training.batch_size, rows),
         gradient_accumulation_steps=training.gradient_accumulation,
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.schedule,
@@ -201,7 +225,7 @@ def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
         max_grad_norm=training.max_grad_norm,
         optim="adamw_torch_fused" if training.optimizer == "muon" else training.optimizer,
         bf16=_use_bf16(training.bf16),
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=best_device() == "cpu",
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,
         save_strategy="steps" if training.save_every else "no",
@@ -215,6 +239,13 @@ def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
     )
+    if arguments.world_size > 1:
+        raise UserError(
+            "training on several devices at once is not possible yet; start one process"
+        )
+    # With several GPUs and one process the Trainer would split rows, which the head's hook forbids.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _use_bf16(wish: str) -> bool:

@@ -1,6 +1,6 @@
 """The Trainer of transformers with a diffusion loss.
 
-Data loading, optimisation, mixed precision, accumulation, several devices, checkpoints and logging
+Data loading, optimisation, mixed precision, accumulation, checkpoints and logging
 are the library's. Ours: which tokens are hidden at which time, the loss, the validation bound, and
 that a checkpoint appears under its name only once it is complete.
 """
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser
+from unmask.checkpoint import write_failure
 from unmask.errors import UserError
 from unmask.likelihood import Score
 from unmask.objective import Loss, continuous_nelbo, masked_mean
@@ -171,19 +172,32 @@ class DiffusionTrainer(Trainer):
         self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), factor)
         return self.lr_scheduler
 
+    def check_weights(self) -> None:
+        """Raise a UserError if a weight is not finite, before such a model replaces a good one."""
+        own = cast(PreTrainedModel, self.model)
+        if not all(bool(torch.isfinite(p).all()) for p in own.parameters()):
+            raise UserError(
+                f"the weights are no longer finite after step {self.state.global_step}; training "
+                "stopped, the last checkpoint is intact; lower the learning rate or switch bf16 off"
+            )
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # The Trainer writes straight into checkpoint-N. Here it writes into a staging folder,
         # renamed when complete, so that every checkpoint-N that exists can be resumed from.
         final = Path(str(self.args.output_dir))
         stage = final / ".partial"
+        self.check_weights()
         shutil.rmtree(stage, ignore_errors=True)
         self.args.output_dir = str(stage)
         try:
             super()._save_checkpoint(model, trial)
-        except OSError as error:
+        except Exception as error:
+            reason = write_failure(error)
+            if reason is None:
+                raise
+            shutil.rmtree(stage, ignore_errors=True)
             raise UserError(
-                f"could not save a checkpoint to {final}: {error.strerror or error}; "
-                "the previous one is intact"
+                f"could not save a checkpoint to {final}: {reason}; the previous one is intact"
             ) from error
         finally:
             self.args.output_dir = str(final)

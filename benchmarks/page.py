@@ -1,0 +1,49 @@
+"""Write docs/benchmarks.md from the JSON of a run: ``python -m benchmarks.page RESULTS PAGE``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Speed
+
+Written by `make bench`. Every number is a ratio to the first row of its table, measured in the same
+run: the variants take turns, and the median over the turns counts. Below 1 is faster than that row.
+Memory is the most that a fresh process held beyond its libraries, in MiB. Weights are random, which
+changes no time; the configurations are the real ones.
+
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
+    machine = results["machine"]
+    about = (
+        f"{machine['cores']} cores ({machine['instructions']}), {machine['threads']} threads, "
+        f"torch {machine['torch']}, transformers {machine['transformers']}, {machine['time'][:10]}."
+    )
+    return HEAD + about + "\n\n" + "\n".join(_table(c) for c in results["comparisons"])
+
+
+def _table(comparison: dict[str, Any]) -> str:
+    lines = [f"## {comparison['title'][:1].upper()}{comparison['title'][1:]}", ""]
+    lines += ["| | ratio | times faster | seconds | at most | MiB |", "|---|---|---|---|---|---|"]
+    for variant in comparison["variants"]:
+        limit, peak = variant["largest_ratio_allowed"], variant["peak_mib"]
+        met = "" if limit is None else f"{limit:.2f}, {_verdict(variant)}"
+        lines.append(
+            f"| {variant['name']} | {variant['median_ratio']:.2f} | "
+            f"{1 / variant['median_ratio']:.2f} | {variant['median_seconds']:.3f} | {met} | "
+            f"{'' if peak is None else f'{peak:,.0f}'} |"
+        )
+    return "\n".join([*lines, "", *comparison["notes"], ""])
+
+
+def _verdict(variant: dict[str, Any]) -> str:
+    return "met" if variant["median_ratio"] <= variant["largest_ratio_allowed"] else "missed"
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    text = page(json.loads(source.read_text(encoding="utf-8")))
+    target.write_text(text.rstrip() + "\n", encoding="utf-8")

@@ -1,0 +1,279 @@
+"""Every mistake of a user: one sentence on standard error, exit code 2, nothing on disk changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import POSITIONS
+from unmask import Unmasker
+from unmask.autoregressor import Autoregressor
+from unmask.cli import main
+from unmask.errors import UserError
+
+SHORT = [
+    "data.length=24",
+    "training.steps=2",
+    "training.batch_size=4",
+    "training.evaluation_rows=4",
+]
+SETS = [word for setting in SHORT for word in ("--set", setting)]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]):
+    """Run a command line that must fail; return its one sentence."""
+
+    def run(*arguments: object) -> str:
+        code = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        assert code == 2, (code, out, err)
+        assert out == ""
+        assert err.startswith("unmask: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in err
+        return err
+
+    return run
+
+
+@pytest.fixture
+def place(zoo, text_file, tmp_path) -> dict[str, object]:
+    """Names for the command lines below."""
+    return {"zoo": zoo, "text": text_file, "tmp": tmp_path, "bert": zoo / "bert"}
+
+
+GENERATE = "generate Hello --model {bert} "
+MISTAKES = [
+    # A model that is none.
+    ("generate --model {tmp}/nothing", "no model folder"),
+    ("generate --model {tmp}", "no config.json"),
+    ("generate --model {text}", "is a file"),
+    ("generate --model nobody/no-such-model", "nobody/no-such-model"),
+    ("info nobody-has-this-model", "nobody-has-this-model"),
+    ("score Hello --model ./nothing", "no model folder"),
+    ("evaluate --model ./nothing --data {text}", "no model folder"),
+    ("compare Hello --models {bert} ./nothing", "no model folder"),
+    ("train --model ./nothing --data {text} --out {tmp}/out", "no model folder"),
+    ("generate --model {zoo}/gpt2", "encoder"),
+    ("train --model {zoo}/llama --data {text} --out {tmp}/out", "encoder"),
+    ("train ar --model {bert} --data {text} --out {tmp}/out", "decoder"),
+    (GENERATE + "--device nonsense", "nonsense"),
+    # Numbers out of range.
+    *((GENERATE + f"--length {n}", "length") for n in (0, -3, 10**12)),
+    *((GENERATE + f"--steps {n}", "steps") for n in (0, -3, 10**12)),
+    *((GENERATE + f"--num-samples {n}", "num_samples") for n in (0, -3, 10**12)),
+    *((GENERATE + f"--temperature {n}", "temperature") for n in (-1, "nan", "inf")),
+    *((GENERATE + f"--top-k {n}", "top-k") for n in (0, -3)),
+    *((GENERATE + f"--top-p {n}", "top-p") for n in (0, -0.5, 1.5, "nan")),
+    *((GENERATE + f"--sampler confidence --threshold {n}", "threshold") for n in (-0.5, "nan")),
+    *(
+        (f"compare A --models {{zoo}}/gpt2 {{zoo}}/llama --length 4 --top-p {n}", "top-p")
+        for n in (0, 2)
+    ),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --length 0", "length"),
+    ("generate " + "very," * POSITIONS + " --model {bert}", f"{POSITIONS} positions"),
+    (GENERATE + "--length many", "'--length'"),
+    (f"{GENERATE} --length {POSITIONS}", f"{POSITIONS} positions"),
+    ("generate [MASK:9999] --model {bert}", "4096"),
+    ("generate [MASK:5-3] --model {bert}", "[MASK:5-3]"),
+    ("generate [MASK:x] --model {bert}", "[MASK:x]"),
+    ("generate [MASK:3] --length 4 --model {bert}", "leave length out"),
+    ("infill Hello --model {bert}", "no blank"),
+    ("score Hello --model {bert} --draws 0", "draws"),
+    ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
+    # Options that would have no effect.
+    (GENERATE + "--sampler ancestral --threshold 0.5", "threshold"),
+    (GENERATE + "--sampler confidence --top-k 5", "top-k"),
+    (GENERATE + "--temperature 0 --top-p 0.5", "top-p"),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --steps 4", "--steps"),
+    # Names that do not exist.
+    ("generat Hello", "'generate'"),
+    (GENERATE + "--lenght 3", "--length"),
+    (GENERATE + "--sampler ancestrl", "'ancestral'"),
+    ("train difuse --data {text} --out {tmp}/out", "'diffuse'"),
+    ("train ./mine.toml --data {text} --out {tmp}/out", "mine.toml"),
+    ("train --data {text} --out {tmp}/out --set training.stepz=3", "'steps'"),
+    ("train --data {text} --out {tmp}/out --set trainig.steps=3", "'training'"),
+    ("train --data {text} --out {tmp}/out --set training.steps=lots", "training.steps"),
+    ("train --data {text} --out {tmp}/out --set training.steps=-1", "training.steps"),
+    ("train --data {text} --out {tmp}/out --set training.epochs=inf", "training.epochs"),
+    ("train --data {text} --out {tmp}/out --set training.learning_rate=nan", "learning_rate"),
+    ("train --data {text} --out {tmp}/out --set training", "section.key=value"),
+    ("train --data {text} --out {tmp}/out --set training.optimizer=adamm", "adamm"),
+    ("train --data {text} --out {tmp}/out --set training.schedule=cosin", "cosin"),
+    ("train --data {text} --out {tmp}/out --set schedule.name=cosin", "cosine"),
+    ("train tiny --data {text} --out {tmp}/out --set model.type=brt", "brt"),
+    ("train --out {tmp}/out", "--data"),
+    ("train --data {text}", "--out"),
+    ("train --data {text} --out {tmp}/out --resume", "no checkpoint"),
+    ("train --data {text} --out {tmp}/out --resume --overwrite", "--overwrite"),
+    (
+        "train --model {bert} --data {text} --out {tmp}/out --set data.length=65",
+        f"{POSITIONS} positions",
+    ),
+    # Files that are not there or not what they should be.
+    ("train --data {tmp}/none.txt --model {bert} --out {tmp}/out", "none.txt"),
+    ("train --data no-such-data --model {bert} --out {tmp}/out", "no-such-data"),
+    ("train --data {tmp} --model {bert} --out {tmp}/out", "holds no file"),
+    ("show {tmp}/none.jsonl", "none.jsonl"),
+    ("show {text}", "recording"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence(refused, place, line, says):
+    before = snapshot(place["tmp"])
+    if line.startswith("train --"):
+        line += " --set data.length=24" * ("data.length" not in line)
+        line += " --model {bert}" * ("--model" not in line)
+    assert says in refused(*(word.format(**place) for word in line.split(" ") if word))
+    assert snapshot(place["tmp"]) == before
+    assert not (place["tmp"] / "out").exists()
+
+
+DATA = {
+    "empty.txt": (b"", "holds no text"),
+    "blank.txt": (b" \n\n ", "holds no text"),
+    "binary.txt": (b"GIF89a\0\1\2 text", "binary"),
+    "latin.txt": ("déjà vu".encode("latin-1"), "not UTF-8"),
+    "nofield.jsonl": (b'{"text": "yes"}\n{"body": "no"}\n', "row 2"),
+    "number.jsonl": (b'{"text": 5}\n', "row 1"),
+    "latin.jsonl": ('{"text": "déjà vu"}\n'.encode("latin-1"), "not UTF-8"),
+    "broken.jsonl": (b'{"text": "yes"}\n{"text": "no\n', "broken.jsonl"),
+    "empty.jsonl": (b"", "empty.jsonl"),
+    "nofield.csv": (b"a,b\n1,2\n", "'text'"),
+    "broken.parquet": (b"PAR1 nonsense", "broken.parquet"),
+    "broken.txt.gz": (b"no gzip", "broken.txt.gz"),
+    "short.txt": (b"The cat.", "data.length"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_cannot_be_learned_from(refused, zoo, tmp_path, name):
+    content, says = DATA[name]
+    (tmp_path / name).write_bytes(content)
+    line = ("train", "--model", zoo / "bert", "--data", tmp_path / name, "--out", tmp_path / "out")
+    assert says in refused(*line, *SETS)
+    assert not (tmp_path / "out").exists()
+    if name != "short.txt":
+        assert says in refused("evaluate", "--model", zoo / "bert", "--data", tmp_path / name)
+
+
+def test_standard_input_that_is_not_text(zoo):
+    command = [sys.executable, "-m", "unmask", "generate", "-", "--model", str(zoo / "bert")]
+    done = subprocess.run(
+        command, input=b"\xff\xfe", capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.decode() == "unmask: standard input is not UTF-8 text (byte 0)\n"
+
+
+def damage(name: str, folder: Path) -> None:
+    """Do to a checkpoint what the name says."""
+    weights, card = folder / "model.safetensors", folder / "unmask.json"
+    if name == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif name == "empty weights":
+        weights.write_bytes(b"")
+    elif name == "no weights":
+        weights.unlink()
+    elif name == "foreign weights":
+        save_file({"what.weight": torch.ones(3)}, weights, {"format": "pt"})
+    elif name == "weights of another size":
+        tensors = {key: torch.cat([value] * 2) for key, value in load_file(weights).items()}
+        save_file(tensors, weights, {"format": "pt"})
+    elif name == "newer card":
+        card.write_text('{"format": 99}')
+    elif name == "damaged card":
+        card.write_text('{"format": 1, "schedule": {"na')
+    elif name == "card of a list":
+        card.write_text("[1, 2]")
+    elif name == "card with a wrong type":
+        card.write_text('{"format": 1, "schedule": "linear"}')
+    elif name == "card with an unknown schedule":
+        card.write_text('{"format": 1, "schedule": {"name": "liner"}}')
+    elif name == "card with an unknown sampler":
+        card.write_text('{"format": 1, "sampler": {"name": "ancestrl"}}')
+    elif name == "damaged config":
+        (folder / "config.json").write_text("{")
+    elif name == "unknown architecture":
+        (folder / "config.json").write_text('{"model_type": "brt"}')
+    elif name == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").unlink()
+    elif name == "damaged tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    elif name == "no mask token":
+        shutil.copy(folder.parent / "nomask.json", folder / "tokenizer_config.json")
+        text = (folder / "tokenizer.json").read_text("utf-8")
+        (folder / "tokenizer.json").write_text(text.replace("<mask>", "<hide>"), "utf-8")
+
+
+DAMAGES = {
+    "truncated weights": "weights",
+    "empty weights": "weights",
+    "no weights": "weights",
+    "foreign weights": "missing",
+    "weights of another size": "weights",
+    "newer card": "format 99",
+    "damaged card": "unmask.json",
+    "card of a list": "unmask.json",
+    "card with a wrong type": "unmask.json",
+    "card with an unknown schedule": "'linear'",
+    "card with an unknown sampler": "'ancestral'",
+    "damaged config": "config.json",
+    "unknown architecture": "brt",
+    "no tokenizer": "tokenizer",
+    "damaged tokenizer": "tokenizer",
+    "no mask token": "mask token",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_checkpoint_is_refused(refused, zoo, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(zoo / "roberta", folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    settings.pop("mask_token")
+    (tmp_path / "nomask.json").write_text(json.dumps(settings))
+    damage(name, folder)
+    before = snapshot(folder)
+    assert DAMAGES[name] in refused("generate", "Hello", "--length", 4, "--model", folder)
+    assert snapshot(folder) == before
+
+
+def test_the_same_mistakes_in_python_are_a_user_error(zoo):
+    with pytest.raises(UserError, match="no model folder"):
+        Unmasker.from_pretrained("./nothing")
+    with pytest.raises(UserError, match="needed"):
+        Autoregressor.from_pretrained(str(zoo / "bert"))
+    writer = Unmasker.from_pretrained(str(zoo / "bert"))
+    with pytest.raises(UserError, match="steps"):
+        writer.generate("Hello", steps=0)
+    with pytest.raises(UserError, match="warmth"):
+        writer.generate("Hello", warmth=3)
+    with pytest.raises(UserError, match="nothing to write"):
+        writer.generate([])
+    with pytest.raises(UserError, match="no text"):
+        writer.score("")
+
+
+def test_a_picture_that_cannot_be_written(zoo, tmp_path, capfd):
+    line = ("generate", "Hello", "--model", zoo / "bert", "--length", 4, "--gif", tmp_path)
+    assert main([str(word) for word in line]) == 2
+    assert capfd.readouterr().err == (
+        f"unmask: cannot write to {tmp_path}, which is a folder; choose a file name\n"
+    )
