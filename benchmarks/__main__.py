@@ -37,12 +37,12 @@ def main() -> None:
                 measure_peaks(comparison, outcomes, options.quick, status.update)
             report.show(console, comparison, outcomes, targets=not options.quick)
             results["comparisons"].append(report.as_json(comparison, outcomes))
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if not results["comparisons"]:
         sys.exit(f"there is no comparison {options.only!r}; groups: {', '.join(GROUPS)}")
     results["seconds"] = round(time.perf_counter() - started, 1)
     console.print(f"{results['seconds']:.0f} seconds in all")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
