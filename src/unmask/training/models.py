@@ -15,7 +15,6 @@ from unmask.errors import UserError, did_you_mean
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer
 
-
 KEPT_APART = ("global_attn_every_n_layers", "num_attention_heads", "num_hidden_layers")
 """Keys that some configurations accept without listing them."""
 
