@@ -90,16 +90,6 @@ def forget() -> None:
         make.cache_clear()
 
 
-def set_dropout(model: nn.Module, rate: float) -> None:
-    """Set every dropout of a model, also the rates that attention hands to a fused kernel."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = rate
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, rate)
-
-
 def _as(model: PreTrainedModel, kind: str) -> PreTrainedModel:
     model.eval()
     if kind == "bfloat16":

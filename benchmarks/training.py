@@ -28,6 +28,7 @@ from unmask.objective import continuous_nelbo
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
 from unmask.training import recipe
+from unmask.training.models import set_dropout
 from unmask.training.optimizer import muon
 
 _RATE = 1e-7
@@ -61,7 +62,7 @@ class Bench:
 
         def run() -> None:
             model.train()
-            models.set_dropout(model, dropout)
+            set_dropout(model, dropout)
             with cast:
                 loss = loss_of()
             loss.backward()

@@ -52,7 +52,7 @@ def open_model(
             f"the tokenizer of {name} has no start symbol to predict the first token from"
         )
     if recipe.model.dropout is not None:
-        _set_dropout(model, recipe.model.dropout)
+        set_dropout(model, recipe.model.dropout)
     _check_length(model, recipe.data.length)
     return model, codec
 
@@ -81,7 +81,8 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
         raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
 
 
-def _set_dropout(model: nn.Module, rate: float) -> None:
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Set every dropout of a model, also the rates that attention hands to a fused kernel."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate
