@@ -7,10 +7,11 @@ from typing import Any
 
 HEAD = """# Speed
 
-From `python -m benchmarks`, whole (`make bench`) or group by group (`--only`). Every number is a ratio to the first row of its table, measured in the same
-run: the variants take turns, and the median over the turns counts. Below 1 is faster than that row.
-Memory is the most that a fresh process held beyond its libraries, in MiB. Weights are random, which
-changes no time; the configurations are the real ones. An empty cell was not measured.
+From `python -m benchmarks`, whole (`make bench`) or group by group (`--only`). Every number is a
+ratio to the first row of its table, measured in the same run: the variants take turns, and the
+median over the turns counts. Below 1 is faster than that row. Memory is the most that a fresh
+process held beyond its libraries, in MiB. Weights are random, which changes no time; the
+configurations are the real ones. An empty cell was not measured.
 
 """
 
