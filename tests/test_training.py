@@ -184,7 +184,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(zoo, text_file, tmp_path
     )
     first = process.stderr.readline()
     assert first.startswith("step 1 "), first
-    process.send_signal(signal.SIGINT)
+    # What a machine sends that is shut down; Ctrl-C sends SIGINT and takes the same path.
+    process.send_signal(signal.SIGTERM)
     rest = process.communicate(timeout=120)[1]
     assert "--resume" in rest.splitlines()[-1]
     assert process.returncode == 130
@@ -202,14 +203,45 @@ def test_an_interrupted_run_resumes_to_the_same_weights(zoo, text_file, tmp_path
     assert steps == list(range(1, 121))
 
 
+def test_only_the_same_unfinished_run_is_resumed(zoo, text_file, tmp_path, capsys):
+    out = tmp_path / "model"
+    again = ("--model", zoo / "bert", "--resume")
+    short = {"training__steps": 4, "training__save_every": 2}
+    assert run_train("diffuse", text_file, out, *again[:2], **short) == 0
+    before = weights(out)
+
+    def refused(*line, **settings) -> str:
+        capsys.readouterr()
+        assert run_train("diffuse", text_file, out, *line, **(short | settings)) == 2
+        return capsys.readouterr().err
+
+    assert "came to its end after 4 steps" in refused(*again)
+    message = refused(*again, training__steps=6, training__learning_rate=0.5)
+    assert "started with recipe.training.learning_rate" in message
+    assert "started with model = 'bert'" in refused("--model", zoo / "roberta", "--resume")
+    after = weights(out)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert run_train("diffuse", text_file, out, *again, **(short | {"training__steps": 6})) == 0
+    assert [line["step"] for line in metrics(out) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_resumed_run_has_only_the_rest_of_its_time(zoo, text_file, tmp_path, capsys):
+    out = tmp_path / "model"
+    more = ("--model", zoo / "bert")
+    budget = {"training__steps": 0, "training__minutes": 0.02, "training__save_every": 1}
+    assert run_train("diffuse", text_file, out, *more, **budget) == 0
+    assert run_train("diffuse", text_file, out, *more, "--resume", **budget) == 2
+    assert "set training.minutes higher" in capsys.readouterr().err
+
+
 def test_a_time_budget_ends_the_run(zoo, text_file, tmp_path):
     out = tmp_path / "model"
     more = ("--model", zoo / "bert")
     budget = {"training__steps": 0, "training__minutes": 0.02}
     assert run_train("diffuse", text_file, out, *more, **budget) == 0
     card = json.loads((out / "unmask.json").read_text("utf-8"))
-    assert card["training"]["steps"] > 3
-    assert card["training"]["seconds"] < 30
+    assert 1 <= card["training"]["steps"] < 1000
+    assert card["training"]["seconds"] >= 1.2
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(zoo, text_file, tmp_path):

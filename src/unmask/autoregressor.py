@@ -21,7 +21,7 @@ from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, score_text
-from unmask.plan import DEFAULT_LENGTH
+from unmask.plan import what_fits
 from unmask.render.snapshot import Snapshot, Track
 
 Watch = Callable[[Snapshot], None]
@@ -72,7 +72,7 @@ class Autoregressor:
 
         Args:
             prompt: Text to continue.
-            length: Tokens to write; 100 if None.
+            length: Tokens to write; 100 if None, or as many as fit.
             num_samples: Samples in one batch.
             seed: Of the random numbers.
             temperature: Divides the logits; 0 takes the most likely token. 1 if None.
@@ -86,8 +86,8 @@ class Autoregressor:
         draw = Draw(
             1.0 if temperature is None else temperature, top_k, 1.0 if top_p is None else top_p
         )
-        length = DEFAULT_LENGTH if length is None else length
         given = [*self.codec.start, *self.codec.encode(prompt)]
+        length = what_fits(self.limit, len(given)) if length is None else length
         self._check(length, num_samples, len(given))
         notes: list[tuple[float, list[int]]] = []
 

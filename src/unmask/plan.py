@@ -92,6 +92,14 @@ def make_plan(
     return Plan(canvas, torch.tensor(seeds), groups)
 
 
+def what_fits(limit: int | None, used: int) -> int:
+    """Return the default length, or what a model with ``limit`` positions has left after ``used``.
+
+    At least 1, so that a prompt that fills the model is refused for what it is.
+    """
+    return DEFAULT_LENGTH if limit is None else max(min(DEFAULT_LENGTH, limit - used), 1)
+
+
 def _parts(
     codec: TextCodec, prompt: str, length: int | None, limit: int | None
 ) -> list[str | Blank]:
@@ -101,7 +109,5 @@ def _parts(
             raise UserError("the prompt holds blanks of its own, so leave length out")
         return parts
     if length is None:
-        used = len(next(codec.rows(parts))[0])
-        room = DEFAULT_LENGTH if limit is None else limit - used
-        length = max(min(DEFAULT_LENGTH, room), 1)
+        length = what_fits(limit, len(next(codec.rows(parts))[0]))
     return [*parts, Blank(length, length)]

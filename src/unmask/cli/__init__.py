@@ -76,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except UserError as error:
         return _complain(str(error))
+    except click.UsageError as error:
+        where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+        return _complain(error.format_message().rstrip(".") + where)
     except click.ClickException as error:
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):

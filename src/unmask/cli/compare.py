@@ -23,7 +23,7 @@ DIFFUSION_ONLY = ("sampler", "steps", "threshold")
 @click.option(
     "--models", nargs=2, required=True, metavar="A B", help='"bundled" is the package\'s.'
 )
-@click.option("--length", type=int, default=100, show_default=True, help="Tokens to write.")
+@click.option("--length", type=int, default=None, help="Tokens to write; 100 or what fits both.")
 @options.sampler
 @options.output
 @options.device
@@ -43,6 +43,7 @@ def command(
     Each writes alone and is timed alone; then both are shown side by side on one clock.
     """
     prompt = options.read_text(prompt)
+    options.check_pictures(frames, gif, html)
     results = race(models, prompt, device, wishes)
     tracks = [result.tracks[0] for result in results.values()]
     console = options.console()
@@ -68,6 +69,11 @@ def race(
     asked = [key for key in DIFFUSION_ONLY if wishes.get(key) is not None]
     if asked and not any(isinstance(writer, Unmasker) for writer in writers):
         raise UserError(f"--{asked[0]} is for diffusion models, and both of these are causal")
+    if wishes.get("length") is None:
+        from unmask.plan import what_fits
+
+        rooms = (what_fits(w.limit, len(w.codec.start + w.codec.encode(prompt))) for w in writers)
+        wishes = wishes | {"length": min(rooms)}
     results: dict[str, Generated] = {}
     for name, writer in zip(models, writers, strict=True):
         mine = dict(wishes)

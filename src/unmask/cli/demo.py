@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PROMPT = "The history of the town begins with"
 LENGTH = 100
+LINGER = 0.1
+"""Seconds that each step of the canvas stays on the screen."""
 HELD_OUT = 20_000
 
 
@@ -105,16 +107,16 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
 
 
 def _write(plan: Tour, writer: Unmasker) -> Generated:
-    from unmask.render.terminal import play
+    from unmask.cli.writing import watched
 
-    result = writer.generate(plan.prompt, length=LENGTH, seed=plan.seed)
-    # A model this small writes faster than an eye can follow, so the steps are shown more slowly.
-    play(result.tracks, plan.console)
-    click.echo(result.texts[0])
-    slower = " (shown more slowly)" if plan.console.is_terminal else ""
-    plan.console.print(
-        f"{result.nfe} network calls, {result.seconds:.1f} s{slower}", highlight=False
+    # A model this small writes faster than an eye can follow, so that every step is held a moment.
+    linger = LINGER if plan.console.is_terminal else 0.0
+    result = watched(
+        writer, plan.prompt, plan.console, linger=linger, length=LENGTH, seed=plan.seed
     )
+    click.echo(result.texts[0])
+    held = f" and {linger:g} s a step to watch" if linger else ""
+    plan.console.print(f"{result.nfe} network calls, {result.seconds:.1f} s{held}", highlight=False)
     return result
 
 

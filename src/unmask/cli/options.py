@@ -111,6 +111,15 @@ def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregresso
     return open_unmasker(name, device)
 
 
+def check_pictures(*paths: Path | None) -> None:
+    """Raise a UserError for a path that cannot be written, before any work is done for it."""
+    from unmask.render.files import check_writable
+
+    for path in paths:
+        if path is not None:
+            check_writable(path)
+
+
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
     """Write the recordings that were asked for."""
     title = " against ".join(track.label for track in tracks[:2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ def write(
     **wishes: Any,
 ) -> Generated:
     """Write, with the canvas shown live if standard error is a terminal."""
+    options.check_pictures(frames, gif, html)
     console = options.console()
     if no_animate or not console.is_terminal:
         result = writer.generate(prompt, **wishes)
@@ -35,8 +37,10 @@ def write(
     return result
 
 
-def watched(writer: Unmasker, prompt: str, console: Any, **wishes: Any) -> Generated:
-    """Write while showing the first row."""
+def watched(
+    writer: Unmasker, prompt: str, console: Any, linger: float = 0.0, **wishes: Any
+) -> Generated:
+    """Write while showing the first row, every step for at least ``linger`` seconds."""
     from unmask import recording
     from unmask.render.terminal import LiveCanvas
 
@@ -45,5 +49,6 @@ def watched(writer: Unmasker, prompt: str, console: Any, **wishes: Any) -> Gener
 
         def watch(frame: Frame, seconds: float) -> None:
             canvas.update(0, recording.snapshot(writer.codec, frame, seconds, 0))
+            time.sleep(linger)
 
         return writer.generate(prompt, watch=watch, **wishes)

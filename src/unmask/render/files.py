@@ -11,6 +11,24 @@ from pathlib import Path
 from unmask.errors import UserError
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise a UserError if ``path`` is a folder or lies below a file or a read-only folder."""
+    folder = _ordinary(path).parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        kind = "not writable" if folder.is_dir() else "not a folder"
+        raise UserError(f"cannot write {path}, as {folder} is {kind}; choose another place")
+
+
+def _ordinary(path: str | os.PathLike[str]) -> Path:
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "not an ordinary file"
+        raise UserError(f"cannot write to {path}, which is {kind}; choose a file name")
+    return target
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path to write to, beside the target, which it replaces if the block succeeds.
@@ -24,10 +42,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: If the operating system refuses, or the target is not an ordinary file.
     """
     try:
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            kind = "a folder" if target.is_dir() else "not an ordinary file"
-            raise UserError(f"cannot write to {path}, which is {kind}; choose a file name")
+        target = _ordinary(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         # A name of our own, not tempfile's, so that the file gets the permissions of the user.
         part = target.parent / f".unmask-{secrets.token_hex(8)}.part"

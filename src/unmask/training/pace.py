@@ -1,4 +1,4 @@
-"""When a run validates, and how it ends: by itself, by the clock or by Ctrl-C."""
+"""When a run validates, and how it ends: by itself, by the clock, by Ctrl-C or by a kill."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ class Pace(TrainerCallback):
     """Says when to validate, and when to end: when asked to, or when the time is up.
 
     Args:
-        minutes: Time budget; 0 for none.
+        seconds: Time budget; 0 for none.
         evaluate_every: Steps between two validations; 0 for none.
+        begun: When the run began, on the monotonic clock.
     """
 
-    def __init__(self, minutes: float, evaluate_every: int) -> None:
+    def __init__(self, seconds: float, evaluate_every: int, begun: float) -> None:
         self.asked = False
         self._every = evaluate_every
-        self._deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+        self._deadline = begun + seconds if seconds else math.inf
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_evaluate = bool(self._every) and state.global_step % self._every == 0
@@ -37,7 +38,10 @@ class Pace(TrainerCallback):
 
 @contextmanager
 def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a checkpoint and an orderly end; a second one interrupts."""
+    """Turn Ctrl-C or a polite kill into a checkpoint and an orderly end; a second one interrupts.
+
+    A machine that is shut down or a job that runs out of its time sends the latter, SIGTERM.
+    """
     trainer.add_callback(pace)
 
     def ask(_number: int, _frame: Any) -> None:
@@ -45,8 +49,10 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], boo
             raise KeyboardInterrupt
         pace.asked = True
 
+    before = {}
     try:
-        before = signal.signal(signal.SIGINT, ask)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, ask)
     except ValueError:
         # Not the main thread: signals go elsewhere, training itself is unaffected.
         yield lambda: False
@@ -54,4 +60,5 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], boo
     try:
         yield lambda: pace.asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

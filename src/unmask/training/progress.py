@@ -43,8 +43,9 @@ class ProgressLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self.started = True
-        self._begun = time.monotonic()
-        self._last = (state.global_step, self._begun)
+        # A resumed run goes on counting where its checkpoint was made.
+        self._begun = time.monotonic() - seconds_until(self._file, state.global_step)
+        self._last = (state.global_step, time.monotonic())
         if not self._console.is_terminal:
             return
         columns = (
@@ -119,18 +120,31 @@ def stderr_console() -> Console:
     return Console(file=sys.stderr)
 
 
+def seconds_until(path: Path, step: int) -> float:
+    """Return how long a run had taken at a step, by its ``metrics.jsonl``; 0 if that is missing."""
+    if not path.is_file():
+        return 0.0
+    times = [record["seconds"] for record in read_metrics(path) if record["step"] <= step]
+    return float(max(times, default=0.0))
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Read ``metrics.jsonl``; a last line cut off by a killed process is left out.
+
+    Where a resumed run went over steps again, what it wrote of them last counts.
 
     Raises:
         UserError: If there is no such file.
     """
     if not path.is_file():
         raise UserError(f"there is no log {path}")
-    records = []
+    records: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        while records and records[-1]["step"] > record["step"]:
+            records.pop()
+        records.append(record)
     return records

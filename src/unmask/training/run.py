@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,12 +27,12 @@ from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
+from unmask.training import resume
 from unmask.training.data import Batcher, Blocks, joined, read_documents, split, tokenize
 from unmask.training.models import open_model
 from unmask.training.pace import Pace, stop_on_interrupt
-from unmask.training.progress import CURVE, METRICS
 from unmask.training.recipe import Recipe
-from unmask.training.trainer import DiffusionTrainer, checkpoints
+from unmask.training.trainer import DiffusionTrainer
 
 FOLDER = "training"
 
@@ -82,7 +81,17 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
         raise UserError("training needs: pip install 'unmask[train]'")
     recipe = run.recipe.check()
     work = run.out / FOLDER
-    last = _last_checkpoint(run, work)
+    what = resume.describe(
+        recipe,
+        _label(run.model or recipe.model.name or recipe.model.type),
+        _label(run.data),
+        None if run.validation is None else _label(run.validation),
+    )
+    if run.resume:
+        last, spent = resume.last_checkpoint(work, what, recipe.training)
+    else:
+        checkpoint.claim(run.out, run.overwrite)
+        last, spent = None, 0.0
     documents, held_out = _hold_out(run, read_documents(run.data, run.field))
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, run.model if last is None else str(last), documents)
@@ -102,6 +111,7 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
         validate=_validator(
             recipe, process, not_data, _validation_text(recipe, codec, held_out), arguments
         ),
+        spent=spent,
         model=model,
         processing_class=codec.tokenizer,
         args=arguments,
@@ -110,9 +120,9 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
     )
     if last is None:
         # Only now, when nothing that the user named can turn out to be wrong any more.
-        clear(work)
-    begun = time.monotonic()
-    pace = Pace(recipe.training.minutes, recipe.training.evaluate_every)
+        resume.begin(work, what)
+    begun = time.monotonic() - spent
+    pace = Pace(60 * recipe.training.minutes, recipe.training.evaluate_every, begun)
     with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if interrupted():
@@ -122,25 +132,6 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
     card = _card(run, trainer, time.monotonic() - begun, len(stream))
     _export(model.to(getattr(torch, recipe.model.save_dtype)), codec, card, run.out)
     return Result(run.out, trainer.score, finished=True)
-
-
-def clear(work: Path) -> None:
-    """Remove what an earlier run left in its folder, and nothing else."""
-    for path in [*work.glob("checkpoint-*"), work / ".partial"]:
-        shutil.rmtree(path, ignore_errors=True)
-    for name in (METRICS, CURVE):
-        (work / name).unlink(missing_ok=True)
-
-
-def _last_checkpoint(run: Run, work: Path) -> Path | None:
-    """Return the checkpoint to resume from, or None for a new run, whose folder must be free."""
-    if not run.resume:
-        checkpoint.claim(run.out, run.overwrite)
-        return None
-    found = checkpoints(work)
-    if not found:
-        raise UserError(f"there is no checkpoint in {work} to resume from; leave out --resume")
-    return found[-1]
 
 
 def _hold_out(run: Run, documents: list[str]) -> tuple[list[str], str]:

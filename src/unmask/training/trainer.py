@@ -43,6 +43,7 @@ class DiffusionTrainer(Trainer):
         batcher: Lengths and prefixes.
         not_data: Ids that are never predicted.
         validate: Scores the current model on the validation text, or None.
+        spent: Seconds that the run took before this process continued it.
         arguments: Those of ``transformers.Trainer``.
 
     Raises:
@@ -56,6 +57,7 @@ class DiffusionTrainer(Trainer):
         batcher: Batcher,
         not_data: list[int],
         validate: Callable[[nn.Module], Score] | None,
+        spent: float = 0.0,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments, data_collator=_collate)
@@ -70,7 +72,7 @@ class DiffusionTrainer(Trainer):
         self.score: Score | None = None
         self.scored_at = -1
         self._draw = (-1, 0)
-        self._started = time.monotonic()
+        self._started = time.monotonic() - spent
 
     def compute_loss(
         self,
