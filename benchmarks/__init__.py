@@ -1,6 +1,7 @@
 """Benchmarks: ratios of times, every one measured inside one run. ``python -m benchmarks --help``.
 
     training     a training step against the plain way to write one
+    objectives   what each method's loss and gradient cost, against MD4's
     generation   240 tokens against GPT-2 with its cache, and against the plain loops
     batches      the same for 1, 8 and 32 rows, with a smaller network
     startup      from the start of the process to the first frame

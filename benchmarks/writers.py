@@ -37,7 +37,7 @@ def ours(
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1)
     process = AbsorbingProcess(make_schedule("linear"), mask)
     noise, grid = Noise(torch.arange(rows)), chosen.times(length)
-    for frame in sample(denoiser, process, canvas, chosen.policy, chosen.draw, grid, noise):
+    for frame in sample(denoiser, process, canvas, chosen.policy, chosen.drawing, grid, noise):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids

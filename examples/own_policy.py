@@ -14,7 +14,7 @@ from unmask import Unmasker
 from unmask.canvas import Canvas
 from unmask.draw import Draw
 from unmask.noise import Noise
-from unmask.policy import Clock, Move
+from unmask.policy import Clock, Guess, Move
 from unmask.sampler import sample
 from unmask.schedule import time_grid
 
@@ -34,8 +34,10 @@ class LeftToRight:
         rank = canvas.masked.cumsum(1)  # 1 for the leftmost mask
         return canvas.masked & (rank <= quota[:, None])
 
-    def choose(self, canvas: Canvas, candidates: Tensor, confidence: Tensor, clock: Clock) -> Move:
-        return Move(reveal=candidates, remask=torch.zeros_like(candidates))
+    def choose(
+        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+    ) -> Move:
+        return Move(reveal=candidates)
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     noise = Noise(torch.tensor([0]))  # one seed per row
     grid = time_grid(10)
     frames = sample(
-        writer.denoiser, writer.process, canvas, LeftToRight(), Draw(top_p=0.9), grid, noise
+        writer.denoiser, writer.method.process, canvas, LeftToRight(), Draw(top_p=0.9), grid, noise
     )
     for frame in frames:
         pieces = codec.pieces(frame.canvas.ids[0].tolist())

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from unmask.oracle import JointOracle, MarkovOracle
-from unmask.schedule import Cosine, Geometric, Polynomial
+from unmask.schedule import Cosine, Geometric, LogLinear, Polynomial
 
 SCHEDULES = {
     "linear": Polynomial(),
@@ -19,6 +19,7 @@ SCHEDULES = {
     "root": Polynomial(0.5),
     "cosine": Cosine(),
     "geometric": Geometric(),
+    "log-linear": LogLinear(),
 }
 
 

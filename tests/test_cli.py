@@ -132,7 +132,7 @@ def test_a_template_alone_means_infill(unmask, zoo):
 
 def test_a_blank_of_a_range_keeps_the_likeliest_length(roberta):
     options = {"sampler": "refine", "steps": 3}
-    judge = bound_of_rows(roberta.denoiser, roberta.process, draws=100)
+    judge = bound_of_rows(roberta.denoiser, roberta.method.bound, draws=100)
     kept, average = 0.0, 0.0
     for seed in range(4):
         best = roberta.infill("A [MASK:1-6] mat.", seed=seed, **options)

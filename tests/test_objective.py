@@ -130,7 +130,8 @@ def test_each_continuous_estimate_is_weight_times_surprise(name):
     assert torch.allclose(loss.diffusion, weight * surprise, rtol=1e-12)
     never_clean = process.schedule.mask_prob(torch.zeros(1).double()).item()
     assert loss.reconstruction[0].item() == pytest.approx(4 * never_clean * math.log(3), abs=1e-15)
-    assert (loss.prior == 0).all()
+    still_clean = process.schedule.alpha(torch.ones(1).double()).item()
+    assert loss.prior[0].item() == pytest.approx(4 * still_clean * math.log(3), abs=1e-15)
     assert (loss.tokens == 4).all()
 
 

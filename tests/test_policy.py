@@ -29,7 +29,7 @@ def run(
     grid = preset.times(int(canvas.masked.sum(1).max()))
     seeds = torch.arange(len(rows)) + seed
     process = AbsorbingProcess(schedule or Polynomial(), MASK)
-    return list(sample(ORACLE, process, canvas, preset.policy, preset.draw, grid, Noise(seeds)))
+    return list(sample(ORACLE, process, canvas, preset.policy, preset.drawing, grid, Noise(seeds)))
 
 
 @pytest.mark.parametrize("name", PRESETS)

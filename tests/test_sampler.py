@@ -72,8 +72,8 @@ class OneAtATime:
         order = noise.uniform("order", 0, canvas.ids.shape[1]).masked_fill(~canvas.masked, 2)
         return (order == order.amin(1, keepdim=True)) & canvas.masked
 
-    def choose(self, canvas, candidates, confidence, clock):
-        return Move(candidates, torch.zeros_like(candidates))
+    def choose(self, canvas, candidates, guess, clock, noise):
+        return Move(candidates)
 
 
 def test_one_token_a_step_has_exactly_the_law_of_the_data():

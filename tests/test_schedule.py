@@ -17,6 +17,7 @@ B_MIN, B_MAX = 1e-5, 20.0
 GEOMETRIC_B = B_MIN ** (1 - T) * B_MAX**T
 WEIGHTS = {
     "linear": 1 / T,
+    "log-linear": 1 / T,
     "quadratic": 2 / T,
     "root": 0.5 / T,
     "cosine": math.pi / 2 * torch.tan(math.pi / 2 * (1 - T)),
@@ -58,7 +59,7 @@ def test_mask_prob_is_what_alpha_leaves(name):
 def test_the_weight_keeps_its_digits_near_the_clean_end(name):
     """At t = 1e-30 the difference 1 - alpha has none left; its own closed form has all."""
     tiny = torch.tensor([1e-30], dtype=torch.float64)
-    exponent = {"linear": 1, "quadratic": 2, "root": 0.5, "cosine": 1}.get(name)
+    exponent = {"linear": 1, "quadratic": 2, "root": 0.5, "cosine": 1, "log-linear": 1}.get(name)
     limit = exponent / 1e-30 if exponent else math.log(B_MAX / B_MIN)
     assert rate(SCHEDULES[name], tiny).item() == pytest.approx(limit, rel=1e-5)
 
@@ -66,7 +67,7 @@ def test_the_weight_keeps_its_digits_near_the_clean_end(name):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_ends(name):
     ends = SCHEDULES[name].alpha(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    missed = (1e-5, 2.1e-9) if name == "geometric" else (0, 0)
+    missed = {"geometric": (1e-5, 2.1e-9), "log-linear": (0, 1e-3)}.get(name, (0, 0))
     assert ends[0] == pytest.approx(1 - missed[0], abs=1e-10)
     assert ends[1] == pytest.approx(missed[1], abs=1e-10)
 
@@ -92,6 +93,7 @@ def test_make_schedule_names_the_mistake():
         ("cosine", {"exponent": 2.0}, "does not take"),
         ("polynomial", {"exponent": -1.0}, "positive"),
         ("geometric", {"b_min": 3.0, "b_max": 2.0}, "b_min < b_max"),
+        ("log-linear", {"eps": 1.0}, "0 <= eps < 1"),
     ]:
         with pytest.raises(UserError, match=words):
             make_schedule(name, **parameters)

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, TrainingArguments
 from checks import chain, draw_rows, generator, random_joint
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.likelihood import bound_of_rows
+from unmask.method import SharedMethod
 from unmask.oracle import JointOracle
 from unmask.process import AbsorbingProcess
 from unmask.schedule import Polynomial
@@ -54,7 +55,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
     """Make a trainer on rows (N, 4) of the toy."""
     return DiffusionTrainer(
         recipe=Recipe(),
-        process=process,
+        method=SharedMethod(process),
         batcher=Batcher(0.0, 1, 0, 0.0, start=0),
         not_data=[MASK],
         validate=None,
@@ -138,7 +139,7 @@ def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
     # And the estimate that a user is shown agrees with the enumeration.
     rows = draw_rows(joint, 20_000, seed=2)
     everything = torch.ones_like(rows, dtype=torch.bool)
-    judge = bound_of_rows(EncoderDenoiser(run.model, [MASK]), process, draws=1)
+    judge = bound_of_rows(EncoderDenoiser(run.model, [MASK]), SharedMethod(process).bound, draws=1)
     with torch.no_grad():
         nats = judge(rows, everything, everything, generator(3)).double()
     error = float(nats.std() / len(nats) ** 0.5)

@@ -230,6 +230,10 @@ def test_a_resumed_run_has_only_the_rest_of_its_time(zoo, text_file, tmp_path, c
     more = ("--model", zoo / "bert")
     budget = {"training__steps": 0, "training__minutes": 0.02, "training__save_every": 1}
     assert run_train("diffuse", text_file, out, *more, **budget) == 0
+    log = out / "training" / "metrics.jsonl"
+    *_, last = log.read_text("utf-8").splitlines()
+    slow = json.dumps(json.loads(last) | {"seconds": 60 * 0.02})
+    log.write_text(log.read_text("utf-8") + slow + "\n", "utf-8")
     assert run_train("diffuse", text_file, out, *more, "--resume", **budget) == 2
     assert "set training.minutes higher" in capsys.readouterr().err
 

@@ -125,7 +125,7 @@ class Autoregressor:
 
     def score(
         self,
-        text: str,
+        text: str | Text,
         *,
         seed: int = 0,
         batch_size: int = 32,
@@ -134,7 +134,7 @@ class Autoregressor:
         """Return the exact -log p(text), cut into the rows that the model was trained on.
 
         Args:
-            text: The text.
+            text: A text, or the rows of one.
             seed: For the record; nothing here is random.
             batch_size: Rows at a time.
             advance: Called with the number of rows done.
@@ -144,7 +144,7 @@ class Autoregressor:
             return next_token_nats(self.model, rows, editable)
 
         return score_text(
-            Text.from_string(text, self.codec, self.row_length),
+            text if isinstance(text, Text) else self.rows(text),
             nats,
             exact=True,
             batch_size=batch_size,
@@ -152,6 +152,10 @@ class Autoregressor:
             device=self.model.device,
             advance=advance,
         )
+
+    def rows(self, text: str) -> Text:
+        """Return a text in the rows that ``score`` cuts it into."""
+        return Text.from_string(text, self.codec, self.row_length)
 
     @property
     def row_length(self) -> int:

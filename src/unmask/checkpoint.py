@@ -21,6 +21,8 @@ from unmask.errors import UserError
 
 FORMAT = 1
 FILE = "unmask.json"
+EXTRA = "unmask.safetensors"
+"""Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,14 @@ class Card:
 
     Attributes:
         kind: ``masked`` for a diffusion model, ``causal`` for an autoregressive one.
-        process: Forward process; so far always ``absorbing``.
+        process: Forward process, ``absorbing`` or ``uniform``.
         schedule: Name and parameters of the schedule.
+        num_steps: T of the bound that it was trained on; 0 for continuous time.
+        time: How the network is told the time; see ``adapters.conditioning``.
         sampler: Name of the default sampler, and options that differ from its preset.
         length: The block length in tokens that the model was trained on, None if unknown.
+        pairs: Of a model that writes a target for a source, the texts ``before`` the source and
+            ``between`` the two; empty for any other.
         training: Recipe, data, steps, seed, time, software: how to make the model again.
         scores: What it scored, with units in the names.
     """
@@ -40,8 +46,11 @@ class Card:
     kind: str = "masked"
     process: str = "absorbing"
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
+    num_steps: int = 0
+    time: str = "none"
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
     length: int | None = None
+    pairs: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -76,12 +85,43 @@ class Card:
                 raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
         if "name" not in card.schedule:
             raise UserError(f"{path} is damaged (its schedule has no name)")
+        marks = [card.pairs.get(key) for key in ("before", "between")]
+        if card.pairs and not all(isinstance(mark, str) for mark in marks):
+            raise UserError(f"{path} is damaged (its pairs lack 'before' or 'between')")
         return card
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory."""
         content = {"format": FORMAT, **asdict(self)}
         (directory / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_extra(directory: Path, tensors: dict[str, Any]) -> None:
+    """Write ``unmask.safetensors`` into a directory, if there is anything to write."""
+    from safetensors.torch import save_file
+
+    if tensors:
+        save_file(
+            {key: value.contiguous().cpu() for key, value in tensors.items()}, directory / EXTRA
+        )
+
+
+def read_extra(directory: Path) -> dict[str, Any]:
+    """Return the tensors of ``unmask.safetensors``, none where there is no such file.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / EXTRA
+    if not path.exists():
+        return {}
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); train or save the model again") from error
 
 
 def claim(directory: Path, overwrite: bool) -> None:
@@ -139,11 +179,15 @@ def staged(directory: Path) -> Iterator[Path]:
         yield stage
         directory.mkdir(exist_ok=True)
         # The weights are written for their owner only; everything here is as open as the card.
-        mode = _ordinary_mode(stage)
+        mode, saved = _ordinary_mode(stage), set()
         # unmask.json is the mark of a complete save, so it comes last.
         for path in sorted(stage.iterdir(), key=lambda p: (p.name == FILE, p.name)):
             path.chmod(mode)
             os.replace(path, directory / path.name)
+            saved.add(path.name)
+        if EXTRA not in saved:
+            # What an earlier model had beside its weights is not this one's.
+            (directory / EXTRA).unlink(missing_ok=True)
     except Exception as error:
         reason = write_failure(error)
         if reason is None:

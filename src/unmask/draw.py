@@ -74,6 +74,10 @@ class Draw:
                 "effect; leave them out, or choose a sampler that draws and a temperature above 0"
             )
 
+    def at(self, step: int) -> Draw:
+        """Return how to draw in a step: always the same way; see ``BurnIn`` for another."""
+        return self
+
     def __call__(self, logits: Tensor, u: Tensor) -> Drawn:
         """Pick one token per row.
 
@@ -97,6 +101,27 @@ class Draw:
             return _from_best(logits, u, self.top_k, self.top_p)
         weights = _weights(logits)
         return _from_all(_nucleus(weights, self.top_p) if self.top_p < 1 else weights, u)
+
+
+@dataclass(frozen=True)
+class BurnIn:
+    """Another way to draw for the first steps of a chain.
+
+    Args:
+        steps: How many.
+        first: How to draw in these.
+        then: How to draw afterwards.
+
+    Reference: Wang and Cho 2019, arXiv:1902.04094.
+    """
+
+    steps: int
+    first: Draw
+    then: Draw
+
+    def at(self, step: int) -> Draw:
+        """Return how to draw in a step."""
+        return self.first if step < self.steps else self.then
 
 
 def _most_likely(logits: Tensor, temperature: float) -> Drawn:

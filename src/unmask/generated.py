@@ -13,7 +13,7 @@ class Generated:
     """The result of writing.
 
     Attributes:
-        texts: One text per sample, prompt included.
+        texts: One text per sample, prompt included; for a source its target alone.
         nfe: Network calls, whatever their batch size.
         seconds: Wall-clock time in the sampler and the network, without drawing.
         seed: What to pass to get the same texts again.

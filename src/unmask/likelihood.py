@@ -1,8 +1,9 @@
 r"""Likelihood of a text under a model, in units that do not depend on its tokenizer.
 
-A masked model gives an upper bound on -log p (the exact-k estimate of the continuous-time bound), a
-causal model the exact value. Both are computed on the same rows: the text cut into blocks, each
-predicted from its own start symbol. Nats are averaged first and turned into other units last:
+A diffusion model gives an upper bound on -log p (for masks and one schedule the exact-k estimate of
+the continuous-time bound), a causal model the exact value. Both are computed on the same rows: the
+text cut into blocks, each predicted from its own start symbol. Nats are averaged first and turned
+into other units last:
 
     perplexity = exp(nats / tokens),  bits per character = nats / (characters ln 2),
     word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>).
@@ -18,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from unmask.codec.pairs import PairRows
 from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
-from unmask.objective import exact_k_nelbo
-from unmask.process import AbsorbingProcess
+from unmask.method import Bound
 from unmask.schedule import stratified_times
 
 RowNats = Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]
@@ -37,6 +38,7 @@ class Text:
         rows: Shape (N, L), int64, padded at the right.
         editable: Shape (N, L), bool; the tokens that are predicted.
         valid: Shape (N, L), bool; False on padding.
+        tokens: Shape (N,), int64; what the nats of each row are divided by.
         characters: Unicode characters of the text.
         words: Words separated by white space, plus one for every line end.
         unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
@@ -46,6 +48,7 @@ class Text:
     rows: Tensor
     editable: Tensor
     valid: Tensor
+    tokens: Tensor
     characters: int
     words: int
     unknown: int
@@ -83,12 +86,44 @@ class Text:
             rows=rows[:, :used],
             editable=pad(valid, (start.shape[1], 0), value=False)[:, :used],
             valid=pad(valid, (start.shape[1], 0), value=True)[:, :used],
+            tokens=valid.sum(1),
             characters=len(text),
-            words=len(text.split()) + text.count("\n"),
-            unknown=int((ids == codec.tokenizer.unk_token_id).sum())
-            if codec.tokenizer.unk_token_id is not None
-            else 0,
+            words=_words(text),
+            unknown=_unknown(ids, codec),
         )
+
+    @classmethod
+    def from_pairs(cls, pairs: PairRows, codec: TextCodec, max_rows: int | None = None) -> Text:
+        """Take the targets as the text, each of them given its source.
+
+        The nats are those of the target, its end and the fillers after it, so that the bound is
+        on the target with its length; they are divided by the tokens of target and end.
+
+        Args:
+            pairs: The rows; see ``codec.pairs.PairCodec.lay_out``.
+            codec: The tokenizer.
+            max_rows: Keep only the first so many.
+        """
+        ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
+        targets = pairs.targets[:max_rows]
+        return cls(
+            rows=ids,
+            editable=editable,
+            valid=torch.ones_like(editable),
+            tokens=pairs.tokens[:max_rows],
+            characters=sum(map(len, targets)),
+            words=sum(map(_words, targets)),
+            unknown=_unknown(ids[editable], codec),
+        )
+
+
+def _words(text: str) -> int:
+    return len(text.split()) + text.count("\n")
+
+
+def _unknown(ids: Tensor, codec: TextCodec) -> int:
+    unknown = codec.tokenizer.unk_token_id
+    return 0 if unknown is None else int((ids == unknown).sum())
 
 
 @dataclass(frozen=True)
@@ -98,7 +133,7 @@ class Score:
     Attributes:
         nats: Total nats.
         standard_error: Of ``nats``, over rows (texts and masks); NaN for a single row.
-        tokens: Predicted tokens.
+        tokens: Tokens that ``nats`` is divided by.
         characters: Characters of the text.
         words: Words and line ends of the text.
         unknown: Unknown tokens; see ``Text``.
@@ -119,7 +154,7 @@ class Score:
 
     @property
     def nats_per_token(self) -> float:
-        """Nats per predicted token."""
+        """Nats per token."""
         return self.nats / self.tokens
 
     @property
@@ -160,14 +195,18 @@ def _exp(nats: float) -> float:
     return math.inf if nats > 700 else math.exp(nats)
 
 
-def bound_of_rows(denoiser: Denoiser, process: AbsorbingProcess, draws: int) -> RowNats:
-    """Return a function that estimates the bound of every row, the mean of ``draws`` patterns."""
+def bound_of_rows(denoiser: Denoiser, bound: Bound, draws: int) -> RowNats:
+    """Return a function that estimates the bound of every row, the mean of ``draws`` patterns.
+
+    Args:
+        denoiser: The network.
+        bound: How one pattern is drawn and judged; see ``method.Method.bound``.
+        draws: Patterns per row.
+    """
 
     def nats(rows: Tensor, editable: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
         times = [stratified_times(len(rows), generator) for _ in range(draws)]
-        losses = [
-            exact_k_nelbo(denoiser, process, rows, t, editable, generator, valid) for t in times
-        ]
+        losses = [bound(denoiser, rows, t, editable, generator, valid) for t in times]
         return torch.stack([loss.nats for loss in losses]).mean(0)
 
     return nats
@@ -207,7 +246,7 @@ def score_text(
         rows, editable, valid = (x[part].to(device) for x in (text.rows, text.editable, text.valid))
         parts.append(row_nats(rows, editable, valid, generator).double().cpu())
         advance(len(rows))
-    nats, tokens = torch.cat(parts), text.editable.sum(1).double()
+    nats, tokens = torch.cat(parts), text.tokens.double()
     # The rows differ in length: the spread around the common rate, a ratio estimate.
     spread = nats - tokens * (nats.sum() / tokens.sum())
     count = len(nats)

@@ -22,7 +22,7 @@ Nie et al. 2025, "Large Language Diffusion Models", arXiv:2502.09992, Eq. 6 (exa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,14 +39,18 @@ class Loss:
     Attributes:
         diffusion: Shape (B,), the integral over time.
         reconstruction: Shape (B,), what lies below the schedule's alpha(0); 0 if alpha(0) = 1.
-        prior: Shape (B,), KL of x_1 from all masks; 0 for every schedule with alpha(1) = 0.
+        prior: Shape (B,), KL(q(x_1 | x_0) || p(x_1)); 0 for every schedule with alpha(1) = 0.
         tokens: Shape (B,), int64, the tokens that the bound is on.
+        cross_entropy: Shape (B,), the unweighted -log p(x_0 | x_t) summed over what was predicted:
+            no part of the bound, but what D3PM's hybrid loss adds to it. None where no such loss
+            is defined.
     """
 
     diffusion: Tensor
     reconstruction: Tensor
     prior: Tensor
     tokens: Tensor
+    cross_entropy: Tensor | None = None
 
     @property
     def nats(self) -> Tensor:
@@ -59,9 +63,22 @@ class Loss:
         return self.nats.sum() / self.tokens.sum().clamp_min(1)
 
 
-def _loss(diffusion: Tensor, tokens: Tensor, reconstruction: Tensor | None = None) -> Loss:
-    zero = torch.zeros_like(diffusion)
-    return Loss(diffusion, zero if reconstruction is None else reconstruction, zero, tokens)
+def _loss(weight: Tensor | float, surprise: Tensor, tokens: Tensor) -> Loss:
+    zero = torch.zeros_like(surprise)
+    return Loss(weight * surprise, zero, zero, tokens, surprise)
+
+
+def _with_ends(
+    loss: Loss, denoiser: Denoiser, process: AbsorbingProcess, never_clean: float
+) -> Loss:
+    """Add what lies outside the range of the schedule, L (1 - alpha(0)) log V and L alpha(1) log V.
+
+    Below t = 0 the decoder is uniform, as MD4's. At t = 1 a token is still visible with probability
+    alpha(1); with p(x_1) a mask or, in that share, a uniform token, the KL is alpha(1) log V.
+    """
+    dims = loss.tokens.to(loss.diffusion.dtype) * math.log(len(denoiser.data_ids))
+    visible = process.schedule.alpha(torch.ones((), dtype=torch.float64)).item()
+    return replace(loss, reconstruction=dims * never_clean, prior=dims * visible)
 
 
 def continuous_nelbo(
@@ -91,16 +108,14 @@ def continuous_nelbo(
         Nats per sequence and editable tokens per sequence.
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Eq. 5. A schedule with alpha(0) < 1 adds MD4's
-    reconstruction term with the uniform decoder, L (1 - alpha(0)) log V.
+    reconstruction term with the uniform decoder, L (1 - alpha(0)) log V, one with alpha(1) > 0 the
+    prior term L alpha(1) log V.
     """
     noised = process.corrupt(x0, t, editable, generator)
     surprise = masked_cross_entropy(denoiser, noised.ids, t, x0, noised.masked, valid)
-    tokens = editable.sum(1)
     never_clean = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)).item()
-    decoder = math.log(len(denoiser.data_ids))
     weight = rate(process.schedule, t.double()).to(surprise.dtype)
-    reconstruction = tokens.to(surprise.dtype) * never_clean * decoder
-    return _loss(weight * surprise, tokens, reconstruction)
+    return _with_ends(_loss(weight, surprise, editable.sum(1)), denoiser, process, never_clean)
 
 
 def discrete_nelbo(
@@ -131,7 +146,8 @@ def discrete_nelbo(
     noised = process.corrupt(x0, now, editable, generator)
     surprise = masked_cross_entropy(denoiser, noised.ids, now, x0, noised.masked, valid)
     weight = num_steps * process.reveal_prob(now, before)
-    return _loss(weight.to(surprise.dtype) * surprise, editable.sum(1))
+    loss = _loss(weight.to(surprise.dtype), surprise, editable.sum(1))
+    return _with_ends(loss, denoiser, process, 0.0)
 
 
 def exact_k_nelbo(
@@ -161,7 +177,7 @@ def exact_k_nelbo(
     time = process.time_of(noised.masked, editable)
     surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
     weight = tokens.double() / count.clamp_min(1)
-    return _loss(weight.to(surprise.dtype) * surprise, tokens)
+    return _loss(weight.to(surprise.dtype), surprise, tokens)
 
 
 def masked_mean(
@@ -197,4 +213,4 @@ def masked_mean(
         xt = bert_replacement(x0, selected, process.mask_token_id, ids, generator)
     t = process.schedule.inverse(torch.full((len(x0),), 1.0 - mask_rate, dtype=torch.float64))
     surprise = masked_cross_entropy(denoiser, xt, t.to(x0.device), x0, selected, valid)
-    return _loss(surprise, selected.sum(1))
+    return _loss(1.0, surprise, selected.sum(1))

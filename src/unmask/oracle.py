@@ -1,9 +1,11 @@
 r"""Exact denoisers: distributions small or simple enough that p(x_i | visible tokens) is known.
 
-    JointOracle    any joint over V^L sequences, by a table of all marginals
-    MarkovOracle   an order-1 Markov chain of any length, by forward-backward sums
+    JointOracle       any joint over V^L sequences, by a table of all marginals
+    MarkovOracle      an order-1 Markov chain of any length, by forward-backward sums
+    TokenwiseOracle   a joint again, when every vocabulary entry has its own schedule
+    LeaveOneOutOracle   a joint under noise that turns tokens into tokens: each token unseen itself
 
-Both satisfy the ``Denoiser`` protocol in float64. With them the bound must equal the true entropy
+All satisfy the ``Denoiser`` protocol in float64. With them the bound must equal the true entropy
 and a sampler's law can be compared with the law it should have; a trained network allows neither.
 For one schedule shared by all tokens the exact guess does not depend on t, so t is ignored. Logits
 are normalised log-probabilities with V columns; [MASK] is the id V, which has no column.
@@ -19,6 +21,8 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
+from unmask.token_process import TokenwiseProcess
+from unmask.transition import TransitionProcess
 
 
 class JointOracle:
@@ -148,6 +152,87 @@ class MarkovOracle:
         for _ in range(length - 1):
             probs = probs[..., None] * self.transition
         return JointOracle(probs)
+
+
+class TokenwiseOracle:
+    """Exact conditionals of a joint when every token has its own schedule, by summing over it.
+
+        p(x | x_t) ~ p(x) * product over masked positions j of (1 - alpha_{x_j}(t)),
+
+    for x that agree with what is visible: a mask tells that its token is one of those hidden early.
+
+    Args:
+        joint: The distribution of clean sequences.
+        process: The forward process, whose [MASK] is the joint's.
+    """
+
+    def __init__(self, joint: JointOracle, process: TokenwiseProcess) -> None:
+        self.joint, self.process = joint, process
+        self.vocab_size, self.data_ids = joint.vocab_size, joint.data_ids
+        self.mask_token_id = joint.mask_token_id
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return log p(x_i | x_t, t), (N, V) at ``at`` or (B, L, V), float64, at t > 0.
+
+        Visible, invalid and impossible contexts are treated as by ``JointOracle``.
+        """
+        hidden = self.process.schedule.mask_prob(t.double())[:, None]  # (B, 1, V)
+        seen = (xt[..., None] == self.data_ids).double()
+        factor = torch.where((xt == self.mask_token_id)[..., None], hidden, seen)  # (B, L, V)
+        if valid is not None:
+            xt = xt.masked_fill(~valid, self.mask_token_id)
+            factor = factor.masked_fill(~valid[..., None], 1)
+        weight = self.joint.probs.flatten()
+        for i, token in enumerate(self.joint.sequences().T):
+            weight = weight * factor[:, i, token]  # (B, V^L)
+        is_token = (self.joint.sequences()[..., None] == self.data_ids).double()
+        return _finish(torch.einsum("bs,slv->blv", weight, is_token).log(), xt, at)
+
+
+class LeaveOneOutOracle:
+    """Exact guess of a token from the noisy tokens around it, without the one at its own place.
+
+        g(x_0^i | x_t) = sum over x_0 elsewhere of p(x_0) prod over j != i of q(x_t^j | x_0^j)
+
+    The best guess for the joint parametrisation. It depends on t, and every position counts as
+    noised; symbol k of the joint is the k-th data id of the process.
+
+    Args:
+        joint: The distribution of clean sequences.
+        process: The noise, with as many data ids as the joint has symbols.
+
+    Raises:
+        UserError: If those numbers differ.
+    """
+
+    def __init__(self, joint: JointOracle, process: TransitionProcess) -> None:
+        if len(process.data_ids) != joint.vocab_size:
+            raise UserError("the joint and the noise need the same number of tokens")
+        self.joint, self.process, self.data_ids = joint, process, process.data_ids
+        self.vocab_size = int(process.data_ids.max()) + 1
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return log g, (N, V) at ``at`` or (B, L, V), float64; -inf outside the data ids.
+
+        Positions that are not valid count as unseen.
+        """
+        (rows, length), size = xt.shape, self.joint.vocab_size
+        time = t.double().repeat_interleave(length)
+        like = self.process.log_likelihood(xt.flatten(), time, torch.zeros_like(time)).exp()
+        like = like.view(rows, length, size)
+        like = like if valid is None else like.masked_fill(~valid[..., None], 1)
+        place = torch.arange(length, device=xt.device)
+        factors = like[:, place, self.joint.sequences()]  # (B, V^L, L)
+        result = like.new_full((rows, length, self.vocab_size), -torch.inf)
+        for i in range(length):
+            weights = factors[..., place != i].prod(-1) * self.joint.probs.flatten()
+            by_token = weights.view(rows, size**i, size, -1).sum((1, 3))
+            result[:, i, self.data_ids] = (by_token / by_token.sum(1, keepdim=True)).log()
+        return result if at is None else result[at]
 
 
 def _finish(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
+from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
 
@@ -24,7 +25,8 @@ class Plan:
     Attributes:
         canvas: The rows.
         seeds: Shape (B,), int64; of each row's random numbers.
-        groups: For every sample, the rows that try the possible lengths of its blanks.
+        groups: For every text that is to come out, the rows that compete for it: the possible
+            lengths of its blanks, or the candidates for a source.
     """
 
     canvas: Canvas
@@ -63,12 +65,9 @@ def make_plan(
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
     """
-    if not 1 <= num_samples <= MAX_ROWS:
-        raise UserError(f"num_samples must be from 1 to {MAX_ROWS}, not {num_samples}")
+    _check_numbers("num_samples", num_samples, seed)
     if length is not None and not 1 <= length <= MAX_LENGTH:
         raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
-    if not -(2**40) < seed < 2**40:
-        raise UserError(f"seed must be a whole number below 2^40, not {seed}")
     rows: list[list[int | None]] = []
     groups: list[list[int]] = []
     seeds: list[int] = []
@@ -77,7 +76,7 @@ def make_plan(
         for index in range(num_samples):
             groups.append(list(range(len(rows), len(rows) + len(candidates))))
             rows += candidates
-            seeds += [seed * 1_000_003 + index] * len(candidates)
+            seeds += [_row_seed(seed, index)] * len(candidates)
     if len(rows) > MAX_ROWS:
         raise UserError(
             f"prompts x samples x lengths make {len(rows)} rows; at most {MAX_ROWS} are possible"
@@ -90,6 +89,54 @@ def make_plan(
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
     return Plan(canvas, torch.tensor(seeds), groups)
+
+
+def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, seed: int) -> Plan:
+    """Lay out a row for every candidate for the target of every source.
+
+    Args:
+        pairs: The layout.
+        sources: Texts.
+        candidates: Rows of each source.
+        seed: Candidate i for every source gets its seed from (seed, i).
+
+    Raises:
+        UserError: If a number is out of range, or a source is empty or leaves no room for a target.
+    """
+    _check_numbers("candidates", candidates, seed)
+    if not sources or not all(source.strip() for source in sources):
+        raise UserError("the source is empty; give a text to write a target for")
+    if len(sources) * candidates > MAX_ROWS:
+        raise UserError(
+            f"sources x candidates make {len(sources) * candidates} rows; at most {MAX_ROWS} are "
+            "possible"
+        )
+    rows: list[list[int | None]] = []
+    for given in pairs.given(sources):
+        room = pairs.length - len(given)
+        if room < 2:
+            raise UserError(
+                f"the source takes {len(given)} of the {pairs.length} tokens that the model was "
+                "trained on, which leaves no room for a target; shorten it"
+            )
+        rows += [[*given, *[None] * room]] * candidates
+    codec = pairs.codec
+    return Plan(
+        Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id),
+        torch.tensor([_row_seed(seed, i) for i in range(candidates)] * len(sources)),
+        [list(range(i, i + candidates)) for i in range(0, len(rows), candidates)],
+    )
+
+
+def _check_numbers(name: str, count: int, seed: int) -> None:
+    if not 1 <= count <= MAX_ROWS:
+        raise UserError(f"{name} must be from 1 to {MAX_ROWS}, not {count}")
+    if not -(2**40) < seed < 2**40:
+        raise UserError(f"seed must be a whole number below 2^40, not {seed}")
+
+
+def _row_seed(seed: int, index: int) -> int:
+    return seed * 1_000_003 + index
 
 
 def what_fits(limit: int | None, used: int) -> int:

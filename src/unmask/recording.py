@@ -12,11 +12,22 @@ from unmask.render.snapshot import Snapshot, Status, Track
 
 def text(codec: TextCodec, canvas: Canvas, row: int) -> str:
     """Return the text of a row, up to the first end symbol that was written after the prompt."""
+    given, written = _parts(codec, canvas, row)
+    return codec.decode(given + written)
+
+
+def target(codec: TextCodec, canvas: Canvas, row: int) -> str:
+    """Return what was written after the last given token of a row, up to the first end symbol."""
+    return codec.decode(_parts(codec, canvas, row)[1])
+
+
+def _parts(codec: TextCodec, canvas: Canvas, row: int) -> tuple[list[int], list[int]]:
+    """Return a row's ids up to the last given token, and the rest of them before an end symbol."""
     ids = canvas.ids[row, canvas.valid[row]].tolist()
     given = (~canvas.editable[row, canvas.valid[row]]).nonzero()[:, 0].tolist()
     after = given[-1] + 1 if given else 0
     ends = [i for i in range(after, len(ids)) if ids[i] == codec.end]
-    return codec.decode(ids[: ends[0]] if ends else ids)
+    return ids[:after], ids[after : ends[0] if ends else None]
 
 
 def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapshot:

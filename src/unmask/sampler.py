@@ -7,26 +7,26 @@ Grid x policy x draw. Every published sampler of this project is a choice of the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
 from unmask.denoiser import Denoiser
-from unmask.draw import Draw
+from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError
 from unmask.noise import Noise
-from unmask.policy import Clock, Policy
-from unmask.process import AbsorbingProcess
+from unmask.policy import Clock, Guess, Policy
 
 
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
-    process: AbsorbingProcess,
+    process: Any,
     canvas: Canvas,
     policy: Policy,
-    draw: Draw,
+    draw: Draw | BurnIn,
     grid: Tensor,
     noise: Noise,
 ) -> Iterator[Frame]:
@@ -34,7 +34,7 @@ def sample(
 
     Args:
         denoiser: The network.
-        process: The forward process to undo.
+        process: The forward process to undo, of the kind that the policy knows.
         canvas: What to start from.
         policy: Which positions.
         draw: Which token.
@@ -58,20 +58,27 @@ def sample(
         clock = Clock(step, grid[step], grid[step + 1], process, last=step == steps - 1)
         time = _time(policy, canvas, clock)
         wanted = policy.candidates(canvas, clock, noise)
-        guess, score = canvas.ids, torch.full_like(confidence, -torch.inf)
+        guess = Guess(canvas.ids, torch.full_like(confidence, -torch.inf))
         if wanted.any():
             logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
             # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
             if torch.isnan(logits.amax(-1)).any():
                 raise UserError("the network answered with NaN; the checkpoint is damaged")
             nfe += 1
-            drawn = draw(logits, noise.uniform("token", step, canvas.ids.shape[1])[wanted])
-            guess = canvas.ids.masked_scatter(wanted, drawn.tokens)
-            score = score.masked_scatter(wanted, drawn.probability)
-        move = policy.choose(canvas, wanted, score, clock)
-        remasked = move.remask & ~canvas.masked
-        canvas = canvas.reveal(move.reveal, guess).remask(move.remask, process.mask_token_id)
-        confidence = torch.where(move.reveal, score, confidence)
+            u = noise.uniform("token", step, canvas.ids.shape[1])[wanted]
+            drawn = draw.at(step)(logits, u)
+            guess = Guess(
+                guess.tokens.masked_scatter(wanted, drawn.tokens),
+                guess.probability.masked_scatter(wanted, drawn.probability),
+            )
+        move = policy.choose(canvas, wanted, guess, clock, noise)
+        tokens = guess.tokens if move.tokens is None else move.tokens
+        remasked, before = nothing, canvas.masked
+        canvas = canvas.reveal(move.reveal, tokens)
+        if move.remask is not None:
+            remasked = move.remask & ~before
+            canvas = canvas.remask(move.remask, process.mask_token_id)
+        confidence = torch.where(move.reveal, guess.probability, confidence)
         confidence = confidence.masked_fill(canvas.masked, float("nan"))
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
 

@@ -130,11 +130,41 @@ class Geometric:
         return t.clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class LogLinear:
+    """alpha(t) = 1 - (1 - eps) t, of which -log alpha is the total noise: MDLM's schedule.
+
+    It stops at alpha(1) = eps: what is still visible there is the prior term of the bound.
+
+    Reference: Sahoo et al. 2024, arXiv:2406.07524, Appendix E.1 (log-linear).
+    """
+
+    eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eps < 1:
+            raise UserError(f"a log-linear schedule needs 0 <= eps < 1, not {self.eps}")
+
+    def alpha(self, t: Tensor) -> Tensor:
+        # (1 - t) + eps t keeps its digits where t is near 1.
+        return (1 - t) + self.eps * t
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        return (1 - self.eps) * t
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.eps - 1)
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        return ((1 - alpha) / (1 - self.eps)).clamp(0, 1)
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": Polynomial,
     "polynomial": Polynomial,
     "cosine": Cosine,
     "geometric": Geometric,
+    "log-linear": LogLinear,
 }
 
 
@@ -142,7 +172,7 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
     """Build a schedule by name.
 
     Args:
-        name: One of ``linear``, ``polynomial``, ``cosine``, ``geometric``.
+        name: One of ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``.
         parameters: Constructor arguments, such as ``exponent`` for ``polynomial``.
 
     Raises:

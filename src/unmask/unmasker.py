@@ -3,6 +3,7 @@
 writer = Unmasker.from_pretrained("roberta-base")
 writer.generate("Following their victory", length=100, steps=10).texts
 writer.infill("The [MASK] sat on [MASK:3-8].").texts
+writer.transform("How do I learn to swim?", candidates=3).texts  # if it was trained on pairs
 writer.score("Some text").bits_per_char
 """
 
@@ -14,26 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from unmask import checkpoint, recording
-from unmask.adapters import loading
+from unmask import checkpoint, judge, mbr, recording
+from unmask.adapters import extras, loading
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
-from unmask.canvas import Canvas, Frame
+from unmask.canvas import Frame
 from unmask.checkpoint import Card
+from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
-from unmask.denoiser import masked_cross_entropy
+from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
+from unmask.method import make_method
 from unmask.noise import Noise
-from unmask.plan import Plan, make_plan
-from unmask.policy import MostConfident
-from unmask.presets import Preset, make_preset
-from unmask.process import AbsorbingProcess
+from unmask.plan import Plan, make_pair_plan, make_plan
+from unmask.presets import Preset, choose_preset
 from unmask.sampler import sample
-from unmask.schedule import make_schedule
-
-JUDGE_DRAWS = 16
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -46,19 +45,32 @@ class Unmasker:
         model: Any ``*ForMaskedLM``.
         codec: Its tokenizer as a codec.
         card: Process, schedule, default sampler and history.
+        counts: How often each token occurs in the training text, shape (V,), for the schedules
+            that are made from it.
     """
 
-    def __init__(self, model: Any, codec: TextCodec, card: Card) -> None:
+    def __init__(
+        self, model: Any, codec: TextCodec, card: Card, counts: Tensor | None = None
+    ) -> None:
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         self.model = model.eval()
         self.codec = codec
         self.card = card
-        schedule = make_schedule(**card.schedule)
-        self.process = AbsorbingProcess(schedule, codec.mask_token_id)
-        self.denoiser = EncoderDenoiser(
+        self.denoiser: Denoiser = EncoderDenoiser(
             model, not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
         )
+        self.method = make_method(
+            card.process,
+            card.schedule,
+            mask_token_id=codec.mask_token_id,
+            vocab_size=self.denoiser.vocab_size,
+            data_ids=self.denoiser.data_ids,
+            num_steps=card.num_steps,
+            counts=counts,
+            learned=extras.learned_of(model),
+        )
+        self._counts = counts
         self.limit = position_limit(model)
 
     @classmethod
@@ -74,12 +86,12 @@ class Unmasker:
         """
         name = loading.BUNDLED if name is None else str(name)
         card = loading.load_card(name) or Card()
-        if card.kind != "masked" or card.process != "absorbing":
-            raise UserError(
-                f"{name} was trained as {card.kind}/{card.process}, not masked/absorbing"
-            )
-        model = loading.place(loading.load_model(name, "masked"), device)
-        return cls(model, TextCodec(loading.load_tokenizer(name)), card)
+        if card.kind != "masked":
+            raise UserError(f"{name} was trained as a {card.kind} model, not as a masked one")
+        model, counts = loading.load_equipped(name, card)
+        model = loading.place(model, device)
+        counts = None if counts is None else counts.to(model.device)
+        return cls(model, TextCodec(loading.load_tokenizer(name)), card, counts)
 
     def generate(
         self,
@@ -102,23 +114,21 @@ class Unmasker:
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
             sampler: ``sampler`` (a name), ``steps``, ``temperature``, ``top_k``, ``top_p``,
-                ``threshold``; what is left out comes from the model's card, then from the preset.
+                ``threshold``, ``burn_in``; what is left out comes from the model's card, then from
+                the preset.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        preset, settings = self._preset(sampler)
+        preset, settings = choose_preset(self.card.sampler, sampler)
         plan = self._plan(prompts, length, num_samples, seed)
         settings |= {"length": plan.length, "num_samples": num_samples}
-        frames, clock = [], []
-        for frame, seconds in self._run(plan, preset):
-            frames.append(frame)
-            clock.append(seconds)
-            if watch is not None:
-                watch(frame, seconds)
+        frames, clock = self._watched(plan, preset, watch)
         started = self._now()
-        kept, extra_nfe = self._keep_best(plan, frames[-1].canvas)
+        kept, extra_nfe = judge.likeliest(
+            plan, frames[-1].canvas, self.codec, self.denoiser, self.method
+        )
         label = f"{settings['sampler']}"
         return Generated(
             texts=tuple(recording.text(self.codec, frames[-1].canvas, row) for row in kept),
@@ -128,6 +138,67 @@ class Unmasker:
             settings=settings,
             tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
         )
+
+    def transform(
+        self,
+        source: str | Sequence[str],
+        *,
+        candidates: int = 1,
+        seed: int = 0,
+        watch: Watch | None = None,
+        **sampler: Any,
+    ) -> Generated:
+        """Write the target for a source, with a model that was trained on pairs.
+
+        Args:
+            source: One text or several.
+            candidates: Targets to write for each source, all in one batch; the one that agrees most
+                with the others is kept (see ``mbr``). Candidate i depends on (seed, i) alone.
+            seed: Of the random numbers.
+            watch: Called with every frame; see ``Watch``.
+            sampler: As in ``generate``.
+
+        Returns:
+            One target per source, without the source.
+
+        Raises:
+            UserError: If the model was not trained on pairs, an option is out of range, a source is
+                empty or too long, or NLTK is missing for a choice among candidates.
+        """
+        sources = [source] if isinstance(source, str) else list(source)
+        preset, settings = choose_preset(self.card.sampler, sampler)
+        plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
+        bleu = mbr.bleu() if candidates > 1 else None
+        frames, clock = self._watched(plan, preset, watch)
+        canvas = frames[-1].canvas
+        texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
+        kept = [
+            group[0] if bleu is None else group[mbr.choose([texts[row] for row in group], bleu)]
+            for group in plan.groups
+        ]
+        label = f"{settings['sampler']}"
+        return Generated(
+            texts=tuple(texts[row] for row in kept),
+            nfe=frames[-1].nfe,
+            seconds=clock[-1],
+            seed=seed,
+            settings=settings | {"length": plan.length, "candidates": candidates},
+            tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
+        )
+
+    @property
+    def pairs(self) -> PairCodec:
+        """How the model was trained to see a source and its target.
+
+        Raises:
+            UserError: If it was not trained on pairs.
+        """
+        if not self.card.pairs:
+            raise UserError(
+                "this model was not trained on pairs of source and target; train one with the "
+                "recipe diffusionbert-conditional"
+            )
+        return PairCodec(self.codec, length=self.card.length or self.row_length, **self.card.pairs)
 
     def infill(self, template: str | Sequence[str], **options: Any) -> Generated:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
@@ -162,33 +233,40 @@ class Unmasker:
         With a blank of unknown length the rows of a frame are all its lengths, none chosen yet.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        preset, _ = self._preset(sampler)
+        preset, _ = choose_preset(self.card.sampler, sampler)
         plan = self._plan(prompts, length, num_samples, seed)
         return (frame for frame, _ in self._run(plan, preset))
 
     def score(
         self,
-        text: str,
+        text: str | Text,
         *,
         draws: int = 16,
         seed: int = 0,
         batch_size: int = 32,
+        num_steps: int = 0,
         advance: Callable[[int], None] = lambda rows: None,
     ) -> Score:
         """Return an upper bound on -log p(text).
 
         Args:
-            text: Cut into rows of the length that the model was trained on.
+            text: Cut into rows of the length that the model was trained on, unless they are rows
+                already.
             draws: Mask patterns per row; more make the estimate less noisy.
             seed: Of the masks.
             batch_size: Rows at a time.
+            num_steps: T for the bound of a sampler with T steps; 0 for the method's own bound,
+                which for masks and one schedule is that of continuous time.
             advance: Called with the number of rows done.
         """
         if draws < 1 or batch_size < 1:
             raise UserError("draws and batch size must be at least 1")
+        if num_steps < 0:
+            raise UserError(f"the bound needs 1 or more steps, not {num_steps}")
+        bound = self.method.in_steps(num_steps) if num_steps else self.method.bound
         return score_text(
-            Text.from_string(text, self.codec, self.row_length),
-            bound_of_rows(self.denoiser, self.process, draws),
+            text if isinstance(text, Text) else self.rows(text),
+            bound_of_rows(self.denoiser, bound, draws),
             exact=False,
             draws=draws,
             batch_size=batch_size,
@@ -196,6 +274,10 @@ class Unmasker:
             device=self.model.device,
             advance=advance,
         )
+
+    def rows(self, text: str) -> Text:
+        """Return a text in the rows that ``score`` cuts it into."""
+        return Text.from_string(text, self.codec, self.row_length)
 
     @property
     def row_length(self) -> int:
@@ -211,33 +293,10 @@ class Unmasker:
         """
         checkpoint.claim(Path(directory), overwrite)
         with checkpoint.staged(Path(directory)) as stage, loading.no_bars():
-            self.model.save_pretrained(stage)
+            self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
             self.codec.tokenizer.save_pretrained(stage)
+            checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
             self.card.write(stage)
-
-    def _preset(self, options: dict[str, Any]) -> tuple[Preset, dict[str, Any]]:
-        wished = {key: value for key, value in options.items() if value is not None}
-        saved = dict(self.card.sampler)
-        name = wished.pop("sampler", None) or saved.get("name", "ancestral")
-        # Saved numbers belong to the saved sampler only.
-        numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
-        if wished.get("temperature") == 0:
-            numbers = {k: v for k, v in numbers.items() if k not in ("top_k", "top_p")}
-        try:
-            preset = make_preset(name, **(numbers | wished))
-        except TypeError as error:
-            unknown = str(error).rpartition(" ")[2]
-            raise UserError(f"there is no sampler option {unknown}") from error
-        settings = {
-            "sampler": name,
-            "steps": preset.steps,
-            "temperature": preset.draw.temperature,
-            "top_k": preset.draw.top_k,
-            "top_p": preset.draw.top_p,
-        }
-        if isinstance(preset.policy, MostConfident) and preset.policy.threshold is not None:
-            settings["threshold"] = preset.policy.threshold
-        return preset, settings
 
     def _plan(
         self, prompts: Sequence[str], length: int | None, num_samples: int, seed: int
@@ -246,15 +305,16 @@ class Unmasker:
         return plan.to(self.model.device)
 
     def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
-        grid = preset.times(plan.length)
+        noise = Noise(plan.seeds)
+        policy, process = self.method.way_back(preset.policy)
         frames = sample(
-            self.denoiser,
-            self.process,
-            plan.canvas,
-            preset.policy,
-            preset.draw,
-            grid,
-            Noise(plan.seeds),
+            self.method.guesser(self.denoiser),
+            process,
+            self.method.start(plan.canvas, noise),
+            policy,
+            preset.drawing,
+            preset.times(plan.length),
+            noise,
         )
         spent, begun = 0.0, self._now()
         for frame in frames:
@@ -262,32 +322,20 @@ class Unmasker:
             yield frame, spent
             begun = self._now()
 
+    def _watched(
+        self, plan: Plan, preset: Preset, watch: Watch | None
+    ) -> tuple[list[Frame], list[float]]:
+        """Return all frames, and the seconds spent until each."""
+        frames, clock = [], []
+        for frame, seconds in self._run(plan, preset):
+            frames.append(frame)
+            clock.append(seconds)
+            if watch is not None:
+                watch(frame, seconds)
+        return frames, clock
+
     def _now(self) -> float:
         """Return the time in seconds, when all work handed to the device is done."""
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
-
-    @torch.no_grad()
-    def _keep_best(self, plan: Plan, canvas: Canvas) -> tuple[list[int], int]:
-        """Return the row of each group with the lowest bound per token, and the calls it took."""
-        if all(len(group) == 1 for group in plan.groups):
-            return [group[0] for group in plan.groups], 0
-        editable = canvas.valid.clone()
-        editable[:, : len(self.codec.start)] = False
-        tokens = editable.sum(1)
-        noise, length = Noise(plan.seeds), canvas.ids.shape[1]
-        total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        for draw in range(JUDGE_DRAWS):
-            # Every length is judged at the same shares of hidden tokens, and every row by its own
-            # seed, so that the choice does not depend on what else is in the batch.
-            count = torch.ceil((draw + 0.5) / JUDGE_DRAWS * tokens).long()
-            order = noise.uniform("judge", draw, length)
-            hidden = self.process.hide_first(canvas.ids, order, count, editable)
-            time = self.process.time_of(hidden.masked, editable)
-            nats = masked_cross_entropy(
-                self.denoiser, hidden.ids, time, canvas.ids, hidden.masked, canvas.valid
-            )
-            total += nats.double() / count
-        scores = total.tolist()
-        return [min(group, key=scores.__getitem__) for group in plan.groups], JUDGE_DRAWS

@@ -9,21 +9,23 @@ named here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unmask.adapters.conditioning import conditioning_of
 from unmask.errors import UserError
 
 
 class EncoderDenoiser:
-    """A time-agnostic denoiser: the guess depends on what is visible, not on t.
+    """A denoiser that is told t if its model has an input for it, see ``conditioning.attach``.
 
-    For masked diffusion with one schedule for all tokens nothing is lost by that: the optimal guess
-    does not depend on t (Zheng et al. 2024, arXiv:2409.02908, Proposition 1).
+    Without one the guess depends on what is visible, not on t. For masked diffusion with one
+    schedule for all tokens nothing is lost by that: the optimal guess does not depend on t (Zheng
+    et al. 2024, arXiv:2409.02908, Proposition 1).
 
     Args:
         model: A masked language model, bare or wrapped (DistributedDataParallel, compiled).
@@ -44,7 +46,9 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
         mask = None if valid is None or bool(valid.all()) else valid.long()
-        with only_at(self._bare, at):
+        conditioning = conditioning_of(self._bare)
+        told = nullcontext() if conditioning is None else conditioning.at(t)
+        with told, only_at(self._bare, at):
             logits = self.model(input_ids=xt, attention_mask=mask).logits
         # In place: the linear layer does not need its output for the backward pass.
         logits.index_fill_(-1, self._not_data, float("-inf"))
@@ -90,7 +94,13 @@ def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[in
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """Return the longest sequence the model has positions for, or None if it has no limit."""
+    """Return the longest text the model has positions for, or None if it has no limit."""
+    limit = _positions(model)
+    conditioning = conditioning_of(model)
+    return limit if limit is None or conditioning is None else limit - conditioning.extra_tokens
+
+
+def _positions(model: PreTrainedModel) -> int | None:
     limit = getattr(model.config, "max_position_embeddings", None)
     for name, module in model.base_model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):

@@ -25,7 +25,8 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from unmask.checkpoint import FILE, Card
+from unmask.adapters.extras import equip, restore
+from unmask.checkpoint import EXTRA, FILE, Card, read_extra
 from unmask.errors import UserError
 
 BUNDLED = "bundled"
@@ -101,12 +102,30 @@ def load_card(name: str) -> Card | None:
     return None if found is None else Card.read(Path(found).parent)
 
 
-def load_model(name: str, kind: str) -> PreTrainedModel:
+def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor | None]:
+    """Load a masked model with what its card says it has besides, and its word counts.
+
+    Raises:
+        UserError: As ``load_model``; if extra weights are missing, damaged or do not fit.
+    """
+    model = load_model(name, "masked")
+    equip(model, card.time, card.schedule)
+    place = locate(name)
+    if is_local(place):
+        extra = read_extra(Path(place))
+    else:
+        found = cached_file(place, EXTRA, _raise_exceptions_for_missing_entries=False)
+        extra = {} if found is None else read_extra(Path(found).parent)
+    return model.eval(), restore(model, extra, name)
+
+
+def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
     """Load a model in float32, in evaluation mode.
 
     Args:
         name: A directory or hub id.
         kind: ``masked`` or ``causal``.
+        new_head: Accept a body without a language-model head, which then starts at random.
 
     Raises:
         UserError: If there is no model, it is of the other kind, or its weights are damaged.
@@ -132,7 +151,7 @@ def load_model(name: str, kind: str) -> PreTrainedModel:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
     model, report = loaded
-    _check_report(name, report)
+    _check_report(name, model, report, new_head)
     return model.eval()
 
 
@@ -183,16 +202,20 @@ def is_local(name: str) -> bool:
     return False
 
 
-def _check_report(name: str, report: dict[str, Any]) -> None:
+def _check_report(
+    name: str, model: PreTrainedModel, report: dict[str, Any], new_head: bool
+) -> None:
     """Refuse weights that do not fit the configuration: random layers would pass silently."""
     missing = sorted(report.get("missing_keys", ()))
     mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
     if mismatched:
         raise UserError(f"the weights of {name} do not fit its config.json, e.g. {mismatched[0]}")
-    if missing:
+    only_head = not any(key.startswith(f"{model.base_model_prefix}.") for key in missing)
+    if missing and not (only_head and new_head):
+        hint = "; it is a body without a head: train one with --set model.new_head=true"
         raise UserError(
             f"the weights of {name} are not those of its config.json: {missing[0]} and "
-            f"{len(missing) - 1} more are missing"
+            f"{len(missing) - 1} more are missing{hint if only_head else ''}"
         )
 
 

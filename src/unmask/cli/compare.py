@@ -15,7 +15,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.generated import Generated
 
-DIFFUSION_ONLY = ("sampler", "steps", "threshold")
+DIFFUSION_ONLY = ("sampler", "steps", "threshold", "burn_in")
 
 
 @click.command("compare")
@@ -68,7 +68,8 @@ def race(
     writers = [options.open_writer(name, device) for name in models]
     asked = [key for key in DIFFUSION_ONLY if wishes.get(key) is not None]
     if asked and not any(isinstance(writer, Unmasker) for writer in writers):
-        raise UserError(f"--{asked[0]} is for diffusion models, and both of these are causal")
+        option = asked[0].replace("_", "-")
+        raise UserError(f"--{option} is for diffusion models, and both of these are causal")
     if wishes.get("length") is None:
         from unmask.plan import what_fits
 

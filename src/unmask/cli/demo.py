@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -111,9 +112,8 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
 
     # A model this small writes faster than an eye can follow, so that every step is held a moment.
     linger = LINGER if plan.console.is_terminal else 0.0
-    result = watched(
-        writer, plan.prompt, plan.console, linger=linger, length=LENGTH, seed=plan.seed
-    )
+    work = partial(writer.generate, plan.prompt)
+    result = watched(writer, work, plan.console, linger=linger, length=LENGTH, seed=plan.seed)
     click.echo(result.texts[0])
     held = f" and {linger:g} s a step to watch" if linger else ""
     plan.console.print(f"{result.nfe} network calls, {result.seconds:.1f} s{held}", highlight=False)

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from unmask.cli import options
+from unmask.errors import UserError
+
+if TYPE_CHECKING:
+    from unmask.likelihood import Text
+
+Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
+"""A writer -> the data as rows for it, and what else is to be reported of them."""
+TEXTS = (
+    "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
+    "diffusion); ± and brackets give the 95 % interval over rows. A word is what white space "
+    "separates; a line end counts as one."
+)
+PAIRS = (
+    "Targets are predicted given their sources. ≤ marks an upper bound; it is on a target with its "
+    "length, and divided by the tokens of the target and its end; ± and brackets give the 95 % "
+    "interval over pairs. A word is what white space separates."
+)
 
 
 @click.command("evaluate")
@@ -17,6 +35,11 @@ from unmask.cli import options
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
 @click.option("--draws", default=4, show_default=True, help="Mask patterns per row of text.")
+@click.option(
+    "--num-steps",
+    type=click.IntRange(min=1),
+    help="Bound of a sampler with this many steps; else the method's own.",
+)
 @click.option("--max-chars", type=click.IntRange(min=1), help="Score only the beginning.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @options.seed
@@ -29,6 +52,7 @@ def command(
     field: str,
     split: str,
     draws: int,
+    num_steps: int | None,
     max_chars: int | None,
     batch_size: int,
     seed: int,
@@ -38,48 +62,91 @@ def command(
 ) -> None:
     """Score models on a text in units that do not depend on the tokenizer.
 
-    For masked models an upper bound with a 95 % interval, for causal models the exact value.
+    For masked models an upper bound with a 95 % interval, for causal models the exact value. Models
+    that were trained on pairs are scored on the targets of pairs, given their sources.
     """
-    from unmask.training.data import joined, read_documents
-
-    text = joined(read_documents(data, field, split))[:max_chars]
-    results = {}
-    for name in models or ("bundled",):
-        results[name] = _score(name, text, draws, batch_size, seed, device)
+    names = models or ("bundled",)
+    paired = _are_paired(names)
+    lay = _pairs(data, split, field, max_chars) if paired else _texts(data, split, field, max_chars)
+    bound: dict[str, Any] = (
+        {"draws": draws} if num_steps is None else {"draws": draws, "num_steps": num_steps}
+    )
+    results = {name: _score(name, lay, bound, batch_size, seed, device) for name in names}
     if as_json:
         click.echo(json.dumps(results))
     else:
         click.echo(table(results))
     if report is not None:
-        _write_report(report, data, results)
+        _write_report(report, data, results, PAIRS if paired else TEXTS)
+
+
+def _are_paired(names: tuple[str, ...]) -> bool:
+    """Return whether models were trained on pairs; all must have been, or none."""
+    options.quiet_libraries()
+    from unmask.adapters.loading import load_card
+
+    cards = [load_card(name) for name in names]
+    found = {card is not None and bool(card.pairs) for card in cards}
+    if len(found) > 1:
+        raise UserError(
+            "some of these models were trained on pairs and some on texts; evaluate them apart"
+        )
+    return found.pop()
+
+
+def _texts(data: str, split: str, field: str, max_chars: int | None) -> Lay:
+    from unmask.training.data import joined, read_documents
+
+    text = joined(read_documents(data, field, split))[:max_chars]
+    return lambda writer: (writer.rows(text), {})
+
+
+def _pairs(data: str, split: str, field: str, max_chars: int | None) -> Lay:
+    from unmask.likelihood import Text
+    from unmask.training.pairs import read_pairs
+
+    if max_chars is not None:
+        raise UserError("--max-chars is for texts; this model was trained on pairs")
+    pairs = read_pairs(data, split, field)
+
+    def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
+        rows = writer.pairs.lay_out(pairs)
+        for line in rows.left_out:
+            options.console().print(line, highlight=False, soft_wrap=True)
+        return Text.from_pairs(rows, writer.codec), {"pairs": rows.counts}
+
+    return lay
 
 
 def _score(
     name: str,
-    text: str,
-    draws: int,
+    lay: Lay,
+    bound: dict[str, Any],
     batch_size: int,
     seed: int,
     device: str | None,
 ) -> dict[str, Any]:
     from rich.progress import Progress
 
-    from unmask.likelihood import Text
     from unmask.unmasker import Unmasker
 
     writer = options.open_writer(name, device)
-    rows = len(Text.from_string(text, writer.codec, writer.row_length).rows)
+    text, facts = lay(writer)
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(name, total=rows)
+        task = progress.add_task(name, total=len(text.rows))
         shared: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
             "advance": lambda count: progress.advance(task, count),
         }
-        if isinstance(writer, Unmasker):
-            return writer.score(text, draws=draws, **shared).as_dict()
-        return writer.score(text, **shared).as_dict()
+        score = (
+            writer.score(text, **bound, **shared)
+            if isinstance(writer, Unmasker)
+            else writer.score(text, **shared)
+        )
+    # What is exact has no number of steps.
+    return score.as_dict() | facts | ({} if score.exact else bound)
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -112,15 +179,10 @@ def _number(result: dict[str, Any], unit: str, digits: int) -> str:
     return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
-def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]]) -> None:
+def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]], legend: str) -> None:
     from unmask.render.files import replacing
 
-    text = (
-        f"# Likelihood on {Path(data).name}\n\n{table(results)}\n\n"
-        "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
-        "diffusion); ± and brackets give the 95 % interval over rows. A word is what white space "
-        "separates; a line end counts as one.\n"
-    )
+    text = f"# Likelihood on {Path(data).name}\n\n{table(results)}\n\n{legend}\n"
     with replacing(folder / "report.md") as path:
         path.write_text(text, encoding="utf-8")
     with replacing(folder / "report.json") as path:

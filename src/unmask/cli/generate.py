@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from unmask.cli import options
+from unmask.errors import UserError
 
 
 @click.command("generate")
-@click.argument("prompt", default="")
+@click.argument("prompt", required=False)
 @options.model
 @click.option("--length", type=int, default=None, help="Tokens to write; 100 or what fits.")
+@click.option("--source", help='Write the target for this text ("-" reads standard input).')
+@click.option("--candidates", type=int, help="Of a source, targets to choose among; else 1.")
 @options.sampler
 @options.output
 @options.device
-def command(prompt: str, model: str | None, device: str | None, **wishes: Any) -> None:
-    """Write after PROMPT ("-" reads standard input), or on the [MASK:n] blanks that it holds."""
+def command(
+    prompt: str | None,
+    source: str | None,
+    candidates: int | None,
+    model: str | None,
+    device: str | None,
+    **wishes: Any,
+) -> None:
+    """Write after PROMPT ("-" reads standard input), or on the [MASK:n] blanks that it holds.
+
+    With --source, which is for models that were trained on pairs, write the target for it. Of
+    several candidates the one is kept that agrees most with the others.
+    """
     from unmask.cli.writing import write
 
-    write(options.open_unmasker(model, device), options.read_text(prompt), **wishes)
+    if source is None:
+        if candidates is not None:
+            raise UserError("--candidates goes with --source; for a prompt use --num-samples")
+        writer = options.open_unmasker(model, device)
+        write(writer, partial(writer.generate, options.read_text(prompt or "")), **wishes)
+        return
+    if prompt is not None or wishes["length"] is not None or wishes["num_samples"] != 1:
+        raise UserError("--source goes without a prompt, --length and --num-samples")
+    # What a pipe ends with is no part of the text.
+    text = options.read_text(source).rstrip("\r\n") if source == "-" else source
+    writer = options.open_unmasker(model, device)
+    work = partial(writer.transform, text, candidates=1 if candidates is None else candidates)
+    wishes = {key: value for key, value in wishes.items() if key not in ("length", "num_samples")}
+    write(writer, work, **wishes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -26,4 +27,4 @@ def command(template: str, model: str | None, device: str | None, **wishes: Any)
     template = options.read_text(template)
     writer = options.open_unmasker(model, device)
     writer.require_blank([template])
-    write(writer, template, **wishes)
+    write(writer, partial(writer.generate, template), **wishes)

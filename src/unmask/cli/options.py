@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unmask.unmasker import Unmasker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-NAMES = "ancestral, refine, confidence, schedule-confidence"
+NAMES = "ancestral, refine, confidence, schedule-confidence, gibbs, gibbs-sequential"
 
 
 def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
@@ -53,6 +53,9 @@ sampler = _together(
     click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
     click.option(
         "--threshold", type=float, default=None, help="Reveal at once above this confidence."
+    ),
+    click.option(
+        "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
     ),
 )
 output = _together(

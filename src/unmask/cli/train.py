@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("recipe", required=False)
 @click.option("--data", help="Text, JSON-lines, CSV or parquet file, folder, hub id, or pydoc.")
-@click.option("--validation", help="Text to validate on; else the end of the data.")
+@click.option("--validation", help="Data to validate on; else the end of the data.")
 @click.option("--model", default=None, metavar="DIR|HUB_ID", help="Start from; else the recipe's.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the new model.")
 @click.option(
@@ -73,7 +74,7 @@ def run_with_progress(run: Run) -> Result:
     tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
     log = ProgressLog(run.out / FOLDER, console, tokens, training.minutes)
     try:
-        result = train(run, [log])
+        result = train(run, [log], partial(console.print, highlight=False, soft_wrap=True))
     except BaseException:
         # A curve that cannot be drawn either must not hide why the run ended.
         with suppress(UserError):
@@ -83,6 +84,8 @@ def run_with_progress(run: Run) -> Result:
     finally:
         log.close()
     draw_curve(run.out / FOLDER, run.recipe.name)
+    if result.finished and run.recipe.schedule.name == "learned":
+        report_schedule(run.out, run.recipe.name)
     if not result.finished:
         console.print(
             f"stopped; continue with --resume --out {run.out}", highlight=False, soft_wrap=True
@@ -105,3 +108,21 @@ def draw_curve(folder: Path, name: str) -> None:
 
     if (folder / METRICS).is_file():
         loss_curve(read_metrics(folder / METRICS), folder / CURVE, title=name)
+
+
+def report_schedule(out: Path, name: str) -> None:
+    """Plot a learned schedule against token frequency, and list what it writes first and last."""
+    from unmask.adapters.extras import COUNTS, learned_of
+    from unmask.checkpoint import read_extra
+    from unmask.render.files import replacing
+    from unmask.render.plots import exponents
+    from unmask.training.learned import PLOT, REPORT, order_of_writing
+    from unmask.training.run import FOLDER
+
+    writer = options.open_unmasker(str(out), "cpu")
+    learned, counts = learned_of(writer.model), read_extra(out)[COUNTS]
+    assert learned is not None
+    exponents(counts.tolist(), learned.exponents.tolist(), out / FOLDER / PLOT, name)
+    with replacing(out / FOLDER / REPORT) as path:
+        text = order_of_writing(learned, counts, writer.codec, name)
+        path.write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def write(
     writer: Unmasker,
-    prompt: str,
+    work: Callable[..., Generated],
     *,
     as_json: bool,
     frames: Path | None,
@@ -25,20 +26,33 @@ def write(
     no_animate: bool,
     **wishes: Any,
 ) -> Generated:
-    """Write, with the canvas shown live if standard error is a terminal."""
+    """Write, with the canvas shown live if standard error is a terminal.
+
+    Args:
+        writer: Who writes.
+        work: What it does: one of its methods, given its first argument.
+        as_json: Print one JSON object.
+        frames: Where to record; ``gif`` and ``html`` likewise.
+        no_animate: Show no live canvas.
+        wishes: Options of ``work``.
+    """
     options.check_pictures(frames, gif, html)
     console = options.console()
     if no_animate or not console.is_terminal:
-        result = writer.generate(prompt, **wishes)
+        result = work(**wishes)
     else:
-        result = watched(writer, prompt, console, **wishes)
+        result = watched(writer, work, console, **wishes)
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result
 
 
 def watched(
-    writer: Unmasker, prompt: str, console: Any, linger: float = 0.0, **wishes: Any
+    writer: Unmasker,
+    work: Callable[..., Generated],
+    console: Any,
+    linger: float = 0.0,
+    **wishes: Any,
 ) -> Generated:
     """Write while showing the first row, every step for at least ``linger`` seconds."""
     from unmask import recording
@@ -51,4 +65,4 @@ def watched(
             canvas.update(0, recording.snapshot(writer.codec, frame, seconds, 0))
             time.sleep(linger)
 
-        return writer.generate(prompt, watch=watch, **wishes)
+        return work(watch=watch, **wishes)

@@ -1,4 +1,4 @@
-"""The curve of a training run, from the records of ``metrics.jsonl``."""
+"""Curves of a training run, from the records of ``metrics.jsonl``, and what it has learned."""
 
 from __future__ import annotations
 
@@ -69,6 +69,39 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
         reach = min(window // 2, index, len(values) - 1 - index)
         means.append((sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1))
     return means
+
+
+def exponents(
+    counts: Sequence[int], powers: Sequence[float], path: str | os.PathLike[str], title: str
+) -> None:
+    """Draw the learned exponents of the schedule against how often each token occurs, as a PNG.
+
+    Args:
+        counts: Occurrences in the training text; tokens that never occur are left out.
+        powers: w_v of each token, in the same order.
+        path: The file; replaced whole or not at all.
+        title: The heading.
+
+    Raises:
+        UserError: If matplotlib is missing or the file cannot be written.
+    """
+    with viz_extra("a plot of the exponents"):
+        from matplotlib.figure import Figure
+    seen = [(count, power) for count, power in zip(counts, powers, strict=True) if count > 0]
+    figure = Figure(figsize=(8, 4.5), dpi=160, layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.scatter(
+        [count for count, _ in seen], [power for _, power in seen], s=5, color=_TRAIN, alpha=0.35
+    )
+    axes.axhline(1.0, color=_QUIET, linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_title(title, loc="left", color=_INK)
+    axes.set_xlabel("occurrences in the training text", color=_QUIET)
+    axes.set_ylabel("exponent w (above 1: written early)", color=_QUIET)
+    axes.grid(color=_LINE, linewidth=0.8)
+    axes.tick_params(colors=_QUIET)
+    with replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _points(records: Sequence[dict[str, Any]], key: str) -> _Points:

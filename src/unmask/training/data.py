@@ -1,4 +1,4 @@
-"""From files to rows: documents are read, tokenised, packed into blocks and noised in batches.
+"""From files to rows: documents are read, tokenised and packed into blocks.
 
 A source is a text, JSON-lines, CSV or parquet file, a folder of them, a hub data set id, or
 ``pydoc``, the language reference that every Python carries. Text files, folders and pydoc are one
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,16 +41,35 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
     if source == "pydoc" and not path.exists():
         documents = list(_pydoc())
     elif path.is_dir():
-        documents = [text for file in _files(path) for text in _read_file(file, field)]
+        files = _files(path, (*TEXTS, *TABLES))
+        documents = [text for file in files for text in _read_file(file, field)]
     elif path.is_file():
         documents = list(_read_file(path, field))
-    elif source.startswith((".", "/", "~")) or path.suffix in (*TEXTS, *TABLES, ".gz"):
-        raise UserError(f"there is no file or folder {source}")
     else:
-        documents = list(_hub(source, field, split))
+        documents = list(_column(_hub(source, split), field, source))
     if not any(document.strip() for document in documents):
         raise UserError(f"{source} holds no text")
     return documents
+
+
+def read_records(source: str, split: str = "train") -> Iterator[dict[str, object]]:
+    """Yield the rows of a table, of all tables in a folder, or of a hub data set, in order.
+
+    Args:
+        source: A path or a hub data set id.
+        split: The split of a hub data set.
+
+    Raises:
+        UserError: If there is nothing there, or it is no table.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        for file in _files(path, tuple(TABLES)):
+            yield from _table(file)
+    elif source == "pydoc" or (path.is_file() and _suffix(path) not in TABLES):
+        raise UserError(f"{source} is no table; name a JSON-lines, CSV or parquet file")
+    else:
+        yield from _table(path) if path.is_file() else _hub(source, split)
 
 
 def joined(documents: Sequence[str]) -> str:
@@ -68,11 +87,11 @@ def _pydoc() -> Iterator[str]:
     yield from (topics[name] for name in sorted(topics))
 
 
-def _files(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) in (*TEXTS, *TABLES))
+def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) in endings)
     if not files:
         raise UserError(
-            f"{folder} holds no file that ends in {', '.join((*TEXTS, *TABLES))} (or these + .gz)"
+            f"{folder} holds no file that ends in {', '.join(endings)} (or these + .gz)"
         )
     return files
 
@@ -83,7 +102,7 @@ def _suffix(path: Path) -> str:
 
 def _read_file(path: Path, field: str) -> Iterable[str]:
     if _suffix(path) in TABLES:
-        return _table(path, field)
+        return _column(_table(path), field, str(path))
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="") as file:
@@ -100,7 +119,7 @@ def _read_file(path: Path, field: str) -> Iterable[str]:
     return [text]
 
 
-def _table(path: Path, field: str) -> Iterator[str]:
+def _table(path: Path) -> Iterator[dict[str, object]]:
     datasets = _library()
     try:
         rows = datasets.load_dataset(TABLES[_suffix(path)], data_files=str(path), split="train")
@@ -108,12 +127,14 @@ def _table(path: Path, field: str) -> Iterator[str]:
         # The library wraps whatever its parsers raise; the cause names the row.
         reason = _first_line(error.__cause__ or error)
         raise UserError(f"cannot read {path} as {_suffix(path)[1:]}: {reason}") from error
-    yield from _column(rows, field, str(path))
+    yield from _readable(rows, str(path))
 
 
-def _hub(name: str, field: str, split: str) -> Iterator[str]:
+def _hub(source: str, split: str) -> Iterator[dict[str, object]]:
+    if source.startswith((".", "/", "~")) or Path(source).suffix in (*TEXTS, *TABLES, ".gz"):
+        raise UserError(f"there is no file or folder {source}")
     datasets = _library()
-    name, _, config = name.partition(":")
+    name, _, config = source.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except Exception as error:
@@ -121,19 +142,23 @@ def _hub(name: str, field: str, split: str) -> Iterator[str]:
         raise UserError(
             f"there is no file {name}, and no data set of that name could be fetched: {reason}"
         ) from error
-    yield from _column(rows, field, name)
+    yield from _readable(rows, source)
 
 
 def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Iterator[str]:
-    for number, row in enumerate(_readable(rows, source), 1):
+    for number, row in enumerate(rows, 1):
         text = row.get(field)
         if not isinstance(text, str):
-            has = ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
             raise UserError(
                 f"row {number} of {source} has no text in the field {field!r}; its text fields: "
-                f"{has}; choose one with --field"
+                f"{text_fields(row)}; choose one with --field"
             )
         yield text
+
+
+def text_fields(row: dict[str, object]) -> str:
+    """Return the names of the fields of a row that hold text, as words for a message."""
+    return ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
 
 
 def _readable(rows: Iterable[dict[str, object]], source: str) -> Iterator[dict[str, object]]:
@@ -195,8 +220,11 @@ def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool 
     return torch.tensor(ids, dtype=torch.int32)
 
 
-class Blocks(Dataset[Tensor]):
-    """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it."""
+class Blocks(Dataset[dict[str, Tensor]]):
+    """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it.
+
+    An item is ``input_ids`` (L,), int64.
+    """
 
     def __init__(self, stream: Tensor, start: Sequence[int], length: int) -> None:
         self.start = torch.tensor(list(start), dtype=torch.int64)
@@ -211,8 +239,26 @@ class Blocks(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.cat([self.start, self.rows[index].long()])
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": torch.cat([self.start, self.rows[index].long()])}
+
+
+class Batch(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+        rows: Shape (B, L), int64.
+        editable: Shape (B, L), bool; what is noised.
+        tokens: Shape (B,), int64; what the nats of a row are divided by.
+    """
+
+    rows: Tensor
+    editable: Tensor
+    tokens: Tensor
+
+
+MakeBatch: TypeAlias = Callable[[dict[str, Tensor], torch.Generator], Batch]
+"""(items of a data set, stacked, generator) -> Batch"""
 
 
 @dataclass(frozen=True)
@@ -233,8 +279,9 @@ class Batcher:
     random_length_share: float
     start: int
 
-    def __call__(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return rows (B, L) and editable (B, L), bool."""
+    def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
+        """Return the batch of stacked items of ``Blocks``."""
+        rows = items["input_ids"]
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=generator.device)
@@ -250,4 +297,4 @@ class Batcher:
         prompted = uniform(len(rows)) < self.prefix_share
         size = torch.where(prompted, size, 0).clamp_min(self.start)
         editable = torch.arange(length, device=rows.device) >= size[:, None]
-        return rows, editable
+        return Batch(rows, editable, editable.sum(1))

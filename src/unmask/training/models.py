@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 from unmask.adapters import loading
 from unmask.adapters.encoder import position_limit
+from unmask.adapters.extras import equip, restore
+from unmask.checkpoint import Card, read_extra
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.training.recipe import Recipe
@@ -36,7 +39,12 @@ def open_model(
         raise UserError("a recipe has either model.name or model.type, not both")
     name = name or recipe.model.name
     if name:
-        model = loading.load_model(name, recipe.kind)
+        if recipe.kind == "masked" and not recipe.model.from_scratch:
+            _check_same_method(recipe, name)
+        if recipe.model.from_scratch:
+            model = _random(recipe, name)
+        else:
+            model = loading.load_model(name, recipe.kind, recipe.model.new_head)
         tokenizer = loading.load_tokenizer(name)
     elif recipe.model.type:
         whole = recipe.tokenizer.keep_whole
@@ -53,8 +61,47 @@ def open_model(
         )
     if recipe.model.dropout is not None:
         set_dropout(model, recipe.model.dropout)
+    if recipe.kind == "masked":
+        equip(model, recipe.model.time, recipe.schedule.as_card())
+        if name and not recipe.model.from_scratch:
+            _take_over(model, recipe, name)
     _check_length(model, recipe.data.length)
     return model, codec
+
+
+def _check_same_method(recipe: Recipe, name: str) -> None:
+    """Refuse to go on with a checkpoint whose network was trained to answer another question."""
+    card = loading.load_card(name)
+    if card is None:
+        return
+    if card.process != recipe.process.name:
+        raise UserError(
+            f"{name} was trained with the {card.process} process, this recipe's is "
+            f"{recipe.process.name}; choose a recipe of that process, or another model"
+        )
+    if card.time not in ("none", recipe.model.time):
+        raise UserError(
+            f"{name} is told the time by {card.time!r}, which this recipe does not do; pass "
+            f"--set model.time={card.time}, or choose another model"
+        )
+
+
+def _take_over(model: PreTrainedModel, recipe: Recipe, name: str) -> None:
+    """Load what the checkpoint to start from has beside its ordinary weights, if it is the same."""
+    place = Path(loading.locate(name))
+    card = Card.read(place) if place.is_dir() else None
+    if card is None or (card.time, card.schedule) != (recipe.model.time, recipe.schedule.as_card()):
+        return
+    restore(model, read_extra(place), name)
+
+
+def _random(recipe: Recipe, name: str) -> PreTrainedModel:
+    """Return the architecture of a model with random weights."""
+    config = loading.load_config(name)
+    if recipe.kind not in loading.model_kinds(config):
+        raise UserError(f"{name} is a {config.model_type} model, which cannot be {recipe.kind}")
+    auto: Any = AutoModelForCausalLM if recipe.kind == "causal" else AutoModelForMaskedLM
+    return auto.from_config(config)
 
 
 def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:

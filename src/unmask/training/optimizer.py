@@ -72,3 +72,23 @@ def muon(
         ),
         torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, beta2), weight_decay=0.0, fused=True),
     )
+
+
+def with_own_rate(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, rate: float) -> None:
+    """Give one parameter of an optimiser a learning rate of its own, and no weight decay."""
+    for group in optimizer.param_groups:
+        kept = [p for p in group["params"] if p is not parameter]
+        if len(kept) < len(group["params"]):
+            own = {**group, "params": [parameter], "lr": rate, "weight_decay": 0.0}
+            group["params"] = kept
+            home = _home(optimizer, group)
+            home.add_param_group(own)
+            if home is not optimizer:
+                optimizer.param_groups.append(home.param_groups[-1])
+            return
+
+
+def _home(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> torch.optim.Optimizer:
+    """Return the optimiser that steps a group: itself, or one of several that act together."""
+    parts = optimizer.optimizers if isinstance(optimizer, Together) else (optimizer,)
+    return next(part for part in parts if any(own is group for own in part.param_groups))

@@ -1,8 +1,8 @@
 """A recipe: everything that decides a training run except the model, the data and the output.
 
 Recipes are TOML files, one per published method, in ``recipes/`` beside this file; a path to a file
-of the user's own works as well. Every key is declared here once, with its default; a key that is
-not declared is an error.
+of the user's own works as well. With ``extends = "tiny"`` a recipe says only what differs from
+another one. Every key is declared here once, with its default; one that is not is an error.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from unmask.adapters.conditioning import DESIGNS
 from unmask.errors import UserError, did_you_mean
+from unmask.method import check_names
 from unmask.presets import make_preset
-from unmask.schedule import make_schedule
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
 
@@ -34,6 +35,10 @@ class ModelSection:
         type: Architecture of a fresh model, as transformers names it, such as ``bert``.
         config: Its configuration, passed to transformers as it is.
         dropout: Sets every dropout of the model; None keeps the configuration's own.
+        time: How the network learns t: ``none``, ``prefix``, ``layerwise`` or ``adaln``; see
+            ``adapters.conditioning``.
+        from_scratch: Keep the architecture and the tokenizer of ``name``, but not its weights.
+        new_head: Accept a pretrained body without a language-model head; a fresh head is trained.
         save_dtype: ``float32`` or, for half the file, ``float16``; it always loads as float32.
     """
 
@@ -41,6 +46,9 @@ class ModelSection:
     type: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     dropout: float | None = None
+    time: str = "none"
+    new_head: bool = False
+    from_scratch: bool = False
     save_dtype: str = "float32"
 
 
@@ -68,8 +76,12 @@ class DataSection:
         prefix_max: Longest prefix; 0 for all but the last token.
         random_length_share: Share of batches cut to a random length.
         skip_empty_lines: Drop lines without text.
-        validation_share: Share of the tokens, at the end, kept for validation if no validation data
-            is given.
+        validation_share: Share of the tokens (or pairs), at the end, kept for validation if no
+            validation data is given.
+        pairs: The data are rows with the texts ``source`` and ``target``: learn to write the second
+            for the first; see ``codec.pairs``.
+        before: Of pairs, text put before the source.
+        between: Of pairs, text put between source and target.
     """
 
     length: int = 256
@@ -79,6 +91,9 @@ class DataSection:
     random_length_share: float = 0.0
     skip_empty_lines: bool = False
     validation_share: float = 0.05
+    pairs: bool = False
+    before: str = ""
+    between: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,28 +101,47 @@ class ObjectiveSection:
     """What is minimised.
 
     Attributes:
-        name: ``nelbo`` (the continuous-time bound), ``masked-mean`` (cross-entropy at a mask rate
-            drawn from ``mask_rates``, one a batch) or ``next-token`` (autoregressive).
+        name: ``nelbo`` (the bound), ``masked-mean`` (cross-entropy at a mask rate drawn from
+            ``mask_rates``, one a batch) or ``next-token`` (autoregressive).
+        num_steps: T of the bound; 0 for continuous time.
+        cross_entropy_weight: The lambda of D3PM's hybrid loss, L_t + lambda CE per step.
         mask_rates: Rates of ``masked-mean``.
         eighty_ten_ten: BERT's replacement rule, for ``masked-mean``.
     """
 
     name: str = "nelbo"
+    num_steps: int = 0
+    cross_entropy_weight: float = 0.0
     mask_rates: tuple[float, ...] = ()
     eighty_ten_ten: bool = False
 
 
 @dataclass(frozen=True)
+class ProcessSection:
+    """The forward process: ``absorbing`` (a token turns into a mask) or ``uniform`` (into any)."""
+
+    name: str = "absorbing"
+
+
+@dataclass(frozen=True)
 class ScheduleSection:
-    """The noise schedule: ``linear``, ``cosine``, ``geometric`` or ``polynomial``.
+    """The noise schedule; see ``unmask.schedule`` and ``unmask.method``.
 
     Attributes:
-        name: Which.
+        name: ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``; of the T-step
+            bound also ``d3pm-cosine`` and ``mutual-information``; by token ``spindle`` (from the
+            counts of the data) and ``learned``.
         parameters: Its parameters, such as ``exponent``.
+        learning_rate: Of a learned schedule; 0 for the network's own.
     """
 
     name: str = "linear"
     parameters: dict[str, float] = field(default_factory=dict)
+    learning_rate: float = 0.0
+
+    def as_card(self) -> dict[str, Any]:
+        """Return name and parameters as a checkpoint's card has them."""
+        return {"name": self.name, **self.parameters}
 
 
 @dataclass(frozen=True)
@@ -167,6 +201,7 @@ class Recipe:
     tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
     data: DataSection = field(default_factory=DataSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
+    process: ProcessSection = field(default_factory=ProcessSection)
     schedule: ScheduleSection = field(default_factory=ScheduleSection)
     training: TrainingSection = field(default_factory=TrainingSection)
     sampler: dict[str, Any] = field(default_factory=dict)
@@ -189,6 +224,10 @@ class Recipe:
                 "objective.mask_rates goes with objective.name = 'masked-mean': numbers above 0 "
                 "and at most 1"
             )
+        if objective.name != "nelbo" and (objective.num_steps or objective.cross_entropy_weight):
+            raise UserError("objective.num_steps and cross_entropy_weight go with the bound, nelbo")
+        if not 0 <= objective.cross_entropy_weight < math.inf:
+            raise UserError("objective.cross_entropy_weight must be a number from 0 up")
         if objective.eighty_ten_ten and objective.name != "masked-mean":
             raise UserError("objective.eighty_ten_ten goes with objective.name = 'masked-mean'")
         if data.length < 2:
@@ -198,6 +237,9 @@ class Recipe:
         for name in ("prefix_share", "random_length_share", "validation_share"):
             if not 0 <= getattr(data, name) <= 1:
                 raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
+        if self.model.from_scratch and self.model.new_head:
+            raise UserError("model.from_scratch makes a new head as well; leave model.new_head out")
+        self._check_pairs()
         self._check_parts()
         if self.model.save_dtype not in ("float32", "float16"):
             raise UserError(
@@ -217,9 +259,36 @@ class Recipe:
             raise UserError("training.learning_rate must be above 0")
         return self
 
+    def _check_pairs(self) -> None:
+        """Refuse what would have no effect on pairs, or only has one on them."""
+        data = self.data
+        if not data.pairs:
+            if data.before or data.between:
+                raise UserError("data.before and data.between go with data.pairs = true")
+            return
+        none = {"prefix_share": "0", "random_length_share": "0", "skip_empty_lines": "false"}
+        for name, value in none.items():
+            if getattr(data, name):
+                raise UserError(f"data.{name} is for texts; for pairs set data.{name}={value}")
+        if self.kind == "causal":
+            raise UserError("data.pairs is for masked models, not for objective 'next-token'")
+
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""
-        make_schedule(self.schedule.name, **self.schedule.parameters)
+        check_names(
+            self.process.name,
+            self.schedule.as_card(),
+            self.objective.num_steps,
+            self.objective.cross_entropy_weight,
+        )
+        if self.schedule.learning_rate and self.schedule.name != "learned":
+            raise UserError("schedule.learning_rate goes with schedule.name = 'learned'")
+        if self.schedule.learning_rate < 0:
+            raise UserError("schedule.learning_rate must be above 0, or 0 for the network's own")
+        if self.model.time not in DESIGNS:
+            raise UserError(
+                f"unknown model.time {self.model.time!r}{did_you_mean(self.model.time, DESIGNS)}"
+            )
         sampler = dict(self.sampler)
         if self.kind == "causal" or not sampler:
             return
@@ -245,13 +314,43 @@ def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:
         UserError: If there is no such recipe, a key is unknown or a value has the wrong type.
     """
     content = _read(name)
-    content.setdefault("name", Path(name).stem)
+    content["name"] = content.get("name", Path(name).stem)
     for setting in settings:
         _apply(content, setting)
     return _build(Recipe, content, "").check()
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the content of a recipe on top of those that it extends."""
+    if name in heirs:
+        raise UserError(f"recipe {name} extends itself")
+    content = _parse(name)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise UserError(f"'extends' must be the name of a recipe, not {base!r}")
+    inherited = _read(base, (*heirs, name))
+    for key in ("name", "summary", "sampler"):
+        # What a recipe is called and how its model writes is its own.
+        inherited.pop(key, None)
+    schedule = content.get("schedule")
+    if isinstance(schedule, dict) and "name" in schedule:
+        # The parameters of one schedule mean nothing to another.
+        inherited.pop("schedule", None)
+    return _merged(inherited, content)
+
+
+def _merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(base[key], value)
+        for key, value in top.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | top | both
+
+
+def _parse(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix == ".toml":
         if not path.is_file():

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from unmask import checkpoint
 from unmask.errors import UserError
+from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until
 from unmask.training.recipe import Recipe, TrainingSection
 from unmask.training.trainer import checkpoints
@@ -43,7 +44,7 @@ def begin(work: Path, what: dict[str, Any]) -> None:
     """Remove what an earlier run left in its folder, nothing else, and note what this one is."""
     for path in [*work.glob("checkpoint-*"), work / ".partial"]:
         shutil.rmtree(path, ignore_errors=True)
-    for name in (METRICS, CURVE):
+    for name in (METRICS, CURVE, PLOT, REPORT):
         (work / name).unlink(missing_ok=True)
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,9 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    old, new = _flat(before), _flat(now)
+    # A run of an older version knew fewer keys: those it did not know had their defaults.
+    defaults = {"recipe": json.loads(json.dumps(asdict(Recipe())))}
+    old, new = _flat(defaults) | _flat(before), _flat(now)
     for key in sorted({*old, *new}):
         if key not in MAY_CHANGE and old.get(key) != new.get(key):
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from unmask import checkpoint
+from unmask.adapters import extras
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids
 from unmask.adapters.loading import best_device, no_bars
@@ -25,12 +27,12 @@ from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.process import AbsorbingProcess
-from unmask.schedule import make_schedule
+from unmask.method import BY_TOKEN, Method, make_method
 from unmask.training import resume
-from unmask.training.data import Batcher, Blocks, joined, read_documents, split, tokenize
+from unmask.training.material import Documents, Material
 from unmask.training.models import open_model
 from unmask.training.pace import Pace, stop_on_interrupt
+from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe
 from unmask.training.trainer import DiffusionTrainer
 
@@ -43,10 +45,10 @@ class Run:
 
     Attributes:
         recipe: How.
-        data: Source of the training text; see ``data.read_documents``.
+        data: Source of the training text, see ``data.read_documents``, or pairs, see ``pairs``.
         out: Folder of the finished model; logs and checkpoints go to ``training`` in it.
         model: Directory or hub id to start from; None takes the recipe's.
-        validation: Source of the validation text; None holds out the end of the data.
+        validation: Source of the validation data; None holds out the end of the data.
         field: Column of the text in tables.
         resume: Continue from the last checkpoint in ``out``.
         overwrite: Replace a model that is already in ``out``.
@@ -71,8 +73,17 @@ class Result:
     finished: bool
 
 
-def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
+def train(
+    run: Run,
+    callbacks: Sequence[TrainerCallback] = (),
+    report: Callable[[str], None] = warnings.warn,
+) -> Result:
     """Train and save; Ctrl-C saves a checkpoint that ``resume`` continues from.
+
+    Args:
+        run: What to do.
+        callbacks: Of the Trainer.
+        report: Called with a line on what part of the data is left out, if any is.
 
     Raises:
         UserError: For anything that the caller can put right.
@@ -92,30 +103,28 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
     else:
         checkpoint.claim(run.out, run.overwrite)
         last, spent = None, 0.0
-    documents, held_out = _hold_out(run, read_documents(run.data, run.field))
+    source = _read(run)
     set_seed(recipe.training.seed)
-    model, codec = open_model(recipe, run.model if last is None else str(last), documents)
-    stream = tokenize(documents, codec, recipe.data.skip_empty_lines)
-    start = codec.start
-    blocks = Blocks(stream, start, recipe.data.length)
-    process = AbsorbingProcess(
-        _schedule(recipe), 0 if recipe.kind == "causal" else codec.mask_token_id
-    )
-    not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
-    arguments = _arguments(recipe, work, len(blocks))
+    model, codec = open_model(recipe, run.model if last is None else str(last), source.texts)
+    material = source.lay_out(codec, recipe)
+    for line in material.notes:
+        report(line)
+    vocab_size = int(model.get_output_embeddings().out_features)
+    not_data = not_data_ids(codec.tokenizer, vocab_size)
+    counts = _counts(recipe, material.noised, vocab_size)
+    method = _method(recipe, model, codec, not_data, counts)
+    arguments = _arguments(recipe, work, len(material.items))
     trainer = DiffusionTrainer(
         recipe=recipe,
-        process=process,
-        batcher=_batcher(recipe, len(start)),
+        method=method,
+        batcher=material.batcher,
         not_data=not_data,
-        validate=_validator(
-            recipe, process, not_data, _validation_text(recipe, codec, held_out), arguments
-        ),
+        validate=_validator(recipe, method, not_data, material.validation, arguments),
         spent=spent,
         model=model,
         processing_class=codec.tokenizer,
         args=arguments,
-        train_dataset=blocks,
+        train_dataset=material.items,
         callbacks=[*callbacks],
     )
     if last is None:
@@ -129,38 +138,51 @@ def train(run: Run, callbacks: Sequence[TrainerCallback] = ()) -> Result:
         return Result(run.out, None, finished=False)
     trainer.check_weights()
     trainer.evaluate()
-    card = _card(run, trainer, time.monotonic() - begun, len(stream))
-    _export(model.to(getattr(torch, recipe.model.save_dtype)), codec, card, run.out)
+    card = _card(run, trainer, time.monotonic() - begun, material)
+    _export(model, codec, card, counts, run)
     return Result(run.out, trainer.score, finished=True)
 
 
-def _hold_out(run: Run, documents: list[str]) -> tuple[list[str], str]:
-    """Return the text to learn from, and to validate on: a source of its own or the end of it."""
-    if run.validation is not None:
-        return documents, joined(read_documents(run.validation, run.field))
-    share = run.recipe.data.validation_share
-    return split(documents, share) if share else (documents, "")
+def _read(run: Run) -> Documents | PairTexts:
+    kind = PairTexts if run.recipe.data.pairs else Documents
+    return kind.read(run.data, run.validation, run.field, run.recipe)
 
 
-def _validation_text(recipe: Recipe, codec: TextCodec, text: str) -> Text | None:
-    rows = recipe.training.evaluation_rows
-    return Text.from_string(text, codec, recipe.data.length, rows) if text.strip() else None
+def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
+    """Return how often each id is noised, (V,), for the schedules that depend on it."""
+    if recipe.schedule.name not in (*BY_TOKEN, "mutual-information"):
+        return None
+    return torch.bincount(noised.long(), minlength=vocab_size)
 
 
-def _schedule(recipe: Recipe) -> Any:
-    return make_schedule(recipe.schedule.name, **recipe.schedule.parameters)
-
-
-def _batcher(recipe: Recipe, start: int) -> Batcher:
-    data = recipe.data
-    return Batcher(
-        data.prefix_share, data.prefix_min, data.prefix_max, data.random_length_share, start
+def _method(
+    recipe: Recipe,
+    model: PreTrainedModel,
+    codec: TextCodec,
+    not_data: list[int],
+    counts: Tensor | None,
+) -> Method:
+    """Return the recipe's method; for a causal model, which has no masks, one that is not used."""
+    causal = recipe.kind == "causal"
+    device = best_device()
+    data_ids = EncoderDenoiser(model, not_data).data_ids.to(device)
+    # The Trainer moves the network; what the method holds is moved here.
+    return make_method(
+        recipe.process.name,
+        recipe.schedule.as_card(),
+        mask_token_id=0 if causal else codec.mask_token_id,
+        vocab_size=int(model.get_output_embeddings().out_features),
+        data_ids=data_ids,
+        num_steps=recipe.objective.num_steps,
+        cross_entropy_weight=recipe.objective.cross_entropy_weight,
+        counts=None if counts is None else counts.to(device),
+        learned=extras.learned_of(model),
     )
 
 
 def _validator(
     recipe: Recipe,
-    process: AbsorbingProcess,
+    method: Method,
     not_data: list[int],
     text: Text | None,
     arguments: TrainingArguments,
@@ -174,7 +196,9 @@ def _validator(
             return next_token_nats(model, rows, editable)
 
         bound = (
-            bound_of_rows(EncoderDenoiser(model, not_data), process, draws=1) if not exact else None
+            None
+            if exact
+            else bound_of_rows(EncoderDenoiser(model, not_data), method.bound, draws=1)
         )
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
@@ -247,17 +271,16 @@ def _use_bf16(wish: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _card(run: Run, trainer: DiffusionTrainer, seconds: float, tokens: int) -> Card:
+def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Material) -> Card:
     import transformers
 
-    recipe = run.recipe
-    parameters = dict(recipe.schedule.parameters)
+    recipe, data = run.recipe, run.recipe.data
     training = {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "model": _label(run.model or recipe.model.name or recipe.model.type),
         "data": _label(run.data),
         "validation": None if run.validation is None else _label(run.validation),
-        "data_tokens": tokens,
+        **material.facts,
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "seconds": round(seconds, 1),
@@ -271,9 +294,13 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, tokens: int) -> C
     }
     return Card(
         kind=recipe.kind,
-        schedule={"name": recipe.schedule.name, **parameters},
+        process=recipe.process.name,
+        schedule=recipe.schedule.as_card(),
+        num_steps=recipe.objective.num_steps,
+        time=recipe.model.time,
         sampler=dict(recipe.sampler) or {"name": "ancestral"},
         length=recipe.data.length,
+        pairs={"before": data.before, "between": data.between} if data.pairs else {},
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},
     )
@@ -284,8 +311,13 @@ def _label(source: str) -> str:
     return Path(source).name if Path(source).exists() else source
 
 
-def _export(model: PreTrainedModel, codec: TextCodec, card: Card, out: Path) -> None:
-    with checkpoint.staged(out) as stage, no_bars():
-        model.save_pretrained(stage)
+def _export(
+    model: PreTrainedModel, codec: TextCodec, card: Card, counts: Tensor | None, run: Run
+) -> None:
+    beside = extras.beside(model, counts)
+    dtype = getattr(torch, run.recipe.model.save_dtype)
+    with checkpoint.staged(run.out) as stage, no_bars():
+        extras.plain(model).to(dtype).save_pretrained(stage)
         codec.tokenizer.save_pretrained(stage)
+        checkpoint.write_extra(stage, beside)
         card.write(stage)

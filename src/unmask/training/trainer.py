@@ -19,18 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import default_collate
 from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.extras import learned_of
 from unmask.checkpoint import write_failure
 from unmask.errors import UserError
 from unmask.likelihood import Score
-from unmask.objective import Loss, continuous_nelbo, masked_mean
-from unmask.process import AbsorbingProcess
+from unmask.method import Method
+from unmask.objective import masked_mean
 from unmask.schedule import stratified_times
-from unmask.training.data import Batcher
-from unmask.training.optimizer import muon
+from unmask.training.data import Batch, MakeBatch
+from unmask.training.optimizer import muon, with_own_rate
 from unmask.training.recipe import Recipe
 
 
@@ -39,8 +41,8 @@ class DiffusionTrainer(Trainer):
 
     Args:
         recipe: What to do.
-        process: The forward process.
-        batcher: Lengths and prefixes.
+        method: Forward process and bound.
+        batcher: What of the stacked items is noised; see ``data.Batcher``.
         not_data: Ids that are never predicted.
         validate: Scores the current model on the validation text, or None.
         spent: Seconds that the run took before this process continued it.
@@ -53,17 +55,17 @@ class DiffusionTrainer(Trainer):
     def __init__(
         self,
         recipe: Recipe,
-        process: AbsorbingProcess,
-        batcher: Batcher,
+        method: Method,
+        batcher: MakeBatch,
         not_data: list[int],
         validate: Callable[[nn.Module], Score] | None,
         spent: float = 0.0,
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments, data_collator=_collate)
+        super().__init__(**arguments, data_collator=default_collate)
         self.remove_callback(PrinterCallback)
         self.recipe = recipe
-        self.process = process
+        self.method = method
         self.batcher = batcher
         self.not_data = not_data
         self.validate = validate
@@ -81,13 +83,13 @@ class DiffusionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss of a batch of rows (B, L) in nats per token, a scalar tensor."""
+        """Return the loss of stacked items in nats per token, a scalar tensor."""
         generator, times = self._randomness(inputs["input_ids"])
-        rows, editable = self.batcher(inputs["input_ids"], generator)
+        batch = self.batcher(inputs, generator)
         if self.recipe.kind == "causal":
-            loss = next_token_nats(model, rows, editable).sum() / editable.sum()
+            loss = next_token_nats(model, batch.rows, batch.editable).sum() / batch.tokens.sum()
         else:
-            loss = self._diffusion_loss(model, rows, editable, times, generator).per_token
+            loss = self._diffusion_loss(model, batch, times, generator)
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; training "
@@ -98,27 +100,28 @@ class DiffusionTrainer(Trainer):
     def _diffusion_loss(
         self,
         model: nn.Module,
-        rows: Tensor,
-        editable: Tensor,
+        batch: Batch,
         times: Tensor,
         generator: torch.Generator,
-    ) -> Loss:
+    ) -> Tensor:
         denoiser = EncoderDenoiser(model, self.not_data)
-        objective = self.recipe.objective
+        objective, (rows, editable, tokens) = self.recipe.objective, batch
         if objective.name == "nelbo":
-            return continuous_nelbo(denoiser, self.process, rows, times, editable, generator)
+            _, nats = self.method.objective(denoiser, rows, times, editable, generator)
+            return nats.sum() / tokens.sum().clamp_min(1)
         # One rate a batch: the first time, which is uniform, picks it.
         rates = objective.mask_rates
         rate = rates[math.ceil(times[0].item() * len(rates)) - 1]
-        return masked_mean(
+        loss = masked_mean(
             denoiser,
-            self.process,
+            self.method.process,
             rows,
             rate,
             editable,
             generator,
             eighty_ten_ten=objective.eighty_ten_ten,
         )
+        return loss.per_token
 
     def _randomness(self, rows: Tensor) -> tuple[torch.Generator, Tensor]:
         """Return the generator of this batch on this device and its times, (B,).
@@ -155,10 +158,17 @@ class DiffusionTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Return the recipe's optimiser: Muon, or one that transformers knows by name."""
         training, own = self.recipe.training, cast(PreTrainedModel, self.model)
-        if training.optimizer != "muon":
-            return super().create_optimizer(model)
-        self.optimizer = muon(own, training.learning_rate, training.weight_decay, training.beta2)
-        return self.optimizer
+        if training.optimizer == "muon":
+            self.optimizer = muon(
+                own, training.learning_rate, training.weight_decay, training.beta2
+            )
+        else:
+            super().create_optimizer(model)
+        optimizer = cast(Optimizer, self.optimizer)
+        rate, learned = self.recipe.schedule.learning_rate, learned_of(own)
+        if rate and learned is not None:
+            with_own_rate(optimizer, learned.param, rate)
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the library's learning-rate schedule, or one that follows a time budget."""
@@ -209,10 +219,6 @@ class DiffusionTrainer(Trainer):
         shutil.rmtree(stage, ignore_errors=True)
         for old in checkpoints(final)[: -(self.args.save_total_limit or 1)]:
             shutil.rmtree(old)
-
-
-def _collate(rows: list[Tensor]) -> dict[str, Tensor]:
-    return {"input_ids": torch.stack(rows)}
 
 
 def checkpoints(folder: Path) -> list[Path]:

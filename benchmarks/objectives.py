@@ -1,0 +1,95 @@
+"""What a method costs: a training step of each at RoBERTa-base size, against that of MD4.
+
+All steps noise the same rows and take the loss and its gradient; the optimizer, which is the same
+for all, is left out. Times are fixed at one half, so that every method hides the same share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from benchmarks import models
+from benchmarks.measure import Comparison, Run, Variant
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.extras import equip, learned_of
+from unmask.method import make_method
+from unmask.training.models import set_dropout
+
+ROWS = 4
+SPINDLE = {"name": "spindle", "strength": 0.3}
+LEARNED = {"name": "learned"}
+LINEAR = {"name": "linear"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, how the network is told the time, and the largest ratio to MD4 allowed."""
+
+    schedule: dict[str, Any]
+    num_steps: int = 0
+    time: str = "none"
+    limit: float | None = None
+
+
+CHOICES = {
+    "MD4": Choice(LINEAR),
+    "MD4, prefix": Choice(LINEAR, time="prefix", limit=1.05),
+    "MD4, layerwise": Choice(LINEAR, time="layerwise", limit=1.05),
+    "MD4, adaln": Choice(LINEAR, time="adaln", limit=1.05),
+    "D3PM absorbing, T = 1000": Choice({"name": "mutual-information"}, 1000, limit=1.03),
+    "spindle": Choice(SPINDLE, limit=1.03),
+    "spindle, T = 2048": Choice(SPINDLE, 2048, limit=1.03),
+    "GenMD4, adaln": Choice(LEARNED, time="adaln", limit=2.2),
+}
+
+
+def comparisons(quick: bool) -> Iterator[Comparison]:
+    """Yield the comparison."""
+    layers, length = (2, 64) if quick else (12, 256)
+    yield Comparison(
+        "objectives",
+        f"loss and gradient, RoBERTa-base ({layers} layers), batch {ROWS} x {length}",
+        tuple(
+            Variant(name, partial(_build, choice, layers, length), limit=choice.limit)
+            for name, choice in CHOICES.items()
+        ),
+        peak=False,
+        notes=("D3PM with uniform noise predicts every position, twice as many as masks do.",),
+    )
+
+
+def _build(choice: Choice, layers: int, length: int) -> Run:
+    told = choice.time != "none"
+    # What is told the time carries hooks for good, so that it cannot be shared.
+    model: PreTrainedModel = (models.roberta.__wrapped__ if told else models.roberta)(layers)
+    set_dropout(model.train(), 0.0)
+    equip(model, choice.time, choice.schedule)
+    denoiser = EncoderDenoiser(model, models.SPECIAL)
+    counts = torch.arange(denoiser.vocab_size).flip(0)
+    method = make_method(
+        "absorbing",
+        choice.schedule,
+        mask_token_id=models.MASK,
+        vocab_size=denoiser.vocab_size,
+        data_ids=denoiser.data_ids,
+        num_steps=choice.num_steps,
+        counts=counts,
+        learned=learned_of(model),
+    )
+    noise = torch.Generator().manual_seed(0)
+    rows = torch.randint(4, 8000, (ROWS, length), generator=noise)
+    half, everywhere = torch.full((ROWS,), 0.5), torch.ones_like(rows, dtype=torch.bool)
+
+    def run() -> None:
+        model.zero_grad()
+        loss, nats = method.objective(denoiser, rows, half, everywhere, noise)
+        (nats.sum() / loss.tokens.sum()).backward()
+
+    run()
+    return run

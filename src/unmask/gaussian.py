@@ -1,0 +1,167 @@
+r"""Discretised Gaussian noise: a value moves to a near one before it moves to a far one.
+
+A process of ``transition``'s kind for ordered values 0..K-1, such as the levels of a pixel. There
+are no closed forms beyond a single step, so q(x_t | x_0) is read from a table of K x K matrices in
+float64, and a step over several points of the grid is a product of single ones, never an inverse.
+
+Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
+(D3PM), arXiv:2107.03006, Appendix A.2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+from unmask.process import Corrupted
+
+_LARGEST_TABLE = 2**31  # bytes
+# Steps less likely than this count as this likely: a table knows no impossible step, so nothing
+# becomes 0 / 0. It is far below what 53 random bits can draw.
+_RAREST = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianProcess:
+    """Gaussian noise on K levels, which satisfies ``TransitionProcess``.
+
+        Q_ij = exp(-4 (i - j)^2 / ((K - 1)^2 b)) / Z    for i != j, the rest of a row at j = i
+
+    in a step of size b, with Z the sum over all differences from -(K - 1) to K - 1. Q is symmetric,
+    so pure noise is uniform. Times are the grid j / T; one between two points means the nearer one.
+
+    Args:
+        betas: The step sizes b, shape (T,), on the device of the batches.
+        levels: K; values are the ids 0..K-1.
+
+    Raises:
+        UserError: If a number is out of range, or the table of T matrices would not fit in 2 GiB.
+    """
+
+    betas: Tensor
+    levels: int
+
+    def __post_init__(self) -> None:
+        if self.betas.ndim != 1 or not self.betas.numel() or bool((self.betas <= 0).any()):
+            raise UserError("Gaussian noise needs a list of step sizes above 0")
+        if self.levels < 2:
+            raise UserError(f"Gaussian noise needs at least 2 levels, not {self.levels}")
+        if (len(self.betas) + 1) * self.levels**2 * 8 > _LARGEST_TABLE:
+            raise UserError(
+                f"{len(self.betas)} steps of {self.levels} levels need more than 2 GiB of tables; "
+                "take fewer steps or levels, or uniform noise"
+            )
+
+    @cached_property
+    def data_ids(self) -> Tensor:
+        return torch.arange(self.levels, device=self.betas.device)
+
+    def places(self, ids: Tensor) -> Tensor:
+        return ids
+
+    def _single(self, step: int) -> Tensor:
+        """Return Q of one step (0-based), shape (K, K), float64."""
+        gap = (self.data_ids[:, None] - self.data_ids).double() / (self.levels - 1)
+        weight = torch.exp(-4 * gap.square() / self.betas[step].double())
+        matrix = weight / (2 * weight[0].sum() - 1)
+        matrix.fill_diagonal_(0)
+        return matrix + torch.diag(1 - matrix.sum(1))
+
+    @cached_property
+    def _cumulative(self) -> Tensor:
+        """All products Q_1 ... Q_j from the left, shape (T + 1, K, K), float64, first the identity.
+
+        Entry [j, x_0, x_t] is q(x_t | x_0) at t = j / T.
+        """
+        shape = (len(self.betas) + 1, self.levels, self.levels)
+        table = torch.empty(shape, dtype=torch.float64, device=self.betas.device)
+        table[0] = torch.eye(self.levels, dtype=torch.float64)
+        for step in range(len(self.betas)):
+            table[step + 1] = table[step] @ self._single(step)
+        table[1:].clamp_min_(_RAREST)
+        return table
+
+    def _between(self, start: int, end: int) -> Tensor:
+        """Return the product of the steps after ``start`` up to ``end``, shape (K, K)."""
+        if start == 0 or start >= end:
+            return self._cumulative[end if start == 0 else 0]
+        matrix = self._single(start)
+        for step in range(start + 1, end):
+            matrix = matrix @ self._single(step)
+        return matrix.clamp_min(_RAREST)
+
+    def _step(self, t: Tensor) -> Tensor:
+        return (t.double() * len(self.betas)).round().long()
+
+    def corrupt(
+        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        u = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        # A given token may be no level at all.
+        law = self._cumulative[self._step(t)[:, None], x0.masked_fill(~editable, 0)]  # (B, L, K)
+        return Corrupted(torch.where(editable, _invert(law, u), x0), editable)
+
+    def log_forward(self, x0: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        return self._cumulative[self._step(t), x0].log().to(dtype)
+
+    def log_likelihood(
+        self, xt: Tensor, t: Tensor, s: Tensor, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        result = torch.empty(len(xt), self.levels, dtype=dtype, device=xt.device)
+        size = len(self.betas) + 1
+        for pair, rows in _groups(self._step(s) * size + self._step(t)):
+            matrix = self._between(pair // size, pair % size)
+            result[rows] = matrix.T.log().to(dtype)[xt[rows]]
+        return result
+
+    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
+        result = log_guess.clone()
+        for step, rows in _groups(self._step(s)):
+            if step > 0:
+                # Far values are less likely than a float32 can say, and their sum is what counts.
+                law = log_guess[rows].double().exp() @ self._cumulative[step]
+                result[rows] = law.log().to(log_guess.dtype)
+        return result
+
+    def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        like = self.log_likelihood(xt, t, torch.zeros_like(t), logits.dtype)
+        result = torch.full_like(logits, -torch.inf)
+        result[:, : self.levels] = logits[:, : self.levels] + like
+        return result
+
+    def step_back(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        like = self._between(int(self._step(s)), int(self._step(t))).T.log()[xt]
+        law = torch.softmax(like + self._cumulative[self._step(s)].log()[x0], -1)
+        return _invert(law, u)
+
+    def noise_ids(self, u: Tensor) -> Tensor:
+        return (u * self.levels).long()
+
+    def prior_nats(self, x0: Tensor) -> Tensor:
+        last = self._cumulative[-1]
+        return torch.xlogy(last, last * self.levels).sum(1)[x0]
+
+
+def _groups(keys: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield every different key of ``keys`` (N,), int64, and the indices that have it."""
+    values, group = keys.unique(return_inverse=True)
+    for number, value in enumerate(values.tolist()):
+        yield value, (group == number).nonzero()[:, 0]
+
+
+def _invert(law: Tensor, u: Tensor) -> Tensor:
+    """Return the first place at which the law, summed from the left, exceeds u, shape of u.
+
+    Args:
+        law: Weights, shape (..., K), float64.
+        u: Shape (...), float64 in [0, 1).
+    """
+    reached = law.cumsum(-1)
+    total = reached[..., -1:]
+    target = torch.minimum(u[..., None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(reached, target, right=True)[..., 0]

@@ -1,0 +1,283 @@
+r"""The bound of masked diffusion in which every vocabulary entry has its own schedule.
+
+With r_v = -alpha_v' / (1 - alpha_v), mu the denoiser's guess at a masked position and x the token
+under it, the negative log-likelihood is at most
+
+    int_0^1 E sum over masked positions of  [ sum_v r_v mu_v - r_x - r_x log mu_x ]  dt.
+
+The first two terms compare the rate at which the model lifts masks with the rate at which the true
+process does. They vanish when all schedules are equal, which leaves the cross-entropy; left out, a
+learned schedule would cheat the "bound". At t -> 0 the weight is infinite, so the integral starts
+at a first time t_1 and the rest is bounded by a decoder that sees nothing, mu_v ~ 1 - alpha_v(t_1).
+
+    tokenwise_nelbo            continuous time
+    tokenwise_discrete_nelbo   T steps, which is larger and tends to the first (without t_1)
+    rloo_nelbo                 continuous time, with an unbiased gradient for a learned schedule
+
+References: Shi et al. 2024, arXiv:2406.04329, Section 6 and Appendix G; Kool et al. 2019, "Buy 4
+REINFORCE Samples, Get a Baseline for Free!" (leave-one-out baseline).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softmax
+
+from unmask.denoiser import Denoiser
+from unmask.errors import UserError
+from unmask.objective import Loss
+from unmask.process import Corrupted
+from unmask.token_process import TokenwiseProcess
+
+
+def _guess(
+    denoiser: Denoiser, noised: Corrupted, t: Tensor, x0: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return mu (N, V) and -log mu_x (N,) in nats at the N masked positions.
+
+    In float32, in float64 if the denoiser answers so. A second tensor of N x V is all that is kept
+    for the gradient: log mu_x comes from the logits and not from a log-softmax beside the softmax.
+    """
+    logits = denoiser(noised.ids, t, at=noised.masked, valid=valid)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    truth = logits.gather(1, x0[noised.masked][:, None])[:, 0]
+    return softmax(logits, -1), logits.logsumexp(-1) - truth
+
+
+def _at_truth(table: Tensor, x0: Tensor, masked: Tensor) -> Tensor:
+    """Return table (B, V) at the token under each mask, shape (N,)."""
+    return table.gather(1, x0)[masked]
+
+
+def integrand(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    noised: Corrupted,
+    t: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return what the bound integrates over t, for given masks: nats per unit of time, shape (B,).
+
+        sum over masked positions of  sum_v r_v mu_v - r_x - r_x log mu_x    >= 0
+
+    Args:
+        denoiser: The network.
+        process: The forward process.
+        x0: Clean ids, shape (B, L), int64.
+        noised: The masks, as ``process.corrupt`` draws them.
+        t: Times in (0, 1], shape (B,).
+        valid: Shape (B, L), bool; False on padding.
+    """
+    mu, nats = _guess(denoiser, noised, t, x0, valid)
+    rate = process.schedule.rate(t.double())
+    # mu adds up to 1, so what all rates share drops out of sum_v r_v mu_v - r_x. Taken off before,
+    # it leaves no difference of large numbers, and exactly 0 where all rates are equal.
+    excess = (rate - rate[:, :1]).to(nats.dtype)
+    row = noised.masked.nonzero()[:, 0]
+    guessed = torch.zeros_like(excess).index_add(0, row, mu)
+    truth = _at_truth(rate.to(nats.dtype), x0, noised.masked) * nats
+    truth = truth - _at_truth(excess, x0, noised.masked)
+    return (guessed * excess).sum(1).index_add(0, row, truth)
+
+
+class Step(NamedTuple):
+    """One step of the T-step bound: its ``kl`` and the plain ``cross_entropy``, nats, (B,) each."""
+
+    kl: Tensor
+    cross_entropy: Tensor
+
+
+def step_kl(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    noised: Corrupted,
+    t: Tensor,
+    s: Tensor,
+    valid: Tensor | None = None,
+) -> Step:
+    """Return KL(q(x_s | x_t, x_0) || p(x_s | x_t)) for given masks, in nats per sequence.
+
+        sum over masked positions of
+        -rho_x log mu_x + (1 - rho_x) log[ (1 - rho_x) / sum_v mu_v (1 - rho_v) ]
+
+    At s = 0 all rho are 1: the reconstruction, -log mu_x.
+
+    Args:
+        t: Times in (0, 1], shape (B,).
+        s: Earlier times, 0 <= s < t, shape (B,).
+
+    The other arguments are those of ``integrand``.
+    """
+    mu, nats = _guess(denoiser, noised, t, x0, valid)
+    stay = process.stay_prob(t, s)
+    row = noised.masked.nonzero()[:, 0]
+    reveal_truth = _at_truth(1 - stay, x0, noised.masked).to(nats.dtype)
+    stay = stay.to(nats.dtype)
+    stay_truth = _at_truth(stay, x0, noised.masked)
+    # A sum of positive numbers; 1 - sum_v mu_v rho_v would be noise for small steps.
+    stay_guess = (mu * stay[row]).sum(-1).clamp_min(torch.finfo(nats.dtype).tiny)
+    # Nothing stays at s = 0, where 0 log 0 = 0 must also have a gradient.
+    log_ratio = torch.where(stay_truth > 0, stay_truth / stay_guess, 1).log()
+    kl = reveal_truth * nats + stay_truth * log_ratio
+    zero = nats.new_zeros(len(x0))
+    return Step(zero.index_add(0, row, kl), zero.index_add(0, row, nats))
+
+
+def _reconstruction(
+    denoiser: Denoiser, process: TokenwiseProcess, x0: Tensor, editable: Tensor, first_time: float
+) -> Tensor:
+    """Return E[-log p(x_0 | x_t1)] for the decoder that sees nothing, in nats, shape (B,), float64.
+
+    sum over positions of m_x (log sum_v m_v - log m_x) with m = 1 - alpha(t_1), v over data ids.
+    """
+    hidden = process.schedule.mask_prob(editable.new_full((1,), first_time, dtype=torch.float64))[0]
+    log_total = hidden[denoiser.data_ids].sum().log()
+    table = hidden * log_total - torch.xlogy(hidden, hidden)
+    return (table[x0] * editable).sum(1)
+
+
+def _prior(denoiser: Denoiser, process: TokenwiseProcess, x0: Tensor, editable: Tensor) -> Tensor:
+    """Return KL(q(x_1 | x_0) || p(x_1)) in nats, shape (B,), float64: alpha(1) log V per token.
+
+    At t = 1 a token is still visible with probability alpha(1), the same for all. p(x_1) is a mask
+    with probability 1 - alpha(1), else any of the V data ids alike; the masks cancel.
+    """
+    visible = 1 - process.schedule.mask_prob(editable.new_ones(1, dtype=torch.float64))[0]
+    return (visible[x0] * editable).sum(1) * math.log(len(denoiser.data_ids))
+
+
+def _times(t: Tensor, first_time: float) -> Tensor:
+    """Return the uniform times t in (0, 1] squeezed into (first_time, 1], float64."""
+    if not 0 < first_time < 1:
+        raise UserError(f"the first time of the bound lies between 0 and 1, not at {first_time}")
+    return first_time + (1 - first_time) * t.double()
+
+
+def tokenwise_nelbo(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+    first_time: float = 1e-3,
+) -> Loss:
+    """Estimate the continuous-time bound from one noised copy of every row.
+
+        nats = (1 - t_1) integrand(t) + reconstruction(t_1) + prior,    t uniform in (t_1, 1]
+
+    Its gradient is right for the denoiser. For a learned schedule it lacks what comes from where
+    the masks are: use ``rloo_nelbo``.
+
+    Args:
+        denoiser: The network.
+        process: The forward process.
+        x0: Clean ids, shape (B, L), int64.
+        t: Times uniform in (0, 1], shape (B,); see ``schedule.stratified_times``.
+        editable: Shape (B, L), bool; the positions that are modelled, given the rest.
+        generator: Source of randomness for the masks.
+        valid: Shape (B, L), bool; False on padding.
+        first_time: t_1, below which a decoder that sees nothing takes over.
+
+    Returns:
+        Nats per sequence in three parts and editable tokens per sequence.
+
+    Reference: Shi et al. 2024, arXiv:2406.04329, Section 6. Their code omits the factor 1 - t_1.
+    """
+    time = _times(t, first_time)
+    noised = process.corrupt(x0, time, editable, generator)
+    diffusion = (1 - first_time) * integrand(denoiser, process, x0, noised, time, valid)
+    return _loss(denoiser, process, x0, editable, diffusion, first_time)
+
+
+def _loss(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    editable: Tensor,
+    diffusion: Tensor,
+    first_time: float | None,
+) -> Loss:
+    """Add the ends of the unit interval to an estimate of its inside, (B,)."""
+    prior = _prior(denoiser, process, x0, editable).to(diffusion.dtype)
+    if first_time is None:
+        return Loss(diffusion, torch.zeros_like(diffusion), prior, editable.sum(1))
+    reconstruction = _reconstruction(denoiser, process, x0, editable, first_time)
+    return Loss(diffusion, reconstruction.to(diffusion.dtype), prior, editable.sum(1))
+
+
+def tokenwise_discrete_nelbo(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    t: Tensor,
+    num_steps: int,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the T-step bound: T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at a uniform grid time t.
+
+    The first step of the grid (s = 0) is the reconstruction and counted under ``diffusion``.
+
+    Args:
+        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        num_steps: T, at least 1.
+
+    The other arguments and the result are those of ``tokenwise_nelbo``.
+
+    References: Austin et al. 2021, arXiv:2107.03006, Section 3; He et al. 2022, arXiv:2211.15029.
+    """
+    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
+    now, before = index / num_steps, (index - 1) / num_steps
+    noised = process.corrupt(x0, now, editable, generator)
+    step = step_kl(denoiser, process, x0, noised, now, before, valid)
+    loss = _loss(denoiser, process, x0, editable, num_steps * step.kl, first_time=None)
+    return replace(loss, cross_entropy=step.cross_entropy)
+
+
+def rloo_nelbo(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+    first_time: float = 1e-3,
+) -> tuple[Loss, Tensor]:
+    """Estimate the continuous-time bound from two noised copies, with a gradient for the schedule.
+
+        surrogate = (l_1 + l_2) / 2 + (l_1 - l_2) / 2 * (log q(z_1 | x_0) - log q(z_2 | x_0))
+                    + reconstruction + prior,    (l_1 - l_2) held constant
+
+    The masks z are drawn with probabilities that the schedule decides, so its gradient has a score
+    part besides the direct one; each copy is the other's baseline. The surrogate's gradient is
+    unbiased, its value means nothing: report the loss.
+
+    The arguments are those of ``tokenwise_nelbo``; the network sees one batch of 2 B rows.
+
+    Returns:
+        The loss, the mean of both copies, without gradient; and the surrogate to minimise, (B,).
+
+    Reference: Shi et al. 2024, arXiv:2406.04329, Section 6 (REINFORCE leave-one-out).
+    """
+    time = _times(t, first_time)
+    rows, times, free = x0.repeat(2, 1), time.repeat(2), editable.repeat(2, 1)
+    noised = process.corrupt(rows, times, free, generator)
+    padded = None if valid is None else valid.repeat(2, 1)
+    value = (1 - first_time) * integrand(denoiser, process, rows, noised, times, padded)
+    score = process.log_mask_pattern(rows, noised.masked, times, free).to(value.dtype)
+    (one, two), (score_one, score_two) = value.chunk(2), score.chunk(2)
+    loss = _loss(denoiser, process, x0, editable, (one + two) / 2, first_time)
+    surrogate = loss.nats + (one - two).detach() / 2 * (score_one - score_two)
+    nats = (loss.diffusion.detach(), loss.reconstruction.detach(), loss.prior.detach())
+    return Loss(nats[0], nats[1], nats[2], loss.tokens), surrogate

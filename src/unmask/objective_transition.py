@@ -1,0 +1,164 @@
+r"""The bound for processes in which a token turns into another token.
+
+With a guess g(x_0) of each token from the other positions, the model's step from t to s is
+
+    p(x_s | x_t) = q(x_t | x_s) sum over x_0 of g(x_0) q(x_s | x_0),    normalised,
+
+D3PM's "joint" parametrisation, whose best g is the leave-one-out posterior: g must not use what
+stands at its own place, because q(x_t | x_s) already does. Two functions:
+
+    transition_nelbo      the T-step bound, for every TransitionProcess
+    uniform_nelbo         the limit of T -> infinity, for uniform noise
+
+Every editable position contributes at every time, so one noised copy says more than one with masks.
+
+References: Austin et al. 2021, arXiv:2107.03006, Eq. 1 and 5; Schiff et al. 2024, "Simple Guidance
+Mechanisms for Discrete Diffusion Models" (UDLM), arXiv:2412.10193; Sahoo et al. 2025, "The
+Diffusion Duality" (Duo), arXiv:2506.10892.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unmask.denoiser import Denoiser
+from unmask.objective import Loss
+from unmask.transition import TransitionProcess, UniformProcess
+
+
+def transition_nelbo(
+    denoiser: Denoiser,
+    process: TransitionProcess,
+    x0: Tensor,
+    t: Tensor,
+    num_steps: int,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the T-step bound from one noised copy of every row.
+
+        nats = T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) + KL(q(x_1 | x_0) || pure noise)
+
+    summed over editable positions, at a grid time t = j / T drawn uniformly, s = (j - 1) / T. At
+    s = 0 the first term is -log p(x_0 | x_t), the reconstruction.
+
+    Args:
+        denoiser: The network; its logits are the guess g.
+        process: The forward process.
+        x0: Clean ids, shape (B, L), int64; data ids where editable.
+        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        num_steps: T, at least 1; for a ``GaussianProcess`` its own T or a divisor of it.
+        editable: Shape (B, L), bool; the positions that are modelled. The rest is given.
+        generator: Source of randomness.
+        valid: Shape (B, L), bool; False on padding.
+
+    Returns:
+        Nats per sequence, with -log g(x_0) over all editable positions as ``cross_entropy``, and
+        editable tokens per sequence. D3PM's hybrid loss is nats / T + weight * cross_entropy, with
+        weights around 0.001: next to the whole bound its weight counts T times. On its own the
+        cross-entropy leads to the full posterior, which is not the best g.
+
+    Reference: Austin et al. 2021, arXiv:2107.03006, Eq. 1 and 5.
+    """
+    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
+    now, before = index / num_steps, (index - 1) / num_steps
+    xt = process.corrupt(x0, now, editable, generator).ids
+    guess = _log_guess(denoiser, process, xt, now, editable, valid)  # (N, K)
+    row = editable.nonzero()[:, 0]
+    clean, current = x0[editable], now[row]
+    like = process.log_likelihood(xt[editable], current, before[row], guess.dtype)
+    truth = torch.log_softmax(like + process.log_forward(clean, before[row], guess.dtype), 1)
+    model = torch.log_softmax(like + process.log_spread(guess, before[row]), 1)
+    return _loss(process, num_steps * _divergence(truth, model), guess, x0, editable)
+
+
+def uniform_nelbo(
+    denoiser: Denoiser,
+    process: UniformProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the continuous-time bound for uniform noise from one noised copy of every row.
+
+        nats = -alpha'(t) / (K alpha(t)) * sum over ids j of  r_j log(r_j / rho_j) - r_j + rho_j
+        r_j = q(x_t = j | x_0) / q(x_t = z | x_0),    rho_j the same with g in place of x_0
+
+    with z the token that stands at x_t, summed over editable positions: r_j is the rate at which
+    the true backward process turns z into j, rho_j the model's. A schedule with alpha(0) < 1 adds
+    the reconstruction from x_t at t = 0 without any context, one with alpha(1) > 0 a prior term.
+
+    Args:
+        t: Uniform times in (0, 1], shape (B,); see ``schedule.stratified_times``.
+
+    The other arguments and the result are those of ``transition_nelbo``.
+
+    References: Schiff et al. 2024, arXiv:2412.10193, Section 4; Sahoo et al. 2025,
+    arXiv:2506.10892.
+    """
+    t = t.double()
+    xt = process.corrupt(x0, t, editable, generator).ids
+    guess = _log_guess(denoiser, process, xt, t, editable, valid)  # (N, K)
+    row = editable.nonzero()[:, 0]
+    here, clean = process.places(xt[editable])[:, None], x0[editable]
+    truth = process.log_forward(clean, t[row], guess.dtype)
+    model = process.log_spread(guess, t[row])
+    gap = _divergence(truth - truth.gather(1, here), model - model.gather(1, here))
+    alpha, count = process.schedule.alpha(t), len(process.data_ids)
+    # As alpha goes to 0 the sum does so with its square.
+    weight = torch.where(alpha > 0, -process.schedule.dalpha(t) / (count * alpha), 0.0)
+    loss = _loss(process, weight.to(gap.dtype)[row] * gap, guess, x0, editable)
+    return replace(loss, reconstruction=loss.tokens.to(gap.dtype) * _never_clean(process))
+
+
+def _log_guess(
+    denoiser: Denoiser,
+    process: TransitionProcess,
+    xt: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    valid: Tensor | None,
+) -> Tensor:
+    """Return log g over the data ids at the editable positions, shape (N, K), float32 or 64."""
+    logits = denoiser(xt, t, at=editable, valid=valid)[:, process.data_ids]
+    return torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), 1)
+
+
+def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """Return sum of q log(q / p) - q + p over the last axis: KL, also of what adds up to no 1.
+
+    The two sums that cancel in KL also cancel the rounding of log p, to first order.
+    """
+    q, p = log_q.exp(), log_p.exp()
+    gap = (log_q - log_p).masked_fill(q == 0, 0)
+    return (q * gap - q + p).sum(-1)
+
+
+def _loss(
+    process: TransitionProcess, nats: Tensor, guess: Tensor, x0: Tensor, editable: Tensor
+) -> Loss:
+    """Add up nats (N,), the cross-entropy of the guess (N, K) and the prior term per sequence."""
+    row, clean = editable.nonzero()[:, 0], x0[editable]
+
+    def per_sequence(values: Tensor) -> Tensor:
+        return nats.new_zeros(len(x0)).index_add(0, row, values.to(nats.dtype))
+
+    surprise = -guess.gather(1, process.places(clean)[:, None])[:, 0]
+    diffusion, prior = per_sequence(nats), per_sequence(process.prior_nats(clean))
+    zero = torch.zeros_like(diffusion)
+    return Loss(diffusion, zero, prior, editable.sum(1), per_sequence(surprise))
+
+
+def _never_clean(process: UniformProcess) -> float:
+    """Return the entropy of a token given what alpha(0) < 1 leaves of it, in nats."""
+    count = len(process.data_ids)
+    hidden = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)) / count
+    other = torch.xlogy(hidden, hidden) * (count - 1)
+    same = 1 - hidden * (count - 1)
+    return -float(torch.xlogy(same, same) + other)

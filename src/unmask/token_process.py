@@ -1,0 +1,143 @@
+r"""The forward process of a schedule per vocabulary entry: masks, but each word at its own rate.
+
+At time t a token v is independently still itself with probability alpha_v(t), else [MASK]. Going
+backward from t to s < t, a mask over the token v is lifted with probability
+
+    rho_v(s, t) = (alpha_v(s) - alpha_v(t)) / (1 - alpha_v(t)) = 1 - m_v(s) / m_v(t),
+
+with m_v = 1 - alpha_v. A sampler, which does not know v, draws v from the denoiser's guess and
+lifts the mask with probability rho_v: the same law as one draw from V + 1 outcomes.
+
+Where the masks are depends on what they hide. A learned schedule has part of its gradient there:
+``log_mask_pattern``.
+
+References: Shi et al. 2024, arXiv:2406.04329, Section 6 and Appendix G; He et al. 2022,
+arXiv:2211.15029, Section 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+from unmask.process import Corrupted
+from unmask.token_schedule import TokenSchedule
+
+# Halvings of the unit interval in ``time_of``: a time to 1e-12.
+_HALVINGS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class TokenwiseProcess:
+    """Masked diffusion with a schedule for every vocabulary entry.
+
+    Args:
+        schedule: 1 - alpha_v(t) and its rate.
+        mask_token_id: The id that a hidden token is replaced by.
+        weights: How common each entry is, shape (V,), not negative, any scale; ``time_of`` averages
+            over the vocabulary with them. None for all alike.
+    """
+
+    schedule: TokenSchedule
+    mask_token_id: int
+    weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            return
+        if self.weights.shape != (self.schedule.vocab_size,):
+            raise UserError(f"{self.schedule.vocab_size} entries need as many weights")
+        if not bool((self.weights >= 0).all()) or not bool(self.weights.sum() > 0):
+            raise UserError("the weights of the entries must not be negative or all zero")
+
+    def _hidden(self, x0: Tensor, t: Tensor) -> Tensor:
+        """Return 1 - alpha of the token at each position, (B, L), float64, differentiable."""
+        return self.schedule.mask_prob(t.double()).gather(1, x0)
+
+    @torch.no_grad()
+    def corrupt(
+        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        """Draw x_t given x_0: hide each editable token v with probability 1 - alpha_v(t).
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            t: Times, shape (B,), one per sequence.
+            editable: Shape (B, L), bool; False where a token is given and never hidden.
+            generator: Source of randomness.
+        """
+        noise = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        masked = (noise < self._hidden(x0, t)) & editable
+        return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
+
+    def log_mask_pattern(self, x0: Tensor, masked: Tensor, t: Tensor, editable: Tensor) -> Tensor:
+        """Return log q(masked | x_0, t) in nats, shape (B,), float64, differentiable.
+
+        sum over editable positions of  log m_x(t) where masked, log(1 - m_x(t)) where visible.
+        -inf for a pattern that cannot be.
+        """
+        hidden = self._hidden(x0, t)
+        # Each logarithm sees only its own positions: the other's infinity would spoil the gradient.
+        log_masked = torch.where(masked, hidden, 1).log()
+        log_visible = torch.log1p(-torch.where(editable & ~masked, hidden, 0))
+        return (log_masked + log_visible).sum(1)
+
+    def stay_prob(self, t: Tensor, s: Tensor) -> Tensor:
+        """Return m_v(s) / m_v(t), the chance that a mask over v at t is still one at s < t.
+
+        Shape (B, V), float64; times as in ``reveal_prob``. Exactly 0 at s = 0.
+        """
+        t, s = (torch.as_tensor(x).double().reshape(-1) for x in (t, s))
+        return self.schedule.mask_prob(s) / self.schedule.mask_prob(t)
+
+    def reveal_prob(self, t: Tensor, s: Tensor) -> Tensor:
+        """Return rho_v(s, t) = (m_v(t) - m_v(s)) / m_v(t), exactly 1 at s = 0.
+
+        Args:
+            t: Current time, scalar or shape (B,).
+            s: Next, cleaner time, 0 <= s < t <= 1, scalar or shape (B,).
+
+        Returns:
+            Probabilities in [0, 1], shape (B, V), B = 1 for scalars, float64.
+        """
+        return 1 - self.stay_prob(t, s)
+
+    def posterior(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, num_ids: int) -> Tensor:
+        """Return q(x_s | x_t, x_0) over all ids, shape (B, L, num_ids), float64. For tests."""
+        masked = xt == self.mask_token_id
+        reveal = self.reveal_prob(t, s).expand(len(xt), -1).gather(1, x0)
+        result = torch.zeros(*xt.shape, num_ids, dtype=torch.float64, device=xt.device)
+        result.scatter_(2, xt[..., None], torch.where(masked, 1 - reveal, 1.0)[..., None])
+        return result.scatter_add_(2, x0[..., None], torch.where(masked, reveal, 0.0)[..., None])
+
+    @torch.no_grad()
+    def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
+        """Return the time at which the expected masked share of a text is the actual one.
+
+        The share of a text is the mean of m_v(t) over the vocabulary with ``weights``: what is
+        under the masks is not known. Found by bisection, as the mean has no inverse in closed form.
+
+        Args:
+            masked: Shape (B, L), bool.
+            editable: Shape (B, L), bool.
+
+        Returns:
+            float64 times, shape (B,); 0 for a row without masks, 1 for one of masks only.
+        """
+        share = masked.sum(1).double() / editable.sum(1).clamp_min(1)
+        low, high = torch.zeros_like(share), torch.ones_like(share)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            early = self._mean_mask_prob(middle) < share
+            low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+        return torch.where(share > 0, high, low)
+
+    def _mean_mask_prob(self, t: Tensor) -> Tensor:
+        hidden = self.schedule.mask_prob(t)
+        if self.weights is None:
+            return hidden.mean(1)
+        weights = self.weights.to(hidden)
+        return hidden @ (weights / weights.sum())

@@ -1,0 +1,86 @@
+"""What a run learns from and is judged by: read first, put on rows once there is a tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from unmask.codec.text import TextCodec
+from unmask.likelihood import Text
+from unmask.training.data import (
+    Batcher,
+    Blocks,
+    MakeBatch,
+    joined,
+    read_documents,
+    split,
+    tokenize,
+)
+from unmask.training.recipe import Recipe
+
+
+class Items(Protocol):
+    """A data set: rows of ids and what else belongs to each, by name."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Material:
+    """Data as ids.
+
+    Attributes:
+        items: What is learned from.
+        batcher: Makes a batch of stacked items.
+        noised: Shape (N,), integers; all ids that are noised, for schedules made from their counts.
+        validation: What the bound is measured on, None for no validation.
+        facts: What the checkpoint's card says about it.
+        notes: Lines about what is not learned from.
+    """
+
+    items: Items
+    batcher: MakeBatch
+    noised: Tensor
+    validation: Text | None
+    facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Texts to learn from, and one to validate on: of a source of its own, or the end of them."""
+
+    texts: list[str]
+    held_out: str
+
+    @classmethod
+    def read(cls, data: str, validation: str | None, field: str, recipe: Recipe) -> Documents:
+        """Read the sources; see ``data.read_documents``."""
+        documents, share = read_documents(data, field), recipe.data.validation_share
+        if validation is not None:
+            return cls(documents, joined(read_documents(validation, field)))
+        return cls(*split(documents, share)) if share else cls(documents, "")
+
+    def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
+        """Cut everything into rows of the recipe's length."""
+        data, text = recipe.data, self.held_out
+        stream = tokenize(self.texts, codec, data.skip_empty_lines)
+        batcher = Batcher(
+            data.prefix_share,
+            data.prefix_min,
+            data.prefix_max,
+            data.random_length_share,
+            len(codec.start),
+        )
+        rows = recipe.training.evaluation_rows
+        return Material(
+            items=Blocks(stream, codec.start, data.length),
+            batcher=batcher,
+            noised=stream,
+            validation=Text.from_string(text, codec, data.length, rows) if text.strip() else None,
+            facts={"data_tokens": len(stream)},
+        )

@@ -1,0 +1,127 @@
+"""Learning from pairs: rows with the texts ``source`` and ``target``, the source never noised.
+
+How a pair is put on a row is said in ``codec.pairs``; a recipe asks for it by ``pairs = true``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unmask.codec.pairs import Pair, PairCodec, PairRows
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError
+from unmask.likelihood import Text
+from unmask.training.data import Batch, read_records, text_fields
+from unmask.training.material import Material
+from unmask.training.recipe import Recipe
+
+
+def read_pairs(source: str, split: str = "train", field: str = "text") -> list[Pair]:
+    """Return the pairs of a table, a folder of tables or a hub data set, in order.
+
+    An empty cell is an empty text; what becomes of it is up to ``PairCodec.lay_out``.
+
+    Args:
+        source: A path or a hub data set id.
+        split: The split of a hub data set.
+        field: What the user named as the column of the text; pairs have two, with fixed names.
+
+    Raises:
+        UserError: If there is nothing there, it is no table, or a row lacks one of the two texts.
+    """
+    if field != "text":
+        raise UserError(f"pairs have the fields source and target, so leave out --field {field}")
+    return [
+        Pair(_text(row, "source", number, source), _text(row, "target", number, source))
+        for number, row in enumerate(read_records(source, split), 1)
+    ]
+
+
+def _text(row: dict[str, object], field: str, number: int, source: str) -> str:
+    text = row.get(field, 0)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise UserError(
+            f"row {number} of {source} has no text in the field {field!r}; its text fields: "
+            f"{text_fields(row)}; pairs need source and target"
+        )
+    return text
+
+
+class PairItems(Dataset[dict[str, Tensor]]):
+    """Pairs to learn from, one row each.
+
+    An item is ``input_ids`` (L,), int64, ``editable`` (L,), bool, and ``tokens`` (), int64, what
+    its nats are divided by.
+    """
+
+    def __init__(self, rows: PairRows) -> None:
+        self.rows = rows
+        self.editable = rows.editable
+
+    def __len__(self) -> int:
+        return len(self.rows.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {
+            "input_ids": self.rows.ids[index].long(),
+            "editable": self.editable[index],
+            "tokens": self.rows.tokens[index],
+        }
+
+
+class PairBatcher:
+    """Takes pairs as they are: every row has its own prefix, the source, and all are full."""
+
+    def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
+        """Return the batch of stacked items of ``PairItems``."""
+        return Batch(items["input_ids"], items["editable"], items["tokens"])
+
+
+@dataclass(frozen=True)
+class PairTexts:
+    """Pairs to learn from, and some to validate on: of a source of their own, or the last ones."""
+
+    pairs: list[Pair]
+    held_out: list[Pair]
+
+    @classmethod
+    def read(cls, data: str, validation: str | None, field: str, recipe: Recipe) -> PairTexts:
+        """Read the sources; see ``read_pairs``."""
+        pairs = read_pairs(data, field=field)
+        if validation is not None:
+            return cls(pairs, read_pairs(validation, field=field))
+        keep = len(pairs) - math.ceil(len(pairs) * recipe.data.validation_share)
+        return cls(pairs[:keep], pairs[keep:])
+
+    @property
+    def texts(self) -> list[str]:
+        """What a fresh tokenizer learns from."""
+        return [text for pair in self.pairs for text in (pair.source, pair.target)]
+
+    def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
+        """Put every pair that fits on a row, and count the others."""
+        data = recipe.data
+        layout = PairCodec(codec, data.before, data.between, data.length)
+        rows = layout.lay_out(self.pairs)
+        facts = {"data_tokens": int(rows.tokens.sum()), "pairs": rows.counts}
+        notes, validation = rows.left_out, None
+        if self.held_out:
+            held_out = layout.lay_out(self.held_out, "validation pairs")
+            facts["validation_pairs"] = held_out.counts
+            notes += held_out.left_out
+            validation = Text.from_pairs(held_out, codec, recipe.training.evaluation_rows)
+        return Material(
+            items=PairItems(rows),
+            batcher=PairBatcher(),
+            noised=rows.ids[rows.editable],
+            validation=validation,
+            facts=facts,
+            notes=tuple(notes),
+        )

@@ -1,0 +1,229 @@
+r"""Forward processes in which a token turns into another token, not into a mask.
+
+A process of this kind is a Markov chain on the K data ids, the same for every position. All of it
+follows from q(x_t | x_s), and Bayes' rule turns it round:
+
+    q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0),    0 <= s < t <= 1
+
+Here: ``UniformProcess``, in which a token is itself with probability alpha(t), else any data id.
+For ordered values, which move to near ones first: ``gaussian.GaussianProcess``.
+
+No token is certain here, so every editable position is predicted at every time. A denoiser gives
+its guess g(x_0) of a token *from the other positions*. Of two equal ways to step from t to s,
+
+    sum over x_0 of g(x_0) q(x_s | x_0), times q(x_t | x_s), normalised              (the bound)
+    x_0 ~ g(x_0) q(x_t | x_0), normalised, then x_s ~ q(x_s | x_t, x_0)              (a sampler)
+
+the bound uses the first ("joint") and a sampler the second: ``posterior_logits``, any draw, then
+``step_back``. Tensors with K columns are in the order of ``data_ids``. This file knows schedules
+and tensors; it does not know networks, losses or text.
+
+Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
+(D3PM), arXiv:2107.03006, Sections 3.1 and 3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+from unmask.process import Corrupted
+from unmask.schedule import Schedule
+
+
+class TransitionProcess(Protocol):
+    """What the bound, a sampler and an exact denoiser ask of a process.
+
+    N positions each have their own times, (N,), float64. Ids are vocabulary ids, int64.
+    """
+
+    @property
+    def data_ids(self) -> Tensor:
+        """The K ids of the chain, shape (K,), int64."""
+        ...
+
+    def places(self, ids: Tensor) -> Tensor:
+        """Return where each id stands in ``data_ids``, in 0..K-1, same shape."""
+        ...
+
+    def corrupt(
+        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        """Draw x_t given x_0 at the editable positions.
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            t: Times, shape (B,), one per sequence.
+            editable: Shape (B, L), bool; False where a token is given and never changed.
+            generator: Source of randomness.
+
+        Returns:
+            Noised ids, and ``editable`` as the positions to predict.
+        """
+        ...
+
+    def log_forward(self, x0: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return log q(x_t = . | x_0), shape (N, K), for ids x0 (N,)."""
+        ...
+
+    def log_likelihood(
+        self, xt: Tensor, t: Tensor, s: Tensor, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        """Return log q(x_t | x_s = .), shape (N, K), for ids xt (N,) and s < t."""
+        ...
+
+    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
+        """Return log of the law of x_s if x_0 has the law of log_guess, both (N, K)."""
+        ...
+
+    def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        """Return logits of p(x_0 | x_t) from a guess that has not seen the token itself.
+
+        Args:
+            logits: Shape (N, V), -inf outside ``data_ids``.
+            xt: The tokens that stand there, shape (N,).
+            t: Shape (N,), above 0.
+
+        Returns:
+            logits + log q(x_t | x_0 = .), shape (N, V); not normalised.
+        """
+        ...
+
+    def step_back(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        """Draw x_s from q(x_s | x_t, x_0) by inversion.
+
+        Args:
+            xt: Ids now, any shape.
+            x0: Guessed clean ids, same shape.
+            t: Time now, a scalar.
+            s: Next, cleaner time, a scalar; at s = 0 the result is x0.
+            u: float64 in (0, 1), same shape as xt.
+        """
+        ...
+
+    def noise_ids(self, u: Tensor) -> Tensor:
+        """Return pure noise from uniform numbers u in (0, 1), any shape."""
+        ...
+
+    def prior_nats(self, x0: Tensor) -> Tensor:
+        """Return KL(q(x_1 | x_0) || pure noise) in nats, float64, for ids x0 of any shape."""
+        ...
+
+
+def posterior(process: TransitionProcess, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Return q(x_s | x_t, x_0) over all K data ids, shape (N, K), float64.
+
+    For tests and small vocabularies; arguments of shape (N,). Exactly x_0 at s = 0.
+    """
+    return torch.softmax(process.log_likelihood(xt, t, s) + process.log_forward(x0, s), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class UniformProcess:
+    """A token is still itself with probability alpha(t), else uniform over the data ids.
+
+        q(x_t | x_0) = alpha(t) [x_t = x_0] + (1 - alpha(t)) / K
+
+    From s to t the same holds with alpha(t) / alpha(s). At s = 0 a token counts as clean, also for
+    a schedule whose alpha(0) is only nearly 1.
+
+    Args:
+        schedule: alpha(t) and its companions.
+        data_ids: The ids that noise is made of, shape (K,), int64; no special ids.
+
+    Raises:
+        UserError: If there are fewer than two ids, or one comes twice.
+    """
+
+    schedule: Schedule
+    data_ids: Tensor
+
+    def __post_init__(self) -> None:
+        if self.data_ids.ndim != 1 or len(self.data_ids.unique()) < max(2, len(self.data_ids)):
+            raise UserError("uniform noise needs a list of at least two different data ids")
+
+    @cached_property
+    def _place(self) -> Tensor:
+        count = len(self.data_ids)
+        # An id that is no data gets the place K, which no tensor with K columns has.
+        table = torch.full((int(self.data_ids.max()) + 1,), count, device=self.data_ids.device)
+        table[self.data_ids] = torch.arange(count, device=self.data_ids.device)
+        return table
+
+    def places(self, ids: Tensor) -> Tensor:
+        return self._place.to(ids.device)[ids]
+
+    def _rates(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return alpha(t) / alpha(s) and its complement, float64: kept, redrawn from s to t."""
+        t, s = t.double(), s.double()
+        alpha = torch.where(s == 0, 1.0, self.schedule.alpha(s))
+        hidden = torch.where(s == 0, 0.0, self.schedule.mask_prob(s))
+        later = self.schedule.alpha(t)
+        # Each difference where its numbers are small. Where nothing is left, nothing can be kept.
+        fallen = torch.where(alpha > 0.5, self.schedule.mask_prob(t) - hidden, alpha - later)
+        kept = torch.where(alpha > 0, later / alpha, 0.0)
+        redrawn = torch.where(alpha > 0, fallen / alpha, 1.0)
+        return torch.where(t == 0, 1.0, kept), torch.where(t == 0, 0.0, redrawn)
+
+    def corrupt(
+        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
+    ) -> Corrupted:
+        _, redrawn = self._rates(t, torch.zeros_like(t))
+        chance, which = (
+            torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+            for _ in range(2)
+        )
+        noisy = (chance < redrawn[:, None]) & editable
+        return Corrupted(torch.where(noisy, self.noise_ids(which), x0), editable)
+
+    def log_forward(self, x0: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        # What x_t can come from and what x_0 can become are equally likely here.
+        return self.log_likelihood(x0, t, torch.zeros_like(t), dtype)
+
+    def log_likelihood(
+        self, xt: Tensor, t: Tensor, s: Tensor, dtype: torch.dtype = torch.float64
+    ) -> Tensor:
+        count = len(self.data_ids)
+        kept, redrawn = self._rates(t, s)
+        same, other = (kept + redrawn / count).log(), (redrawn / count).log()
+        result = other.to(dtype)[:, None].repeat(1, count)
+        return result.scatter_(1, self.places(xt)[:, None], same.to(dtype)[:, None])
+
+    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
+        kept, redrawn = self._rates(s, torch.zeros_like(s))
+        floor = (redrawn / len(self.data_ids)).log().to(log_guess.dtype)
+        return torch.logaddexp(log_guess + kept.log().to(log_guess.dtype)[:, None], floor[:, None])
+
+    def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+        kept, redrawn = self._rates(t, torch.zeros_like(t))
+        advantage = torch.log1p(len(self.data_ids) * kept / redrawn).to(logits.dtype)
+        return logits.scatter_add(1, xt[:, None], advantage[:, None])
+
+    def step_back(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        count = len(self.data_ids)
+        kept, redrawn = self._rates(t, s)
+        clean, noisy = self._rates(s, torch.zeros_like(s))
+        # The product of (kept at x_t, or redrawn) and (clean at x_0, or noise) has four terms, so
+        # three tokens to draw from: x_t, x_0 and any.
+        now = kept * (noisy / count + clean * (xt == x0))
+        goal = redrawn * clean / count
+        total = now + goal + redrawn * noisy / count
+        rest = u * total - now
+        anything = self.noise_ids((rest - goal) / (redrawn * noisy / count))
+        return torch.where(rest < 0, xt, torch.where(rest < goal, x0, anything))
+
+    def noise_ids(self, u: Tensor) -> Tensor:
+        # Rounding, and the branches of ``step_back`` that are not taken, may leave 0..K-1.
+        place = (u.nan_to_num() * len(self.data_ids)).clamp(0, len(self.data_ids) - 1).long()
+        return self.data_ids.to(u.device)[place]
+
+    def prior_nats(self, x0: Tensor) -> Tensor:
+        others = len(self.data_ids) - 1
+        alpha = self.schedule.alpha(torch.ones((), dtype=torch.float64, device=x0.device))
+        same = (1 + others * alpha) * torch.log1p(others * alpha)
+        return ((same + others * (1 - alpha) * torch.log1p(-alpha)) / (others + 1)).expand(x0.shape)

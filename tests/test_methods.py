@@ -1,0 +1,190 @@
+"""Every published method by its name: trained, saved, opened again, scored and sampled from."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from test_training import run_train, sets, weights
+from unmask import Unmasker
+from unmask.adapters.conditioning import DESIGNS
+from unmask.cli import main
+from unmask.errors import UserError
+from unmask.method import TokenwiseMethod, UniformMethod
+
+METHODS = ["md4", "mdlm", "genmd4", "d3pm-absorbing", "d3pm-uniform", "diffusionbert", "bert-mouth"]
+TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_trained_scored_and_sampled_from(zoo, text_file, tmp_path, name, capsys):
+    out = tmp_path / "model"
+    assert run_train(name, text_file, out, "--model", zoo / "modernbert") == 0
+    writer = Unmasker.from_pretrained(str(out))
+    score = writer.score(TEXT, draws=2)
+    assert 0 < score.nats_per_token < 50
+    line = ["generate", "The cat", "--model", str(out), "--length", "9", "--steps", "6", "--json"]
+    capsys.readouterr()
+    assert main(line) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(line) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (first["text"], first["nfe"]) == (again["text"], again["nfe"])
+    assert first["text"].startswith("The cat")
+    assert len(first["text"]) > len("The cat")
+    assert 1 <= first["nfe"] <= 6
+
+
+@pytest.mark.parametrize("design", DESIGNS[1:])
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "distilbert"])
+def test_the_time_is_saved_beside_an_ordinary_checkpoint(zoo, text_file, tmp_path, name, design):
+    out = tmp_path / "model"
+    settings = {"model__time": design, "training__steps": 2, "training__learning_rate": 0.01}
+    assert run_train("diffuse", text_file, out, "--model", zoo / name, **settings) == 0
+    assert weights(out).keys() == weights(zoo / name).keys()
+    beside = load_file(out / "unmask.safetensors")
+    assert beside
+    assert all(key.startswith("unmask_time.") for key in beside)
+    writer = Unmasker.from_pretrained(str(out))
+    ids = torch.full((2, 6), writer.codec.mask_token_id)
+    early, late = writer.denoiser(ids, torch.tensor([0.1, 0.9]))
+    assert not torch.allclose(early, late, atol=1e-6)
+    writer.save_pretrained(tmp_path / "again")
+    again = Unmasker.from_pretrained(str(tmp_path / "again"))
+    assert torch.equal(again.denoiser(ids, torch.tensor([0.1, 0.9]))[0], early)
+
+
+def test_exponents_and_counts_come_back(zoo, text_file, tmp_path):
+    out = tmp_path / "model"
+    more = {"schedule__learning_rate": 0.5, "training__steps": 5}
+    assert run_train("genmd4", text_file, out, "--model", zoo / "bert", **more) == 0
+    method = Unmasker.from_pretrained(str(out)).method
+    assert isinstance(method, TokenwiseMethod)
+    exponents = method.process.schedule.exponents
+    assert exponents.std() > 0.05, "nothing was learned"
+    counts = load_file(out / "unmask.safetensors")["unmask_schedule.counts"]
+    assert len(counts) == len(exponents)
+    report = (out / "training" / "exponents.md").read_text("utf-8")
+    first = report.partition("## Written first")[2].splitlines()[4]
+    common = exponents[counts >= 10]
+    assert f"| {common.max():.3f} |" in first
+    assert (out / "training" / "exponents.png").stat().st_size > 5000
+    unseen = exponents[counts == 0]
+    # What never occurs can only be pushed by the rates at which it is guessed.
+    assert exponents[counts > 0].std() > unseen.std()
+
+
+def test_the_own_learning_rate_is_the_schedules_alone(zoo, text_file, tmp_path):
+    base = ("genmd4", text_file)
+    for name, rate in (("slow", 1e-9), ("fast", 0.3)):
+        settings = {"schedule__learning_rate": rate, "training__learning_rate": 1e-9}
+        out = tmp_path / name
+        assert run_train(*base, out, "--model", zoo / "bert", **settings) == 0
+    moved = {
+        name: load_file(tmp_path / name / "unmask.safetensors")["unmask_schedule.param"].std()
+        for name in ("slow", "fast")
+    }
+    assert moved["slow"] < 1e-6
+    assert moved["fast"] > 0.01
+    for key, value in weights(tmp_path / "fast").items():
+        assert torch.allclose(value, weights(zoo / "bert")[key], atol=1e-6), key
+
+
+def test_the_bound_of_a_number_of_steps_can_be_asked_for(zoo):
+    writer = Unmasker.from_pretrained(str(zoo / "bert"))
+    # With one step every token is predicted from nothing, whatever the seed.
+    one = [writer.score(TEXT, draws=1, num_steps=1, seed=seed).nats for seed in (0, 9)]
+    assert one[0] == pytest.approx(one[1], rel=1e-5)
+    two = [writer.score(TEXT, draws=1, num_steps=2, seed=seed).nats for seed in (0, 9)]
+    assert two[0] != pytest.approx(two[1], rel=1e-5)
+    with pytest.raises(UserError, match="1 or more steps"):
+        writer.score(TEXT, num_steps=-1)
+
+
+def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_path, capsys):
+    uniform, told = tmp_path / "uniform", tmp_path / "told"
+    assert run_train("d3pm-uniform", text_file, uniform, "--model", zoo / "bert") == 0
+    assert run_train("genmd4", text_file, told, "--model", zoo / "bert") == 0
+    for recipe, model, words in [
+        ("diffuse", uniform, "was trained with the uniform process"),
+        ("diffuse", told, "is told the time by 'adaln'"),
+    ]:
+        capsys.readouterr()
+        assert run_train(recipe, text_file, tmp_path / "new", "--model", model) == 2
+        assert words in capsys.readouterr().err
+    writer = Unmasker.from_pretrained(str(uniform))
+    assert isinstance(writer.method, UniformMethod)
+    with pytest.raises(UserError, match="no masks"):
+        writer.generate("The", sampler="refine")
+    with pytest.raises(UserError, match="unknown length"):
+        writer.infill("The [MASK:2-3].")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"}, "turn back"),
+        ({"schedule.name": "spindle", "process.name": "uniform"}, "for the absorbing process"),
+        ({"process.name": "gaussian"}, "ordered values"),
+        ({"objective.num_steps": -1}, "1 or more steps"),
+        ({"schedule.name": "d3pm-cosine"}, "set num_steps"),
+        ({"schedule.name": "learned", "objective.num_steps": 5}, "continuous time"),
+        ({"schedule.learning_rate": 0.1}, "goes with schedule.name = 'learned'"),
+        ({"model.time": "adalm"}, "did you mean 'adaln'"),
+        ({"schedule.name": "spindel"}, "did you mean 'spindle'"),
+    ],
+)
+def test_what_does_not_go_together_is_said(zoo, text_file, tmp_path, capsys, settings, words):
+    line = ["train", "md4", "--data", text_file, "--out", tmp_path / "m", "--model", zoo / "bert"]
+    short = {"data.length": 24, "training.steps": 1, "training.batch_size": 4}
+    assert main([str(word) for word in [*line, *sets(short | settings)]]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_time_is_refused_where_there_are_no_layers(zoo, text_file, tmp_path, capsys):
+    line = ("--model", zoo / "albert")
+    assert run_train("diffuse", text_file, tmp_path / "m", *line, model__time="adaln") == 2
+    assert "does not have a list of its layers" in capsys.readouterr().err
+
+
+def test_damaged_extra_weights_are_refused(zoo, text_file, tmp_path):
+    out = tmp_path / "model"
+    settings = {"schedule.name": "spindle", "schedule.parameters": "{strength = 0.3}"}
+    line = ["train", "md4", "--data", text_file, "--out", out, "--model", zoo / "bert"]
+    short = {"data.length": 24, "training.steps": 1, "training.batch_size": 4}
+    assert main([str(word) for word in [*line, *sets(short | settings)]]) == 0
+    file = out / "unmask.safetensors"
+    counts = load_file(file)["unmask_schedule.counts"]
+    for content, words in [
+        ({"unmask_schedule.counts": counts[:-1]}, "counts do not fit the tokenizer"),
+        (
+            {"unmask_schedule.counts": counts, "other": counts.clone()},
+            "not those that its card asks for",
+        ),
+    ]:
+        save_file(content, file)
+        with pytest.raises(UserError, match=words):
+            Unmasker.from_pretrained(str(out))
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(UserError, match="is damaged"):
+        Unmasker.from_pretrained(str(out))
+    file.unlink()
+    with pytest.raises(UserError, match="this checkpoint has none"):
+        Unmasker.from_pretrained(str(out))
+
+
+def test_a_body_without_a_head_needs_leave_to_get_one(zoo, text_file, tmp_path, capsys):
+    from transformers import AutoModel, AutoTokenizer
+
+    body = tmp_path / "body"
+    AutoModel.from_pretrained(zoo / "bert", add_pooling_layer=False).save_pretrained(body)
+    AutoTokenizer.from_pretrained(zoo / "bert").save_pretrained(body)
+    assert run_train("diffuse", text_file, tmp_path / "m", "--model", body) == 2
+    assert "model.new_head=true" in capsys.readouterr().err
+    settings = {"model__new_head": "true"}
+    assert run_train("diffuse", text_file, tmp_path / "m", "--model", body, **settings) == 0
+    assert Unmasker.from_pretrained(str(tmp_path / "m")).generate("The", length=3).nfe > 0

@@ -1,0 +1,169 @@
+"""The laws of ancestral and Gibbs sampling, against every path summed up."""
+
+from itertools import pairwise, product
+
+import pytest
+import torch
+from torch import Tensor
+
+from checks import assert_law, golden, random_joint
+from unmask.canvas import Canvas
+from unmask.draw import Draw
+from unmask.method import TokenwiseMethod, UniformMethod
+from unmask.noise import Noise
+from unmask.oracle import JointOracle, LeaveOneOutOracle, TokenwiseOracle
+from unmask.policy import Gibbs, RandomOrder
+from unmask.presets import make_preset
+from unmask.process import AbsorbingProcess
+from unmask.sampler import sample
+from unmask.schedule import Cosine, Polynomial, time_grid
+from unmask.token_process import TokenwiseProcess
+from unmask.token_schedule import LearnedExponents
+from unmask.transition import UniformProcess, posterior
+
+ROWS = 20_000
+STEPS = 3
+
+
+def written(method, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tensor:
+    """Return the last ids (ROWS, L) of a sampler on blank canvases."""
+    mask = oracle.mask_token_id
+    noise = Noise(torch.arange(ROWS))
+    canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
+    policy, process = method.way_back(preset.policy)
+    start = method.start(canvas, noise)
+    guesser = method.guesser(denoiser)
+    for frame in sample(guesser, process, start, policy, preset.drawing, grid, noise):
+        canvas = frame.canvas
+    return canvas.ids
+
+
+def histogram(ids: Tensor, size: int) -> Tensor:
+    place = size ** torch.arange(ids.shape[1] - 1, -1, -1)
+    return torch.bincount((ids * place).sum(1), minlength=size ** ids.shape[1])
+
+
+@pytest.mark.parametrize("exponents", [(0.5, 2.0), (1.0, 1.0), (3.0, 0.7)])
+def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(exponents):
+    """p(z_s = v | mask) = mu_v rho_v and independent positions, over all canvases of two tokens."""
+    joint = golden()
+    schedule = LearnedExponents(2, eps=0.0).double()
+    schedule.param.data = torch.tensor(exponents, dtype=torch.float64).expm1().log()
+    process = TokenwiseProcess(schedule, 2)
+    oracle, grid = TokenwiseOracle(joint, process), time_grid(STEPS)
+    states = torch.tensor(list(product(range(3), repeat=2)))
+    law = (states == 2).all(1).double()
+    for t, s in pairwise(grid):
+        mu = oracle(states, t.expand(9)).exp() * (states[..., None] == 2)
+        reveal = process.reveal_prob(t, s)
+        step = torch.cat([mu * reveal, (mu * (1 - reveal)).sum(-1, keepdim=True)], -1)
+        keep = torch.nn.functional.one_hot(states, 3) * (states[..., None] != 2)
+        step = step + keep  # (9, 2, 3)
+        kernel = torch.einsum("xa,xb->xab", step[:, 0], step[:, 1]).reshape(9, 9)
+        law = law @ kernel.detach()
+    assert law[(states == 2).any(1)].sum() < 1e-12
+    ids = written(TokenwiseMethod(process), oracle, make_preset("ancestral"), joint, grid)
+    assert_law(histogram(ids, 3), law)
+
+
+@pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
+def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
+    """The joint kernel q(x_t | x_s) sum g(x_0) q(x_s | x_0), independent positions, all paths."""
+    joint = random_joint(3, 2, seed=4)
+    process = UniformProcess(schedule, joint.data_ids)
+    oracle, grid = LeaveOneOutOracle(joint, process), time_grid(STEPS)
+    states = joint.sequences()
+    count = len(states)
+    law = torch.full((count,), 1 / count, dtype=torch.float64)
+    for t, s in pairwise(grid):
+        guess = oracle(states, t.expand(count)).log_softmax(-1)
+        steps = []
+        for i in range(2):
+            times = (t.expand(count), s.expand(count))
+            like = process.log_likelihood(states[:, i], *times)
+            steps.append(torch.softmax(like + process.log_spread(guess[:, i], times[1]), 1))
+        law = law @ torch.einsum("xa,xb->xab", *steps).reshape(count, count)
+    ids = written(UniformMethod(process), oracle, make_preset("ancestral"), joint, grid)
+    assert_law(histogram(ids, 3), law)
+
+
+def test_a_guess_that_ignores_its_own_token_is_told_of_it():
+    """What a sampler draws from is the full posterior p(x_0^i | x_t), own token included."""
+    joint = random_joint(3, 2, seed=5)
+    process = UniformProcess(Polynomial(), joint.data_ids)
+    informed = UniformMethod(process).guesser(LeaveOneOutOracle(joint, process))
+    xt, t = joint.sequences(), torch.full((9,), 0.4, dtype=torch.float64)
+    found = informed(xt, t).softmax(-1)
+    like = torch.stack([process.log_forward(joint.data_ids, t[:3]).exp()] * 2)  # q(x_t | x_0)
+    for row in range(9):
+        weights = joint.probs * like[0][:, xt[row, 0]][:, None] * like[1][:, xt[row, 1]]
+        assert torch.allclose(found[row, 0], weights.sum(1) / weights.sum(), atol=1e-12)
+        assert torch.allclose(found[row, 1], weights.sum(0) / weights.sum(), atol=1e-12)
+    delta = posterior(process, xt[:, 0], xt[:, 1], t, torch.zeros(9).double())
+    assert torch.equal(delta.argmax(1), xt[:, 1])
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_gibbs_converges_where_the_conditionals_belong_to_a_joint(sequential):
+    joint = golden()
+    process = AbsorbingProcess(Polynomial(), 2)
+    name = "gibbs-sequential" if sequential else "gibbs"
+    preset = make_preset(name, steps=30, burn_in=30)
+    noise, canvas = Noise(torch.arange(ROWS)), Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
+    grid = preset.times(2)
+    calls = 0
+    for frame in sample(joint, process, canvas, preset.policy, preset.drawing, grid, noise):
+        canvas, calls = frame.canvas, frame.nfe
+        if frame.step > 28:
+            assert int(canvas.masked.sum(1).max()) <= 1
+    assert calls == 30
+    assert_law(histogram(canvas.ids, 2), joint.probs)
+
+
+def test_gibbs_visits_in_its_order_and_leaves_the_prompt_alone():
+    joint = random_joint(3, 5)
+    process = AbsorbingProcess(Polynomial(), 3)
+    canvas = Canvas.from_rows([[1, None, None, 2, None]] * 50, 3, 3)
+    for policy in (Gibbs(sequential=True), Gibbs()):
+        visits = torch.zeros(5)
+        grid, noise = time_grid(30), Noise(torch.arange(50))
+        order = []
+        for frame in sample(joint, process, canvas, policy, Draw(), grid, noise):
+            assert torch.equal(frame.canvas.ids[:, [0, 3]], canvas.ids[:, [0, 3]])
+            if 0 < frame.step < 30:
+                assert (frame.revealed.sum(1) == 1).all()
+                visits += frame.revealed.sum(0)
+                order.append(frame.revealed[0].nonzero().item())
+        assert visits[[0, 3]].sum() == 0
+        if policy.sequential:
+            assert order == ([1, 2, 4] * 10)[:29]
+        else:
+            share = visits[[1, 2, 4]] / visits.sum()
+            assert torch.allclose(share, torch.full((3,), 1 / 3), atol=0.06)
+
+
+def test_burn_in_is_where_the_filters_do_not_hold():
+    preset = make_preset("gibbs", steps=10, top_k=1, burn_in=4)
+    logits = torch.log(torch.tensor([[0.1, 0.5, 0.4]])).expand(200, 3)
+    u = torch.linspace(0.01, 0.99, 200, dtype=torch.float64)
+    for step in range(10):
+        drawn = preset.drawing.at(step)(logits, u).tokens.unique().tolist()
+        assert drawn == ([0, 1, 2] if step < 4 else [1]), step
+    assert make_preset("gibbs", steps=10).burn_in == 5
+
+
+def test_one_schedule_for_all_tokens_is_the_same_sampler():
+    """With equal exponents the way back by token has the law of random order (P15)."""
+    joint = golden()
+    schedule = LearnedExponents(2, power_init=1.0, eps=0.0).double()
+    by_token = TokenwiseMethod(TokenwiseProcess(schedule, 2))
+    grid = time_grid(STEPS)
+    ids = written(by_token, joint, make_preset("ancestral"), joint, grid)
+    plain = AbsorbingProcess(Polynomial(), 2)
+    canvas = Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
+    noise = Noise(torch.arange(ROWS) + 7 * ROWS)
+    for frame in sample(joint, plain, canvas, RandomOrder(), Draw(), grid, noise):
+        canvas = frame.canvas
+    one, other = histogram(ids, 2).double(), histogram(canvas.ids, 2).double()
+    # Two samples of one law: the statistic of their difference has 3 degrees of freedom.
+    assert ((one - other).square() / (one + other)).sum() < 30.7
