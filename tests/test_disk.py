@@ -1,5 +1,6 @@
 """What a full disk, a killed process and a diverging run leave behind: the last good model."""
 
+import io
 import json
 import os
 import resource
@@ -8,14 +9,17 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from unmask import Unmasker
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.training.progress import ProgressLog
 from unmask.training.trainer import checkpoints
 
 
@@ -77,6 +81,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(zoo, text_file, tmp_path, capsys
 SAVE_LOOP = """
 import os, signal, sys, time
 import torch
+from rich.console import Console
 from unmask import Unmasker
 writer = Unmasker.from_pretrained(sys.argv[1])
 for kill in range(12):
@@ -95,12 +100,20 @@ for kill in range(12):
 """
 
 
-def test_a_full_disk_stops_the_log_with_a_sentence(zoo, text_file, tmp_path, capsys):
+def test_a_full_disk_stops_a_run_at_once_with_a_sentence(zoo, text_file, tmp_path, capsys):
     with full_disk(limit=100):
         assert train(zoo, text_file, tmp_path / "other") == 2
     sentence = capsys.readouterr().err.splitlines()[-1]
-    assert sentence.startswith("unmask: could not write to")
-    assert "metrics.jsonl" in sentence
+    assert sentence.startswith("unmask: cannot write to")
+
+
+def test_a_full_disk_stops_the_log_with_a_sentence(tmp_path):
+    log = ProgressLog(tmp_path, Console(file=io.StringIO()), tokens_per_step=100)
+    state = SimpleNamespace(global_step=1, max_steps=5)
+    log.on_train_begin(None, state, None)
+    long = {f"loss of part {number}": 1.0 for number in range(20)}
+    with full_disk(limit=100), pytest.raises(UserError, match=r"metrics\.jsonl"):
+        log.on_log(None, state, None, long)
 
 
 def test_a_process_killed_while_it_saves_leaves_a_whole_model(zoo, tmp_path):
