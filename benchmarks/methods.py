@@ -29,7 +29,7 @@ from unmask.unmasker import Unmasker
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")
-LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 192, 128, 32, 4096
+LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
 UNITS = ("nats_per_token", "bits_per_char", "word_perplexity")
 
 
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of WikiText-2")
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps of every run")
+    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps of every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", default="", help="methods whose name holds this")
     parser.add_argument("--draws", type=int, default=2, help="noised copies in the evaluation")
@@ -95,7 +95,7 @@ def _small(method: Method, steps: int) -> tuple[str, ...]:
     return (
         f"model.config.hidden_size={WIDTH}",
         f"model.config.num_hidden_layers={LAYERS}",
-        "model.config.num_attention_heads=3",
+        "model.config.num_attention_heads=2",
         f"model.config.intermediate_size={2 * WIDTH}",
         f"tokenizer.vocab_size={VOCAB}",
         f"data.length={LENGTH}",

@@ -88,7 +88,9 @@ def _build(choice: Choice, layers: int, length: int) -> Run:
 
     def run() -> None:
         model.zero_grad()
-        loss, nats = method.objective(denoiser, rows, half, everywhere, noise)
+        loss, nats = method.objective(
+            denoiser, x0=rows, t=half, editable=everywhere, generator=noise
+        )
         (nats.sum() / loss.tokens.sum()).backward()
 
     run()

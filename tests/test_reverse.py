@@ -30,9 +30,9 @@ def written(method, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tens
     mask = oracle.mask_token_id
     noise = Noise(torch.arange(ROWS))
     canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
-    policy, process = method.way_back(preset.policy)
+    policy, process = method.reverse(preset.policy)
     start = method.start(canvas, noise)
-    guesser = method.guesser(denoiser)
+    guesser = method.posterior_denoiser(denoiser)
     for frame in sample(guesser, process, start, policy, preset.drawing, grid, noise):
         canvas = frame.canvas
     return canvas.ids
@@ -91,7 +91,7 @@ def test_a_guess_that_ignores_its_own_token_is_told_of_it():
     """What a sampler draws from is the full posterior p(x_0^i | x_t), own token included."""
     joint = random_joint(3, 2, seed=5)
     process = UniformProcess(Polynomial(), joint.data_ids)
-    informed = UniformMethod(process).guesser(LeaveOneOutOracle(joint, process))
+    informed = UniformMethod(process).posterior_denoiser(LeaveOneOutOracle(joint, process))
     xt, t = joint.sequences(), torch.full((9,), 0.4, dtype=torch.float64)
     found = informed(xt, t).softmax(-1)
     like = torch.stack([process.log_forward(joint.data_ids, t[:3]).exp()] * 2)  # q(x_t | x_0)

@@ -206,7 +206,8 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound, draws: int) -> RowNats:
 
     def nats(rows: Tensor, editable: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
         times = [stratified_times(len(rows), generator) for _ in range(draws)]
-        losses = [bound(denoiser, rows, t, editable, generator, valid) for t in times]
+        batch = {"x0": rows, "editable": editable, "valid": valid, "generator": generator}
+        losses = [bound(denoiser, t=t, **batch) for t in times]
         return torch.stack([loss.nats for loss in losses]).mean(0)
 
     return nats

@@ -10,9 +10,11 @@ which it is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -33,68 +35,16 @@ from unmask.token_schedule import LearnedExponents, spindle
 from unmask.transition import UniformProcess
 
 Bound: TypeAlias = Callable[..., Loss]
-"""(denoiser, x0, t, editable, generator, valid) -> Loss; see ``Method.bound``."""
+"""(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``objective``."""
 
 PROCESSES = ("absorbing", "uniform")
 BY_TOKEN = ("spindle", "learned")
 ON_GRID = ("d3pm-cosine", "mutual-information")
 
 
-class Method(Protocol):
-    """What may be asked of a method. Arguments and results are those of ``objective``."""
-
-    @property
-    def process(self) -> Any:
-        """The forward process."""
-        ...
-
-    def bound(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-        valid: Tensor | None = None,
-    ) -> Loss:
-        """Estimate the bound with as little variance as the method has to offer."""
-        ...
-
-    def objective(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Loss, Tensor]:
-        """Return an estimate of the bound, and what training minimises instead, (B,), in nats."""
-        ...
-
-    def in_steps(self, num_steps: int) -> Bound:
-        """Return the bound of a sampler that takes T steps, an estimator like ``bound``."""
-        ...
-
-    def way_back(self, policy: Policy) -> tuple[Policy, Any]:
-        """Return how to do what a policy wants under this process, and the process it is told of.
-
-        Raises:
-            UserError: If it cannot be done.
-        """
-        ...
-
-    def start(self, canvas: Canvas, noise: Noise) -> Canvas:
-        """Return the canvas at t = 1: the blanks filled with what the process ends in."""
-        ...
-
-    def guesser(self, denoiser: Denoiser) -> Denoiser:
-        """Return the denoiser whose draws a sampler writes, p(x_0 | x_t)."""
-        ...
-
-
 @dataclass(frozen=True)
-class SharedMethod:
-    """Masks, with one schedule for all tokens.
+class Method(ABC):
+    """A forward process with what belongs to it.
 
     Args:
         process: The forward process.
@@ -102,143 +52,110 @@ class SharedMethod:
         cross_entropy_weight: Nats per sequence of plain cross-entropy that training adds.
     """
 
-    process: AbsorbingProcess
+    process: Any
     num_steps: int = 0
     cross_entropy_weight: float = 0.0
 
-    def bound(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-        valid: Tensor | None = None,
-    ) -> Loss:
-        return exact_k_nelbo(denoiser, self.process, x0, t, editable, generator, valid)
+    @property
+    @abstractmethod
+    def continuous(self) -> Bound:
+        """The bound in continuous time, as training estimates it."""
 
-    def objective(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Loss, Tensor]:
-        process, steps = self.process, self.num_steps
-        loss = (
-            discrete_nelbo(denoiser, process, x0, t, steps, editable, generator)
-            if steps
-            else continuous_nelbo(denoiser, process, x0, t, editable, generator)
-        )
-        return loss, _hybrid(loss, self.cross_entropy_weight)
-
+    @abstractmethod
     def in_steps(self, num_steps: int) -> Bound:
-        def bound(
-            denoiser: Denoiser,
-            x0: Tensor,
-            t: Tensor,
-            editable: Tensor,
-            generator: torch.Generator,
-            valid: Tensor | None = None,
-        ) -> Loss:
-            process = self.process
-            return discrete_nelbo(denoiser, process, x0, t, num_steps, editable, generator, valid)
+        """Return the bound of a sampler that takes T steps."""
 
-        return bound
+    @property
+    def bound(self) -> Bound:
+        """What the model is judged by: the bound that is trained on, with its lowest variance."""
+        return self.in_steps(self.num_steps) if self.num_steps else self.continuous
 
-    def way_back(self, policy: Policy) -> tuple[Policy, Any]:
+    def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
+        """Return an estimate of the bound, and what training minimises instead, (B,), in nats.
+
+        Args:
+            denoiser: The network.
+            batch: The keywords of a ``Bound``.
+
+        Raises:
+            UserError: If a hybrid loss is asked of a bound that has none.
+        """
+        trained_on = self.in_steps(self.num_steps) if self.num_steps else self.continuous
+        loss = trained_on(denoiser, **batch)
+        if not self.cross_entropy_weight:
+            return loss, loss.nats
+        if loss.cross_entropy is None:
+            raise UserError("this bound knows no hybrid loss; set cross_entropy_weight to 0")
+        return loss, loss.nats + self.cross_entropy_weight * loss.cross_entropy
+
+    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
+        """Return how to do what a policy wants under this process, and the process it is told of.
+
+        Raises:
+            UserError: If it cannot be done.
+        """
         return policy, self.process
 
     def start(self, canvas: Canvas, noise: Noise) -> Canvas:
+        """Return the canvas at t = 1: the blanks filled with what the process ends in."""
         return canvas
 
-    def guesser(self, denoiser: Denoiser) -> Denoiser:
+    def posterior_denoiser(self, denoiser: Denoiser) -> Denoiser:
+        """Return the denoiser whose draws a sampler writes, p(x_0 | x_t)."""
         return denoiser
 
 
-@dataclass(frozen=True)
-class TokenwiseMethod(SharedMethod):
-    """Masks, with a schedule for every entry of the vocabulary, fixed or learned."""
+class SharedMethod(Method):
+    """Masks, with one schedule for all tokens; the process is an ``AbsorbingProcess``."""
 
-    process: Any
-
-    def bound(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-        valid: Tensor | None = None,
-    ) -> Loss:
-        process, steps = self.process, self.num_steps
-        if steps:
-            return tokenwise_discrete_nelbo(
-                denoiser, process, x0, t, steps, editable, generator, valid
-            )
-        return tokenwise_nelbo(denoiser, process, x0, t, editable, generator, valid)
-
-    def objective(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Loss, Tensor]:
-        if isinstance(self.process.schedule, LearnedExponents):
-            return rloo_nelbo(denoiser, self.process, x0, t, editable, generator)
-        loss = self.bound(denoiser, x0, t, editable, generator)
-        return loss, _hybrid(loss, self.cross_entropy_weight)
+    @property
+    def continuous(self) -> Bound:
+        return partial(continuous_nelbo, process=self.process)
 
     def in_steps(self, num_steps: int) -> Bound:
-        return replace(self, num_steps=num_steps).bound
+        return partial(discrete_nelbo, process=self.process, num_steps=num_steps)
 
-    def way_back(self, policy: Policy) -> tuple[Policy, Any]:
+    @property
+    def bound(self) -> Bound:
+        """The continuous-time bound by exact k, however many steps were trained on."""
+        return partial(exact_k_nelbo, process=self.process)
+
+
+class TokenwiseMethod(Method):
+    """Masks, with a fixed schedule for every entry of the vocabulary; a ``TokenwiseProcess``."""
+
+    @property
+    def continuous(self) -> Bound:
+        return partial(tokenwise_nelbo, process=self.process)
+
+    def in_steps(self, num_steps: int) -> Bound:
+        return partial(tokenwise_discrete_nelbo, process=self.process, num_steps=num_steps)
+
+    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         if isinstance(policy, RandomOrder):
             return ByToken(), self.process
         # Orders by confidence have no exact law anyway; their quotas follow the linear schedule.
         return policy, AbsorbingProcess(make_schedule("linear"), self.process.mask_token_id)
 
 
-@dataclass(frozen=True)
-class UniformMethod:
-    """No masks: a token turns into any other. Arguments as in ``SharedMethod``."""
+class LearnedMethod(TokenwiseMethod):
+    """Masks, with a schedule for every entry of the vocabulary that is trained as well."""
 
-    process: UniformProcess
-    num_steps: int = 0
-    cross_entropy_weight: float = 0.0
+    def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
+        return rloo_nelbo(denoiser, self.process, **batch)
 
-    def bound(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-        valid: Tensor | None = None,
-    ) -> Loss:
-        process, steps = self.process, self.num_steps
-        if steps:
-            return transition_nelbo(denoiser, process, x0, t, steps, editable, generator, valid)
-        return uniform_nelbo(denoiser, process, x0, t, editable, generator, valid)
 
-    def objective(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        t: Tensor,
-        editable: Tensor,
-        generator: torch.Generator,
-    ) -> tuple[Loss, Tensor]:
-        loss = self.bound(denoiser, x0, t, editable, generator)
-        return loss, _hybrid(loss, self.cross_entropy_weight)
+class UniformMethod(Method):
+    """No masks: a token turns into any other; the process is a ``UniformProcess``."""
+
+    @property
+    def continuous(self) -> Bound:
+        return partial(uniform_nelbo, process=self.process)
 
     def in_steps(self, num_steps: int) -> Bound:
-        return replace(self, num_steps=num_steps).bound
+        return partial(transition_nelbo, process=self.process, num_steps=num_steps)
 
-    def way_back(self, policy: Policy) -> tuple[Policy, Any]:
+    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         if not isinstance(policy, RandomOrder):
             raise UserError("a model of the uniform process has no masks; use sampler 'ancestral'")
         return Transition(), self.process
@@ -247,12 +164,12 @@ class UniformMethod:
         ids = self.process.noise_ids(noise.uniform("start", 0, canvas.ids.shape[1]))
         return canvas.reveal(canvas.masked, ids)
 
-    def guesser(self, denoiser: Denoiser) -> Denoiser:
-        return Informed(denoiser, self.process)
+    def posterior_denoiser(self, denoiser: Denoiser) -> Denoiser:
+        return PosteriorDenoiser(denoiser, self.process)
 
 
 @dataclass(frozen=True)
-class Informed:
+class PosteriorDenoiser:
     """A denoiser that also looks at the token it is asked about.
 
     Trained with the joint parametrisation a network learns p(x_0 | all other tokens); what the
@@ -279,14 +196,6 @@ class Informed:
         row = where.nonzero()[:, 0]
         logits = self.process.posterior_logits(logits, xt[where], t[row])
         return logits.view(*xt.shape, -1) if at is None else logits
-
-
-def _hybrid(loss: Loss, weight: float) -> Tensor:
-    if not weight:
-        return loss.nats
-    if loss.cross_entropy is None:
-        raise UserError("this bound knows no hybrid loss; set cross_entropy_weight to 0")
-    return loss.nats + weight * loss.cross_entropy
 
 
 def check_names(
@@ -331,7 +240,7 @@ def make_method(
     cross_entropy_weight: float = 0.0,
     counts: Tensor | None = None,
     learned: LearnedExponents | None = None,
-) -> SharedMethod | TokenwiseMethod | UniformMethod:
+) -> Method:
     """Build a method from the names in a recipe or a checkpoint.
 
     Args:
@@ -362,7 +271,8 @@ def make_method(
         else:
             own = _from_counts(counts, vocab_size, data_ids, parameters)
         by_token = TokenwiseProcess(own, mask_token_id, counts)
-        return TokenwiseMethod(by_token, num_steps, weight)
+        by = LearnedMethod if name == "learned" else TokenwiseMethod
+        return by(by_token, num_steps, weight)
     if name in ON_GRID:
         if parameters:
             raise UserError(f"schedule {name!r} takes no parameters but the number of steps")

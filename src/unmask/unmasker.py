@@ -306,9 +306,9 @@ class Unmasker:
 
     def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
         noise = Noise(plan.seeds)
-        policy, process = self.method.way_back(preset.policy)
+        policy, process = self.method.reverse(preset.policy)
         frames = sample(
-            self.method.guesser(self.denoiser),
+            self.method.posterior_denoiser(self.denoiser),
             process,
             self.method.start(plan.canvas, noise),
             policy,

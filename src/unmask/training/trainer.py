@@ -107,7 +107,9 @@ class DiffusionTrainer(Trainer):
         denoiser = EncoderDenoiser(model, self.not_data)
         objective, (rows, editable, tokens) = self.recipe.objective, batch
         if objective.name == "nelbo":
-            _, nats = self.method.objective(denoiser, rows, times, editable, generator)
+            _, nats = self.method.objective(
+                denoiser, x0=rows, t=times, editable=editable, generator=generator
+            )
             return nats.sum() / tokens.sum().clamp_min(1)
         # One rate a batch: the first time, which is uniform, picks it.
         rates = objective.mask_rates
