@@ -8,12 +8,20 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from checks import assert_law, assert_mean, generator, golden, random_joint
+from enumeration import (
+    Dealt,
+    anywhere,
+    chances,
+    everything,
+    nodes,
+    tokenwise_bound,
+    tokenwise_steps_bound,
+)
 from unmask.errors import UserError
 from unmask.objective import continuous_nelbo, discrete_nelbo
 from unmask.objective_token import (
@@ -31,8 +39,6 @@ from unmask.token_process import TokenwiseProcess
 from unmask.token_schedule import LearnedExponents, Spindle, TokenSchedule, log_frequency, spindle
 
 H = 1.220607
-# Below this time the bound with exponents of 1/2 and more has nothing left that 1e-6 would show.
-EARLY = 1e-16
 
 
 def exponents(*values: float, eps: float = 0.0) -> LearnedExponents:
@@ -56,71 +62,6 @@ def echo() -> JointOracle:
     """Four kinds of very unequal frequency; often the second token repeats the first."""
     single = torch.tensor([0.6, 0.25, 0.1, 0.05], dtype=torch.float64)
     return JointOracle(0.6168 * single[:, None] * single + 0.3832 * single.diag())
-
-
-def everything(joint: JointOracle, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x_0 (R, L), masks (R, L) and times (R,) of all combinations, time slowest."""
-    masks = torch.tensor(list(product([False, True], repeat=joint.length)))
-    x0 = joint.sequences()
-    rows = x0.repeat_interleave(len(masks), 0).repeat(len(t), 1)
-    masked = masks.repeat(len(x0) * len(t), 1)
-    return rows, masked, t.repeat_interleave(len(x0) * len(masks))
-
-
-def anywhere(x0: Tensor) -> Tensor:
-    return torch.ones_like(x0, dtype=torch.bool)
-
-
-@dataclass(frozen=True, eq=False)
-class Dealt(TokenwiseProcess):
-    """A process that deals the masks it was told to."""
-
-    masked: Tensor | None = None
-
-    def corrupt(self, x0, t, editable, generator):
-        return Corrupted(x0.masked_fill(self.masked, self.mask_token_id), self.masked)
-
-
-def chances(process: TokenwiseProcess, x0: Tensor, masked: Tensor, t: Tensor) -> Tensor:
-    return process.log_mask_pattern(x0, masked, t, anywhere(x0)).exp()
-
-
-def nodes(count: int = 80) -> tuple[Tensor, Tensor]:
-    """Return times in (0, 1) and their weights: Gauss and Legendre's in t^(1/8).
-
-    A weight of t^(-1/2), which an exponent of 1/2 has, is smooth in that variable.
-    """
-    node, width = (torch.tensor(x) for x in np.polynomial.legendre.leggauss(count))
-    r = (node + 1) / 2
-    return r**8, 4 * r**7 * width
-
-
-def bound(
-    joint: JointOracle, schedule: TokenSchedule, denoiser=None, first_time: float = EARLY
-) -> Tensor:
-    """Return the continuous-time bound of every sequence, shape (V^L,), by enumeration."""
-    u, width = nodes()
-    x0, masked, t = everything(joint, u)
-    process = Dealt(schedule, joint.mask_token_id, masked=masked)
-    denoiser = denoiser or TokenwiseOracle(joint, process)
-    loss = tokenwise_nelbo(
-        denoiser, process, x0, t, anywhere(x0), generator(0), first_time=first_time
-    )
-    chance = chances(process, x0, masked, first_time + (1 - first_time) * t)
-    shape = (len(u), joint.probs.numel(), -1)
-    diffusion = (width[:, None] * (chance * loss.diffusion).view(shape).sum(2)).sum(0)
-    ends = (loss.reconstruction + loss.prior).view(shape)[0, :, 0]
-    return (diffusion + ends).detach()
-
-
-def steps_bound(joint: JointOracle, schedule: TokenSchedule, num_steps: int) -> Tensor:
-    """Return the T-step bound of every sequence with the exact denoiser, shape (V^L,)."""
-    x0, masked, t = everything(joint, time_grid(num_steps)[:-1])
-    process = Dealt(schedule, joint.mask_token_id, masked=masked)
-    oracle = TokenwiseOracle(joint, process)
-    loss = tokenwise_discrete_nelbo(oracle, process, x0, t, num_steps, anywhere(x0), generator(0))
-    chance = chances(process, x0, masked, t)
-    return (chance * loss.nats).view(num_steps, joint.probs.numel(), -1).sum((0, 2)) / num_steps
 
 
 SCHEDULES = {
@@ -234,7 +175,7 @@ def test_what_makes_no_schedule_process_or_bound_is_refused():
         TokenwiseProcess(exponents(1, 1), 2, torch.zeros(2))
     for first_time in (0.0, 1.0):
         with pytest.raises(UserError, match="first time"):
-            bound(golden(), exponents(1, 1), first_time=first_time)
+            tokenwise_bound(golden(), exponents(1, 1), first_time=first_time)
 
 
 # The process.
@@ -353,7 +294,7 @@ def test_with_equal_schedules_the_exact_guess_is_that_of_the_joint():
 @pytest.mark.parametrize("name", ["spindle", "no spindle", "exponents"])
 def test_the_bound_of_every_sequence_is_its_likelihood(name):
     joint, schedule = golden(), SCHEDULES[name]()
-    value = bound(joint, schedule)
+    value = tokenwise_bound(joint, schedule)
     assert torch.allclose(value, -joint.log_prob(joint.sequences()), atol=1e-6)
     assert (joint.probs.flatten() @ value).item() == pytest.approx(H, abs=1e-6)
 
@@ -361,12 +302,12 @@ def test_the_bound_of_every_sequence_is_its_likelihood(name):
 @pytest.mark.parametrize("schedule", [exponents(0.6, 1.0, 2.5), corpus_spindle(random_joint(3, 3))])
 def test_the_bound_of_an_unstructured_joint_is_its_likelihood(schedule):
     joint = random_joint(3, 3)
-    value = bound(joint, schedule)
+    value = tokenwise_bound(joint, schedule)
     assert torch.allclose(value, -joint.log_prob(joint.sequences()), atol=1e-6)
 
 
 def test_a_guess_that_ignores_the_time_costs_a_lot():
-    value = bound(golden(), exponents(0.5, 2.0), golden())
+    value = tokenwise_bound(golden(), exponents(0.5, 2.0), golden())
     assert (golden().probs.flatten() @ value).item() == pytest.approx(2.23696, abs=1e-5)
 
 
@@ -404,8 +345,10 @@ def test_bound_of_few_and_many_steps():
     joint, schedule = golden(), corpus_spindle(golden())
     probs = joint.probs.flatten()
     # All hidden, all written: the product of the marginals.
-    assert (probs @ steps_bound(joint, schedule, 1)).item() == pytest.approx(1.283876, abs=1e-6)
-    gaps = [(probs @ steps_bound(joint, schedule, 2**k)).item() - H for k in range(9)]
+    assert (probs @ tokenwise_steps_bound(joint, schedule, 1)).item() == pytest.approx(
+        1.283876, abs=1e-6
+    )
+    gaps = [(probs @ tokenwise_steps_bound(joint, schedule, 2**k)).item() - H for k in range(9)]
     assert gaps == sorted(gaps, reverse=True)
     assert gaps[-2] / gaps[-1] == pytest.approx(2, rel=0.01)
     # The specification's Monte-Carlo estimate at 256 steps.
@@ -417,11 +360,11 @@ def test_clamped_schedules_pay_for_what_is_visible_at_the_end():
     uniform = JointOracle(torch.full((2, 2), 0.25))
     for w in (0.7, 1.0, 3.0):
         for value in (
-            bound(uniform, exponents(w, w, eps=0.01)),
-            steps_bound(uniform, exponents(w, w, eps=0.01), 5),
+            tokenwise_bound(uniform, exponents(w, w, eps=0.01)),
+            tokenwise_steps_bound(uniform, exponents(w, w, eps=0.01), 5),
         ):
             assert torch.allclose(value.detach(), torch.full((4,), 2 * math.log(2)).double())
-    skewed = bound(golden(), SCHEDULES["clamped exponents"]())
+    skewed = tokenwise_bound(golden(), SCHEDULES["clamped exponents"]())
     assert H < (golden().probs.flatten() @ skewed).item() < H + 0.02
 
 
@@ -585,7 +528,7 @@ def test_monte_carlo_bound_of_two_copies():
     t = 1 - torch.rand(40_000, dtype=torch.float64, generator=generator(19))
     oracle = TokenwiseOracle(joint, process)
     loss, surrogate = rloo_nelbo(oracle, process, x0, t, anywhere(x0), generator(20))
-    value = bound(joint, schedule, first_time=1e-3)
+    value = tokenwise_bound(joint, schedule, first_time=1e-3)
     assert_mean(loss.nats, (joint.probs.flatten() @ value).item())
     assert surrogate.shape == (40_000,)
     assert surrogate.requires_grad
@@ -688,7 +631,7 @@ def test_the_released_code_goes_below_the_entropy_and_the_valid_form_does_not():
     cost = torch.where(chance > 0, chance * value, 0).view(num_steps, 16, 4).sum((0, 2))
     total = (probs @ cost).item() / num_steps
     assert total < joint.entropy() - 0.01
-    valid = (probs @ steps_bound(joint, corpus_spindle(joint), num_steps)).item()
+    valid = (probs @ tokenwise_steps_bound(joint, corpus_spindle(joint), num_steps)).item()
     assert joint.entropy() < valid < joint.entropy() + 0.001
 
 

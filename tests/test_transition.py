@@ -3,19 +3,18 @@
 import math
 from itertools import pairwise, product
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from checks import SCHEDULES, assert_law, assert_mean, draw_rows, generator, golden, random_joint
+from enumeration import Prescribed, expected, sequences, transition_bound, uniform_bound
 from unmask.discretisation import Tabulated, d3pm_cosine, gaussian_betas, mutual_information
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.gaussian import GaussianProcess
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
-from unmask.oracle import JointOracle, LeaveOneOutOracle
-from unmask.process import Corrupted
+from unmask.oracle import LeaveOneOutOracle
 from unmask.schedule import Polynomial, Schedule, stratified_times, time_grid
 from unmask.transition import UniformProcess, posterior
 
@@ -46,19 +45,6 @@ def matrix(process, t: float, s: float = 0.0) -> Tensor:
     ids = process.data_ids
     count = len(ids)
     return process.log_likelihood(ids, times(t, count), times(s, count)).exp().T
-
-
-class Prescribed:
-    """A process whose noised rows are given, so that a bound is summed and not sampled."""
-
-    def __init__(self, inner, xt: Tensor) -> None:
-        self.inner, self.xt = inner, xt
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    def corrupt(self, x0, t, editable, generator):
-        return Corrupted(self.xt, editable)
 
 
 class Opinion:
@@ -92,48 +78,6 @@ class FullPosterior:
 class Indifferent(Opinion):
     def __init__(self, vocab_size: int, ids: Tensor) -> None:
         super().__init__(vocab_size, ids, sharpness=0.0)
-
-
-def sequences(process, length: int) -> Tensor:
-    return torch.cartesian_prod(*[process.data_ids] * length).view(-1, length)
-
-
-def summed(nelbo, process, denoiser, length: int, t: Tensor, weight: Tensor) -> Tensor:
-    """Return the bound of every sequence, by summing over times and noised sequences."""
-    states = sequences(process, length)
-    count = len(states)
-    when, clean, noised = (
-        x.flatten()
-        for x in torch.meshgrid(*map(torch.arange, (len(t), count, count)), indexing="ij")
-    )
-    x0, xt, now = states[clean], states[noised], t[when]
-    everywhere = torch.ones_like(x0, dtype=torch.bool)
-    loss = nelbo(denoiser, Prescribed(process, xt), x0, now, everywhere, generator(0))
-    law = process.log_forward(x0.flatten(), now.repeat_interleave(length)).exp()
-    law = law.gather(1, process.places(xt).view(-1, 1)).view(-1, length).prod(1)
-    over_time = (weight[when] * law * loss.diffusion).view(len(t), count, count).sum((0, 2))
-    return over_time + (loss.prior + loss.reconstruction).view(-1, count, count)[0, :, 0]
-
-
-def in_steps(process, denoiser, length: int, steps: int) -> Tensor:
-    def nelbo(denoiser, process, x0, t, editable, generator):
-        # Any time of an interval counts as its end, which rounding might push into the next.
-        t = t - 0.5 / steps
-        return transition_nelbo(denoiser, process, x0, t, steps, editable, generator)
-
-    grid = time_grid(steps)[:-1]
-    return summed(nelbo, process, denoiser, length, grid, torch.full_like(grid, 1 / steps))
-
-
-def continuous(process, denoiser, length: int, nodes: int = 60) -> Tensor:
-    node, width = (torch.tensor(x) for x in np.polynomial.legendre.leggauss(nodes))
-    # Nodes in the cube root of t: near 0 the bound moves like t log t.
-    r = (node + 1) / 2
-    return summed(uniform_nelbo, process, denoiser, length, r**3, 1.5 * r**2 * width)
-
-
-def expected(joint: JointOracle, bounds: Tensor) -> float:
-    return float(joint.probs.flatten() @ bounds)
 
 
 # --- schedules on a grid ---
@@ -479,20 +423,22 @@ def test_the_bound_is_the_divergence_of_explicit_matrices(name, steps):
 @pytest.mark.parametrize("steps", [1, 2, 12])
 def test_who_guesses_nothing_pays_log_k_for_every_token(name, steps):
     process = PROCESSES[name]
-    bounds = in_steps(process, Indifferent(9, process.data_ids), 2, steps)
+    bounds = transition_bound(process, Indifferent(9, process.data_ids), 2, steps)
     assert torch.allclose(bounds, torch.full_like(bounds, 2 * math.log(4)), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cosine", "geometric", "log-linear"])
 def test_in_continuous_time_as_well(name):
     process = UniformProcess(SCHEDULES[name], IDS)
-    bounds = continuous(process, Indifferent(9, IDS), 1, nodes=400)
+    bounds = uniform_bound(process, Indifferent(9, IDS), 1, nodes=400)
     assert torch.allclose(bounds, torch.full_like(bounds, math.log(4)), atol=1e-6)
 
 
 def golden_bound(steps: int) -> float:
     process = uniform(2)
-    return expected(golden(), in_steps(process, LeaveOneOutOracle(golden(), process), 2, steps))
+    return expected(
+        golden(), transition_bound(process, LeaveOneOutOracle(golden(), process), 2, steps)
+    )
 
 
 def test_golden_bound_of_few_steps():
@@ -514,7 +460,7 @@ def test_more_steps_never_loosen_the_bound():
 def test_the_continuous_bound_of_every_sequence_is_its_likelihood(name):
     joint = random_joint(3, 2)
     process = uniform(3, SCHEDULES[name])
-    bounds = continuous(process, LeaveOneOutOracle(joint, process), 2)
+    bounds = uniform_bound(process, LeaveOneOutOracle(joint, process), 2)
     assert torch.allclose(bounds, -joint.log_prob(joint.sequences()), atol=1e-6)
 
 
@@ -522,13 +468,17 @@ def test_ids_need_not_be_places():
     joint, process = golden(), UniformProcess(Polynomial(), torch.tensor([6, 1]))
     oracle = LeaveOneOutOracle(joint, process)
     assert oracle.vocab_size == 7
-    assert expected(joint, in_steps(process, oracle, 2, 4)) == pytest.approx(1.242243, abs=1e-6)
+    assert expected(joint, transition_bound(process, oracle, 2, 4)) == pytest.approx(
+        1.242243, abs=1e-6
+    )
 
 
 def test_gaussian_noise_bounds_the_likelihood():
     joint, process = random_joint(4, 2), PROCESSES["gaussian"]
     oracle = LeaveOneOutOracle(joint, process)
-    values = [expected(joint, in_steps(process, oracle, 2, steps)) for steps in (1, 3, 6, 12)]
+    values = [
+        expected(joint, transition_bound(process, oracle, 2, steps)) for steps in (1, 3, 6, 12)
+    ]
     assert values == sorted(values, reverse=True)
     assert joint.entropy() < values[-1] < values[0] - 0.02
 
@@ -585,8 +535,8 @@ def test_the_full_posterior_is_the_wrong_guess(steps):
     joint = random_joint(3, 2)
     process = uniform(3)
     oracle = LeaveOneOutOracle(joint, process)
-    right = expected(joint, in_steps(process, oracle, 2, steps))
-    wrong = expected(joint, in_steps(process, FullPosterior(oracle), 2, steps))
+    right = expected(joint, transition_bound(process, oracle, 2, steps))
+    wrong = expected(joint, transition_bound(process, FullPosterior(oracle), 2, steps))
     assert joint.entropy() < right < wrong - 0.1
     xt = sequences(process, 2)
     now, before = times(1 / steps * (steps - 1), 9), times(1 / steps, 9)
@@ -747,6 +697,6 @@ def test_more_steps_come_nearer_to_the_truth():
         gap[steps] = float((truth * (truth / law).log()).sum())
 
     assert gap[1] > 10 * gap[16] > 10 * gap[64]
-    one = expected(joint, in_steps(process, oracle, 3, 4))
+    one = expected(joint, transition_bound(process, oracle, 3, 4))
     model = float(-(truth * law_of_sampler(oracle, 4).log()).sum())
     assert joint.entropy() < model < one
