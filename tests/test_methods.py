@@ -1,6 +1,7 @@
 """Every published method by its name: trained, saved, opened again, scored and sampled from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,6 +101,15 @@ def test_the_bound_of_a_number_of_steps_can_be_asked_for(zoo):
     assert two[0] != pytest.approx(two[1], rel=1e-5)
     with pytest.raises(UserError, match="1 or more steps"):
         writer.score(TEXT, num_steps=-1)
+
+
+def test_strides_that_do_not_divide_are_refused_with_what_would(zoo):
+    writer = Unmasker.from_pretrained(str(zoo / "bert"))
+    writer.method = replace(writer.method, num_steps=60)
+    assert all(writer.score(TEXT, draws=16, num_steps=n).nats > 0 for n in (1, 15, 60))
+    for asked, near in ((16, 15), (26, 30), (61, 60), (1000, 60)):
+        with pytest.raises(UserError, match=f"60 that this model was trained in; {near} would"):
+            writer.score(TEXT, num_steps=asked)
 
 
 def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_path, capsys):

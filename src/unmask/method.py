@@ -65,6 +65,20 @@ class Method(ABC):
     def in_steps(self, num_steps: int) -> Bound:
         """Return the bound of a sampler that takes T steps."""
 
+    def check_strides(self, num_steps: int) -> None:
+        """Raise a UserError unless so many steps take equal strides over the grid trained on."""
+        if num_steps < 1:
+            raise UserError(f"the bound needs 1 or more steps, not {num_steps}")
+        if self.num_steps % num_steps:
+            grid = range(1, self.num_steps + 1)
+            near = min(
+                (n for n in grid if self.num_steps % n == 0), key=lambda n: abs(n - num_steps)
+            )
+            raise UserError(
+                f"{num_steps} steps take no equal strides over the {self.num_steps} that this "
+                f"model was trained in; {near} would"
+            )
+
     @property
     def bound(self) -> Bound:
         """What the model is judged by: the bound that is trained on, with its lowest variance."""

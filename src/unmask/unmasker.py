@@ -258,11 +258,15 @@ class Unmasker:
             num_steps: T for the bound of a sampler with T steps; 0 for the method's own bound,
                 which for masks and one schedule is that of continuous time.
             advance: Called with the number of rows done.
+
+        Raises:
+            UserError: If the text is empty, a number is below 1, or the steps do not divide those
+                that the model was trained in.
         """
         if draws < 1 or batch_size < 1:
             raise UserError("draws and batch size must be at least 1")
-        if num_steps < 0:
-            raise UserError(f"the bound needs 1 or more steps, not {num_steps}")
+        if num_steps:
+            self.method.check_strides(num_steps)
         bound = self.method.in_steps(num_steps) if num_steps else self.method.bound
         return score_text(
             text if isinstance(text, Text) else self.rows(text),
