@@ -19,7 +19,8 @@ from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
 from unmask.adapters import extras, loading
-from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
+from unmask.adapters.any_order import make_denoiser
+from unmask.adapters.encoder import not_data_ids, position_limit
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.codec.pairs import PairCodec
@@ -47,6 +48,10 @@ class Unmasker:
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
+
+    Attributes:
+        cached: Keep what the network need not compute again while it writes, where that is exact;
+            False computes everything in every call, with the same text.
     """
 
     def __init__(
@@ -57,8 +62,10 @@ class Unmasker:
         self.model = model.eval()
         self.codec = codec
         self.card = card
-        self.denoiser: Denoiser = EncoderDenoiser(
-            model, not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+        self.denoiser: Denoiser = make_denoiser(
+            model,
+            not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features),
+            codec.mask_token_id,
         )
         self.method = make_method(
             card.process,
@@ -69,7 +76,9 @@ class Unmasker:
             num_steps=card.num_steps,
             counts=counts,
             learned=extras.learned_of(model),
+            attention=card.attention,
         )
+        self.cached = True
         self._counts = counts
         self.limit = position_limit(model)
 
@@ -312,7 +321,7 @@ class Unmasker:
         noise = Noise(plan.seeds)
         policy, process = self.method.reverse(preset.policy)
         frames = sample(
-            self.method.posterior_denoiser(self.denoiser),
+            self.method.posterior_denoiser(self.denoiser, self.cached),
             process,
             self.method.start(plan.canvas, noise),
             policy,
