@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.adapters.encoder import EncoderDenoiser, first_position, only_at
+from unmask.adapters.encoder import EncoderDenoiser, only_at
 from unmask.adapters.ordered_attention import Cache, Pass, is_attached, running
 from unmask.errors import UserError
 
@@ -40,7 +40,6 @@ class AnyOrderDenoiser(EncoderDenoiser):
     def __init__(self, model: nn.Module, not_data: Iterable[int], mask_token_id: int) -> None:
         super().__init__(model, not_data)
         self.mask_token_id = mask_token_id
-        self._first = first_position(self.bare)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -83,9 +82,9 @@ class AnyOrderDenoiser(EncoderDenoiser):
         at = torch.cat([torch.zeros_like(ids, dtype=torch.bool), asked], 1)
         with running(run), only_at(self.bare, at):
             logits = self.model(
-                input_ids=torch.cat([ids, masks], 1), position_ids=run.position + self._first
+                input_ids=torch.cat([ids, masks], 1), position_ids=run.position + self.first
             ).logits
-        logits.index_fill_(-1, self._not_data, float("-inf"))
+        logits.index_fill_(-1, self.not_data, float("-inf"))
         return logits[0]
 
 

@@ -30,6 +30,11 @@ class EncoderDenoiser:
     Args:
         model: A masked language model, bare or wrapped (DistributedDataParallel, compiled).
         not_data: Ids that never occur in data and must not be predicted.
+
+    Attributes:
+        bare: The model without its wrapping.
+        first: Position id of the first token.
+        not_data: Shape (V - V',), int64, the ids that are never predicted.
     """
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
@@ -38,8 +43,9 @@ class EncoderDenoiser:
         self.vocab_size = int(self.bare.get_output_embeddings().out_features)
         keep = torch.ones(self.vocab_size, dtype=torch.bool)
         keep[[i for i in not_data if i < self.vocab_size]] = False
+        self.first = first_position(self.bare)
         self.data_ids = keep.nonzero()[:, 0].to(self.bare.device)
-        self._not_data = (~keep).nonzero()[:, 0].to(self.bare.device)
+        self.not_data = (~keep).nonzero()[:, 0].to(self.bare.device)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -51,7 +57,7 @@ class EncoderDenoiser:
         with told, only_at(self.bare, at):
             logits = self.model(input_ids=xt, attention_mask=mask).logits
         # In place: the linear layer does not need its output for the backward pass.
-        logits.index_fill_(-1, self._not_data, float("-inf"))
+        logits.index_fill_(-1, self.not_data, float("-inf"))
         return logits if at is None else logits[0]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,15 @@ class Pass:
         return sees[:, None]
 
 
-_RUNNING: ContextVar[Pass | None] = ContextVar("unmask_pass", default=None)
+class Run(Protocol):
+    """What attention asks of a run of the network; see ``Pass``."""
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def allowed(self, window: int | None) -> Tensor: ...
+
+
+_RUNNING: ContextVar[Run | None] = ContextVar("unmask_pass", default=None)
 
 
 def _attend(
@@ -163,7 +171,7 @@ def is_attached(model: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def running(run: Pass) -> Iterator[None]:
+def running(run: Run) -> Iterator[None]:
     """Within this context the attention of every attached model is that of a pass."""
     token = _RUNNING.set(run)
     try:
