@@ -20,6 +20,8 @@ OURS = (
     ("ancestral", 10, 1 / 2.4, 1 / 4.0),
     ("schedule-confidence", 32, 1 / 0.65, 1 / 1.05),
 )
+# Calls of an encoder that writes in any order with its cache, and the same limits.
+CACHED = ((10, None, None), (16, None, None), (32, 1 / 5.0, 1 / 9.0), (64, None, None))
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
@@ -57,12 +59,26 @@ def _ours(layers: int, length: int, kind: str) -> Iterator[Variant]:
         limit = {"float32": float_limit, "int8": int8_limit}.get(kind)
         build = partial(_build_ours, layers, length, kind, preset, steps)
         yield Variant(f"{preset}, {steps} calls, {kind}", build, limit=limit)
+    for steps, float_limit, int8_limit in CACHED:
+        limit = {"float32": float_limit, "int8": int8_limit}.get(kind)
+        build = partial(_build_cached, layers, length, kind, steps)
+        yield Variant(f"any order with cache, {steps} calls, {kind}", build, limit=limit)
 
 
 def _build_ours(layers: int, length: int, kind: str, preset: str, steps: int) -> Run:
     denoiser = writers.denoiser_of(models.roberta(layers, kind), models.MASK)
     writers.ours(denoiser, models.MASK, preset, 1, length)
     return partial(writers.ours, denoiser, models.MASK, preset, steps, length)
+
+
+def _build_cached(layers: int, length: int, kind: str, steps: int) -> Run:
+    denoiser = writers.any_order_of(models.roberta(layers, kind), models.MASK)
+
+    def run() -> Tensor:
+        return writers.ours(denoiser.session(), models.MASK, "ancestral", steps, length)
+
+    run()
+    return run
 
 
 def _variant(

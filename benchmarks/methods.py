@@ -49,6 +49,7 @@ METHODS = (
     Method("GenMD4, adaln", "genmd4"),
     Method("D3PM absorbing", "d3pm-absorbing"),
     Method("D3PM uniform, adaln", "d3pm-uniform"),
+    Method("any order", "any-order"),
     Method("spindle, time-agnostic", "md4", SPINDLE),
     Method("spindle, prefix", "md4", (*SPINDLE, "model.time=prefix")),
     Method("spindle, layerwise", "md4", (*SPINDLE, "model.time=layerwise")),

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
+from unmask.adapters.any_order import AnyOrderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.ordered_attention import attach
 from unmask.canvas import Canvas
 from unmask.denoiser import Denoiser
 from unmask.noise import Noise
@@ -46,6 +48,12 @@ def ours(
 def denoiser_of(model: PreTrainedModel, mask: int) -> EncoderDenoiser:
     """Return the encoder as a denoiser that never predicts its mask, start and padding."""
     return EncoderDenoiser(model, (0, 1, mask))
+
+
+def any_order_of(model: PreTrainedModel, mask: int) -> AnyOrderDenoiser:
+    """Return the encoder as a denoiser that sees tokens in the order of writing."""
+    attach(model)
+    return AnyOrderDenoiser(model, (0, 1, mask), mask)
 
 
 @torch.no_grad()

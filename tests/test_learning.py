@@ -16,10 +16,13 @@ from enumeration import (
     transition_bound,
     uniform_bound,
 )
+from unmask.adapters.any_order import AnyOrderDenoiser
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.extras import equip, learned_of
+from unmask.adapters.ordered_attention import attach
 from unmask.method import Method, TokenwiseMethod, UniformMethod, make_method
+from unmask.objective_order import order_nats, order_nelbo
 from unmask.schedule import stratified_times
 
 JOINT = golden()
@@ -120,6 +123,25 @@ def test_the_bound_of_a_trained_network_comes_down_to_the_entropy(name):
     # Enumerated with the true law: nothing is left to chance, so below would be a leak.
     assert JOINT.entropy() <= after < JOINT.entropy() + 0.01
     assert before > JOINT.entropy() + 0.05
+
+
+def test_the_likelihood_of_every_order_comes_down_to_the_entropy():
+    model = encoder()
+    attach(model)
+    denoiser = AnyOrderDenoiser(model, [2], 2)
+    everywhere = torch.ones(BATCH, 2, dtype=torch.bool)
+
+    def loss_of(rows, noise):
+        t = stratified_times(BATCH, noise)
+        return order_nelbo(denoiser, rows, t, everywhere, noise).nats.mean()
+
+    train(model, loss_of)
+    x0 = JOINT.sequences()
+    for order in ((0, 1), (1, 0)):
+        with torch.no_grad():
+            nats = order_nats(denoiser, x0, torch.tensor(order).expand_as(x0), everywhere[:4])
+        exact = float(JOINT.probs.flatten() @ nats.double())
+        assert JOINT.entropy() <= exact < JOINT.entropy() + 0.01
 
 
 def test_the_autoregressive_baseline_is_judged_by_the_same_measure():

@@ -1,6 +1,7 @@
 """What the trainer minimises: on a toy whose entropy is known, the bound goes down to it."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import BertConfig, BertForMaskedLM, TrainingArguments
 
 from checks import chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
+from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.likelihood import bound_of_rows
 from unmask.method import SharedMethod
@@ -56,7 +58,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
         recipe=Recipe(),
         method=SharedMethod(process),
         batcher=Batcher(0.0, 1, 0, 0.0, start=0),
-        not_data=[MASK],
+        denoise=partial(make_denoiser, not_data=[MASK], mask_token_id=MASK),
         validate=None,
         model=tiny_bert(),
         args=TrainingArguments(

@@ -35,6 +35,7 @@ class Card:
         schedule: Name and parameters of the schedule.
         num_steps: T of the bound that it was trained on; 0 for continuous time.
         time: How the network is told the time; see ``adapters.conditioning``.
+        attention: ``full``, or ``any-order`` where a token sees only those written before it.
         sampler: Name of the default sampler, and options that differ from its preset.
         length: The block length in tokens that the model was trained on, None if unknown.
         pairs: Of a model that writes a target for a source, the texts ``before`` the source and
@@ -48,6 +49,7 @@ class Card:
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
     num_steps: int = 0
     time: str = "none"
+    attention: str = "full"
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
     length: int | None = None
     pairs: dict[str, Any] = field(default_factory=dict)

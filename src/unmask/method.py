@@ -2,6 +2,8 @@
 
     absorbing, one schedule       D3PM-absorbing, MD4, MDLM; the bound is estimated by exact k
     absorbing, one per token      spindle (DiffusionBERT), learned exponents (GenMD4)
+    absorbing, attention in the   any order: the likelihood of an order is exact, and what is
+    order of writing              written is computed once
     uniform                       D3PM-uniform, in T steps or continuous time
 
 A recipe and a checkpoint name a method; nothing else of training, evaluation or sampling depends on
@@ -25,6 +27,7 @@ from unmask.discretisation import d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
 from unmask.noise import Noise
 from unmask.objective import Loss, continuous_nelbo, discrete_nelbo, exact_k_nelbo
+from unmask.objective_order import OrderedDenoiser, order_nelbo
 from unmask.objective_token import rloo_nelbo, tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
 from unmask.policy import ByToken, Policy, RandomOrder, Transition
@@ -40,6 +43,7 @@ Bound: TypeAlias = Callable[..., Loss]
 PROCESSES = ("absorbing", "uniform")
 BY_TOKEN = ("spindle", "learned")
 ON_GRID = ("d3pm-cosine", "mutual-information")
+ATTENTION = ("full", "any-order")
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,13 @@ class Method(ABC):
         """Return the canvas at t = 1: the blanks filled with what the process ends in."""
         return canvas
 
-    def posterior_denoiser(self, denoiser: Denoiser) -> Denoiser:
-        """Return the denoiser whose draws a sampler writes, p(x_0 | x_t)."""
+    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
+        """Return the denoiser whose draws a sampler writes in one run, p(x_0 | x_t).
+
+        Args:
+            denoiser: The network.
+            cached: Keep what need not be computed again, where the result is the same.
+        """
         return denoiser
 
 
@@ -133,6 +142,24 @@ class SharedMethod(Method):
     def bound(self) -> Bound:
         """The continuous-time bound by exact k, however many steps were trained on."""
         return partial(exact_k_nelbo, process=self.process)
+
+
+class OrderedMethod(Method):
+    """Masks, and a network that sees tokens in the order of writing; an ``AbsorbingProcess``."""
+
+    @property
+    def continuous(self) -> Bound:
+        return order_nelbo
+
+    def in_steps(self, num_steps: int) -> Bound:
+        raise UserError(
+            "a network that sees tokens in the order of writing has an exact likelihood for every "
+            "order, and no bound of a number of steps; leave the number of steps out"
+        )
+
+    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
+        assert isinstance(denoiser, OrderedDenoiser)
+        return denoiser.session(cached)
 
 
 class TokenwiseMethod(Method):
@@ -178,7 +205,7 @@ class UniformMethod(Method):
         ids = self.process.noise_ids(noise.uniform("start", 0, canvas.ids.shape[1]))
         return canvas.reveal(canvas.masked, ids)
 
-    def posterior_denoiser(self, denoiser: Denoiser) -> Denoiser:
+    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
         return PosteriorDenoiser(denoiser, self.process)
 
 
@@ -213,9 +240,25 @@ class PosteriorDenoiser:
 
 
 def check_names(
-    process: str, schedule: dict[str, Any], num_steps: int, cross_entropy_weight: float = 0.0
+    process: str,
+    schedule: dict[str, Any],
+    num_steps: int,
+    cross_entropy_weight: float = 0.0,
+    attention: str = "full",
 ) -> None:
     """Raise a UserError unless these go together; values that need data are checked later."""
+    if attention not in ATTENTION:
+        raise UserError(f"unknown attention {attention!r}{did_you_mean(attention, ATTENTION)}")
+    if attention == "any-order" and (
+        process != "absorbing"
+        or num_steps
+        or cross_entropy_weight
+        or schedule["name"] in (*BY_TOKEN, *ON_GRID)
+    ):
+        raise UserError(
+            "attention 'any-order' goes with the absorbing process, one schedule for all tokens "
+            "and the bound in continuous time"
+        )
     if process not in PROCESSES:
         hint = (
             "; a Gaussian needs ordered values, and tokens have no order"
@@ -254,6 +297,7 @@ def make_method(
     cross_entropy_weight: float = 0.0,
     counts: Tensor | None = None,
     learned: LearnedExponents | None = None,
+    attention: str = "full",
 ) -> Method:
     """Build a method from the names in a recipe or a checkpoint.
 
@@ -268,11 +312,12 @@ def make_method(
         counts: How often each id occurs in the training text, shape (V,); for the schedules that
             are made from it.
         learned: The exponents of the schedule ``learned``.
+        attention: ``full``, or ``any-order`` for a network that sees what was written before.
 
     Raises:
         UserError: If a name is unknown, two do not go together, or the counts do not fit.
     """
-    check_names(process, schedule, num_steps, cross_entropy_weight)
+    check_names(process, schedule, num_steps, cross_entropy_weight, attention)
     # In D3PM's code lambda stands beside one step of the bound, not beside all T.
     weight = cross_entropy_weight * max(num_steps, 1)
     parameters = {key: value for key, value in schedule.items() if key != "name"}
@@ -295,7 +340,10 @@ def make_method(
         shared = make_schedule(**schedule)
     if process == "uniform":
         return UniformMethod(UniformProcess(shared, data_ids), num_steps, weight)
-    return SharedMethod(AbsorbingProcess(shared, mask_token_id), num_steps, weight)
+    absorbing = AbsorbingProcess(shared, mask_token_id)
+    if attention == "any-order":
+        return OrderedMethod(absorbing)
+    return SharedMethod(absorbing, num_steps, weight)
 
 
 def _from_counts(

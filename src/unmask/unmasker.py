@@ -19,13 +19,15 @@ from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
 from unmask.adapters import extras, loading
-from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
+from unmask.adapters.any_order import make_denoiser
+from unmask.adapters.encoder import not_data_ids, position_limit
+from unmask.adapters.frozen import FrozenDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.denoiser import Denoiser
-from unmask.errors import UserError
+from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import make_method
@@ -33,6 +35,8 @@ from unmask.noise import Noise
 from unmask.plan import Plan, make_pair_plan, make_plan
 from unmask.presets import Preset, choose_preset
 from unmask.sampler import sample
+
+CACHES = ("exact", "off", "frozen")
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -47,18 +51,34 @@ class Unmasker:
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
+        cache: What the network keeps from call to call while it writes: ``exact`` keeps what cannot
+            change (of a model that writes in any order every written token, of others nothing),
+            ``off`` keeps nothing and writes the same, ``frozen`` is an approximation for models
+            with attention in both directions; see ``adapters.frozen``.
+
+    Raises:
+        UserError: If there is no such cache, or the model cannot have it.
     """
 
     def __init__(
-        self, model: Any, codec: TextCodec, card: Card, counts: Tensor | None = None
+        self,
+        model: Any,
+        codec: TextCodec,
+        card: Card,
+        counts: Tensor | None = None,
+        cache: str = "exact",
     ) -> None:
+        if cache not in CACHES:
+            raise UserError(f"unknown cache {cache!r}{did_you_mean(cache, CACHES)}")
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         self.model = model.eval()
         self.codec = codec
         self.card = card
-        self.denoiser: Denoiser = EncoderDenoiser(
-            model, not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+        self.denoiser: Denoiser = make_denoiser(
+            model,
+            not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features),
+            codec.mask_token_id,
         )
         self.method = make_method(
             card.process,
@@ -69,17 +89,22 @@ class Unmasker:
             num_steps=card.num_steps,
             counts=counts,
             learned=extras.learned_of(model),
+            attention=card.attention,
         )
+        self.cache = cache
         self._counts = counts
         self.limit = position_limit(model)
 
     @classmethod
-    def from_pretrained(cls, name: str | None = None, device: str | None = None) -> Unmasker:
+    def from_pretrained(
+        cls, name: str | None = None, device: str | None = None, cache: str = "exact"
+    ) -> Unmasker:
         """Open a model.
 
         Args:
             name: A directory, a hub id, or None for the small model in the package.
             device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
+            cache: ``exact``, ``off`` or ``frozen``; see ``Unmasker``.
 
         Raises:
             UserError: If there is no such model, it is no masked language model, or it is damaged.
@@ -91,7 +116,7 @@ class Unmasker:
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         counts = None if counts is None else counts.to(model.device)
-        return cls(model, TextCodec(loading.load_tokenizer(name)), card, counts)
+        return cls(model, TextCodec(loading.load_tokenizer(name)), card, counts, cache)
 
     def generate(
         self,
@@ -312,7 +337,7 @@ class Unmasker:
         noise = Noise(plan.seeds)
         policy, process = self.method.reverse(preset.policy)
         frames = sample(
-            self.method.posterior_denoiser(self.denoiser),
+            self._writing_denoiser(),
             process,
             self.method.start(plan.canvas, noise),
             policy,
@@ -325,6 +350,14 @@ class Unmasker:
             spent += self._now() - begun
             yield frame, spent
             begun = self._now()
+
+    def _writing_denoiser(self) -> Denoiser:
+        """Return the denoiser of one run of a sampler, with its cache."""
+        if self.cache == "frozen":
+            if self.card.process != "absorbing":
+                raise UserError("a frozen cache is for models that write on masks")
+            return FrozenDenoiser(self.denoiser)
+        return self.method.posterior_denoiser(self.denoiser, self.cache == "exact")
 
     def _watched(
         self, plan: Plan, preset: Preset, watch: Watch | None

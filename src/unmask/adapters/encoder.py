@@ -30,28 +30,34 @@ class EncoderDenoiser:
     Args:
         model: A masked language model, bare or wrapped (DistributedDataParallel, compiled).
         not_data: Ids that never occur in data and must not be predicted.
+
+    Attributes:
+        bare: The model without its wrapping.
+        first: Position id of the first token.
+        not_data: Shape (V - V',), int64, the ids that are never predicted.
     """
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
-        self._bare: PreTrainedModel = _unwrap(model)
-        self.vocab_size = int(self._bare.get_output_embeddings().out_features)
+        self.bare: PreTrainedModel = _unwrap(model)
+        self.vocab_size = int(self.bare.get_output_embeddings().out_features)
         keep = torch.ones(self.vocab_size, dtype=torch.bool)
         keep[[i for i in not_data if i < self.vocab_size]] = False
-        self.data_ids = keep.nonzero()[:, 0].to(self._bare.device)
-        self._not_data = (~keep).nonzero()[:, 0].to(self._bare.device)
+        self.first = first_position(self.bare)
+        self.data_ids = keep.nonzero()[:, 0].to(self.bare.device)
+        self.not_data = (~keep).nonzero()[:, 0].to(self.bare.device)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
         mask = None if valid is None or bool(valid.all()) else valid.long()
-        conditioning = conditioning_of(self._bare)
+        conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
-        with told, only_at(self._bare, at):
+        with told, only_at(self.bare, at):
             logits = self.model(input_ids=xt, attention_mask=mask).logits
         # In place: the linear layer does not need its output for the backward pass.
-        logits.index_fill_(-1, self._not_data, float("-inf"))
+        logits.index_fill_(-1, self.not_data, float("-inf"))
         return logits if at is None else logits[0]
 
 
@@ -100,11 +106,21 @@ def position_limit(model: PreTrainedModel) -> int | None:
     return limit if limit is None or conditioning is None else limit - conditioning.extra_tokens
 
 
+def first_position(model: PreTrainedModel) -> int:
+    """Return the position id of a text's first token, which for RoBERTa and its kin is not 0."""
+    learned = _learned_positions(model)
+    return 0 if learned is None or learned.padding_idx is None else learned.padding_idx + 1
+
+
 def _positions(model: PreTrainedModel) -> int | None:
-    limit = getattr(model.config, "max_position_embeddings", None)
+    learned = _learned_positions(model)
+    if learned is None:
+        return getattr(model.config, "max_position_embeddings", None)
+    return learned.num_embeddings - first_position(model)
+
+
+def _learned_positions(model: PreTrainedModel) -> nn.Embedding | None:
     for name, module in model.base_model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin count from padding_idx + 1, so that many rows are never used.
-            first = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - first
-    return limit
+            return module
+    return None

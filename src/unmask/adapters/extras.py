@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unmask.adapters import ordered_attention
 from unmask.adapters.conditioning import NAME, attach, split_state
 from unmask.errors import UserError
 from unmask.token_schedule import LearnedExponents
@@ -21,18 +22,23 @@ SCHEDULE = "unmask_schedule"
 COUNTS = f"{SCHEDULE}.counts"
 
 
-def equip(model: PreTrainedModel, time: str, schedule: Mapping[str, Any]) -> None:
-    """Give a model the time conditioning and the trainable schedule that a method needs.
+def equip(
+    model: PreTrainedModel, time: str, schedule: Mapping[str, Any], attention: str = "full"
+) -> None:
+    """Give a model the time conditioning, schedule and attention that a method needs.
 
     Args:
         model: A masked language model, bare.
         time: One of ``conditioning.DESIGNS``.
         schedule: Name and parameters; only ``learned`` has weights of its own.
+        attention: One of ``method.ATTENTION``.
 
     Raises:
-        UserError: If the model does not have what the conditioning needs.
+        UserError: If the model does not have what the conditioning or the attention needs.
     """
     attach(model, time)
+    if attention == "any-order":
+        ordered_attention.attach(model)
     if schedule["name"] != "learned":
         return
     parameters = {key: value for key, value in schedule.items() if key != "name"}

@@ -37,6 +37,12 @@ model = click.option(
     metavar="DIR|HUB_ID",
     help="Model to use; the small one in the package if left out.",
 )
+cache = click.option(
+    "--cache",
+    default="exact",
+    show_default=True,
+    help="What is kept from call to call: exact, off, or frozen (fast, approximate).",
+)
 device = click.option(
     "--device", default=None, help="cpu, cuda, ...; an accelerator if there is one."
 )
@@ -94,12 +100,12 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def open_unmasker(name: str | None, device: str | None) -> Unmasker:
+def open_unmasker(name: str | None, device: str | None, cache: str = "exact") -> Unmasker:
     """Open a masked model; None is the one in the package, as is ``bundled``."""
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
-    return Unmasker.from_pretrained(name, device)
+    return Unmasker.from_pretrained(name, device, cache)
 
 
 def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:

@@ -62,7 +62,7 @@ def open_model(
     if recipe.model.dropout is not None:
         set_dropout(model, recipe.model.dropout)
     if recipe.kind == "masked":
-        equip(model, recipe.model.time, recipe.schedule.as_card())
+        equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
         if name and not recipe.model.from_scratch:
             _take_over(model, recipe, name)
     _check_length(model, recipe.data.length)
@@ -78,6 +78,11 @@ def _check_same_method(recipe: Recipe, name: str) -> None:
         raise UserError(
             f"{name} was trained with the {card.process} process, this recipe's is "
             f"{recipe.process.name}; choose a recipe of that process, or another model"
+        )
+    if card.attention != "full" and card.attention != recipe.model.attention:
+        raise UserError(
+            f"{name} was trained to write in any order, which this recipe does not do; pass "
+            f"--set model.attention={card.attention}, or choose another model"
         )
     if card.time not in ("none", recipe.model.time):
         raise UserError(

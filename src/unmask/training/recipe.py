@@ -37,6 +37,8 @@ class ModelSection:
         dropout: Sets every dropout of the model; None keeps the configuration's own.
         time: How the network learns t: ``none``, ``prefix``, ``layerwise`` or ``adaln``; see
             ``adapters.conditioning``.
+        attention: ``full``, or ``any-order``: a token sees those written before it, in a random
+            order, so that generation computes each of them once; see ``adapters.any_order``.
         from_scratch: Keep the architecture and the tokenizer of ``name``, but not its weights.
         new_head: Accept a pretrained body without a language-model head; a fresh head is trained.
         save_dtype: ``float32`` or, for half the file, ``float16``; it always loads as float32.
@@ -47,6 +49,7 @@ class ModelSection:
     config: dict[str, Any] = field(default_factory=dict)
     dropout: float | None = None
     time: str = "none"
+    attention: str = "full"
     new_head: bool = False
     from_scratch: bool = False
     save_dtype: str = "float32"
@@ -280,7 +283,15 @@ class Recipe:
             self.schedule.as_card(),
             self.objective.num_steps,
             self.objective.cross_entropy_weight,
+            self.model.attention,
         )
+        if self.model.attention != "full" and (
+            self.objective.name != "nelbo" or self.model.time != "none"
+        ):
+            raise UserError(
+                "model.attention = 'any-order' goes with objective.name = 'nelbo' and "
+                "model.time = 'none'"
+            )
         if self.schedule.learning_rate and self.schedule.name != "learned":
             raise UserError("schedule.learning_rate goes with schedule.name = 'learned'")
         if self.schedule.learning_rate < 0:

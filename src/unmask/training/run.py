@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from transformers.training_args import OptimizerNames
 
 from unmask import checkpoint
 from unmask.adapters import extras
+from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.causal import next_token_nats
-from unmask.adapters.encoder import EncoderDenoiser, not_data_ids
+from unmask.adapters.encoder import not_data_ids
 from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
+from unmask.denoiser import Denoiser
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import BY_TOKEN, Method, make_method
@@ -110,16 +113,21 @@ def train(
     for line in material.notes:
         report(line)
     vocab_size = int(model.get_output_embeddings().out_features)
-    not_data = not_data_ids(codec.tokenizer, vocab_size)
+    denoise = partial(
+        make_denoiser,
+        not_data=not_data_ids(codec.tokenizer, vocab_size),
+        # A causal model is asked for no masks.
+        mask_token_id=codec.mask_token_id if recipe.kind == "masked" else 0,
+    )
     counts = _counts(recipe, material.noised, vocab_size)
-    method = _method(recipe, model, codec, not_data, counts)
+    method = _method(recipe, model, codec, denoise(model).data_ids, counts)
     arguments = _arguments(recipe, work, len(material.items))
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
         batcher=material.batcher,
-        not_data=not_data,
-        validate=_validator(recipe, method, not_data, material.validation, arguments),
+        denoise=denoise,
+        validate=_validator(recipe, method, denoise, material.validation, arguments),
         spent=spent,
         model=model,
         processing_class=codec.tokenizer,
@@ -159,31 +167,31 @@ def _method(
     recipe: Recipe,
     model: PreTrainedModel,
     codec: TextCodec,
-    not_data: list[int],
+    data_ids: Tensor,
     counts: Tensor | None,
 ) -> Method:
     """Return the recipe's method; for a causal model, which has no masks, one that is not used."""
     causal = recipe.kind == "causal"
     device = best_device()
-    data_ids = EncoderDenoiser(model, not_data).data_ids.to(device)
     # The Trainer moves the network; what the method holds is moved here.
     return make_method(
         recipe.process.name,
         recipe.schedule.as_card(),
         mask_token_id=0 if causal else codec.mask_token_id,
         vocab_size=int(model.get_output_embeddings().out_features),
-        data_ids=data_ids,
+        data_ids=data_ids.to(device),
         num_steps=recipe.objective.num_steps,
         cross_entropy_weight=recipe.objective.cross_entropy_weight,
         counts=None if counts is None else counts.to(device),
         learned=extras.learned_of(model),
+        attention=recipe.model.attention,
     )
 
 
 def _validator(
     recipe: Recipe,
     method: Method,
-    not_data: list[int],
+    denoise: Callable[[nn.Module], Denoiser],
     text: Text | None,
     arguments: TrainingArguments,
 ) -> Callable[[nn.Module], Score] | None:
@@ -195,11 +203,7 @@ def _validator(
         def exact_nats(rows: Any, editable: Any, _valid: Any, _generator: Any) -> torch.Tensor:
             return next_token_nats(model, rows, editable)
 
-        bound = (
-            None
-            if exact
-            else bound_of_rows(EncoderDenoiser(model, not_data), method.bound, draws=1)
-        )
+        bound = None if exact else bound_of_rows(denoise(model), method.bound, draws=1)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
                 text,
@@ -298,6 +302,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         schedule=recipe.schedule.as_card(),
         num_steps=recipe.objective.num_steps,
         time=recipe.model.time,
+        attention=recipe.model.attention,
         sampler=dict(recipe.sampler) or {"name": "ancestral"},
         length=recipe.data.length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},

@@ -1,0 +1,93 @@
+"""How far the guesses of a frozen cache are from those of its network, and what it saves.
+
+    python -m benchmarks.frozen [--model M] [--length 240] [--steps 32]
+
+Both see the same canvases, those that the frozen cache writes with the sampler ``ancestral`` after
+prompts of 16 tokens. KL is that of the exact guess to the frozen one, in nats, the mean over every
+token that was asked about after the first call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from statistics import mean
+
+import torch
+from torch import Tensor
+
+from unmask.adapters.frozen import FrozenDenoiser
+from unmask.canvas import Canvas
+from unmask.denoiser import Denoiser
+from unmask.noise import Noise
+from unmask.presets import make_preset
+from unmask.sampler import sample
+from unmask.unmasker import Unmasker
+
+PROMPT = "The history of the town begins in the middle of the"
+
+
+class Compared:
+    """The frozen denoiser, compared with its network in every call."""
+
+    def __init__(self, frozen: FrozenDenoiser) -> None:
+        self.frozen = frozen
+        self.vocab_size, self.data_ids = frozen.vocab_size, frozen.data_ids
+        self.divergence: list[float] = []
+        self.agreement: list[float] = []
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        guess = self.frozen(xt, t, at=at, valid=valid)
+        exact = self.frozen.inner(xt, t, at=at, valid=valid)
+        p, q = (x[:, self.data_ids].double().log_softmax(1) for x in (exact, guess))
+        self.divergence.append((p.exp() * (p - q)).sum(1).mean().item())
+        self.agreement.append((exact.argmax(1) == guess.argmax(1)).double().mean().item())
+        return guess
+
+
+def main() -> None:
+    """Print a table over refresh intervals."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frozen", description=__doc__)
+    parser.add_argument("--model", help="a model; the one in the package if left out")
+    parser.add_argument("--length", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=32)
+    options = parser.parse_args()
+    writer = Unmasker.from_pretrained(options.model)
+    print("| refreshed every | KL, nats | same likeliest token | seconds | exact, seconds |")
+    print("|---|---|---|---|---|")
+    plain = _seconds(writer, writer.denoiser, options.length, options.steps)
+    for refresh in (1, 2, 4, 8, 16, options.steps):
+        compared = Compared(FrozenDenoiser(writer.denoiser, refresh))
+        _seconds(writer, compared, options.length, options.steps)
+        fast = _seconds(
+            writer, FrozenDenoiser(writer.denoiser, refresh), options.length, options.steps
+        )
+        print(
+            f"| {refresh} calls | {mean(compared.divergence[1:]):.4f} | "
+            f"{100 * mean(compared.agreement[1:]):.1f} % | {fast:.2f} | {plain:.2f} |"
+        )
+
+
+def _seconds(writer: Unmasker, denoiser: Denoiser, length: int, steps: int) -> float:
+    """Write four texts and return how long it took."""
+    preset = make_preset("ancestral", steps=steps)
+    given = [*writer.codec.start, *writer.codec.encode(PROMPT)]
+    canvas = Canvas.from_rows([[*given, *[None] * length]] * 4, writer.codec.mask_token_id, 1)
+    begun = time.perf_counter()
+    for _ in sample(
+        denoiser,
+        writer.method.process,
+        canvas,
+        preset.policy,
+        preset.drawing,
+        preset.times(length),
+        Noise(torch.arange(4)),
+    ):
+        pass
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""An approximation for encoders that were not trained for a cache: keep what hardly changes.
+
+With attention in both directions every token that is written changes the keys and values of all
+others, a little. Here those of a position are kept as they were when it was last run, and a call
+runs only on the positions that changed since the last call or are asked about. Every so many calls
+everything is run anew. The guesses are not those of the network; how far they are off is measured
+by ``python -m benchmarks.frozen`` for a given model.
+
+Kin: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Section 3.2; Ma et al. 2025, "dKV-Cache",
+arXiv:2505.15781.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unmask.adapters.any_order import packed
+from unmask.adapters.conditioning import conditioning_of
+from unmask.adapters.encoder import EncoderDenoiser, only_at
+from unmask.adapters.ordered_attention import attach, running
+from unmask.denoiser import Denoiser
+from unmask.errors import UserError
+
+REFRESH = 8
+
+
+@dataclass
+class FrozenPass:
+    """One run over some positions of a canvas, the others being as they were.
+
+    Attributes:
+        place: Shape (B, n), int64; the positions that are run, L for none.
+        valid: Shape (B, L), bool; False on padding.
+        layers: Keys and values of every layer, (B, H, L + 1, D), the last position being waste.
+    """
+
+    place: Tensor
+    valid: Tensor
+    layers: list[tuple[Tensor, Tensor]]
+    _layer: int = 0
+    _masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of the whole canvas, (B, H, L, D) each."""
+        rows, length = self.valid.shape
+        if self._layer == len(self.layers):
+            shape = (rows, key.shape[1], length + 1, key.shape[3])
+            self.layers.append((key.new_zeros(shape), key.new_zeros(shape)))
+        both = self.layers[self._layer]
+        self._layer += 1
+        index = torch.arange(rows, device=key.device)[:, None]
+        for kept, new in zip(both, (key, value), strict=True):
+            kept[index, :, self.place] = new.transpose(1, 2).to(kept.dtype)
+        return both[0][:, :, :length], both[1][:, :, :length]
+
+    def allowed(self, window: int | None) -> Tensor:
+        """Return who may see whom, shape (B, 1, n, L), bool; see ``ordered_attention.Pass``."""
+        if window not in self._masks:
+            rows, length = self.valid.shape
+            sees = self.valid[:, None].expand(rows, self.place.shape[1], length)
+            if window is not None:
+                everywhere = torch.arange(length, device=self.place.device)
+                sees = sees & ((self.place[..., None] - everywhere).abs() < window)
+                # What stands for no position still has to look somewhere.
+                sees = sees | (self.place == length)[..., None]
+            self._masks[window] = sees[:, None]
+        return self._masks[window]
+
+
+class FrozenDenoiser:
+    """A denoiser for one run of a sampler that runs its network on few positions.
+
+    Args:
+        inner: An encoder that is not told the time.
+        refresh: Calls after which everything is run anew; 1 gives the guesses of ``inner``.
+
+    Raises:
+        UserError: If the network is told the time, or its attention cannot be replaced.
+    """
+
+    def __init__(self, inner: Denoiser, refresh: int = REFRESH) -> None:
+        if type(inner) is not EncoderDenoiser or conditioning_of(inner.bare) is not None:
+            raise UserError(
+                "a frozen cache is for encoders with attention in both directions that are not "
+                "told the time; choose another cache"
+            )
+        if refresh < 1:
+            raise UserError(f"the cache must be refreshed every 1 or more calls, not {refresh}")
+        attach(inner.bare)
+        self.inner, self.refresh = inner, refresh
+        self.vocab_size, self.data_ids = inner.vocab_size, inner.data_ids
+        self._calls = 0
+        self._ids = torch.empty(0, dtype=torch.int64)
+        self._layers: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of about p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        valid = torch.ones_like(where) if valid is None else valid
+        anew = self._calls % self.refresh == 0 or self._ids.shape != xt.shape
+        if anew and self._ids.shape != xt.shape:
+            self._layers = []
+        run = valid if anew else (where | (xt != self._ids))
+        self._calls += 1
+        self._ids = xt
+        place, present = packed(run)
+        frozen = FrozenPass(place.masked_fill(~present, xt.shape[1]), valid, self._layers)
+        asked = where.gather(1, place) & present
+        position = place + self.inner.first
+        with running(frozen), only_at(self.inner.bare, asked):
+            logits = self.inner.model(input_ids=xt.gather(1, place), position_ids=position).logits
+        logits.index_fill_(-1, self.inner.not_data, float("-inf"))
+        return logits[0].view(*xt.shape, -1) if at is None else logits[0]

@@ -1,0 +1,180 @@
+"""Attention in which a token sees what was written before it, for any encoder of transformers.
+
+transformers lets a function of one's own take the place of attention in every layer of a model, by
+name. This one is ordinary attention unless a ``Pass`` is running; then what may be seen is decided
+by ranks, and keys and values of earlier calls come out of a cache. No architecture is named here:
+an encoder brings its projections, its rotary or learned positions and its windows as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from unmask.errors import UserError
+
+NAME = "unmask-ordered"
+
+
+@dataclass
+class Cache:
+    """Keys and values of written tokens, layer by layer, each at the slot of its rank.
+
+    Args:
+        rows: Rows of the batch.
+        slots: Tokens that a row can hold.
+    """
+
+    rows: int
+    slots: int
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def layer(self, index: int, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a layer, (rows, H, slots + 1, D), the last slot being waste."""
+        if index == len(self.layers):
+            shape = (self.rows, key.shape[1], self.slots + 1, key.shape[3])
+            self.layers.append((key.new_zeros(shape), key.new_zeros(shape)))
+        return self.layers[index]
+
+
+@dataclass
+class Pass:
+    """One run of the network over written tokens of known rank, followed by masks that ask.
+
+    Attributes:
+        rank: Shape (B, n), int64, of the written tokens; at least ``Cache.slots`` on padding.
+        asked: Shape (B, q), int64, of the masks: each sees the tokens of lower rank and itself.
+        position: Shape (B, n + q), int64; where all of these stand in the text.
+        seen: Shape (B, k), int64; with a cache the positions of the first k ranks, else empty.
+        cache: Where written tokens are kept, None to forget them.
+        rows: Shape (B,), int64; the rows of the cache that this run is about.
+    """
+
+    rank: Tensor
+    asked: Tensor
+    position: Tensor
+    seen: Tensor
+    cache: Cache | None = None
+    rows: Tensor | None = None
+    _layer: int = 0
+    _masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all keys and values that this layer's queries may look at; (B, H, K, D) each."""
+        if self.cache is None:
+            return key, value
+        both = self.cache.layer(self._layer, key)
+        self._layer += 1
+        count, size = self.rank.shape[1], self.seen.shape[1]
+        slot = self.rank.clamp_max(self.cache.slots)
+        assert self.rows is not None
+        extended = []
+        for kept, new in zip(both, (key, value), strict=True):
+            kept[self.rows[:, None], :, slot] = new[:, :, :count].transpose(1, 2).to(kept.dtype)
+            # All rows in their order need no copy by index.
+            own = kept if len(self.rows) == len(kept) else kept[self.rows]
+            extended.append(torch.cat([own[:, :, :size], new[:, :, count:]], 2))
+        return extended[0], extended[1]
+
+    def allowed(self, window: int | None) -> Tensor:
+        """Return who may see whom, shape (B, 1, n + q, K), bool.
+
+        Args:
+            window: Only positions less than this apart see each other; None for no such limit.
+        """
+        if window not in self._masks:
+            self._masks[window] = self._allowed(window)
+        return self._masks[window]
+
+    def _allowed(self, window: int | None) -> Tensor:
+        count, masks = self.rank.shape[1], self.asked.shape[1]
+        if self.cache is None:
+            rank, position = self.rank, self.position
+        else:
+            rank = torch.arange(self.seen.shape[1], device=self.rank.device).expand_as(self.seen)
+            position = torch.cat([self.seen, self.position[:, count:]], 1)
+        written = rank[:, None] <= self.rank[..., None]
+        asking = rank[:, None] < self.asked[..., None]
+        itself = torch.eye(masks, dtype=torch.bool, device=rank.device)
+        sees = torch.cat(
+            [
+                torch.cat([written, written.new_zeros(len(rank), count, masks)], 2),
+                torch.cat([asking, itself.expand(len(rank), -1, -1)], 2),
+            ],
+            1,
+        )
+        if window is not None:
+            near = (self.position[..., None] - position[:, None]).abs() < window
+            sees &= near
+        return sees[:, None]
+
+
+class Run(Protocol):
+    """What attention asks of a run of the network; see ``Pass``."""
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def allowed(self, window: int | None) -> Tensor: ...
+
+
+_RUNNING: ContextVar[Run | None] = ContextVar("unmask_pass", default=None)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    run = _RUNNING.get()
+    if run is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    key, value = run.extend(key, value)
+    allowed = run.allowed(options.get("sliding_window"))
+    return sdpa_attention_forward(module, query, key, value, allowed, **options)
+
+
+AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def attach(model: PreTrainedModel) -> None:
+    """Make a model able to run a ``Pass``; called in any other way it stays as it was.
+
+    Raises:
+        UserError: If the model does not let its attention be replaced, or takes no positions.
+    """
+    import inspect
+
+    kind = type(model).__name__
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise UserError(f"{kind} takes no positions, which writing in any order needs")
+    model.set_attn_implementation(NAME)
+    if not is_attached(model):
+        raise UserError(f"{kind} does not let its attention be replaced; choose another encoder")
+
+
+def is_attached(model: PreTrainedModel) -> bool:
+    """Return whether ``attach`` was called on a model."""
+    return model.config._attn_implementation == NAME
+
+
+@contextmanager
+def running(run: Run) -> Iterator[None]:
+    """Within this context the attention of every attached model is that of a pass."""
+    token = _RUNNING.set(run)
+    try:
+        yield
+    finally:
+        _RUNNING.reset(token)

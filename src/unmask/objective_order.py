@@ -1,0 +1,115 @@
+r"""The likelihood of a text in a given order of writing, and the bound that follows from it.
+
+A network in which a position sees only what comes before it in an order sigma is autoregressive in
+that order, so the chain rule is exact and not a bound:
+
+    -log p(x_0, sigma) = sum_i -log p(x_{sigma(i)} | x_{sigma(1)}, ..., x_{sigma(i-1)})
+
+Drawing sigma uniformly gives the bound of masked diffusion in continuous time, with all noise
+levels of a row in one pass of the network: hiding the last k tokens of a random order is hiding k
+random tokens, and the sum over k of the next token's cost is the integral over time.
+
+References: Uria et al. 2014, arXiv:1310.1757 (orderless training); Hoogeboom et al. 2021,
+arXiv:2110.02037, Eq. 3 (order-agnostic bound); Yang et al. 2019, "XLNet", arXiv:1906.08237 (two
+streams of attention); Sahoo et al. 2025, "Esoteric Language Models", arXiv:2506.01928.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unmask.denoiser import Denoiser
+from unmask.objective import Loss
+
+
+@runtime_checkable
+class OrderedDenoiser(Denoiser, Protocol):
+    """A denoiser whose guesses depend on the order in which tokens were written."""
+
+    def conditionals(
+        self, x0: Tensor, rank: Tensor, at: Tensor, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_i | all x_j with rank_j < rank_i) for every i asked about.
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            rank: Shape (B, L), int64, the place of each position in the order of its row, all
+                different.
+            at: Shape (B, L), bool; where logits are wanted.
+            valid: Shape (B, L), bool; False on padding, None if there is none.
+
+        Returns:
+            Shape (N, V), in row-major order of ``at``.
+        """
+        ...
+
+    def session(self, cached: bool = True) -> Denoiser:
+        """Return a denoiser for one run of a sampler, which remembers the order of writing.
+
+        Args:
+            cached: Keep what the network computed for written tokens; else compute it anew in every
+                call, with the same result.
+        """
+        ...
+
+
+def random_ranks(editable: Tensor, valid: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Return a random order of each row, shape (B, L), int64: given tokens first, padding last."""
+    noise = torch.rand(
+        editable.shape, dtype=torch.float64, generator=generator, device=editable.device
+    )
+    noise = torch.where(editable, noise + 1, noise)
+    if valid is not None:
+        noise = noise.masked_fill(~valid, 2)
+    return noise.argsort(dim=1, stable=True).argsort(1)
+
+
+def order_nats(
+    denoiser: OrderedDenoiser,
+    x0: Tensor,
+    rank: Tensor,
+    editable: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return -log p(x_0 | given tokens) in an order of writing, exactly, in nats per sequence.
+
+    Args:
+        denoiser: The network.
+        x0: Clean ids, shape (B, L), int64.
+        rank: The order; see ``OrderedDenoiser.conditionals``. Given tokens must come first.
+        editable: Shape (B, L), bool; the tokens to be written.
+        valid: Shape (B, L), bool; False on padding.
+
+    Returns:
+        Shape (B,), float32 (float64 if the denoiser answers in float64).
+    """
+    logits = denoiser.conditionals(x0, rank, editable, valid)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    nats = cross_entropy(logits, x0[editable], reduction="none")
+    return nats.new_zeros(len(x0)).index_add(0, editable.nonzero()[:, 0], nats)
+
+
+def order_nelbo(
+    denoiser: OrderedDenoiser,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+) -> Loss:
+    """Estimate the bound by the likelihood in one random order for each row.
+
+    Args:
+        t: Shape (B,). Every noise level of a row is visited whatever its time is, so only the
+            device and the number of rows are taken from it.
+
+    The other arguments and the result are those of ``objective.continuous_nelbo``.
+    """
+    rank = random_ranks(editable, valid, generator).to(t.device)
+    nats = order_nats(denoiser, x0, rank, editable, valid)
+    nothing = torch.zeros_like(nats)
+    return Loss(nats, nothing, nothing, editable.sum(1))

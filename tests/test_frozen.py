@@ -1,0 +1,92 @@
+"""The frozen cache: exact where it must be, near elsewhere, and refused where it means nothing."""
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from checks import generator
+from unmask import Unmasker
+from unmask.adapters.conditioning import attach
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.frozen import FrozenDenoiser
+from unmask.errors import UserError
+
+MASK, LENGTH = 4, 16
+
+
+def plain(zoo, name: str) -> EncoderDenoiser:
+    model = AutoModelForMaskedLM.from_pretrained(zoo / name).eval().double()
+    return EncoderDenoiser(model, [MASK])
+
+
+def canvases(steps: int):
+    """Yield a canvas that fills up, what is asked of it, and its padding."""
+    noise = generator(0)
+    x0 = torch.randint(5, 90, (3, LENGTH), generator=noise)
+    valid = torch.arange(LENGTH) < torch.tensor([16, 16, 11])[:, None]
+    when = torch.randint(steps, x0.shape, generator=noise)
+    for step in range(steps):
+        masked = (when >= step) & valid
+        yield x0.masked_fill(masked, MASK).masked_fill(~valid, 1), (when == step) & valid, valid
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "distilbert", "albert"])
+def test_refreshed_in_every_call_it_is_the_network(zoo, name):
+    inner = plain(zoo, name)
+    frozen = FrozenDenoiser(inner, refresh=1)
+    with torch.no_grad():
+        for xt, at, valid in canvases(5):
+            exact = inner(xt, torch.ones(3), at=at, valid=valid)
+            assert torch.allclose(frozen(xt, torch.ones(3), at=at, valid=valid), exact, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+def test_between_refreshes_it_is_near_and_not_equal(zoo, name):
+    inner = plain(zoo, name)
+    frozen, errors, scale = FrozenDenoiser(inner, refresh=3), [], []
+    with torch.no_grad():
+        for xt, at, valid in canvases(9):
+            exact = inner(xt, torch.ones(3), at=at, valid=valid)[:, 5:]
+            guess = frozen(xt, torch.ones(3), at=at, valid=valid)[:, 5:]
+            errors.append((guess - exact).abs().mean().item())
+            scale.append(exact.std().item())
+    assert max(errors[::3]) < 1e-9, "a refresh is exact"
+    late = torch.tensor(errors).view(3, 3)[:, 1:]
+    assert late.min() > 1e-8
+    assert late.max() < 0.5 * min(scale)
+
+
+def test_it_runs_only_on_what_changed_or_is_asked(zoo):
+    inner, sizes = plain(zoo, "bert"), []
+    inner.bare.base_model.register_forward_pre_hook(
+        lambda _m, given: sizes.append(given[0].shape[1])
+    )
+    frozen = FrozenDenoiser(inner, refresh=100)
+    with torch.no_grad():
+        for xt, at, valid in canvases(8):
+            frozen(xt, torch.ones(3), at=at, valid=valid)
+    assert sizes[0] == LENGTH
+    assert max(sizes[1:]) < LENGTH * 0.7
+
+
+def test_what_makes_no_sense_is_refused(zoo):
+    inner = plain(zoo, "bert")
+    with pytest.raises(UserError, match="did you mean 'frozen'"):
+        Unmasker.from_pretrained(str(zoo / "bert"), cache="froze")
+    with pytest.raises(UserError, match="every 1 or more calls"):
+        FrozenDenoiser(inner, refresh=0)
+    attach(inner.bare, "adaln")
+    with pytest.raises(UserError, match="not told the time"):
+        FrozenDenoiser(inner)
+
+
+def test_a_user_writes_with_it(zoo):
+    exact, frozen, off = (
+        Unmasker.from_pretrained(str(zoo / "roberta"), cache=cache).generate(
+            "The", length=30, steps=10, seed=1
+        )
+        for cache in ("exact", "frozen", "off")
+    )
+    assert exact.texts == off.texts
+    assert exact.nfe == frozen.nfe
+    assert len(frozen.texts[0]) > 20
