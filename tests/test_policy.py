@@ -8,11 +8,13 @@ import torch
 
 from checks import assert_mean, generator, random_joint
 from unmask.canvas import Canvas, Frame
+from unmask.confidence import MostConfident, Threshold
 from unmask.draw import Draw
 from unmask.noise import Noise
-from unmask.policy import MostConfident, RandomOrder, Renoise
+from unmask.orders import RandomOrder
 from unmask.presets import PRESETS, Preset, make_preset
 from unmask.process import AbsorbingProcess
+from unmask.remasking import Renoise
 from unmask.sampler import sample
 from unmask.schedule import Cosine, Geometric, Polynomial, Schedule, time_grid
 
@@ -137,7 +139,7 @@ def test_a_confident_row_finishes_in_the_steps_it_was_given():
 
 def test_the_last_step_leaves_no_mask_even_at_one_token_a_step():
     """A policy without a pace on a grid that is too short for it."""
-    frames = run(Preset(MostConfident(1.1, paced=False), Draw(), 3), BLANK)
+    frames = run(Preset(MostConfident(tokens_per_step=1, rule=Threshold(1.1)), Draw(), 3), BLANK)
     assert [int(frame.revealed.sum()) for frame in frames[1:]] == [1, 1, 10]
 
 
