@@ -15,7 +15,7 @@ preferring what they are sure of; both numbers show how much, by network call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,22 @@ from unmask.sampler import sample
 from unmask.schedule import make_schedule
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
+# Samplers that decide themselves how much they write in a step, and the number that they decide by.
+KNOBS = {
+    "confidence": ("threshold", (0.3, 0.5, 0.7, 0.9, 0.99)),
+    "confidence-factor": ("factor", (0.5, 1.0, 2.0, 4.0)),
+    "entropy-bound": ("gamma", (0.01, 0.1, 0.3, 1.0, 3.0)),
+}
+# Those that take a number of steps.
+BY_STEPS = (
+    "ancestral",
+    "random-quota",
+    "schedule-confidence",
+    "remask-rescaled",
+    "remask-loop",
+    "keep-likeliest",
+    "refine",
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,8 @@ class Measured:
     """What one sampler did with one number of steps.
 
     Attributes:
-        sampler: Its name, with what differs from its preset.
+        sampler: Its name.
+        setting: What differs from its preset.
         calls: Calls of the denoiser for the whole batch.
         seconds: Time that it took, denoiser included.
         error: Nats. In the enumerated world KL(law || p) of a row, corrected for the number of
@@ -52,6 +69,7 @@ class Measured:
     """
 
     sampler: str
+    setting: str
     calls: int
     seconds: float
     error: float
@@ -68,10 +86,17 @@ def letters(text: str) -> Tensor:
     return torch.tensor([ALPHABET.index(c) for c in " ".join(kept.split())])
 
 
-def exactly(name: str, steps: int | None, **options: Any) -> Preset:
+def exactly(name: str, **options: Any) -> Preset:
     """Return a preset that draws from the guesses as they are: no temperature, no filters."""
-    preset = make_preset(name, steps=steps, **options)
-    return replace(preset, draw=Draw())
+    return replace(make_preset(name, **options), draw=Draw())
+
+
+def small_joint() -> JointOracle:
+    """Return the enumerated world of the command line: four tokens of three kinds, any joint."""
+    generator = torch.Generator().manual_seed(7)
+    noise = torch.rand((3,) * 4, dtype=torch.float64, generator=generator)
+    weights = 0.1 - noise.log()
+    return JointOracle(weights / weights.sum())
 
 
 def write(
@@ -89,7 +114,12 @@ def write(
 
 
 def against_joint(
-    oracle: JointOracle, name: str, preset: Preset, rows: int = 20_000, seed: int = 0
+    oracle: JointOracle,
+    name: str,
+    setting: str,
+    preset: Preset,
+    rows: int = 20_000,
+    seed: int = 0,
 ) -> Measured:
     """Measure a sampler in the enumerated world; see ``Measured``."""
     ids, calls, seconds = write(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
@@ -99,12 +129,13 @@ def against_joint(
     divergence = (torch.xlogy(share, share) - torch.xlogy(share, oracle.probs.flatten())).sum()
     # The plug-in estimate is too large by (cells - 1) / 2N (Miller 1955).
     bias = (int((oracle.probs > 0).sum()) - 1) / (2 * rows)
-    return Measured(name, calls, seconds, float(divergence) - bias)
+    return Measured(name, setting, calls, seconds, float(divergence) - bias)
 
 
 def against_text(
     oracle: SecondOrderOracle,
     name: str,
+    setting: str,
     preset: Preset,
     rows: int = 64,
     length: int = 128,
@@ -112,38 +143,39 @@ def against_text(
 ) -> Measured:
     """Measure a sampler in the world of letters; see ``Measured``."""
     ids, calls, seconds = write(oracle, oracle.mask_token_id, preset, rows, length, seed)
-    return _judged(oracle, name, ids, calls, seconds)
+    return _judged(oracle, (name, setting), ids, calls, seconds)
 
 
 def true_text(oracle: SecondOrderOracle, rows: int, length: int, seed: int) -> Measured:
     """Return what rows of the chain itself measure: the floor that so many rows allow."""
     generator = torch.Generator().manual_seed(seed)
-    return _judged(oracle, "the truth", oracle.sequences(rows, length, generator), 0, 0.0)
+    ids = oracle.sequences(rows, length, generator)
+    return _judged(oracle, ("the truth", ""), ids, 0, 0.0)
 
 
 def _judged(
-    oracle: SecondOrderOracle, name: str, ids: Tensor, calls: int, seconds: float
+    oracle: SecondOrderOracle, names: tuple[str, str], ids: Tensor, calls: int, seconds: float
 ) -> Measured:
     length = ids.shape[1]
     error = float(-oracle.log_prob(ids).mean()) - oracle.entropy(length)
     written = SecondOrderOracle.triples(ids, oracle.vocab_size)
     distance = (written / written.sum() - oracle.triple_law(length)).abs().sum() / 2
-    return Measured(name, calls, seconds, error / length, float(distance))
+    return Measured(*names, calls, seconds, error / length, float(distance))
 
 
-def frontier(
-    measure: Callable[[str, Preset], Measured],
-    samplers: Sequence[tuple[str, dict[str, Any]]],
-    steps: Sequence[int],
-) -> Iterator[Measured]:
-    """Yield every sampler with every number of steps.
+def settings(steps: Sequence[int], length: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the samplers to measure, and the option by which each is made faster or better.
 
     Args:
-        measure: One of the functions above with its world filled in.
-        samplers: Names of presets and options that differ.
-        steps: Numbers of steps.
+        steps: Numbers of steps of those that take one.
+        length: Tokens of a row; steps beyond it are left out where they change nothing.
     """
-    for name, options in samplers:
-        extra = "".join(f", {key} {value}" for key, value in options.items())
+    for name in BY_STEPS:
         for count in steps:
-            yield measure(f"{name}{extra}", exactly(name, count, **options))
+            yield name, {"steps": count}
+    for name in ("left-to-right", "first-hitting"):
+        for count in sorted({max(length // n, 1) for n in steps}, reverse=True):
+            yield name, {"tokens_per_step": count}
+    for name, (option, values) in KNOBS.items():
+        for value in values:
+            yield name, {option: value}
