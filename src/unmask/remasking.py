@@ -102,7 +102,8 @@ class Remask(Policy):
         return self.rule.time(clock).expand(len(canvas.ids)).to(canvas.ids.device)
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
-        return ~canvas.masked.any(1) & self.rule.is_over(canvas, clock)
+        over = self.rule.is_over(canvas, clock) | ~canvas.editable.any(1)
+        return ~canvas.masked.any(1) & over
 
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         chance = noise.uniform("reveal", clock.step, canvas.ids.shape[1])
@@ -167,7 +168,7 @@ class LeastSure:
         share = weight / weight.sum(1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
         mass = (masked * (1 - reveal)).clamp_max(float(_largest(clock)))
         mass = mass * visible.any(1, keepdim=True)
-        return Rates(reveal + mass / masked.clamp_min(1), mass * share)
+        return Rates((reveal + mass / masked.clamp_min(1)).clamp_max(1), mass * share)
 
     def time(self, clock: Clock) -> Tensor:
         return clock.t
@@ -246,11 +247,14 @@ def _largest(clock: Clock) -> Tensor:
 
 
 def _most(before: Tensor, after: Tensor, clock: Clock) -> Tensor:
-    # A schedule may end slightly above a mask rate of 0, but the canvas is to end without masks.
+    if clock.last:
+        # A schedule may end slightly above a mask rate of 0; the canvas may not.
+        return torch.zeros_like(after)
     # Where nothing is visible yet the quotient is infinite and the answer 1.
-    return torch.clamp_max(after / (1 - before), 1) * (not clock.last)
+    return torch.clamp_max(after / (1 - before), 1)
 
 
 def _rates(shared: tuple[Tensor, Tensor], sigma: Tensor) -> Rates:
     masked, reveal = shared
-    return Rates(reveal + sigma * (1 - masked) / masked, sigma)
+    # At the largest sigma this is 1, give or take its rounding.
+    return Rates((reveal + sigma * (1 - masked) / masked).clamp_max(1), sigma)
