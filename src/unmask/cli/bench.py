@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from unmask.truth import Measured
 
-JOINT_ROWS = 20_000
+JOINT_ROWS = 300
+"""Rows of four tokens for each row of letters."""
 Settings = list[tuple[str, dict[str, Any]]]
 
 
@@ -52,9 +53,7 @@ def samplers(
         raise UserError(f"{data} has only {len(ids)} letters; a chain needs at least 1000")
     joint, chain = _measured(ids, list(settings(counts, length)), length, rows, seed)
     if plot is not None:
-        from unmask.render.frontier import frontier
-
-        frontier(chain, plot, "Samplers with an exact denoiser")
+        _draw(chain, plot)
     _print(joint, chain, as_json)
 
 
@@ -82,9 +81,22 @@ def _measured(
         for name, changed in progress.track(chosen, description="measuring"):
             label = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in changed.items())
             preset = exactly(name, **changed)
-            joint.append(against_joint(small, name, label, preset, JOINT_ROWS, seed))
+            joint.append(against_joint(small, name, label, preset, JOINT_ROWS * rows, seed))
             letters.append(against_text(chain, name, label, preset, rows, length, seed))
     return joint, letters
+
+
+def _draw(letters: list[Measured], plot: Path) -> None:
+    from unmask.render.frontier import Point, frontier
+
+    floor, *rest = letters
+    frontier(
+        [Point(one.sampler, one.calls, one.trigrams or 0.0) for one in rest],
+        plot,
+        title="Samplers with an exact denoiser",
+        cost="network calls",
+        floor=(floor.sampler, floor.trigrams or 0.0),
+    )
 
 
 def _print(joint: list[Measured], letters: list[Measured], as_json: bool) -> None:

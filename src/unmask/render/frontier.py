@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
 
 _INK, _LINE = "#22242b", "#e2dfd6"
+_MARKERS = "osD^vP*X<>"
 
 
-class Point(Protocol):
-    """What is drawn: ``trigrams`` over ``calls``; a point without calls is the floor."""
+class Point(NamedTuple):
+    """One sampler with one setting: what it costs and how far it is from the truth."""
 
-    @property
-    def sampler(self) -> str: ...
-
-    @property
-    def calls(self) -> int: ...
-
-    @property
-    def trigrams(self) -> float | None: ...
+    sampler: str
+    cost: float
+    distance: float
 
 
-def frontier(points: Sequence[Point], path: str | os.PathLike[str], title: str) -> None:
-    """Draw the distance to the truth over network calls, both on logarithmic axes.
+def frontier(
+    points: Sequence[Point],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    cost: str,
+    floor: tuple[str, float],
+) -> None:
+    """Draw distance over cost, both on logarithmic axes.
 
     Args:
         points: In any order; those of one sampler are joined by a line.
         path: The file; replaced whole or not at all.
         title: The heading.
+        cost: What the cost is, with its unit.
+        floor: Name and distance of what cannot be told from the truth.
 
     Raises:
         UserError: If matplotlib is missing or the file cannot be written.
@@ -41,24 +46,20 @@ def frontier(points: Sequence[Point], path: str | os.PathLike[str], title: str) 
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5), dpi=160, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    names = list(dict.fromkeys(point.sampler for point in points if point.calls))
-    markers = "osD^vP*X<>"
-    for index, name in enumerate(names):
-        own = sorted((p.calls, p.trigrams) for p in points if p.sampler == name)
-        colour = colormaps["tab10"](index % 10)
-        axes.plot(*zip(*own, strict=True), markers[index % 10] + "-", ms=4, c=colour, label=name)
-    for point in points:
-        if not point.calls and point.trigrams is not None:
-            axes.axhline(point.trigrams, color=_INK, lw=0.8, ls="--", label=point.sampler)
-    _label(axes, title)
+    for index, name in enumerate(dict.fromkeys(point.sampler for point in points)):
+        own = sorted((p.cost, p.distance) for p in points if p.sampler == name)
+        marker, colour = _MARKERS[index % 10], colormaps["tab10"](index % 10)
+        axes.plot(*zip(*own, strict=True), ms=4, label=name, marker=marker, color=colour)
+    axes.axhline(floor[1], color=_INK, lw=0.8, ls="--", label=floor[0])
+    _label(axes, title, cost)
     with replacing(path) as part:
         figure.savefig(part, format="png")
 
 
-def _label(axes: Any, title: str) -> None:
-    axes.set_xscale("log", base=2)
+def _label(axes: Any, title: str, cost: str) -> None:
+    axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("network calls")
+    axes.set_xlabel(cost)
     axes.set_ylabel("total variation of trigrams to the truth")
     axes.set_title(title, loc="left", color=_INK)
     axes.grid(color=_LINE)
