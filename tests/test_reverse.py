@@ -8,11 +8,12 @@ from torch import Tensor
 
 from checks import assert_law, golden, random_joint
 from unmask.canvas import Canvas
+from unmask.chains import Gibbs
 from unmask.draw import Draw
 from unmask.method import TokenwiseMethod, UniformMethod
 from unmask.noise import Noise
 from unmask.oracle import JointOracle, LeaveOneOutOracle, TokenwiseOracle
-from unmask.policy import Gibbs, RandomOrder
+from unmask.orders import RandomOrder
 from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample

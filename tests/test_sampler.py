@@ -13,7 +13,8 @@ from unmask.canvas import Canvas, Frame
 from unmask.draw import Draw
 from unmask.noise import Noise
 from unmask.oracle import JointOracle
-from unmask.policy import Move, RandomOrder
+from unmask.orders import RandomOrder
+from unmask.policy import Move, Policy
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import Cosine, Polynomial, Schedule, time_grid
@@ -62,11 +63,8 @@ def exact_law(oracle: JointOracle, process: AbsorbingProcess, grid: Tensor) -> T
 
 
 @dataclass(frozen=True)
-class OneAtATime:
+class OneAtATime(Policy):
     """Reveals one masked position a step, in random order: a policy of a user's own."""
-
-    revises: bool = False
-    follows_grid: bool = False
 
     def candidates(self, canvas, clock, noise):
         order = noise.uniform("order", 0, canvas.ids.shape[1]).masked_fill(~canvas.masked, 2)

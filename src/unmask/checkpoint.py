@@ -93,9 +93,20 @@ class Card:
         return card
 
     def write(self, directory: Path) -> None:
-        """Write ``unmask.json`` into a directory."""
+        """Write ``unmask.json`` into a directory, whole or not at all.
+
+        Raises:
+            UserError: If the disk is full or not writable.
+        """
         content = {"format": FORMAT, **asdict(self)}
-        (directory / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        part = directory / f".{FILE}.part"
+        try:
+            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            os.replace(part, directory / FILE)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            reason = write_failure(error)
+            raise UserError(f"could not write {directory / FILE}: {reason}") from error
 
 
 def write_extra(directory: Path, tensors: dict[str, Any]) -> None:

@@ -33,6 +33,11 @@ _LARGE_PIECE = 2**26
 _BITS_OF_ONE = 0x3F80
 
 
+def rows_at_a_time(logits: Tensor) -> int:
+    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
+    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
+
+
 class Drawn(NamedTuple):
     """Tokens (N,), int64, and the probability (N,), float32, of each under the filtered guess."""
 
@@ -87,7 +92,7 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows = max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
+        rows = rows_at_a_time(logits)
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         pieces = zip(logits.split(rows), u.split(rows), strict=True)
         parts = [self._pick(piece.float(), noise) for piece, noise in pieces]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
+from unmask.chains import Transition
 from unmask.denoiser import Denoiser
 from unmask.discretisation import d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
@@ -30,7 +31,8 @@ from unmask.objective import Loss, continuous_nelbo, discrete_nelbo, exact_k_nel
 from unmask.objective_order import OrderedDenoiser, order_nelbo
 from unmask.objective_token import rloo_nelbo, tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
-from unmask.policy import ByToken, Policy, RandomOrder, Transition
+from unmask.orders import ByToken, RandomOrder
+from unmask.policy import Policy
 from unmask.process import AbsorbingProcess
 from unmask.schedule import SCHEDULES, make_schedule
 from unmask.token_process import TokenwiseProcess

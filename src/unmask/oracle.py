@@ -38,7 +38,7 @@ class JointOracle:
     def __init__(self, joint: Tensor) -> None:
         if joint.ndim < 1 or len(set(joint.shape)) != 1:
             raise UserError(f"a joint needs the shape (V,) * L, not {tuple(joint.shape)}")
-        joint = _distribution(joint.flatten()).view(joint.shape)
+        joint = distribution(joint.flatten()).view(joint.shape)
         self.vocab_size, self.length = joint.shape[0], joint.ndim
         self.mask_token_id = self.vocab_size
         self.data_ids = torch.arange(self.vocab_size, device=joint.device)
@@ -64,7 +64,7 @@ class JointOracle:
         xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
         place = (xt * self._stride).sum(1)[:, None, None]
         change = (self.data_ids - xt[..., None]) * self._stride[:, None]  # (B, L, V)
-        return _finish(self._log_marginal[place + change], xt, at)
+        return conditional(self._log_marginal[place + change], xt, at)
 
     def sequences(self) -> Tensor:
         """Return every sequence, shape (V^L, L), int64, in the order of ``probs.flatten()``."""
@@ -96,7 +96,7 @@ class MarkovOracle:
             raise UserError(
                 f"{self.vocab_size} states need a square transition matrix of that size"
             )
-        self.initial, self.transition = _distribution(initial), _distribution(transition)
+        self.initial, self.transition = distribution(initial), distribution(transition)
         self.mask_token_id = self.vocab_size
         self.data_ids = torch.arange(self.vocab_size, device=initial.device)
 
@@ -111,7 +111,7 @@ class MarkovOracle:
         xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
         hidden = (xt == self.mask_token_id)[..., None]
         seen = (xt[..., None] == self.data_ids) | hidden  # (B, L, V)
-        return _finish((self._forward(seen) * self._backward(seen)).log(), xt, at)
+        return conditional((self._forward(seen) * self._backward(seen)).log(), xt, at)
 
     def _forward(self, seen: Tensor) -> Tensor:
         """Return p(x_i | what is visible to the left of i), shape (B, L, V)."""
@@ -188,7 +188,7 @@ class TokenwiseOracle:
         for i, token in enumerate(self.joint.sequences().T):
             weight = weight * factor[:, i, token]  # (B, V^L)
         is_token = (self.joint.sequences()[..., None] == self.data_ids).double()
-        return _finish(torch.einsum("bs,slv->blv", weight, is_token).log(), xt, at)
+        return conditional(torch.einsum("bs,slv->blv", weight, is_token).log(), xt, at)
 
 
 class LeaveOneOutOracle:
@@ -235,8 +235,14 @@ class LeaveOneOutOracle:
         return result if at is None else result[at]
 
 
-def _finish(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:
-    """Normalise unnormalised logits (B, L, V), make visible tokens certain, keep ``at``."""
+def conditional(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:
+    """Return log p(x_i | visible tokens) from what is proportional to it.
+
+    Args:
+        logits: Shape (B, L, V), up to a constant for each position.
+        xt: Ids, shape (B, L); V where hidden. A visible token is made certain.
+        at: Shape (B, L), bool; what to return, None for everything.
+    """
     vocab_size = logits.shape[-1]
     impossible = torch.isneginf(logits).all(-1, keepdim=True)
     result = torch.log_softmax(logits.masked_fill(impossible, 0), -1)
@@ -255,7 +261,7 @@ def _entropy(probs: Tensor) -> float:
     return float(-torch.xlogy(probs, probs).sum())
 
 
-def _distribution(probs: Tensor) -> Tensor:
+def distribution(probs: Tensor) -> Tensor:
     """Return probs in float64, their last axis summing to 1 beyond the rounding of the input."""
     total = probs.double().sum(-1, keepdim=True)
     if bool((probs < 0).any()) or bool(((total - 1).abs() > 1e-5).any()):

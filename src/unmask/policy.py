@@ -1,4 +1,4 @@
-r"""Which positions to reveal, and which to hide again.
+r"""The contract of a policy: which positions to reveal, and which to hide again.
 
 A policy answers in two halves, because the network is only run where it is asked:
 
@@ -8,16 +8,18 @@ A policy answers in two halves, because the network is only run where it is aske
 Random order asks only for the positions that it is about to reveal; an order by confidence has to
 ask for every masked one. Policies hold no state: what they need is on the canvas and the clock.
 
-References: Shi et al. 2024, arXiv:2406.04329 (ancestral); Chang et al. 2022, "MaskGIT",
-arXiv:2202.04200, and Nie et al. 2025, arXiv:2502.09992 (most confident first); Wu et al. 2025,
-"Fast-dLLM", arXiv:2505.22618 (threshold); N. Barry 2025 (renoise, threshold); Wang and Cho 2019,
-arXiv:1902.04094 (Gibbs).
+    orders       which mask comes next does not depend on what the network says
+    confidence   the surest guesses come first
+    remasking    visible tokens are hidden again by chance
+    revising     visible tokens are hidden again because the network doubts them
+    chains       every step changes a full canvas, or one position of it
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +27,31 @@ from torch import Tensor
 from unmask.canvas import Canvas
 from unmask.errors import UserError
 from unmask.noise import Noise
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a sampler has done so far.
+
+    Attributes:
+        confidence: Shape (B, L), float32; the probability that a token had when it was written, NaN
+            where none has been.
+        hidden: Shape (B, L), int64; how often a visible token was hidden again here.
+        idle: Shape (B,), bool; rows in which the last step neither wrote nor hid anything.
+    """
+
+    confidence: Tensor
+    hidden: Tensor
+    idle: Tensor
+
+    @classmethod
+    def of(cls, canvas: Canvas) -> Past:
+        """Return the past of a canvas on which nothing has been done."""
+        return cls(
+            torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device),
+            torch.zeros_like(canvas.ids),
+            torch.zeros_like(canvas.masked[:, 0]),
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +64,7 @@ class Clock:
         s: Time after it, s < t; 0 in the last step.
         process: The forward process that is being undone; a policy asks what it needs of its own.
         last: Whether this is the last step, after which no mask may be left.
+        past: What has been done in the steps before.
     """
 
     step: int
@@ -44,16 +72,23 @@ class Clock:
     s: Tensor
     process: Any
     last: bool
+    past: Past
 
 
 class Guess(NamedTuple):
-    """What the network guessed: ``tokens``, int64, and the ``probability`` of each, float32.
+    """What the network guessed, all of shape (B, L).
 
-    Both (B, L); where nothing was asked the token is the canvas's own and its probability -inf.
+    Attributes:
+        tokens: Drawn tokens, int64; where nothing was asked, the canvas's own.
+        probability: Of each of them under the distribution that it was drawn from, after
+            temperature and filters, float32; -inf where nothing was asked.
+        measured: What the policy ``reads``, float32; the probability if it reads nothing. At a mask
+            it judges the token just drawn, at a visible token that token itself.
     """
 
     tokens: Tensor
     probability: Tensor
+    measured: Tensor
 
 
 class Move(NamedTuple):
@@ -70,23 +105,38 @@ class Move(NamedTuple):
     tokens: Tensor | None = None
 
 
-class Policy(Protocol):
-    """How a sampler chooses positions."""
+class Policy(ABC):
+    """How a sampler chooses positions; one of your own has ``candidates`` and ``choose``."""
 
     @property
-    def revises(self) -> bool:
-        """True if visible tokens may change, so that a full canvas is not yet the end."""
-        ...
+    def reads(self) -> str | None:
+        """The measure of the network's own distribution that is needed; see ``measure``."""
+        return None
 
-    @property
-    def follows_grid(self) -> bool:
-        """True if the network is to be given the time of the grid, else the canvas's own time."""
-        ...
+    def most_steps(self, masks: int) -> int:
+        """Return in how many steps so many masks are written, if nobody says how many."""
+        return masks
 
+    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+        """Return the time that the network is told, shape (B,), float64.
+
+        The time at which as many tokens are expected to be hidden as really are, unless a policy
+        says otherwise; see also ``grid_time``.
+        """
+        return clock.process.time_of(canvas.masked, canvas.editable)
+
+    def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
+        """Return the rows that would never change again, this step included, shape (B,), bool.
+
+        Rows without a mask, unless a policy says otherwise. The network is not asked about them.
+        """
+        return ~canvas.masked.any(1)
+
+    @abstractmethod
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         """Return where a guess is needed, shape (B, L), bool."""
-        ...
 
+    @abstractmethod
     def choose(
         self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
     ) -> Move:
@@ -94,189 +144,51 @@ class Policy(Protocol):
 
         Args:
             canvas: The rows before the step.
-            candidates: What the first half returned, shape (B, L), bool.
+            candidates: Where a guess was made, shape (B, L), bool: what the first half returned, in
+                the rows that are not settled.
             guess: What the network guessed there.
             clock: Where the sampler stands.
             noise: Random numbers.
         """
-        ...
 
 
-@dataclass(frozen=True)
-class RandomOrder:
-    """Reveal each masked token with probability u(s, t): exact ancestral sampling.
-
-    Reference: Shi et al. 2024, arXiv:2406.04329, Section 2 (the reverse process).
-    """
-
-    revises: bool = False
-    follows_grid: bool = True
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        chance = noise.uniform("reveal", clock.step, canvas.ids.shape[1])
-        return canvas.masked & (chance < clock.process.reveal_prob(clock.t, clock.s))
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        return Move(candidates)
+def grid_time(canvas: Canvas, clock: Clock) -> Tensor:
+    """Return the time of the grid for every row, shape (B,), float64."""
+    return clock.t.expand(len(canvas.ids)).to(canvas.ids.device)
 
 
-@dataclass(frozen=True)
-class Renoise:
-    """Guess everything anew, then hide each editable token with the next mask rate.
+def quota(canvas: Canvas, clock: Clock, tokens_per_step: int | None = None) -> Tensor:
+    """Return how many masks of each row are due in a step, shape (B,), int64.
 
-    Which tokens get hidden does not depend on the guesses, so it is decided first and guesses are
-    made only for those that stay: the same distribution for less work.
+        n = masks left - floor(masks left * (1 - u(s, t)))
 
-    Reference: N. Barry 2025, "BERT is just a single text diffusion step".
-    """
-
-    revises: bool = True
-    follows_grid: bool = True
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        chance = noise.uniform("renoise", clock.step, canvas.ids.shape[1])
-        # A schedule may end slightly above a mask rate of 0; the canvas may not.
-        stay = clock.last or chance >= clock.process.schedule.mask_prob(clock.s)
-        return canvas.editable & stay
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        return Move(candidates, canvas.editable & ~candidates)
-
-
-@dataclass(frozen=True)
-class MostConfident:
-    """Reveal the guesses that the network is most sure of.
+    On a uniform grid of T steps with the linear schedule, N masks make floor(N / T) + 1 in the
+    first N mod T steps and floor(N / T) in the others.
 
     Args:
-        threshold: Every guess of at least this probability is revealed; None for none beyond the
-            quota.
-        paced: True reveals the quota of the time grid in every step (with a fixed number of steps
-            the same count, give or take one); False only makes sure that something is revealed and
-            that the last step leaves no mask.
+        canvas: The rows before the step.
+        clock: Where the sampler stands; all masks are due in the last step.
+        tokens_per_step: So many, whatever the grid says; None for the share above.
 
-    Reference: Nie et al. 2025, arXiv:2502.09992 (quota); Wu et al. 2025, arXiv:2505.22618, and N.
-    Barry's repository (threshold, else the single most confident).
+    Reference: Nie et al. 2025, arXiv:2502.09992 (the count of each step).
     """
-
-    threshold: float | None = None
-    paced: bool = True
-    revises: bool = False
-    follows_grid: bool = False
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not self.threshold >= 0:
-            raise UserError(f"the confidence threshold must be from 0 up, not {self.threshold}")
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        return canvas.masked
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        quota = self._quota(canvas.masked.sum(1), clock)
-        rank = guess.probability.argsort(dim=1, descending=True, stable=True).argsort(1)
-        reveal = rank < quota[:, None]
-        if self.threshold is not None:
-            reveal |= guess.probability >= self.threshold
-        return Move(reveal & candidates)
-
-    def _quota(self, remaining: Tensor, clock: Clock) -> Tensor:
-        if clock.last:
-            return remaining
-        if not self.paced:
-            return remaining.clamp_max(1)
-        left = remaining * (1 - clock.process.reveal_prob(clock.t, clock.s))
-        # The small term keeps a product such as 3 * (2 / 3) from falling below its integer.
-        return remaining - torch.floor(left + 1e-9).long()
+    left = canvas.masked.sum(1)
+    if clock.last:
+        return left
+    if tokens_per_step is not None:
+        return left.clamp_max(tokens_per_step)
+    later = left * (1 - clock.process.reveal_prob(clock.t, clock.s))
+    # The small term keeps a product such as 3 * (2 / 3) from falling below its integer.
+    return left - torch.floor(later + 1e-9).long()
 
 
-@dataclass(frozen=True)
-class ByToken:
-    """Reveal a guess with the chance of its own token: ancestral sampling for token-wise schedules.
-
-    Drawing the token first and revealing it with probability rho_v(s, t) has the law of the reverse
-    process, p(z_s = v | [MASK]) = mu_v rho_v, without a draw among V + 1 outcomes.
-
-    Reference: Shi et al. 2024, arXiv:2406.04329, Section 6 (state-dependent schedules).
-    """
-
-    revises: bool = False
-    follows_grid: bool = True
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        return canvas.masked
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        chance = clock.process.reveal_prob(clock.t, clock.s).expand(len(canvas.ids), -1)
-        own = chance.to(canvas.ids.device).gather(1, guess.tokens.clamp_max(chance.shape[1] - 1))
-        reveal = candidates & (noise.uniform("reveal", clock.step, own.shape[1]) < own)
-        return Move(reveal)
+def check_tokens(tokens_per_step: int | None) -> None:
+    """Raise a UserError unless this is None or at least 1."""
+    if tokens_per_step is not None and tokens_per_step < 1:
+        raise UserError(f"tokens per step must be at least 1, not {tokens_per_step}")
 
 
-@dataclass(frozen=True)
-class Transition:
-    """Go one step back from x_t, given a guess of x_0: for processes without masks.
-
-    Reference: Austin et al. 2021, arXiv:2107.03006, Section 3 (the x_0 parametrisation).
-    """
-
-    revises: bool = True
-    follows_grid: bool = True
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        return canvas.editable
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        u = noise.uniform("transition", clock.step, canvas.ids.shape[1])
-        tokens = clock.process.step_back(canvas.ids, guess.tokens, clock.t, clock.s, u)
-        tokens = torch.where(canvas.editable, tokens, canvas.ids)
-        return Move(tokens != canvas.ids, tokens=tokens)
-
-
-@dataclass(frozen=True)
-class Gibbs:
-    """Hide one token a step and draw it anew given all others.
-
-    The position of the next step is hidden at the end of a step, so that the network always sees it
-    masked. Positions that were never visited are written in the last step.
-
-    Args:
-        sequential: Left to right in sweeps; else a random position of each row.
-
-    Reference: Wang and Cho 2019, "BERT has a Mouth, and It Must Speak", arXiv:1902.04094. The
-    authors withdrew the reading as a Markov random field: the conditionals of a trained network
-    belong to no joint, so the law of the chain depends on the order of the positions.
-    """
-
-    sequential: bool = False
-    revises: bool = True
-    follows_grid: bool = False
-
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        if clock.last:
-            return canvas.masked
-        return self._place(canvas, clock.step, noise) & canvas.masked
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
-    ) -> Move:
-        if clock.last:
-            return Move(candidates)
-        return Move(candidates, self._place(canvas, clock.step + 1, noise))
-
-    def _place(self, canvas: Canvas, step: int, noise: Noise) -> Tensor:
-        """Return the position of a step, one in each row that has any, shape (B, L), bool."""
-        count = canvas.editable.sum(1)
-        if self.sequential:
-            index = step % count.clamp_min(1)
-        else:
-            index = (noise.uniform("gibbs", step, 1)[:, 0] * count).long()
-        return canvas.editable & (canvas.editable.cumsum(1) == index[:, None] + 1)
+def best(score: Tensor, count: Tensor) -> Tensor:
+    """Return where the ``count`` (B,) largest of the scores (B, L) are; equals from the left."""
+    rank = score.argsort(dim=1, descending=True, stable=True).argsort(1)
+    return rank < count[:, None]

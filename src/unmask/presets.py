@@ -1,24 +1,26 @@
 """Samplers by name: grid x policy x draw, with the defaults of the paper that proposed each.
 
-ancestral             exact reverse process, random order        MD4, arXiv:2406.04329
-refine                guess all, hide again at the next rate     RoBERTa diffusion, blog of 2025
-confidence            all above a threshold, else the surest     RoBERTa diffusion, repository
-schedule-confidence   a fixed number of the surest every step    MaskGIT, LLaDA
-gibbs                 hide and redraw one random position        BERT-Mouth, arXiv:1902.04094
-gibbs-sequential      the same from left to right, in sweeps     BERT-Mouth
+The papers are in the docstrings of the policies, and in ``docs/samplers.md``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from unmask.chains import Gibbs
+from unmask.confidence import DRAWN, EntropyBound, Factor, MostConfident, Threshold
 from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError, did_you_mean
-from unmask.policy import Gibbs, MostConfident, Policy, RandomOrder, Renoise
+from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
+from unmask.policy import Policy
+from unmask.remasking import Capped, LeastSure, Loop, Remask, Renoise, Rescaled
+from unmask.revising import Edited, Planned
 from unmask.schedule import time_grid
 
 MAX_STEPS = 100_000
@@ -31,7 +33,7 @@ class Preset:
     Attributes:
         policy: Which positions.
         draw: Which token.
-        steps: Default number of steps; None takes as many as there are masks.
+        steps: Default number of steps; None takes as many as the policy needs.
         grid: ``uniform`` or ``cosine``.
         burn_in: Steps at the beginning that draw without top-k and top-p.
     """
@@ -51,41 +53,85 @@ class Preset:
 
     def times(self, masks: int) -> Tensor:
         """Return the time grid for a canvas whose fullest row has this many masks."""
-        return time_grid(max(self.steps or masks, 1), self.grid)
+        return time_grid(max(self.steps or self.policy.most_steps(masks), 1), self.grid)
 
+
+_GREEDY = Draw(greedy=True)
+_SURE = MostConfident("confidence", tokens_per_step=1, rule=Threshold(0.9))
 
 PRESETS: dict[str, Preset] = {
     "ancestral": Preset(RandomOrder(), Draw(), steps=64, grid="cosine"),
-    "refine": Preset(Renoise(), Draw(top_k=50, top_p=0.95), steps=10),
+    "random-quota": Preset(RandomQuota(), Draw(), steps=64),
+    "first-hitting": Preset(FirstHitting(), Draw(), steps=None),
+    "left-to-right": Preset(LeftToRight(), Draw(), steps=None),
     "confidence": Preset(
-        MostConfident(threshold=0.9, paced=False), Draw(temperature=0.8, greedy=True), steps=None
+        MostConfident(tokens_per_step=1, rule=Threshold(0.9)),
+        Draw(temperature=0.8, greedy=True),
+        steps=None,
     ),
     "schedule-confidence": Preset(MostConfident(), Draw(top_p=0.95), steps=32),
+    "confidence-factor": Preset(
+        MostConfident("confidence", tokens_per_step=1, rule=Factor(1.0)), _GREEDY, steps=None
+    ),
+    "entropy-bound": Preset(
+        MostConfident("entropy", tokens_per_step=1, rule=EntropyBound(0.1)), Draw(), steps=None
+    ),
+    "refine": Preset(Renoise(), Draw(top_k=50, top_p=0.95), steps=10),
+    "remask-capped": Preset(Remask(Capped(0.008)), Draw(top_p=0.9), steps=128),
+    "remask-rescaled": Preset(Remask(Rescaled(0.015)), Draw(top_p=0.9), steps=128),
+    "remask-least-sure": Preset(Remask(LeastSure()), Draw(top_p=0.9), steps=128),
+    "remask-loop": Preset(Remask(Loop(0.02)), Draw(top_p=0.9), steps=128),
+    "keep-likeliest": Preset(Planned(), Draw(), steps=64),
+    "confidence-edit": Preset(Edited(_SURE), _GREEDY, steps=None),
     "gibbs": Preset(Gibbs(), Draw(top_k=100), steps=500, burn_in=250),
     "gibbs-sequential": Preset(Gibbs(sequential=True), Draw(top_k=100), steps=500, burn_in=250),
 }
+
+# Options of the samplers whose policy, or a part of it, has a field of that name.
+POLICY_OPTIONS = (
+    "tokens_per_step",
+    "measure",
+    "threshold",
+    "factor",
+    "gamma",
+    "eta",
+    "edit_below",
+)
 
 
 def make_preset(
     name: str,
     *,
     steps: int | None = None,
+    tokens_per_step: int | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    measure: str | None = None,
     threshold: float | None = None,
+    factor: float | None = None,
+    gamma: float | None = None,
+    eta: float | None = None,
+    edit_below: float | None = None,
     burn_in: int | None = None,
 ) -> Preset:
     """Return a named sampler with some of its numbers changed.
 
     Args:
         name: A key of ``PRESETS``.
-        steps: Number of steps. For ``confidence`` the most that it may take: it reveals what is
-            above the threshold, and as many more as are needed to finish in time.
+        steps: Number of steps. A sampler that by itself takes as many as there are masks takes at
+            most so many: each of them writes at least what is needed to finish in time.
+        tokens_per_step: How many tokens a step writes, or at least writes, instead of ``steps``.
         temperature: Divides the logits; 0 takes the most likely token.
         top_k: Draw among the k most likely tokens.
         top_p: Draw among the fewest tokens that hold this much probability.
-        threshold: For ``confidence``, the probability at which a token is revealed at once.
+        measure: What orders by confidence count as sure: ``drawn``, ``confidence``, ``margin`` or
+            ``entropy``; see ``MostConfident``.
+        threshold: The probability at which a token is revealed at once; see ``Threshold``.
+        factor: How many tokens at once, by how sure they are together; see ``Factor``.
+        gamma: The entropy that a step may write, in nats; see ``EntropyBound``.
+        eta: How much is hidden again; see ``Capped``, ``Rescaled``, ``Loop`` and ``Planned``.
+        edit_below: The probability below which a written token is hidden again; see ``Edited``.
         burn_in: For ``gibbs``, how many steps draw among all tokens at first; half of the steps if
             only these are given.
 
@@ -96,27 +142,23 @@ def make_preset(
     if name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
-    if threshold is not None:
-        preset = replace(preset, policy=_with_threshold(name, preset.policy, threshold))
-    if burn_in is not None and not isinstance(preset.policy, Gibbs):
-        raise UserError(f"sampler {name!r} has no burn-in; use 'gibbs'")
+    for option, value in (
+        ("tokens_per_step", tokens_per_step),
+        ("measure", measure),
+        ("threshold", threshold),
+        ("factor", factor),
+        ("gamma", gamma),
+        ("eta", eta),
+        ("edit_below", edit_below),
+    ):
+        if value is not None:
+            preset = _with_option(name, preset, option, value)
     if steps is not None:
-        if not 1 <= steps <= MAX_STEPS:
-            raise UserError(f"steps must be from 1 to {MAX_STEPS}, not {steps}")
-        policy = preset.policy
-        if isinstance(policy, MostConfident):
-            policy = replace(policy, paced=True)
-        preset = replace(preset, steps=steps, policy=policy)
-    if isinstance(preset.policy, Gibbs):
-        preset = replace(preset, burn_in=(preset.steps or 0) // 2 if burn_in is None else burn_in)
-        if not 0 <= preset.burn_in <= (preset.steps or 0):
-            raise UserError(f"burn-in must be from 0 to the {preset.steps} steps, not {burn_in}")
-    changes: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if temperature == 0:
-        # Filters that the user did not ask for must not stand in the way of the most likely token.
-        changes = {"top_k": None, "top_p": 1.0} | changes
-    return replace(preset, draw=replace(preset.draw, **changes))
+        if tokens_per_step is not None:
+            raise UserError("steps and tokens per step both set the pace; leave one out")
+        preset = _with_steps(preset, steps)
+    preset = _with_burn_in(name, preset, burn_in)
+    return _with_draw(name, preset, temperature=temperature, top_k=top_k, top_p=top_p)
 
 
 def choose_preset(
@@ -125,7 +167,8 @@ def choose_preset(
     """Return the sampler that is asked for, and the settings that are then in force.
 
     Args:
-        saved: Name and options of a model's own sampler; its options belong to its name only.
+        saved: Name and options of a model's own sampler; its options belong to its name only, and
+            those that contradict what is asked for are left out.
         options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
 
     Raises:
@@ -134,8 +177,7 @@ def choose_preset(
     wished = {key: value for key, value in options.items() if value is not None}
     name = wished.pop("sampler", None) or saved.get("name", "ancestral")
     numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
-    if wished.get("temperature") == 0:
-        numbers = {k: v for k, v in numbers.items() if k not in ("top_k", "top_p")}
+    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, wished)}
     try:
         preset = make_preset(name, **(numbers | wished))
     except TypeError as error:
@@ -148,14 +190,92 @@ def choose_preset(
         "top_k": preset.draw.top_k,
         "top_p": preset.draw.top_p,
     }
-    if isinstance(preset.policy, MostConfident) and preset.policy.threshold is not None:
-        settings["threshold"] = preset.policy.threshold
+    own = {option: _value(preset.policy, option) for option in POLICY_OPTIONS}
+    settings |= {option: value for option, value in own.items() if value is not None}
     if preset.burn_in:
         settings["burn_in"] = preset.burn_in
     return preset, settings
 
 
-def _with_threshold(name: str, policy: Policy, threshold: float) -> Policy:
-    if not isinstance(policy, MostConfident) or policy.threshold is None:
-        raise UserError(f"sampler {name!r} has no threshold; use 'confidence'")
-    return replace(policy, threshold=threshold)
+def _contradicted(name: str, wished: Mapping[str, Any]) -> set[str]:
+    """Return the options of a model's own sampler that do not go with what is asked for."""
+    found = set()
+    if "steps" in wished:
+        found.add("tokens_per_step")
+    if "tokens_per_step" in wished:
+        found.add("steps")
+    if wished.get("temperature") == 0:
+        found |= {"top_k", "top_p"}
+    if "measure" in wished and name in PRESETS and PRESETS[name].draw.greedy:
+        # Where the likeliest token is taken, the temperature belonged to the measure before.
+        found.add("temperature")
+    return found
+
+
+def _path(part: Any, field: str) -> tuple[str, ...]:
+    """Return the names that lead from a policy to a field of it or of a part; () if none does."""
+    for own in dataclasses.fields(part):
+        if own.name == field:
+            return (field,)
+        inner = getattr(part, own.name)
+        rest = _path(inner, field) if dataclasses.is_dataclass(inner) else ()
+        if rest:
+            return (own.name, *rest)
+    return ()
+
+
+def _value(policy: Policy, field: str) -> Any:
+    """Return the value of a field of a policy or of one of its parts; None if there is none."""
+    path = _path(policy, field)
+    return functools.reduce(getattr, path, policy) if path else None
+
+
+def _replaced(part: Any, path: tuple[str, ...], value: Any) -> Any:
+    """Return the policy with another value at the end of a path."""
+    if not path:
+        return value
+    return replace(part, **{path[0]: _replaced(getattr(part, path[0]), path[1:], value)})
+
+
+def _with_option(name: str, preset: Preset, option: str, value: Any) -> Preset:
+    path = _path(preset.policy, option)
+    if not path:
+        said = option.replace("_", "-")
+        others = ", ".join(other for other, p in PRESETS.items() if _path(p.policy, option))
+        raise UserError(f"sampler {name!r} has no {said}; these have: {others}")
+    preset = replace(preset, policy=_replaced(preset.policy, path, value))
+    return replace(preset, steps=None) if option == "tokens_per_step" else preset
+
+
+def _with_steps(preset: Preset, steps: int) -> Preset:
+    if not 1 <= steps <= MAX_STEPS:
+        raise UserError(f"steps must be from 1 to {MAX_STEPS}, not {steps}")
+    path = _path(preset.policy, "tokens_per_step")
+    policy = _replaced(preset.policy, path, None) if path else preset.policy
+    return replace(preset, steps=steps, policy=policy)
+
+
+def _with_burn_in(name: str, preset: Preset, burn_in: int | None) -> Preset:
+    if not isinstance(preset.policy, Gibbs):
+        if burn_in is not None:
+            raise UserError(f"sampler {name!r} has no burn-in; use 'gibbs'")
+        return preset
+    steps = preset.steps or 0
+    burn_in = steps // 2 if burn_in is None else burn_in
+    if not 0 <= burn_in <= steps:
+        raise UserError(f"burn-in must be from 0 to the {steps} steps, not {burn_in}")
+    return replace(preset, burn_in=burn_in)
+
+
+def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
+    changes = {key: value for key, value in changes.items() if value is not None}
+    temperature = changes.get("temperature")
+    if temperature == 0:
+        # Filters that the user did not ask for must not stand in the way of the most likely token.
+        changes = {"top_k": None, "top_p": 1.0} | changes
+    if temperature and preset.draw.greedy and _value(preset.policy, "measure") != DRAWN:
+        raise UserError(
+            f"sampler {name!r} takes the likeliest token and judges it at temperature 1 here, so "
+            "temperature would have no effect; leave it out"
+        )
+    return replace(preset, draw=replace(preset.draw, **changes))

@@ -16,8 +16,9 @@ from unmask.canvas import Canvas, Frame
 from unmask.denoiser import Denoiser
 from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError
+from unmask.measure import measure
 from unmask.noise import Noise
-from unmask.policy import Clock, Guess, Policy
+from unmask.policy import Clock, Guess, Past, Policy
 
 
 @torch.no_grad()
@@ -33,7 +34,8 @@ def sample(
     """Write on the masks of a canvas, step by step.
 
     Args:
-        denoiser: The network.
+        denoiser: The network. It is asked about those rows only in which a guess is wanted, so a
+            batch shrinks as its rows finish.
         process: The forward process to undo, of the kind that the policy knows.
         canvas: What to start from.
         policy: Which positions.
@@ -42,35 +44,27 @@ def sample(
         noise: Random numbers, one seed per row.
 
     Yields:
-        The canvas as given, then one frame per step. The steps end early once no row can change
-        any more; a step in which no row reveals anything costs no network call. After the last
-        frame no mask is left.
+        The canvas as given, then one frame per step, always of all rows. The steps end early once
+        no row can change any more; a step in which no row wants a guess costs no network call.
+        After the last frame no mask is left.
     """
-    confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)
     nothing = torch.zeros_like(canvas.masked)
     time = torch.ones(len(canvas.ids), dtype=torch.float64, device=canvas.ids.device)
+    past = Past.of(canvas)
     nfe = 0
-    yield Frame(0, time, canvas, nothing, nothing, confidence, nfe)
+    yield Frame(0, time, canvas, nothing, nothing, past.confidence, nfe)
     steps = len(grid) - 1
     for step in range(steps):
-        if not policy.revises and not canvas.masked.any():
+        clock = Clock(step, grid[step], grid[step + 1], process, last=step == steps - 1, past=past)
+        settled = policy.settled(canvas, clock)
+        if settled.all():
             return
-        clock = Clock(step, grid[step], grid[step + 1], process, last=step == steps - 1)
-        time = _time(policy, canvas, clock)
-        wanted = policy.candidates(canvas, clock, noise)
-        guess = Guess(canvas.ids, torch.full_like(confidence, -torch.inf))
+        time = policy.time(canvas, clock, noise)
+        wanted = policy.candidates(canvas, clock, noise) & ~settled[:, None]
+        guess = _nothing(canvas)
         if wanted.any():
-            logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
-            # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
-            if torch.isnan(logits.amax(-1)).any():
-                raise UserError("the network answered with NaN; the checkpoint is damaged")
+            guess = _ask(denoiser, policy, draw.at(step), canvas, time, wanted, step, noise)
             nfe += 1
-            u = noise.uniform("token", step, canvas.ids.shape[1])[wanted]
-            drawn = draw.at(step)(logits, u)
-            guess = Guess(
-                guess.tokens.masked_scatter(wanted, drawn.tokens),
-                guess.probability.masked_scatter(wanted, drawn.probability),
-            )
         move = policy.choose(canvas, wanted, guess, clock, noise)
         tokens = guess.tokens if move.tokens is None else move.tokens
         remasked, before = nothing, canvas.masked
@@ -78,12 +72,43 @@ def sample(
         if move.remask is not None:
             remasked = move.remask & ~before
             canvas = canvas.remask(move.remask, process.mask_token_id)
-        confidence = torch.where(move.reveal, guess.probability, confidence)
+        confidence = torch.where(move.reveal, guess.probability, past.confidence)
         confidence = confidence.masked_fill(canvas.masked, float("nan"))
+        idle = ~(move.reveal | remasked).any(1)
+        past = Past(confidence, past.hidden + remasked, idle)
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
 
 
-def _time(policy: Policy, canvas: Canvas, clock: Clock) -> Tensor:
-    if policy.follows_grid:
-        return clock.t.expand(len(canvas.ids)).to(canvas.ids.device)
-    return clock.process.time_of(canvas.masked, canvas.editable)
+def _nothing(canvas: Canvas) -> Guess:
+    unlikely = torch.full(canvas.ids.shape, -torch.inf, device=canvas.ids.device)
+    return Guess(canvas.ids, unlikely, unlikely)
+
+
+def _ask(
+    denoiser: Denoiser,
+    policy: Policy,
+    draw: Draw,
+    canvas: Canvas,
+    time: Tensor,
+    wanted: Tensor,
+    step: int,
+    noise: Noise,
+) -> Guess:
+    """Return the network's guesses where they are ``wanted`` (B, L)."""
+    rows = wanted.any(1)
+    logits = denoiser(canvas.ids[rows], time[rows], at=wanted[rows], valid=canvas.valid[rows])
+    # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
+    if torch.isnan(logits.amax(-1)).any():
+        raise UserError("the network answered with NaN; the checkpoint is damaged")
+    # In row-major order the positions are the same whichever rows without any are left out.
+    drawn = draw(logits, noise.uniform("token", step, canvas.ids.shape[1])[wanted])
+    measured = drawn.probability
+    if policy.reads is not None:
+        judged = torch.where(canvas.masked[wanted], drawn.tokens, canvas.ids[wanted])
+        measured = measure(policy.reads, logits, judged)
+    blank = _nothing(canvas)
+    return Guess(
+        blank.tokens.masked_scatter(wanted, drawn.tokens),
+        blank.probability.masked_scatter(wanted, drawn.probability),
+        blank.measured.masked_scatter(wanted, measured),
+    )

@@ -24,6 +24,8 @@ VERBS = {
     "score": "Bound the log-likelihood of a text.",
     "evaluate": "Score models on a data set, in comparable units.",
     "compare": "Race two models side by side.",
+    "tune": "Find the best sampler for a model, a text and a time.",
+    "bench": "Measure samplers against the truth.",
     "show": "Replay a recording.",
     "info": "Show a model's card.",
 }

@@ -1,0 +1,83 @@
+"""Chains: policies that go on changing a canvas on which no mask is left.
+
+Transition   the way back of a process without masks
+Gibbs        hide one position and draw it anew
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unmask.canvas import Canvas
+from unmask.noise import Noise
+from unmask.policy import Clock, Guess, Move, Policy, grid_time
+
+
+@dataclass(frozen=True)
+class Transition(Policy):
+    """Go one step back from x_t, given a guess of x_0: for processes without masks.
+
+    Reference: Austin et al. 2021, arXiv:2107.03006, Section 3 (the x_0 parametrisation).
+    """
+
+    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+        return grid_time(canvas, clock)
+
+    def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
+        return ~canvas.editable.any(1)
+
+    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+        return canvas.editable
+
+    def choose(
+        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+    ) -> Move:
+        u = noise.uniform("transition", clock.step, canvas.ids.shape[1])
+        tokens = clock.process.step_back(canvas.ids, guess.tokens, clock.t, clock.s, u)
+        tokens = torch.where(canvas.editable, tokens, canvas.ids)
+        return Move(tokens != canvas.ids, tokens=tokens)
+
+
+@dataclass(frozen=True)
+class Gibbs(Policy):
+    """Hide one token a step and draw it anew given all others.
+
+    The position of the next step is hidden at the end of a step, so that the network always sees it
+    masked. Positions that were never visited are written in the last step.
+
+    Args:
+        sequential: Left to right in sweeps; else a random position of each row.
+
+    Reference: Wang and Cho 2019, "BERT has a Mouth, and It Must Speak", arXiv:1902.04094. The
+    authors withdrew the reading as a Markov random field: the conditionals of a trained network
+    belong to no joint, so the law of the chain depends on the order of the positions.
+    """
+
+    sequential: bool = False
+
+    def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
+        return ~canvas.editable.any(1)
+
+    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+        if clock.last:
+            return canvas.masked
+        return self._place(canvas, clock.step, noise) & canvas.masked
+
+    def choose(
+        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+    ) -> Move:
+        if clock.last:
+            return Move(candidates)
+        return Move(candidates, self._place(canvas, clock.step + 1, noise))
+
+    def _place(self, canvas: Canvas, step: int, noise: Noise) -> Tensor:
+        """Return the position of a step, one in each row that has any, shape (B, L), bool."""
+        count = canvas.editable.sum(1)
+        if self.sequential:
+            index = step % count.clamp_min(1)
+        else:
+            index = (noise.uniform("gibbs", step, 1)[:, 0] * count).long()
+        return canvas.editable & (canvas.editable.cumsum(1) == index[:, None] + 1)

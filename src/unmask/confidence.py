@@ -1,0 +1,153 @@
+r"""Orders by confidence: the guesses that the network is surest of are written first.
+
+MostConfident   sort by a measure; reveal a quota, and beyond it what a rule allows
+
+Threshold       whatever is at least this sure
+Factor          as many as can be this sure together
+EntropyBound    as many as can depend on each other this little
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from unmask.canvas import Canvas
+from unmask.errors import UserError, did_you_mean
+from unmask.measure import MEASURES
+from unmask.noise import Noise
+from unmask.policy import Clock, Guess, Move, Policy, best, check_tokens, quota
+
+DRAWN = "drawn"
+"""The measure that comes with the draw: a token's probability after temperature and filters."""
+
+
+class Rule(Protocol):
+    """How many of the surest guesses may be revealed at once."""
+
+    measures: ClassVar[tuple[str, ...]]
+    """The measures that the rule is made for."""
+
+    def count(self, ordered: Tensor) -> Tensor:
+        """Return how many, shape (B,), int64.
+
+        Args:
+            ordered: Measures from the surest on, shape (B, L), float32; -inf after the last mask.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Reveal every guess of at least this probability.
+
+    Reference: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618; N. Barry's repository of 2025.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = (DRAWN, "confidence", "margin")
+    threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not self.threshold >= 0:
+            raise UserError(f"the confidence threshold must be from 0 up, not {self.threshold}")
+
+    def count(self, ordered: Tensor) -> Tensor:
+        return (ordered >= self.threshold).sum(1)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Reveal the n surest guesses, n the largest with (n + 1) (1 - c_n) < factor.
+
+    c_n is the n-th largest confidence. With a factor of 1 the likeliest tokens of these positions
+    are also the likeliest ones jointly, if the confidences are those of the true conditionals.
+
+    Reference: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Theorem 1 and the factor strategy.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = (DRAWN, "confidence")
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.factor >= 0:
+            raise UserError(f"the factor must be from 0 up, not {self.factor}")
+
+    def count(self, ordered: Tensor) -> Tensor:
+        place = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
+        return ((place + 1) * (1 - ordered.double()) < self.factor).sum(1)
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """Reveal the longest run of low entropies whose sum, the largest left out, is at most gamma.
+
+    That number bounds the mutual information of the tokens of a step, which drawing them
+    independently ignores: with exact guesses and an unfiltered draw, the divergence of what is
+    written from the truth is at most gamma nats a step.
+
+    Reference: Ben-Hamu et al. 2025, "Accelerated Sampling from Masked Diffusion Models via Entropy
+    Bounded Unmasking", arXiv:2505.24857.
+    """
+
+    measures: ClassVar[tuple[str, ...]] = ("entropy",)
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.gamma >= 0:
+            raise UserError(f"gamma must be from 0 nats up, not {self.gamma}")
+
+    def count(self, ordered: Tensor) -> Tensor:
+        entropy = ordered.double().neg().masked_fill(torch.isneginf(ordered), 0)
+        # In ascending order the largest of the first n is the n-th.
+        return (entropy.cumsum(1) - entropy <= self.gamma).sum(1)
+
+
+@dataclass(frozen=True)
+class MostConfident(Policy):
+    """Reveal the guesses that the network is most sure of.
+
+    Args:
+        measure: What counts as sure: ``drawn``, the probability of a token under the distribution
+            that it was drawn from; or ``confidence``, ``margin`` or ``entropy`` of the network's
+            own distribution, at temperature 1 and before filters (see ``measure``).
+        tokens_per_step: At least so many; None for what the time grid asks for, see ``quota``.
+        rule: What may be revealed beyond that; None for nothing.
+
+    Reference: Chang et al. 2022, "MaskGIT", arXiv:2202.04200, and Nie et al. 2025, arXiv:2502.09992
+    (quota); see the rules for theirs.
+    """
+
+    measure: str = DRAWN
+    tokens_per_step: int | None = None
+    rule: Rule | None = None
+
+    def __post_init__(self) -> None:
+        check_tokens(self.tokens_per_step)
+        known = (DRAWN, *MEASURES)
+        if self.measure not in known:
+            hint = did_you_mean(self.measure, known)
+            raise UserError(f"unknown measure {self.measure!r}{hint}")
+        if self.rule is not None and self.measure not in self.rule.measures:
+            fits = " or ".join(map(repr, self.rule.measures))
+            raise UserError(f"this sampler judges guesses by {fits}, not by {self.measure!r}")
+
+    @property
+    def reads(self) -> str | None:
+        return None if self.measure == DRAWN else self.measure
+
+    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+        return canvas.masked
+
+    def choose(
+        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+    ) -> Move:
+        sure = guess.probability if self.measure == DRAWN else guess.measured
+        sure = sure.masked_fill(~candidates, -torch.inf)
+        count = quota(canvas, clock, self.tokens_per_step)
+        if self.rule is not None:
+            ordered = sure.sort(dim=1, descending=True).values
+            count = torch.maximum(count, self.rule.count(ordered))
+        return Move(best(sure, count) & candidates)

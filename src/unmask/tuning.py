@@ -1,0 +1,165 @@
+r"""Which sampler for this model: quality against cost, measured on the user's text.
+
+Quality is how far the character trigrams of what is written are from those of a text (the total
+variation, from 0 to 1): repetition and nonsense both raise it, and no model has to judge another.
+A part of the text as long as what is written gives the floor below which nothing can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unmask.errors import UserError
+from unmask.unmasker import Unmasker
+
+GRAM = 3
+LEAST = 10_000
+
+# Settings that span what there is, from the fastest to the best.
+CANDIDATES: tuple[dict[str, Any], ...] = (
+    *({"name": "ancestral", "steps": n} for n in (8, 16, 32, 64, 128)),
+    *({"name": "ancestral", "steps": n, "top_p": 0.9} for n in (8, 16, 32, 64)),
+    *({"name": "refine", "steps": n} for n in (5, 10, 20)),
+    *({"name": "schedule-confidence", "steps": n} for n in (8, 16, 32, 64)),
+    *({"name": "keep-likeliest", "steps": n} for n in (16, 64)),
+    *({"name": "remask-rescaled", "steps": n} for n in (32, 128)),
+    *({"name": "entropy-bound", "gamma": g} for g in (0.3, 1.0, 3.0, 10.0)),
+    *({"name": "confidence", "threshold": p} for p in (0.5, 0.9)),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One sampler on one model.
+
+    Attributes:
+        sampler: Its name and the numbers that differ from its preset.
+        calls: Network calls for the batch.
+        seconds: Of a text, the batch's divided by its texts.
+        distance: Total variation between the trigrams written and those of the text.
+    """
+
+    sampler: dict[str, Any]
+    calls: int
+    seconds: float
+    distance: float
+
+    @property
+    def label(self) -> str:
+        """The sampler and its numbers in words."""
+        rest = (f"{k.replace('_', ' ')} {v:g}" for k, v in self.sampler.items() if k != "name")
+        return ", ".join([self.sampler["name"], *rest])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a card keeps."""
+        return {
+            "sampler": self.sampler,
+            "calls": self.calls,
+            "seconds_per_text": round(self.seconds, 4),
+            "trigram_distance": round(self.distance, 4),
+        }
+
+
+def profile(texts: Iterable[str]) -> Counter[str]:
+    """Count the trigrams of characters."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        found.update(text[i : i + GRAM] for i in range(len(text) - GRAM + 1))
+    return found
+
+
+def distance(one: Counter[str], two: Counter[str]) -> float:
+    """Return the total variation between two profiles, from 0 to 1; 1 if one is empty."""
+    if not one or not two:
+        return 1.0
+    first, second = one.total(), two.total()
+    return sum(abs(one[g] / first - two[g] / second) for g in one.keys() | two.keys()) / 2
+
+
+def measure(
+    writer: Unmasker,
+    text: str,
+    *,
+    candidates: Sequence[dict[str, Any]] = CANDIDATES,
+    length: int = 100,
+    rows: int = 16,
+    seed: int = 0,
+    advance: Callable[[Trial], None] = lambda trial: None,
+) -> tuple[list[Trial], float]:
+    """Write with every candidate and compare with a text.
+
+    Args:
+        writer: The model.
+        text: What it should write like; at least 10,000 characters.
+        candidates: Samplers as a card has them: ``name`` and numbers.
+        length: Tokens of a text.
+        rows: Texts of each sampler.
+        seed: Of the random numbers.
+        advance: Called with each trial.
+
+    Returns:
+        The trials, and the distance of a part of the text as long as what one of them wrote.
+
+    Raises:
+        UserError: If the text is too short, or a candidate cannot be used with this model.
+    """
+    if len(text) < LEAST:
+        raise UserError(f"tuning needs {LEAST:,} characters to compare with, not {len(text):,}")
+    goal, trials, size = profile([text]), [], 1
+    for sampler in candidates:
+        options = {key: value for key, value in sampler.items() if key != "name"}
+        result = writer.generate(
+            length=length, num_samples=rows, seed=seed, sampler=sampler["name"], **options
+        )
+        size = max(size, sum(map(len, result.texts)) // rows)
+        found = distance(profile(result.texts), goal)
+        trials.append(Trial(sampler, result.nfe, result.seconds / rows, found))
+        advance(trials[-1])
+    # Parts from all over the text: neighbours would share their topic.
+    places = [i * (len(text) - size) // rows for i in range(rows)]
+    return trials, distance(profile(text[p : p + size] for p in places), goal)
+
+
+def frontier(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that no other one beats in both seconds and distance, fastest first."""
+    best: list[Trial] = []
+    for trial in sorted(trials, key=lambda t: (t.seconds, t.distance)):
+        if not best or trial.distance < best[-1].distance:
+            best.append(trial)
+    return best
+
+
+def choose(
+    trials: Sequence[Trial], seconds: float | None = None, quality: float | None = None
+) -> Trial:
+    """Return the best trial within a time, or the fastest one of a quality.
+
+    Args:
+        trials: What was measured.
+        seconds: The most that a text may take.
+        quality: The largest distance; with neither the best of all is returned.
+
+    Raises:
+        UserError: If none is within the target, or two targets are given.
+    """
+    if seconds is not None and quality is not None:
+        raise UserError("give a time or a quality to aim at, not both")
+    ranked = frontier(trials)
+    if quality is not None:
+        good = [trial for trial in ranked if trial.distance <= quality]
+        if not good:
+            raise UserError(
+                f"no sampler comes within {quality:g} of the text; the nearest is "
+                f"{ranked[-1].label} with {ranked[-1].distance:.3f}"
+            )
+        return good[0]
+    quick = ranked if seconds is None else [t for t in ranked if t.seconds <= seconds]
+    if not quick:
+        raise UserError(
+            f"no sampler writes a text in {seconds:g} s; the fastest is {ranked[0].label} with "
+            f"{ranked[0].seconds:.2f} s"
+        )
+    return quick[-1]

@@ -1,0 +1,82 @@
+"""Tuning: the measure is a distance, the choice is what was asked for, the card keeps it."""
+
+import json
+
+import pytest
+
+from conftest import story
+from unmask import Unmasker
+from unmask.cli import main
+from unmask.errors import UserError
+from unmask.tuning import Trial, choose, distance, frontier, measure, profile
+
+FAST, MIDDLE, SLOW = (
+    Trial({"name": "ancestral", "steps": n}, n, seconds, far)
+    for n, seconds, far in ((8, 0.1, 0.5), (16, 0.2, 0.3), (64, 0.8, 0.2))
+)
+WORSE = Trial({"name": "refine", "steps": 20}, 20, 0.3, 0.4)
+ALL = [SLOW, WORSE, FAST, MIDDLE]
+
+
+def test_the_distance_is_the_total_variation_of_trigrams():
+    assert profile(["abcab", "xy"]) == {"abc": 1, "bca": 1, "cab": 1}
+    one, two = profile(["aaaa"]), profile(["aaab"])
+    assert distance(one, one) == 0
+    assert distance(one, two) == pytest.approx(0.5)
+    assert distance(two, one) == distance(one, two)
+    assert distance(one, profile(["bbbb"])) == 1
+    assert distance(one, profile([""])) == 1
+
+
+def test_the_choice_is_on_the_frontier():
+    assert frontier(ALL) == [FAST, MIDDLE, SLOW]
+    assert choose(ALL) is SLOW
+    assert choose(ALL, seconds=0.5) is MIDDLE
+    assert choose(ALL, quality=0.3) is MIDDLE
+    assert choose(ALL, quality=0.45) is MIDDLE
+    for wrong, words in [
+        ({"seconds": 0.01}, "the fastest is ancestral, steps 8 with 0.10 s"),
+        ({"quality": 0.1}, "the nearest is ancestral, steps 64 with 0.200"),
+        ({"quality": 0.1, "seconds": 1.0}, "not both"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            choose(ALL, **wrong)
+
+
+def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
+    writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
+    few = [{"name": "ancestral", "steps": 2}, {"name": "entropy-bound", "gamma": 3.0}]
+    trials, floor = measure(writer, text, candidates=few, length=12, rows=4)
+    again, _ = measure(writer, text, candidates=few, length=12, rows=4)
+    assert [t.distance for t in trials] == [t.distance for t in again]
+    assert [t.sampler for t in trials] == few
+    assert trials[0].calls == 2
+    assert 0 < floor < min(t.distance for t in trials)
+    with pytest.raises(UserError, match="10,000 characters"):
+        measure(writer, "short")
+
+
+def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
+    text, out = tmp_path / "text.txt", tmp_path / "tuned"
+    text.write_text(story(400), encoding="utf-8")
+    line = ["tune", "--model", str(zoo / "bert"), "--data", str(text), "--length", "6"]
+    assert main([*line, "--rows", "1", "--out", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert "chosen" in table
+    card = json.loads((out / "unmask.json").read_text("utf-8"))
+    tuned = card["scores"]["tuning"]
+    assert card["sampler"] == tuned["chosen"]["sampler"]
+    assert len(tuned["trials"]) > 20
+    assert (out / "tuning.png").stat().st_size > 5000
+    # What was chosen is how the model writes from now on.
+    assert main(["generate", "--model", str(out), "--length", "6", "--json"]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["sampler"] == card["sampler"]["name"]
+    for wrong, words in [
+        (["tune", "--data", str(text)], "pass --out"),
+        ([*line, "--out", str(out)], "is not empty"),
+        ([*line, "--seconds", "1", "--quality", "0.5"], "not both"),
+        (["tune", "--model", str(out), "--data", str(tmp_path / "no.txt")], "no.txt"),
+    ]:
+        assert main(wrong) == 2
+        assert words in capsys.readouterr().err
