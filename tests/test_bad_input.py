@@ -78,6 +78,11 @@ MISTAKES = [
     *((GENERATE + f"--top-k {n}", "top-k") for n in (0, -3)),
     *((GENERATE + f"--top-p {n}", "top-p") for n in (0, -0.5, 1.5, "nan")),
     *((GENERATE + f"--sampler confidence --threshold {n}", "threshold") for n in (-0.5, "nan")),
+    (GENERATE + "--sampler left-to-right --tokens-per-step 0", "tokens per step"),
+    (GENERATE + "--sampler entropy-bound --gamma -1", "gamma"),
+    (GENERATE + "--sampler confidence-factor --factor nan", "factor"),
+    (GENERATE + "--sampler remask-capped --eta 2", "eta"),
+    (GENERATE + "--sampler confidence-edit --edit-below -0.1", "edit-below"),
     *(
         (f"compare A --models {{zoo}}/gpt2 {{zoo}}/llama --length 4 --top-p {n}", "top-p")
         for n in (0, 2)
@@ -95,13 +100,20 @@ MISTAKES = [
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.
     (GENERATE + "--sampler ancestral --threshold 0.5", "threshold"),
+    (GENERATE + "--sampler confidence --gamma 0.5", "entropy-bound"),
+    (GENERATE + "--sampler refine --tokens-per-step 2", "tokens-per-step"),
+    (GENERATE + "--sampler left-to-right --steps 4 --tokens-per-step 2", "leave one out"),
+    (GENERATE + "--sampler confidence --measure entropy", "'drawn'"),
+    (GENERATE + "--sampler confidence-factor --temperature 0.5", "temperature"),
     (GENERATE + "--sampler confidence --top-k 5", "top-k"),
     (GENERATE + "--temperature 0 --top-p 0.5", "top-p"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --steps 4", "--steps"),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --edit-below 0.5", "--edit-below"),
     # Names that do not exist.
     ("generat Hello", "'generate'"),
     (GENERATE + "--lenght 3", "--length"),
     (GENERATE + "--sampler ancestrl", "'ancestral'"),
+    (GENERATE + "--sampler confidence --measure margn", "'margin'"),
     ("train difuse --data {text} --out {tmp}/out", "'diffuse'"),
     ("train ./mine.toml --data {text} --out {tmp}/out", "mine.toml"),
     ("train --data {text} --out {tmp}/out --set training.stepz=3", "'steps'"),

@@ -16,10 +16,27 @@ from unmask.likelihood import bound_of_rows
 
 PLAIN = {
     "ancestral": ["--steps", "5"],
-    "refine": ["--steps", "4"],
+    "random-quota": ["--steps", "6"],
+    "first-hitting": [],
+    "left-to-right": ["--tokens-per-step", "3"],
     "confidence": ["--threshold", "0.3"],
-    "schedule-confidence": ["--steps", "6", "--temperature", "0.7"],
+    "schedule-confidence": ["--steps", "6", "--temperature", "0.7", "--measure", "margin"],
+    "confidence-factor": ["--factor", "1.5"],
+    "entropy-bound": ["--gamma", "2"],
+    "refine": ["--steps", "4"],
+    "remask-capped": ["--steps", "8", "--eta", "0.2"],
+    "remask-rescaled": ["--steps", "8", "--eta", "0.2"],
+    "remask-least-sure": ["--steps", "8"],
+    "remask-loop": ["--steps", "16", "--eta", "0.2"],
+    "keep-likeliest": ["--steps", "6", "--eta", "2"],
+    "confidence-edit": ["--edit-below", "0.1"],
 }
+# Network calls for 12 tokens: exactly so many, or at most.
+CALLS = {"random-quota": 6, "first-hitting": 12, "left-to-right": 4, "schedule-confidence": 6}
+CALLS |= {"refine": 4, "keep-likeliest": 6}
+AT_MOST = {"ancestral": 5, "confidence": 12, "confidence-factor": 12, "entropy-bound": 12}
+AT_MOST |= {"remask-capped": 8, "remask-rescaled": 8, "remask-least-sure": 8, "remask-loop": 16}
+AT_MOST |= {"confidence-edit": 37}
 
 
 @pytest.fixture
@@ -67,11 +84,14 @@ def test_json_is_one_object_with_the_facts(unmask, zoo, name):
     assert facts["seed"] == 3
     assert facts["seconds"] > 0
     assert facts["settings"]["sampler"] == name
-    if name in ("refine", "schedule-confidence"):
-        assert facts["nfe"] == int(PLAIN[name][1])
+    for option, value in zip(PLAIN[name][::2], PLAIN[name][1::2], strict=True):
+        key = option.removeprefix("--").replace("-", "_")
+        assert str(facts["settings"][key]) in (value, f"{value}.0")
+    if name in CALLS:
+        assert facts["nfe"] == CALLS[name]
     else:
-        # Random order may reveal nothing in a step, and a threshold sets its own pace.
-        assert 1 <= facts["nfe"] <= {"ancestral": 5, "confidence": 12}[name]
+        # Random order may reveal nothing in a step, and a rule sets its own pace.
+        assert 1 <= facts["nfe"] <= AT_MOST[name]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 12])

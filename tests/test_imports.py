@@ -20,9 +20,18 @@ CORE = {
     "objective": {"denoiser", "process", "schedule", "errors"},
     "canvas": {"errors"},
     "draw": {"errors"},
-    "policy": {"canvas", "process", "noise", "errors"},
-    "sampler": {"canvas", "denoiser", "draw", "noise", "policy", "process", "errors"},
-    "presets": {"draw", "policy", "schedule", "errors"},
+    "measure": {"draw"},
+    "policy": {"canvas", "noise", "errors"},
+    "orders": {"canvas", "noise", "policy"},
+    "confidence": {"canvas", "measure", "noise", "policy", "errors"},
+    "remasking": {"canvas", "noise", "policy", "errors"},
+    "revising": {"canvas", "noise", "policy", "errors"},
+    "chains": {"canvas", "noise", "policy"},
+    "sampler": {"canvas", "denoiser", "draw", "measure", "noise", "policy", "errors"},
+    "presets": {
+        *("draw", "policy", "orders", "confidence", "remasking", "revising", "chains"),
+        *("schedule", "errors"),
+    },
     "oracle": {"denoiser", "token_process", "transition", "errors"},
     "token_schedule": {"errors"},
     "token_process": {"process", "token_schedule", "errors"},
@@ -82,7 +91,8 @@ def test_the_map_of_the_core_has_no_cycle():
     order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
-    order += ["canvas", "draw", "policy", "sampler", "presets", "oracle"]
+    order += ["canvas", "draw", "measure", "policy", "sampler"]
+    order += ["orders", "confidence", "remasking", "revising", "chains", "presets", "oracle"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

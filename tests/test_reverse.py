@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, golden, random_joint
+from sampling import counts_of
 from unmask.canvas import Canvas
 from unmask.chains import Gibbs
 from unmask.draw import Draw
@@ -39,11 +40,6 @@ def written(method, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tens
     return canvas.ids
 
 
-def histogram(ids: Tensor, size: int) -> Tensor:
-    place = size ** torch.arange(ids.shape[1] - 1, -1, -1)
-    return torch.bincount((ids * place).sum(1), minlength=size ** ids.shape[1])
-
-
 @pytest.mark.parametrize("exponents", [(0.5, 2.0), (1.0, 1.0), (3.0, 0.7)])
 def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(exponents):
     """p(z_s = v | mask) = mu_v rho_v and independent positions, over all canvases of two tokens."""
@@ -64,7 +60,7 @@ def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(expon
         law = law @ kernel.detach()
     assert law[(states == 2).any(1)].sum() < 1e-12
     ids = written(TokenwiseMethod(process), oracle, make_preset("ancestral"), joint, grid)
-    assert_law(histogram(ids, 3), law)
+    assert_law(counts_of(ids, 3), law)
 
 
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
@@ -85,7 +81,7 @@ def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
             steps.append(torch.softmax(like + process.log_spread(guess[:, i], times[1]), 1))
         law = law @ torch.einsum("xa,xb->xab", *steps).reshape(count, count)
     ids = written(UniformMethod(process), oracle, make_preset("ancestral"), joint, grid)
-    assert_law(histogram(ids, 3), law)
+    assert_law(counts_of(ids, 3), law)
 
 
 def test_a_guess_that_ignores_its_own_token_is_told_of_it():
@@ -118,7 +114,7 @@ def test_gibbs_converges_where_the_conditionals_belong_to_a_joint(sequential):
         if frame.step > 28:
             assert int(canvas.masked.sum(1).max()) <= 1
     assert calls == 30
-    assert_law(histogram(canvas.ids, 2), joint.probs)
+    assert_law(counts_of(canvas.ids, 2), joint.probs)
 
 
 def test_gibbs_visits_in_its_order_and_leaves_the_prompt_alone():
@@ -165,6 +161,6 @@ def test_one_schedule_for_all_tokens_is_the_same_sampler():
     noise = Noise(torch.arange(ROWS) + 7 * ROWS)
     for frame in sample(joint, plain, canvas, RandomOrder(), Draw(), grid, noise):
         canvas = frame.canvas
-    one, other = histogram(ids, 2).double(), histogram(canvas.ids, 2).double()
+    one, other = counts_of(ids, 2).double(), counts_of(canvas.ids, 2).double()
     # Two samples of one law: the statistic of their difference has 3 degrees of freedom.
     assert ((one - other).square() / (one + other)).sum() < 30.7

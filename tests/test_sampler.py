@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
+from sampling import ancestral_law, blank, counts_of, divergence, run
 from unmask.canvas import Canvas, Frame
 from unmask.draw import Draw
 from unmask.noise import Noise
@@ -20,10 +21,6 @@ from unmask.sampler import sample
 from unmask.schedule import Cosine, Polynomial, Schedule, time_grid
 
 
-def blank(rows: int, length: int, mask_token_id: int) -> Canvas:
-    return Canvas.from_rows([[None] * length] * rows, mask_token_id, pad_token_id=0)
-
-
 def written(
     oracle: JointOracle,
     rows: int,
@@ -31,35 +28,7 @@ def written(
     policy=None,
     schedule: Schedule | None = None,
 ) -> list[Frame]:
-    process = AbsorbingProcess(schedule or Polynomial(), oracle.mask_token_id)
-    canvas = blank(rows, oracle.length, oracle.mask_token_id)
-    noise = Noise(torch.arange(rows))
-    policy = policy or RandomOrder()
-    return list(sample(oracle, process, canvas, policy, Draw(), grid, noise))
-
-
-def counts_of(ids: Tensor, vocab_size: int) -> Tensor:
-    stride = vocab_size ** torch.arange(ids.shape[1] - 1, -1, -1)
-    return (ids * stride).sum(1).bincount(minlength=vocab_size ** ids.shape[1])
-
-
-def exact_law(oracle: JointOracle, process: AbsorbingProcess, grid: Tensor) -> Tensor:
-    """Return the law of T-step ancestral sampling, by multiplying out its transition matrices."""
-    size, length = oracle.vocab_size + 1, oracle.length
-    states = torch.cartesian_prod(*[torch.arange(size)] * length)
-    guess = oracle(states, torch.ones(len(states))).exp()
-    law = torch.zeros(len(states), dtype=torch.float64)
-    law[-1] = 1  # All masked.
-    for t, s in pairwise(grid):
-        reveal = process.reveal_prob(t, s)
-        table = torch.zeros(len(states), length, size, dtype=torch.float64)
-        table[..., :-1] = torch.where((states == size - 1)[..., None], reveal * guess, guess)
-        table[..., -1] = (states == size - 1) * (1 - reveal)
-        step = torch.ones(len(states), len(states), dtype=torch.float64)
-        for i in range(length):
-            step *= table[:, i, states[:, i]]
-        law = law @ step
-    return law[(states < size - 1).all(1)]
+    return run(oracle, policy or RandomOrder(), blank(oracle, rows), grid, schedule=schedule)
 
 
 @dataclass(frozen=True)
@@ -86,7 +55,7 @@ def test_ancestral_in_one_step_draws_from_the_marginals():
     law = torch.tensor([[0.42, 0.28], [0.18, 0.12]])
     assert_law(counts_of(frames[-1].canvas.ids, 2), law)
     process = AbsorbingProcess(Polynomial(), 2)
-    assert exact_law(golden(), process, time_grid(1)).tolist() == pytest.approx(
+    assert ancestral_law(golden(), process, time_grid(1)).tolist() == pytest.approx(
         law.flatten().tolist()
     )
 
@@ -99,23 +68,21 @@ def test_ancestral_has_the_law_of_its_steps(steps, schedule, kind):
     oracle, grid = random_joint(), time_grid(steps, kind)
     frames = written(oracle, 15_000, grid, schedule=schedule)
     process = AbsorbingProcess(schedule, oracle.mask_token_id)
-    assert_law(counts_of(frames[-1].canvas.ids, 3), exact_law(oracle, process, grid))
+    assert_law(counts_of(frames[-1].canvas.ids, 3), ancestral_law(oracle, process, grid))
 
 
 def test_ancestral_in_many_steps_has_nearly_the_law_of_the_data():
     frames = written(golden(), 15_000, time_grid(64))
     process = AbsorbingProcess(Polynomial(), 2)
-    law = exact_law(golden(), process, time_grid(64))
+    law = ancestral_law(golden(), process, time_grid(64))
     assert_law(counts_of(frames[-1].canvas.ids, 2), law)
-    kl = [divergence(golden().probs, exact_law(golden(), process, time_grid(n))) for n in (1, 64)]
+    kl = [
+        divergence(golden().probs, ancestral_law(golden(), process, time_grid(n))) for n in (1, 64)
+    ]
     assert kl[0] == pytest.approx(0.063269, abs=1e-6)
     assert kl[1] < kl[0] / 64
     # 15,000 samples would not tell this law from the true one.
     assert_law(counts_of(frames[-1].canvas.ids, 2), golden().probs)
-
-
-def divergence(p: Tensor, q: Tensor) -> float:
-    return float((p.flatten() * (p.flatten() / q).log()).sum())
 
 
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
@@ -163,7 +130,7 @@ def test_calls_of_the_network_follow_their_formula():
     process = AbsorbingProcess(Polynomial(), 2)
     calls = []
     for seed in range(150):
-        noise, canvas = Noise(torch.tensor([seed])), blank(1, length, 2)
+        noise, canvas = Noise(torch.tensor([seed])), Canvas.from_rows([[None] * length], 2, 2)
         frames = list(
             sample(oracle, process, canvas, RandomOrder(), Draw(), time_grid(steps), noise)
         )
@@ -181,7 +148,7 @@ def test_damaged_weights_are_one_clear_sentence():
     frames = sample(
         Damaged(golden().probs),
         process,
-        blank(1, 2, 2),
+        Canvas.from_rows([[None] * 2], 2, 2),
         RandomOrder(),
         Draw(),
         time_grid(1),

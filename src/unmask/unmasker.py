@@ -138,9 +138,10 @@ class Unmasker:
                 whatever else is in the batch.
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
-            sampler: ``sampler`` (a name), ``steps``, ``temperature``, ``top_k``, ``top_p``,
-                ``threshold``, ``burn_in``; what is left out comes from the model's card, then from
-                the preset.
+            sampler: ``sampler``, a name in ``presets.PRESETS``, and the options of
+                ``presets.make_preset``: ``steps`` or ``tokens_per_step``, ``temperature``,
+                ``top_k``, ``top_p``, and those that belong to some samplers only. What is left out
+                comes from the model's card, then from the preset.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.

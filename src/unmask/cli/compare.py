@@ -15,8 +15,6 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.generated import Generated
 
-DIFFUSION_ONLY = ("sampler", "steps", "threshold", "burn_in")
-
 
 @click.command("compare")
 @click.argument("prompt", default="")
@@ -66,7 +64,7 @@ def race(
 
     # Open both before either writes, so that a wrong name costs no waiting.
     writers = [options.open_writer(name, device) for name in models]
-    asked = [key for key in DIFFUSION_ONLY if wishes.get(key) is not None]
+    asked = [key for key in options.DIFFUSION_ONLY if wishes.get(key) is not None]
     if asked and not any(isinstance(writer, Unmasker) for writer in writers):
         option = asked[0].replace("_", "-")
         raise UserError(f"--{option} is for diffusion models, and both of these are causal")
@@ -79,7 +77,9 @@ def race(
     for name, writer in zip(models, writers, strict=True):
         mine = dict(wishes)
         if not isinstance(writer, Unmasker):
-            mine = {key: value for key, value in wishes.items() if key not in DIFFUSION_ONLY}
+            mine = {
+                key: value for key, value in wishes.items() if key not in options.DIFFUSION_ONLY
+            }
         # The first call of a process pays for thread pools and caches: not part of the race.
         writer.generate(prompt, length=2)
         result = writer.generate(prompt, **mine)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from unmask.unmasker import Unmasker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-NAMES = "ancestral, refine, confidence, schedule-confidence, gibbs, gibbs-sequential"
+NAMES = (
+    "ancestral, random-quota, first-hitting, left-to-right, confidence, schedule-confidence, "
+    "confidence-factor, entropy-bound, refine, remask-capped, remask-rescaled, remask-least-sure, "
+    "remask-loop, keep-likeliest, confidence-edit, gibbs, gibbs-sequential"
+)
 
 
 def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
@@ -54,15 +58,38 @@ field = click.option(
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
     click.option("--steps", type=int, default=None, help="Steps of the sampler."),
+    click.option(
+        "--tokens-per-step", type=int, default=None, help="Tokens of a step, in place of --steps."
+    ),
     click.option("--temperature", type=float, default=None, help="0 takes the likeliest token."),
     click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
     click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
     click.option(
+        "--measure", default=None, help="Of being sure: drawn, confidence, margin or entropy."
+    ),
+    click.option(
         "--threshold", type=float, default=None, help="Reveal at once above this confidence."
+    ),
+    click.option(
+        "--factor", type=float, default=None, help="How much confidence-factor reveals at once."
+    ),
+    click.option(
+        "--gamma", type=float, default=None, help="Nats that entropy-bound reveals at once."
+    ),
+    click.option(
+        "--eta", type=float, default=None, help="How much remask-... or keep-likeliest hides again."
+    ),
+    click.option(
+        "--edit-below", type=float, default=None, help="Below it confidence-edit hides a token."
     ),
     click.option(
         "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
     ),
+)
+# What an autoregressive model has no use for.
+DIFFUSION_ONLY = (
+    *("sampler", "steps", "tokens_per_step", "measure", "threshold", "factor", "gamma", "eta"),
+    *("edit_below", "burn_in"),
 )
 output = _together(
     click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),
