@@ -289,9 +289,9 @@ MUTANTS = [
     ),
     Mutant(
         "sampler.py",
-        'noise.uniform("token", step, canvas.ids.shape[1])[wanted]',
-        'Noise(noise.seeds[rows]).uniform("token", step, canvas.ids.shape[1])[wanted[rows]].flip(0)',
-        "a shrunk batch mixes up the noise of its rows",
+        "time[rows], at=wanted[rows]",
+        "time[: len(canvas.ids[rows])], at=wanted[rows]",
+        "a shrunk batch tells its rows the times of others",
         "policy",
     ),
     Mutant(
