@@ -1,4 +1,4 @@
-"""A policy of one's own: from left to right, several tokens a step.
+"""A policy of one's own: from both ends to the middle, several tokens a step.
 
 python examples/own_policy.py
 
@@ -14,25 +14,22 @@ from unmask import Unmasker
 from unmask.canvas import Canvas
 from unmask.draw import Draw
 from unmask.noise import Noise
-from unmask.policy import Clock, Guess, Move
+from unmask.policy import Clock, Guess, Move, Policy, best, quota
 from unmask.sampler import sample
 from unmask.schedule import time_grid
 
 
 @dataclass(frozen=True)
-class LeftToRight:
-    """Reveal the leftmost masks of every row, as many as the time grid asks for."""
-
-    revises: bool = False  # visible tokens stay
-    follows_grid: bool = False  # the network is told the time of the canvas, not of the grid
+class OutsideIn(Policy):
+    """Reveal the masks of every row that are nearest to one of its ends."""
 
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         # The order is known beforehand, so the head runs for these positions only.
-        hidden = canvas.masked.sum(1)
-        share = clock.process.reveal_prob(clock.t, clock.s)  # 1 in the last step
-        quota = torch.ceil(hidden * share - 1e-9)
-        rank = canvas.masked.cumsum(1)  # 1 for the leftmost mask
-        return canvas.masked & (rank <= quota[:, None])
+        from_left = canvas.masked.cumsum(1)  # 1 for the leftmost mask
+        from_right = canvas.masked.sum(1, keepdim=True) - from_left
+        depth = torch.minimum(2 * from_left - 1, 2 * from_right + 2)
+        nearest = best(-depth.masked_fill(~canvas.masked, 10**6), quota(canvas, clock))
+        return nearest & canvas.masked
 
     def choose(
         self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
@@ -48,7 +45,7 @@ def main() -> None:
     noise = Noise(torch.tensor([0]))  # one seed per row
     grid = time_grid(10)
     frames = sample(
-        writer.denoiser, writer.method.process, canvas, LeftToRight(), Draw(top_p=0.9), grid, noise
+        writer.denoiser, writer.method.process, canvas, OutsideIn(), Draw(top_p=0.9), grid, noise
     )
     for frame in frames:
         pieces = codec.pieces(frame.canvas.ids[0].tolist())

@@ -267,6 +267,20 @@ MUTANTS = [
         "remasking",
     ),
     Mutant(
+        "remasking.py",
+        "return clock.last or self.eta == 0\n",
+        "return True\n",
+        "a canvas without masks counts as finished, though tokens may be hidden again",
+        "policy",
+    ),
+    Mutant(
+        "revising.py",
+        "nothing_to_hide = clock.past.idle | ~self._open(canvas, clock).any(1)",
+        "nothing_to_hide = torch.ones_like(clock.past.idle)",
+        "editing ends as soon as the last mask is written",
+        "revising",
+    ),
+    Mutant(
         "revising.py",
         "count = canvas.editable.sum(1)",
         "count = canvas.valid.sum(1)",

@@ -83,7 +83,7 @@ class Rule(Protocol):
         """Return the time at which the mask rate is that of the step, a float64 scalar."""
         ...
 
-    def is_over(self, canvas: Canvas, clock: Clock) -> bool:
+    def is_over(self, clock: Clock) -> bool:
         """Return whether a row without masks will not be touched again, this step included."""
         ...
 
@@ -102,7 +102,7 @@ class Remask(Policy):
         return self.rule.time(clock).expand(len(canvas.ids)).to(canvas.ids.device)
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
-        over = self.rule.is_over(canvas, clock) | ~canvas.editable.any(1)
+        over = self.rule.is_over(clock) | ~canvas.editable.any(1)
         return ~canvas.masked.any(1) & over
 
     def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
@@ -132,7 +132,7 @@ class Capped:
     def time(self, clock: Clock) -> Tensor:
         return clock.t
 
-    def is_over(self, canvas: Canvas, clock: Clock) -> bool:
+    def is_over(self, clock: Clock) -> bool:
         return clock.last or self.eta == 0
 
 
@@ -173,7 +173,7 @@ class LeastSure:
     def time(self, clock: Clock) -> Tensor:
         return clock.t
 
-    def is_over(self, canvas: Canvas, clock: Clock) -> bool:
+    def is_over(self, clock: Clock) -> bool:
         # Where nothing is left to write, nothing can make up for what is hidden.
         return True
 
@@ -225,7 +225,7 @@ class Loop:
     def time(self, clock: Clock) -> Tensor:
         return clock.process.schedule.inverse(1 - self.mask_prob(clock.t)).clamp(0, 1)
 
-    def is_over(self, canvas: Canvas, clock: Clock) -> bool:
+    def is_over(self, clock: Clock) -> bool:
         return clock.last or self.eta == 0 or bool(clock.t <= self.end)
 
 
