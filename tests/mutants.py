@@ -142,9 +142,23 @@ MUTANTS = [
     ),
     Mutant(
         "draw.py",
-        "ordered.masked_fill(ahead >= goal, 0.0)",
-        "ordered.masked_fill(ahead + ordered > goal, 0.0)",
-        "top-p drops the token that crosses p",
+        "else reached - ordered >= goal",
+        "else reached > goal",
+        "top-p drops the token that crosses p, whatever was asked for",
+        "draw",
+    ),
+    Mutant(
+        "draw.py",
+        "past[:, :1] &= before > 0",
+        "pass",
+        "top-p that drops what crosses p drops the likeliest token as well",
+        "draw",
+    ),
+    Mutant(
+        "draw.py",
+        "weights.masked_fill_(weights < self.min_p, 0.0)",
+        "weights.masked_fill_(weights < self.min_p * weights.sum(1, keepdim=True), 0.0)",
+        "min-p of the whole mass instead of the likeliest token",
         "draw",
     ),
     Mutant(
