@@ -29,6 +29,7 @@ def sample(
     draw: Draw | BurnIn,
     grid: Tensor,
     noise: Noise,
+    end: int | None = None,
 ) -> Iterator[Frame]:
     """Write on the masks of a canvas, step by step.
 
@@ -40,6 +41,8 @@ def sample(
         draw: Which token.
         grid: Times from 1 down to 0, shape (steps + 1,), float64; see ``schedule.time_grid``.
         noise: Random numbers, one seed per row.
+        end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
+            None for none. For policies that never revise what they wrote.
 
     Yields:
         The canvas as given, then one frame per step. The steps end early once no row can change
@@ -62,8 +65,11 @@ def sample(
         if wanted.any():
             logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
             # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
-            if torch.isnan(logits.amax(-1)).any():
+            best = logits.amax(-1)
+            if torch.isnan(best).any():
                 raise UserError("the network answered with NaN; the checkpoint is damaged")
+            if torch.isneginf(best).any():
+                raise UserError("nothing is left to write in one place; ban or require less")
             nfe += 1
             u = noise.uniform("token", step, canvas.ids.shape[1])[wanted]
             drawn = draw.at(step)(logits, u)
@@ -78,8 +84,10 @@ def sample(
         if move.remask is not None:
             remasked = move.remask & ~before
             canvas = canvas.remask(move.remask, process.mask_token_id)
+        if end is not None:
+            canvas = canvas.ended(end)
         confidence = torch.where(move.reveal, guess.probability, confidence)
-        confidence = confidence.masked_fill(canvas.masked, float("nan"))
+        confidence = confidence.masked_fill(canvas.masked | ~canvas.valid, float("nan"))
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from unmask import checkpoint, judge, mbr, recording
 from unmask.adapters import extras, loading
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
-from unmask.canvas import Frame
+from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import Card
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
@@ -28,11 +29,13 @@ from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.method import make_method
+from unmask.method import UniformMethod, make_method
 from unmask.noise import Noise
-from unmask.plan import Plan, make_pair_plan, make_plan
+from unmask.plan import Plan, make_pair_plan, make_plan, make_window
 from unmask.presets import Preset, choose_preset
+from unmask.recording import Film
 from unmask.sampler import sample
+from unmask.sliding import Window, slide
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -100,6 +103,9 @@ class Unmasker:
         length: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        stop_at_end: bool = False,
         watch: Watch | None = None,
         **sampler: Any,
     ) -> Generated:
@@ -109,21 +115,25 @@ class Unmasker:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
                 blanks.
             length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit.
+                More than fit are written stretch by stretch, see ``sliding``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
                 whatever else is in the batch.
             seed: Of the random numbers.
+            window: Tokens that are seen at once of a longer row; None for all the model can see.
+            stride: Tokens that each stretch adds to a longer row; None for half a window.
+            stop_at_end: Write nothing behind the first end symbol that is written. It ends the text
+                in any case; this also spares the calls, and the row is shorter from then on.
             watch: Called with every frame; see ``Watch``.
-            sampler: ``sampler`` (a name), ``steps``, ``temperature``, ``top_k``, ``top_p``,
-                ``threshold``, ``burn_in``; what is left out comes from the model's card, then from
-                the preset.
+            sampler: ``sampler`` (a name) and the options of ``presets.make_preset``; what is left
+                out comes from the model's card, then from the preset.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         preset, settings = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
-        settings |= {"length": plan.length, "num_samples": num_samples}
+        plan = self._plan(prompts, length, num_samples, seed, window, stride, stop_at_end)
+        settings |= plan.settings | {"num_samples": num_samples}
         frames, clock = self._watched(plan, preset, watch)
         started = self._now()
         kept, extra_nfe = judge.likeliest(
@@ -182,7 +192,7 @@ class Unmasker:
             nfe=frames[-1].nfe,
             seconds=clock[-1],
             seed=seed,
-            settings=settings | {"length": plan.length, "candidates": candidates},
+            settings=settings | plan.settings | {"candidates": candidates},
             tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
         )
 
@@ -215,9 +225,11 @@ class Unmasker:
 
     def require_blank(self, templates: Sequence[str]) -> None:
         """Raise a UserError unless every template holds a blank."""
-        for text in templates:
-            if not any(isinstance(part, Blank) for part in self.codec.template(text)):
-                raise UserError("there is no blank; mark one as [MASK], [MASK:5] or [MASK:3-8]")
+        if not all(map(self._has_blank, templates)):
+            raise UserError("there is no blank; mark one as [MASK], [MASK:5] or [MASK:3-8]")
+
+    def _has_blank(self, text: str) -> bool:
+        return any(isinstance(part, Blank) for part in self.codec.template(text))
 
     def stream(
         self,
@@ -226,6 +238,9 @@ class Unmasker:
         length: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        stop_at_end: bool = False,
         **sampler: Any,
     ) -> Iterator[Frame]:
         """Yield frames while writing; arguments as in ``generate``.
@@ -234,7 +249,7 @@ class Unmasker:
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         preset, _ = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
+        plan = self._plan(prompts, length, num_samples, seed, window, stride, stop_at_end)
         return (frame for frame, _ in self._run(plan, preset))
 
     def score(
@@ -303,23 +318,68 @@ class Unmasker:
             self.card.write(stage)
 
     def _plan(
-        self, prompts: Sequence[str], length: int | None, num_samples: int, seed: int
+        self,
+        prompts: Sequence[str],
+        length: int | None,
+        num_samples: int,
+        seed: int,
+        window: int | None,
+        stride: int | None,
+        stop_at_end: bool,
     ) -> Plan:
-        plan = make_plan(self.codec, prompts, length, num_samples, seed, self.limit)
-        return plan.to(self.model.device)
+        told = {"window": window, "stride": stride, "stop_at_end": stop_at_end or None}
+        asked = [name for name, value in told.items() if value is not None]
+        if asked and any(map(self._has_blank, prompts)):
+            raise UserError(f"the prompt holds blanks of its own, so leave {asked[0]} out")
+        if stop_at_end and self.codec.end is None:
+            raise UserError("the tokenizer has no end symbol to stop at; leave stop_at_end out")
+        sight = self._sight(window, stride)
+        plan = make_plan(self.codec, prompts, length, num_samples, seed, self.limit, sight)
+        end = self.codec.end if stop_at_end else None
+        return replace(plan, end=end).to(self.model.device)
+
+    def _sight(self, window: int | None, stride: int | None) -> Window | None:
+        """Return what is seen at once of a long row, None if this model can write none."""
+        if not isinstance(self.method, UniformMethod) and not self.card.pairs:
+            return make_window(self.codec, self.limit, window, stride)
+        if window is not None or stride is not None:
+            kind = "on pairs" if self.card.pairs else "without masks"
+            raise UserError(
+                f"a model that was trained {kind} writes no more than fits it; leave out window "
+                "and stride"
+            )
+        return None
 
     def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
-        noise = Noise(plan.seeds)
+        """Return frames while they are made, each with the seconds spent until then."""
         policy, process = self.method.reverse(preset.policy)
-        frames = sample(
-            self.method.posterior_denoiser(self.denoiser),
-            process,
-            self.method.start(plan.canvas, noise),
-            policy,
-            preset.drawing,
-            preset.times(plan.length),
-            noise,
-        )
+        denoiser = self._restricted(preset)
+        if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
+            reason = "may change the end again" if policy.revises else "never writes an end symbol"
+            raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
+
+        def write(canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+            canvas = self.method.start(canvas, noise)
+            grid = preset.times(int(canvas.editable.sum(1).max()))
+            return sample(
+                denoiser, process, canvas, policy, preset.drawing, grid, noise, end=plan.end
+            )
+
+        frames = slide(write, plan.canvas, Noise(plan.seeds), plan.window, plan.end)
+        return self._timed(frames)
+
+    def _restricted(self, preset: Preset) -> Denoiser:
+        """Return the denoiser that a sampler asks."""
+        uniform = isinstance(self.method, UniformMethod)
+        if uniform and preset.restriction.repetition_penalty != 1:
+            raise UserError(
+                "a model of the uniform process starts from a row full of random tokens, so there "
+                "is no telling what is repeated; leave repetition_penalty out"
+            )
+        denoiser = self.method.posterior_denoiser(self.denoiser)
+        return preset.restriction.around(denoiser, self.codec.spellings)
+
+    def _timed(self, frames: Iterator[Frame]) -> Iterator[tuple[Frame, float]]:
         spent, begun = 0.0, self._now()
         for frame in frames:
             spent += self._now() - begun
@@ -329,14 +389,13 @@ class Unmasker:
     def _watched(
         self, plan: Plan, preset: Preset, watch: Watch | None
     ) -> tuple[list[Frame], list[float]]:
-        """Return all frames, and the seconds spent until each."""
-        frames, clock = [], []
+        """Return the frames, and the seconds spent until each."""
+        film = Film()
         for frame, seconds in self._run(plan, preset):
-            frames.append(frame)
-            clock.append(seconds)
+            film.add(frame, seconds)
             if watch is not None:
                 watch(frame, seconds)
-        return frames, clock
+        return film.frames, film.seconds
 
     def _now(self) -> float:
         """Return the time in seconds, when all work handed to the device is done."""

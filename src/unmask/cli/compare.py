@@ -15,7 +15,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.generated import Generated
 
-DIFFUSION_ONLY = ("sampler", "steps", "threshold", "burn_in")
+DIFFUSION_ONLY = ("sampler", "steps", "threshold", "burn_in", "grid", "top_p_crossing")
 
 
 @click.command("compare")

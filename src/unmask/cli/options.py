@@ -52,10 +52,35 @@ sampler = _together(
     click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
     click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
     click.option(
+        "--top-p-crossing",
+        default=None,
+        metavar="keep|drop",
+        help="What becomes of the token that crosses --top-p.",
+    ),
+    click.option(
+        "--min-p", type=float, default=None, help="Draw above this share of the likeliest token."
+    ),
+    click.option(
         "--threshold", type=float, default=None, help="Reveal at once above this confidence."
     ),
     click.option(
         "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
+    ),
+    click.option(
+        "--grid", default=None, metavar="NAME|TIMES", help="uniform, cosine, or such as 1,0.5,0."
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=float,
+        default=None,
+        help="Above 1, tokens that are there already become less likely.",
+    ),
+    click.option(
+        "--ban",
+        multiple=True,
+        metavar="TEXT",
+        callback=lambda _context, _option, texts: texts or None,
+        help="Never write this; may be given again.",
     ),
 )
 output = _together(
