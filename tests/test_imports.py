@@ -22,7 +22,9 @@ CORE = {
     "draw": {"errors"},
     "policy": {"canvas", "process", "noise", "errors"},
     "sampler": {"canvas", "denoiser", "draw", "noise", "policy", "process", "errors"},
-    "presets": {"draw", "policy", "schedule", "errors"},
+    "restriction": {"denoiser", "errors"},
+    "sliding": {"canvas", "noise", "errors"},
+    "presets": {"draw", "policy", "restriction", "schedule", "errors"},
     "oracle": {"denoiser", "token_process", "transition", "errors"},
     "token_schedule": {"errors"},
     "token_process": {"process", "token_schedule", "errors"},
@@ -82,7 +84,7 @@ def test_the_map_of_the_core_has_no_cycle():
     order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
-    order += ["canvas", "draw", "policy", "sampler", "presets", "oracle"]
+    order += ["canvas", "draw", "policy", "sampler", "restriction", "sliding", "presets", "oracle"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

@@ -10,6 +10,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 from checks import assert_law, chain, generator, random_joint
 from test_sampler import OneAtATime, counts_of
 from unmask import Unmasker
+from unmask.autoregressor import Autoregressor
 from unmask.canvas import Canvas
 from unmask.denoiser import masked_cross_entropy
 from unmask.draw import Draw
@@ -327,6 +328,25 @@ def test_a_writer_leaves_out_what_it_is_told_to(roberta, name):
     for row in ids_of(roberta, ban=bans, **options):
         assert not completed(tuple(row), forbidden)
     assert roberta.generate("A", length=5, ban=bans).settings["ban"] == bans
+
+
+def test_an_autoregressive_writer_leaves_it_out_as_well(zoo):
+    writer = Autoregressor.from_pretrained(str(zoo / "gpt2"))
+
+    def pieces(**options):
+        return (
+            writer.generate("The cat", length=40, seed=1, **options).tracks[0].snapshots[-1].pieces
+        )
+
+    free = pieces()
+    prompt = len(free) - 40
+    letters = [piece for piece in free[prompt:] if piece.isascii() and piece.isalpha()]
+    assert letters
+    banned = pieces(ban=letters)
+    assert not set(banned[prompt:]) & set(letters)
+    # Without chance the penalty is all that keeps the most likely token from coming again.
+    greedy, varied = pieces(temperature=0), pieces(temperature=0, repetition_penalty=3.0)
+    assert len(set(varied[prompt:])) > len(set(greedy[prompt:]))
 
 
 def test_the_penalty_makes_a_writer_repeat_itself_less(roberta):

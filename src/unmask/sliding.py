@@ -83,7 +83,7 @@ def slide(
 
     Yields:
         Frames of the whole canvas: as it is given, then one for every step of every stretch. Steps
-        and network calls are counted through; a row that is finished has time 0.
+        and network calls are counted through; a row that takes no part in a stretch has time 0.
     """
     if window is None or canvas.ids.shape[1] <= window.size:
         yield from write(canvas, noise)
