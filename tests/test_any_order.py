@@ -18,7 +18,7 @@ from unmask.errors import UserError
 from unmask.method import OrderedMethod
 from unmask.noise import Noise
 from unmask.objective_order import order_nats, order_nelbo, random_ranks
-from unmask.policy import RandomOrder
+from unmask.orders import RandomOrder
 from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
@@ -233,6 +233,23 @@ def test_one_token_a_step_has_the_law_of_the_average_order():
     counts = torch.bincount(code, minlength=27)
     assert (law / 6).sum() == pytest.approx(1, abs=1e-5)
     assert_law(counts, law / 6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_was_dropped_behind_an_end_is_not_seen_any_more(zoo, cached):
+    """Also where it was written before the end was, and is an end symbol itself."""
+    denoiser = network(zoo, "roberta")
+    session, end = denoiser.session(cached), 9
+    xt = torch.tensor([[5, 6, MASK, MASK, MASK, MASK, MASK, end]])
+    at, valid = xt == MASK, torch.ones_like(xt, dtype=torch.bool)
+    before = session(xt, torch.ones(1), at=at, valid=valid)
+    xt = torch.tensor([[5, 6, MASK, MASK, end, end, end, end]])
+    at, valid = xt == MASK, torch.arange(8)[None] < 5
+    after = session(xt, torch.ones(1), at=at, valid=valid)
+    alone = denoiser(xt[:, :5], torch.ones(1), at=at[:, :5])
+    assert torch.allclose(after, alone, atol=1e-9)
+    assert not torch.allclose(before[:2], after, atol=1e-3)
 
 
 def test_cached_and_uncached_write_the_same(zoo):

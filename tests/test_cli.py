@@ -104,6 +104,29 @@ def test_steps_is_the_number_of_network_calls(roberta, name, steps):
     assert len(result.tracks[0].snapshots) == steps + 1
 
 
+def test_options_of_the_draw_are_in_force_and_on_record(unmask, zoo):
+    line = ("generate", "The cat", "--model", zoo / "roberta", "--length", 40, "--json")
+    free = json.loads(unmask(*line))
+    one, two = sorted(set("".join(c for c in free["text"][7:] if c.isascii() and c.isalpha())))[:2]
+    asked = {"min_p": 0.001, "top_p": 0.95, "top_p_crossing": "drop", "repetition_penalty": 1.1}
+    words = [w for k, v in asked.items() for w in (f"--{k.replace('_', '-')}", v)]
+    words += ["--grid", "1,0.9,0.4,0", "--ban", one, "--ban", two]
+    facts = json.loads(unmask(*line, *words))
+    expected = asked | {"grid": [1, 0.9, 0.4, 0], "steps": 3, "ban": [one, two]}
+    assert facts["settings"] | expected == facts["settings"]
+    assert facts["nfe"] <= 3
+    assert facts["text"] != free["text"]
+    assert not set(expected) & set(free["settings"]) - {"top_p", "steps"}
+
+
+def test_a_race_restricts_both_sides(unmask, zoo):
+    asked = {"ban": ["cat"], "repetition_penalty": 1.2, "min_p": 0.001}
+    line = ("compare", "The cat", "--models", zoo / "roberta", zoo / "gpt2", "--length", 9)
+    options = ("--ban", "cat", "--repetition-penalty", 1.2, "--min-p", 0.001, "--grid", "uniform")
+    for result in json.loads(unmask(*line, "--json", *options)).values():
+        assert result["settings"] | asked == result["settings"]
+
+
 def test_the_seed_decides_the_text(unmask, zoo):
     line = ("generate", "The cat", "--model", zoo / "roberta", "--length", 20, "--seed")
     texts = [unmask(*line, seed) for seed in (1, 1, 2)]

@@ -4,6 +4,12 @@ import math
 
 import pytest
 import torch
+from transformers import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from checks import assert_law, assert_mean, generator
 from unmask.draw import Draw
@@ -28,6 +34,24 @@ LAWS = {
         Draw(temperature=2.0, top_p=0.7),
         [0.15**0.5 / 1.642, 0.5**0.5 / 1.642, 0, 0.3**0.5 / 1.642],
     ),
+    # The other convention: .5 and .3 together are still below .85, the third crosses it.
+    "top-p dropped": (Draw(top_p=0.85, top_p_crossing="drop"), [0, 0.625, 0, 0.375]),
+    "top-p dropped but for the first": (Draw(top_p=0.4, top_p_crossing="drop"), [0, 1, 0, 0]),
+    # After top-k 3 the best two hold .842, of the whole only .8.
+    "top-k then top-p dropped": (
+        Draw(top_k=3, top_p=0.83, top_p_crossing="drop"),
+        [0, 1, 0, 0],
+    ),
+    "min-p": (Draw(min_p=0.5), [0, 0.625, 0, 0.375]),
+    "min-p 1": (Draw(min_p=1.0), [0, 1, 0, 0]),
+    "temperature then min-p": (
+        Draw(temperature=2.0, min_p=0.5),
+        [0.15**0.5 / 1.642, 0.5**0.5 / 1.642, 0, 0.3**0.5 / 1.642],
+    ),
+    "top-k then min-p": (Draw(top_k=3, min_p=0.7), [0, 1, 0, 0]),
+    # Top-p counts what min-p drops: of .8 alone, .6 would be held by the first token.
+    "top-p before min-p": (Draw(top_p=0.6, min_p=0.5), [0, 0.625, 0, 0.375]),
+    "top-p looser than min-p": (Draw(top_p=0.9, min_p=0.5), [0, 0.625, 0, 0.375]),
 }
 
 
@@ -82,6 +106,89 @@ def test_top_p_reaches_past_its_first_guess_of_256_tokens():
     assert 700 < len(tokens.unique()) <= 1001
 
 
+FILTERS = [
+    {"top_p": 0.3},
+    {"top_p": 0.9},
+    {"top_p": 0.9, "top_p_crossing": "drop"},
+    {"top_p": 0.02, "top_p_crossing": "drop"},
+    {"min_p": 0.1},
+    {"top_p": 0.7, "min_p": 0.02},
+    {"top_p": 0.7, "min_p": 0.02, "top_p_crossing": "drop"},
+    {"top_k": 40, "top_p": 0.7},
+    {"top_k": 40, "top_p": 0.7, "top_p_crossing": "drop"},
+    {"top_k": 40, "top_p": 0.95, "min_p": 0.05, "temperature": 1.3},
+]
+
+
+def survivors(logits, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, top_p_crossing="keep"):
+    """Return which tokens the definitions keep, one row at a time, and whether a row is clear-cut.
+
+    A row is not if float32 could tell another story: something lies within 1e-5 of its limit.
+    """
+    kept, clear = torch.zeros_like(logits, dtype=torch.bool), []
+    for row, values in enumerate(logits.double() / temperature):
+        order = values.argsort(descending=True)[:top_k].tolist()
+        p = torch.softmax(values[order], 0).tolist()
+        total, margins = 0.0, [1.0]
+        for place, token in enumerate(order):
+            reached = total + p[place] if top_p_crossing == "drop" else total
+            inside = reached <= top_p if top_p_crossing == "drop" else reached < top_p
+            margins += [abs(reached - top_p)] * (top_p < 1)
+            margins += [abs(p[place] - min_p * p[0]) / p[0]] * (min_p > 0)
+            kept[row, token] = (inside or place == 0) and p[place] >= min_p * p[0]
+            total += p[place]
+        clear.append(min(margins) > 1e-5)
+    return kept, torch.tensor(clear)
+
+
+@pytest.mark.parametrize("options", FILTERS, ids=str)
+def test_filters_keep_what_their_definitions_keep(options):
+    logits = 2 * torch.randn(60, 700, generator=generator(30))
+    kept, clear = survivors(logits, **options)
+    assert clear.sum() > 30
+    logits, kept = logits[clear], kept[clear]
+    law = torch.softmax(logits.double() / options.get("temperature", 1), 1) * kept
+    law = law / law.sum(1, keepdim=True)
+    for u in (1e-9, 0.3, 0.8, 1 - 1e-9):
+        tokens, probability = Draw(**options)(logits, torch.full((len(logits),), u).double())
+        # The mass of all survivors stands in this number, so that one too many would show.
+        expected = law.gather(1, tokens[:, None])[:, 0]
+        assert torch.allclose(probability.double(), expected, rtol=1e-5)
+        if "top_k" not in options:  # There the tokens are searched in the order of their ids.
+            below = law.cumsum(1).gather(1, tokens[:, None])[:, 0]
+            assert ((below > u - 1e-6) & (below - expected < u + 1e-6)).all()
+
+
+@pytest.mark.parametrize("options", [o for o in FILTERS if "top_p_crossing" not in o], ids=str)
+def test_filters_keep_what_transformers_keeps(options):
+    """The same order, and the convention that keeps the token that crosses p."""
+    logits = 2 * torch.randn(60, 700, generator=generator(31))
+    _, clear = survivors(logits, **options)
+    logits = logits[clear]
+    filtered = TemperatureLogitsWarper(options.get("temperature", 1.0))(None, logits)
+    if "top_k" in options:
+        filtered = TopKLogitsWarper(options["top_k"])(None, filtered)
+    if "top_p" in options:
+        filtered = TopPLogitsWarper(options["top_p"])(None, filtered)
+    if "min_p" in options:
+        filtered = MinPLogitsWarper(options["min_p"])(None, filtered)
+    tokens, probability = Draw(**options)(logits, uniform(len(logits), 32))
+    expected = torch.softmax(filtered, 1).gather(1, tokens[:, None])[:, 0]
+    assert torch.allclose(probability, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [4, 400])
+def test_both_conventions_agree_where_the_mass_hits_p(size):
+    """Equal tokens, of which the first ones count as likelier: half of them hold 1/2 exactly."""
+    logits = torch.zeros(3000, size)
+    for crossing, more in (("keep", 1), ("drop", 0)):
+        for p, count in ((0.5, size // 2), (0.5 + 0.4 / size, size // 2 + more)):
+            draw = Draw(top_p=p, top_p_crossing=crossing)
+            tokens, probability = draw(logits, uniform(3000, 33))
+            assert int(tokens.max()) == count - 1
+            assert torch.allclose(probability, torch.tensor(1 / count))
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_the_far_tail_is_drawn_as_often_as_it_should_be(first):
     """100,000 tokens of probability 0.3 / 2^24 each, against one that has all the rest.
@@ -118,7 +225,11 @@ def test_neighbouring_noise_draws_neighbouring_tokens_of_the_tail():
 EXTREMES = [2.0**-54, 2.0**-53, 1e-12, 0.5, 1 - 1e-12, 1 - 2.0**-52, 1 - 2.0**-53]
 
 
-@pytest.mark.parametrize("draw", [Draw(), Draw(top_k=40), Draw(top_p=0.9999), Draw(temperature=3)])
+DRAWS = [Draw(), Draw(top_k=40), Draw(top_p=0.9999), Draw(temperature=3), Draw(min_p=1e-4)]
+DRAWS += [Draw(top_p=0.9999, top_p_crossing="drop")]
+
+
+@pytest.mark.parametrize("draw", DRAWS)
 def test_forbidden_tokens_are_never_drawn(draw):
     """Blocks of -inf at both ends and holes between, at the ends of the interval of noise."""
     logits = 6 * torch.randn(400, 1000, generator=generator(7))
@@ -146,7 +257,7 @@ def test_forbidden_tokens_are_never_drawn_at_the_edge_of_a_block():
             assert torch.isfinite(logits.gather(1, tokens[:, None])).all()
 
 
-@pytest.mark.parametrize("draw", [Draw(), Draw(top_k=5), Draw(top_p=0.8), Draw(temperature=0)])
+@pytest.mark.parametrize("draw", [*DRAWS, Draw(top_k=5), Draw(top_p=0.8), Draw(temperature=0)])
 def test_a_row_does_not_depend_on_its_batch(draw):
     logits = 2 * torch.randn(150, 700, generator=generator(10))
     u = uniform(150, 11)
@@ -187,6 +298,13 @@ def test_the_smallest_temperatures_are_greedy():
         {"top_p": 1.5},
         {"temperature": 0.0, "top_k": 5},
         {"greedy": True, "top_p": 0.5},
+        {"greedy": True, "min_p": 0.5},
+        {"temperature": 0.0, "min_p": 0.5},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
+        {"min_p": math.nan},
+        {"top_p_crossing": "drop"},
+        {"top_p": 0.5, "top_p_crossing": "drp"},
     ],
 )
 def test_what_cannot_be_is_refused(options):

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from checks import generator
+from unmask.adapters.conditioning import attach, conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, position_limit
 from unmask.errors import UserError
 from unmask.objective import continuous_nelbo, masked_mean
@@ -104,6 +105,26 @@ def test_the_head_sees_only_the_rows_that_were_asked_for(model):
     logits = EncoderDenoiser(model, SPECIAL)(x, torch.ones(4), at=at)
     assert seen == [int(at.sum())]
     assert logits.shape == (int(at.sum()), V)
+
+
+@torch.no_grad()
+def test_the_network_runs_on_the_rows_that_are_asked_about(model):
+    """With their own times and their own padding, in whatever order they stand."""
+    attach(model, "prefix")
+    for parameter in conditioning_of(model).parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, times = random_rows(4, 10), torch.tensor([0.1, 0.9, 0.5, 0.3])
+    valid = torch.arange(10) < torch.tensor([[10], [7], [10], [5]])
+    at = (torch.arange(10) < 3) & torch.tensor([[False], [True], [False], [True]])
+    sizes = []
+    model.base_model.register_forward_hook(lambda *args: sizes.append(len(args[2][0])))
+    denoiser = EncoderDenoiser(model, SPECIAL)
+    found = denoiser(x, times, at=at, valid=valid)[:, denoiser.data_ids]
+    whole = denoiser(x, times, valid=valid)[at][:, denoiser.data_ids]
+    assert sizes == [2, 4]
+    assert torch.allclose(found, whole, atol=1e-4)
+    told_otherwise = denoiser(x, times.flip(0), at=at, valid=valid)[:, denoiser.data_ids]
+    assert not torch.allclose(found, told_otherwise, atol=1e-2)
 
 
 @torch.no_grad()

@@ -30,8 +30,11 @@ CORE = {
     "sampler": {"canvas", "denoiser", "draw", "measure", "noise", "policy", "errors"},
     "presets": {
         *("draw", "policy", "orders", "confidence", "remasking", "revising", "chains"),
-        *("schedule", "errors"),
+        *("restriction", "schedule", "errors"),
     },
+    "choice": {"presets", "schedule", "errors"},
+    "restriction": {"denoiser", "errors"},
+    "sliding": {"canvas", "noise", "errors"},
     "oracle": {"denoiser", "token_process", "transition", "errors"},
     "token_schedule": {"errors"},
     "token_process": {"process", "token_schedule", "errors"},
@@ -92,7 +95,8 @@ def test_the_map_of_the_core_has_no_cycle():
     order += ["token_schedule", "token_process", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
     order += ["canvas", "draw", "measure", "policy", "sampler"]
-    order += ["orders", "confidence", "remasking", "revising", "chains", "presets", "oracle"]
+    order += ["orders", "confidence", "remasking", "revising", "chains"]
+    order += ["restriction", "sliding", "presets", "choice", "oracle"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

@@ -1,5 +1,7 @@
 """Counter-based noise: uniform, independent, fine-grained, a function of its coordinates only."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from scipy.stats import kstest
@@ -42,6 +44,19 @@ def test_steps_and_streams_are_independent():
     assert_independent(u, numbers(500, 200, step=1))
     for stream in ("reveal", "renoise"):
         assert_independent(u, numbers(500, 200, stream))
+
+
+def test_parts_of_a_row_are_independent():
+    seeds = torch.arange(500)
+    parts = [Noise(seeds).part(index).uniform("token", 0, 200) for index in range(4)]
+    assert torch.equal(parts[0], Noise(seeds).uniform("token", 0, 200))
+    for one, other in combinations(parts, 2):
+        assert_independent(one, other)
+    # Nor does a part of one row have the numbers of another row.
+    assert_independent(parts[1][:-1], parts[0][1:])
+    assert_independent(parts[1][:-1], parts[1][1:])
+    alone = Noise(seeds[7:8]).part(3).uniform("token", 0, 50)
+    assert torch.equal(alone[0], parts[3][7, :50])
 
 
 def test_a_row_does_not_depend_on_its_batch_or_its_length():

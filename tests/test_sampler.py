@@ -18,7 +18,7 @@ from unmask.orders import RandomOrder
 from unmask.policy import Move, Policy
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Cosine, Polynomial, Schedule, time_grid
+from unmask.schedule import Cosine, Polynomial, Schedule, given_grid, time_grid
 
 
 def written(
@@ -69,6 +69,21 @@ def test_ancestral_has_the_law_of_its_steps(steps, schedule, kind):
     frames = written(oracle, 15_000, grid, schedule=schedule)
     process = AbsorbingProcess(schedule, oracle.mask_token_id)
     assert_law(counts_of(frames[-1].canvas.ids, 3), ancestral_law(oracle, process, grid))
+
+
+@pytest.mark.parametrize("times", [[1, 0], [1, 0.9, 0], [1, 0.97, 0.4, 0.39, 0.1, 0]])
+def test_ancestral_has_the_law_of_any_grid(times):
+    oracle, grid = random_joint(), given_grid(times)
+    frames = written(oracle, 15_000, grid)
+    assert len(frames) == len(times)
+    process = AbsorbingProcess(Polynomial(), oracle.mask_token_id)
+    assert_law(counts_of(frames[-1].canvas.ids, 3), ancestral_law(oracle, process, grid))
+
+
+def test_the_same_times_are_the_same_grid_whoever_gives_them():
+    for kind in ("uniform", "cosine"):
+        grid = time_grid(7, kind)
+        assert torch.equal(given_grid(grid.tolist()), grid)
 
 
 def test_ancestral_in_many_steps_has_nearly_the_law_of_the_data():

@@ -6,7 +6,7 @@ For races and for scores in the same units. Generation is transformers' own, wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from unmask.generated import Generated
 from unmask.likelihood import Score, Text, score_text
 from unmask.plan import what_fits
 from unmask.render.snapshot import Snapshot, Track
+from unmask.restriction import Restriction
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
@@ -66,6 +67,9 @@ class Autoregressor:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        ban: str | Sequence[str] | None = None,
         watch: Watch | None = None,
     ) -> Generated:
         """Write exactly ``length`` tokens after a prompt, one network call a token.
@@ -78,14 +82,23 @@ class Autoregressor:
             temperature: Divides the logits; 0 takes the most likely token. 1 if None.
             top_k: Draw among the k most likely tokens.
             top_p: Draw among the fewest tokens that hold this much probability. 1 if None.
+            min_p: Draw among the tokens at least this many times as likely as the likeliest. 0 if
+                None.
+            repetition_penalty: Above 1, tokens that are there already become less likely.
+            ban: Texts that are never written.
             watch: Called with the first row after every token.
 
         Raises:
             UserError: If an option is out of range or the text does not fit the model.
         """
         draw = Draw(
-            1.0 if temperature is None else temperature, top_k, 1.0 if top_p is None else top_p
+            1.0 if temperature is None else temperature,
+            top_k,
+            1.0 if top_p is None else top_p,
+            min_p=0.0 if min_p is None else min_p,
         )
+        restriction = Restriction.of(repetition_penalty, ban)
+        spellings = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
         given = [*self.codec.start, *self.codec.encode(prompt)]
         length = what_fits(self.limit, len(given)) if length is None else length
         self._check(length, num_samples, len(given))
@@ -105,7 +118,14 @@ class Autoregressor:
         started = time.perf_counter()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            out = self._generate(ids, draw, length, Stopwatch(notice))
+            out = self._generate(
+                ids,
+                draw,
+                length,
+                Stopwatch(notice),
+                repetition_penalty=restriction.repetition_penalty,
+                bad_words_ids=spellings or None,
+            )
         seconds = time.perf_counter() - started
         return Generated(
             texts=tuple(self.codec.decode(row) for row in out.tolist()),
@@ -119,7 +139,9 @@ class Autoregressor:
                 "temperature": draw.temperature,
                 "top_k": draw.top_k,
                 "top_p": draw.top_p,
-            },
+            }
+            | ({"min_p": draw.min_p} if draw.min_p else {})
+            | restriction.settings,
             tracks=(Track("autoregressive", tuple(picture(*note) for note in notes)),),
         )
 
@@ -171,9 +193,12 @@ class Autoregressor:
                 "positions; shorten the prompt or the length"
             )
 
-    def _generate(self, ids: Tensor, draw: Draw, length: int, streamer: Stopwatch) -> Tensor:
+    def _generate(
+        self, ids: Tensor, draw: Draw, length: int, streamer: Stopwatch, **restrictions: Any
+    ) -> Tensor:
         greedy = draw.temperature == 0
         filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
+        filters |= {"min_p": draw.min_p} if draw.min_p else {}
         choices = {} if greedy else filters
         return self.model.generate(
             ids,
@@ -184,4 +209,5 @@ class Autoregressor:
             pad_token_id=self.codec.end or 0,
             streamer=streamer,
             **choices,
+            **restrictions,
         )

@@ -59,6 +59,26 @@ class Canvas:
         written = torch.where(where, ids, self.ids)
         return Canvas(written, self.masked & ~where, self.editable, self.valid)
 
+    def ended(self, end: int) -> Canvas:
+        """Drop what stands behind the first end symbol that was written after all given tokens.
+
+        What is dropped is neither valid nor editable any more: the row has become shorter. Its ids
+        are end symbols, written or not before.
+
+        Args:
+            end: The id of the end symbol.
+        """
+        given = self.valid & ~self.editable
+        after = given.flip(1).cumsum(1).flip(1) == 0
+        ends = (self.ids == end) & ~self.masked & self.valid & after
+        behind = ends.cumsum(1) - ends.long() > 0
+        return Canvas(
+            self.ids.masked_fill(behind & self.valid, end),
+            self.masked & ~behind,
+            self.editable & ~behind,
+            self.valid & ~behind,
+        )
+
     def remask(self, where: Tensor, mask_token_id: int) -> Canvas:
         """Hide the positions ``where`` (B, L), bool, again. Given tokens stay as they are."""
         where = where & self.editable

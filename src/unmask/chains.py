@@ -23,6 +23,8 @@ class Transition(Policy):
     Reference: Austin et al. 2021, arXiv:2107.03006, Section 3 (the x_0 parametrisation).
     """
 
+    revises = True
+
     def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         return grid_time(canvas, clock)
 
@@ -55,6 +57,8 @@ class Gibbs(Policy):
     authors withdrew the reading as a Markov random field: the conditionals of a trained network
     belong to no joint, so the law of the chain depends on the order of the positions.
     """
+
+    revises = True
 
     sequential: bool = False
 

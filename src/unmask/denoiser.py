@@ -15,6 +15,7 @@ Guidance, constraints and caches are denoisers that own a denoiser.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -50,6 +51,25 @@ class Denoiser(Protocol):
             Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point.
         """
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What denoisers that own a denoiser have in common.
+
+    Args:
+        inner: The denoiser whose guesses are changed.
+    """
+
+    inner: Denoiser
+
+    @property
+    def vocab_size(self) -> int:
+        return self.inner.vocab_size
+
+    @property
+    def data_ids(self) -> Tensor:
+        return self.inner.data_ids
 
 
 def masked_cross_entropy(

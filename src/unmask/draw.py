@@ -1,4 +1,4 @@
-r"""Which token: greedy, or at random after temperature, top-k and top-p.
+r"""Which token: greedy, or at random after temperature, top-k, top-p and min-p.
 
 A random token is found by inverting the cumulative distribution at one uniform number u:
 
@@ -9,8 +9,22 @@ token of probability 1e-12 is drawn as often as it should be, and no float64 cop
 is kept. (A race of float32 exponentials, the usual way, never draws a token below 6e-8 and favours
 frequent ones: a hidden temperature.) Filters act on p(x_0 | x_t) only, never on "stay masked".
 
-Reference: Zheng et al. 2024, "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and
-Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, Section 5.
+Their order: the temperature first, then top-k, and what it leaves is renormalised; of that, a token
+is kept if top-p keeps it and min-p keeps it. (Min-p compares with the likeliest token, which top-p
+never drops, so between these two the order does not matter.) The field has two conventions for
+top-p, with p_1 >= p_2 >= ... the likeliest first:
+
+    "keep"    token i stays if p_1 + ... + p_(i-1) < p: the token that crosses p stays
+    "drop"    token i stays if p_1 + ... + p_i <= p, or i = 1: the token that crosses p goes
+
+They differ by one token, unless the sum hits p exactly.
+
+References: Zheng et al. 2024, "Masked Diffusion Models are Secretly Time-Agnostic Masked Models and
+Exploit Inaccurate Categorical Sampling", arXiv:2409.02908, Section 5 (float32 noise); Holtzman et
+al. 2020, "The Curious Case of Neural Text Degeneration", arXiv:1904.09751 (top-p; "keep", as in
+transformers and MD4); Sahoo et al. 2024, arXiv:2406.07524, and Wang et al. 2025, arXiv:2503.00307
+("drop", in the code of MDLM and ReMDM); Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling",
+arXiv:2407.01082.
 """
 
 from __future__ import annotations
@@ -23,8 +37,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.errors import UserError
+from unmask.errors import UserError, did_you_mean
 
+CROSSINGS = ("keep", "drop")
 _BLOCK = 128
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
 _PIECE = {"cpu": 2**20}
@@ -53,18 +68,23 @@ class Draw:
         temperature: Logits are divided by it; 0 always takes the most likely token, and reports its
             probability at temperature 1.
         top_k: Keep only the k most likely tokens; None keeps all.
-        top_p: Keep the smallest set of most likely tokens whose mass reaches p (the token that
-            crosses p is kept); applied after top-k and renormalisation; 1 keeps all.
+        top_p: Keep the most likely tokens that together hold p; applied after top-k and
+            renormalisation; 1 keeps all.
         greedy: Take the most likely token, but report its probability at ``temperature``.
+        min_p: Keep the tokens at least this many times as likely as the most likely one; 0 keeps
+            all.
+        top_p_crossing: ``keep`` or ``drop``, what top-p does with the token that crosses p.
 
     Raises:
-        UserError: If a number is out of range, or a filter is set that greedy drawing would ignore.
+        UserError: If a number is out of range, or something is set that would have no effect.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
     greedy: bool = False
+    min_p: float = 0.0
+    top_p_crossing: str = "keep"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -73,11 +93,24 @@ class Draw:
             raise UserError(f"top-k must be at least 1, not {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top-p must be above 0 and at most 1, not {self.top_p}")
-        if (self.greedy or self.temperature == 0) and (self.top_k is not None or self.top_p < 1):
+        if not 0 <= self.min_p <= 1:
+            raise UserError(f"min-p must be from 0 to 1, not {self.min_p}")
+        if self.top_p_crossing not in CROSSINGS:
+            hint = did_you_mean(self.top_p_crossing, CROSSINGS)
+            raise UserError(f"top-p can keep or drop the token that crosses p{hint}")
+        if (self.greedy or self.temperature == 0) and self.filters:
             raise UserError(
-                "the most likely token is always taken here, so top-k and top-p would have no "
-                "effect; leave them out, or choose a sampler that draws and a temperature above 0"
+                "the most likely token is always taken here, so top-k, top-p and min-p would have "
+                "no effect; leave them out, or choose a sampler that draws and a temperature "
+                "above 0"
             )
+        if self.top_p_crossing == "drop" and self.top_p == 1:
+            raise UserError("there is no token that crosses p without top-p; set it below 1")
+
+    @property
+    def filters(self) -> bool:
+        """Whether some tokens are kept out."""
+        return self.top_k is not None or self.top_p < 1 or self.min_p > 0
 
     def at(self, step: int) -> Draw:
         """Return how to draw in a step: always the same way; see ``BurnIn`` for another."""
@@ -103,9 +136,25 @@ class Draw:
             return _most_likely(logits, self.temperature)
         logits = _cooled(logits, self.temperature)
         if self.top_k is not None:
-            return _from_best(logits, u, self.top_k, self.top_p)
+            return self._from_best(logits, u, self.top_k)
         weights = _weights(logits)
-        return _from_all(_nucleus(weights, self.top_p) if self.top_p < 1 else weights, u)
+        if self.top_p < 1:
+            weights = _nucleus(weights, self.top_p, self.top_p_crossing)
+        if self.min_p > 0:
+            # The most likely token has the weight 1.
+            weights = weights.masked_fill_(weights < self.min_p, 0.0)
+        return _from_all(weights, u)
+
+    def _from_best(self, logits: Tensor, u: Tensor, top_k: int) -> Drawn:
+        values, indices = logits.topk(min(top_k, logits.shape[1]), dim=1)
+        weights = torch.exp((values - values[:, :1]).double())
+        goal = self.top_p * weights.sum(1, keepdim=True)
+        past = _past(weights, torch.zeros_like(goal), goal, self.top_p_crossing)
+        past[:, 0] = False
+        weights = weights.masked_fill(past | (weights < self.min_p), 0.0)
+        place, _ = _invert(weights, u[:, None])
+        chosen = weights.gather(1, place) / weights.sum(1, keepdim=True)
+        return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())
 
 
 @dataclass(frozen=True)
@@ -149,8 +198,21 @@ def _weights(logits: Tensor) -> Tensor:
     return padded.sub_(logits.amax(1, keepdim=True)).exp_()
 
 
-def _nucleus(weights: Tensor, top_p: float) -> Tensor:
-    """Zero all weights but the largest that together reach ``top_p`` of the mass, in place.
+def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tensor:
+    """Return which weights top-p drops, (N, K), bool, but for the likeliest token of all.
+
+    Args:
+        ordered: Weights, the largest first, shape (N, K).
+        before: Mass of larger ones that are not among them, shape (N, 1), float64.
+        goal: The mass to keep, shape (N, 1), float64.
+        crossing: ``keep`` or ``drop``.
+    """
+    reached = before + ordered.cumsum(1, dtype=torch.float64)
+    return reached > goal if crossing == "drop" else reached - ordered >= goal
+
+
+def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
+    """Zero all weights but the largest that together hold ``top_p`` of the mass, in place.
 
     The values of bfloat16 are the bins of a histogram, each less than one per cent wide, and the
     bits of positive floats are ordered as the floats are. Bins are kept from the top; only the
@@ -168,13 +230,15 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
     # The tokens of that bin, side by side: (N, most tokens in one).
     count = torch.bincount(row, minlength=len(weights))
     place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    crossing = weights.new_zeros(len(weights), int(count.max()))
-    crossing[row, place] = weights[row, token]
-    ordered, order = crossing.sort(1, descending=True)
-    ahead = before + ordered.cumsum(1, dtype=torch.float64) - ordered
-    crossing.scatter_(1, order, ordered.masked_fill(ahead >= goal, 0.0))
+    tokens = weights.new_zeros(len(weights), int(count.max()))
+    tokens[row, place] = weights[row, token]
+    # Of equal weights the first counts as larger, so that a row does not depend on its neighbours.
+    ordered, order = tokens.sort(dim=1, descending=True, stable=True)
+    past = _past(ordered, before, goal, crossing)
+    past[:, :1] &= before > 0
+    tokens.scatter_(1, order, ordered.masked_fill(past, 0.0))
     weights.masked_fill_(level >= edge, 0.0)
-    weights[row, token] = crossing[row, place]
+    weights[row, token] = tokens[row, place]
     return weights
 
 
@@ -206,13 +270,3 @@ def _from_all(weights: Tensor, u: Tensor) -> Drawn:
     place, _ = _invert(inside.double(), rest)
     chosen = inside.gather(1, place) / mass.sum(1, keepdim=True)
     return Drawn((block * _BLOCK + place)[:, 0], chosen[:, 0].float())
-
-
-def _from_best(logits: Tensor, u: Tensor, top_k: int, top_p: float) -> Drawn:
-    values, indices = logits.topk(min(top_k, logits.shape[1]), dim=1)
-    weights = torch.exp((values - values[:, :1]).double())
-    before = weights.cumsum(1) - weights
-    weights = weights.masked_fill(before >= top_p * weights.sum(1, keepdim=True), 0.0)
-    place, _ = _invert(weights, u[:, None])
-    chosen = weights.gather(1, place) / weights.sum(1, keepdim=True)
-    return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())

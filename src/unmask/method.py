@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unmask.canvas import Canvas
 from unmask.chains import Transition
-from unmask.denoiser import Denoiser
+from unmask.denoiser import Around, Denoiser
 from unmask.discretisation import d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
 from unmask.noise import Noise
@@ -211,24 +211,15 @@ class UniformMethod(Method):
         return PosteriorDenoiser(denoiser, self.process)
 
 
-@dataclass(frozen=True)
-class PosteriorDenoiser:
+@dataclass(frozen=True, eq=False)
+class PosteriorDenoiser(Around):
     """A denoiser that also looks at the token it is asked about.
 
     Trained with the joint parametrisation a network learns p(x_0 | all other tokens); what the
     noised token itself says is a factor q(x_t | x_0) on top.
     """
 
-    inner: Denoiser
     process: UniformProcess
-
-    @property
-    def vocab_size(self) -> int:
-        return self.inner.vocab_size
-
-    @property
-    def data_ids(self) -> Tensor:
-        return self.inner.data_ids
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None

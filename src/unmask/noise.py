@@ -44,6 +44,13 @@ class Noise:
 
     seeds: Tensor
 
+    def part(self, index: int) -> Noise:
+        """Return independent numbers for a part of each row; part 0 has those of the row itself."""
+        if index == 0:
+            return self
+        label = int.from_bytes(b"part", "little")
+        return Noise(_hash(_hash(_hash(self.seeds) ^ label) ^ index))
+
     def uniform(self, stream: str, step: int, length: int) -> Tensor:
         """Return float64 numbers in (0, 1), shape (B, length).
 

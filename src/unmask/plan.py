@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.sliding import Window
 
 DEFAULT_LENGTH = 100
 MAX_LENGTH = 1_000_000
@@ -27,11 +29,15 @@ class Plan:
         seeds: Shape (B,), int64; of each row's random numbers.
         groups: For every text that is to come out, the rows that compete for it: the possible
             lengths of its blanks, or the candidates for a source.
+        window: What the network sees at once; None for all of a row.
+        end: The id behind which nothing is written; None for none.
     """
 
     canvas: Canvas
     seeds: Tensor
     groups: list[list[int]]
+    window: Window | None = None
+    end: int | None = None
 
     @property
     def length(self) -> int:
@@ -40,7 +46,20 @@ class Plan:
 
     def to(self, device: torch.device) -> Plan:
         """Return the same plan on a device."""
-        return Plan(self.canvas.to(device), self.seeds.to(device), self.groups)
+        return replace(self, canvas=self.canvas.to(device), seeds=self.seeds.to(device))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What there is to know of the rows, for the record."""
+        found: dict[str, Any] = {"length": self.length}
+        if self.window is not None and self.slides:
+            found |= {"window": self.window.size, "stride": self.window.stride}
+        return found | ({} if self.end is None else {"stop_at_end": True})
+
+    @property
+    def slides(self) -> bool:
+        """Whether a row is longer than the window."""
+        return self.window is not None and self.canvas.ids.shape[1] > self.window.size
 
 
 def make_plan(
@@ -50,6 +69,7 @@ def make_plan(
     num_samples: int,
     seed: int,
     limit: int | None,
+    window: Window | None = None,
 ) -> Plan:
     """Lay out the rows for prompts or templates.
 
@@ -61,6 +81,7 @@ def make_plan(
         num_samples: Samples of each prompt.
         seed: Sample i of every prompt gets its seed from (seed, i).
         limit: Positions of the model, None for no limit.
+        window: What is seen at once of a row that is longer; None if a row cannot be.
 
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
@@ -82,13 +103,92 @@ def make_plan(
             f"prompts x samples x lengths make {len(rows)} rows; at most {MAX_ROWS} are possible"
         )
     longest = max(map(len, rows), default=0)
-    if limit is not None and longest > limit:
+    if limit is not None and longest > limit and (window is None or length is None):
         raise UserError(
             f"prompt and blanks make {longest} tokens, but the model has {limit} positions; "
             "shorten the prompt or the length"
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
-    return Plan(canvas, torch.tensor(seeds), groups)
+    return Plan(canvas, torch.tensor(seeds), groups, window)
+
+
+def lay_out(
+    codec: TextCodec,
+    prompts: Sequence[str],
+    *,
+    length: int | None,
+    num_samples: int,
+    seed: int,
+    limit: int | None,
+    window: int | None = None,
+    stride: int | None = None,
+    stop_at_end: bool = False,
+    whole: str | None = None,
+) -> Plan:
+    """Lay out rows that may be longer than the model, and end where an end symbol is written.
+
+    Args:
+        codec: The tokenizer.
+        prompts: As of ``make_plan``, like ``length``, ``num_samples``, ``seed`` and ``limit``.
+        window: Tokens that are seen at once of a longer row, see ``make_window``.
+        stride: Tokens that each stretch of a longer row adds.
+        stop_at_end: Write nothing behind an end symbol.
+        whole: How the model was trained, if it writes no rows longer than fit.
+
+    Raises:
+        UserError: As ``make_plan`` and ``make_window``, or if an option does not go with the
+            prompts, the tokenizer or the model.
+    """
+    told = {"window": window, "stride": stride, "stop_at_end": stop_at_end or None}
+    asked = [name for name, value in told.items() if value is not None]
+    if asked and any(has_blank(codec, prompt) for prompt in prompts):
+        raise UserError(f"the prompt holds blanks of its own, so leave {asked[0]} out")
+    if stop_at_end and codec.end is None:
+        raise UserError("the tokenizer has no end symbol to stop at; leave stop_at_end out")
+    sight = None
+    if whole is None:
+        sight = make_window(codec, limit, window, stride)
+    elif window is not None or stride is not None:
+        raise UserError(
+            f"a model that was trained {whole} writes no more than fits it; leave out window and "
+            "stride"
+        )
+    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight)
+    return replace(plan, end=codec.end if stop_at_end else None)
+
+
+def has_blank(codec: TextCodec, text: str) -> bool:
+    """Return whether a text holds a blank."""
+    return any(isinstance(part, Blank) for part in codec.template(text))
+
+
+def make_window(
+    codec: TextCodec, limit: int | None, size: int | None, stride: int | None
+) -> Window | None:
+    """Return what is seen at once of a long row: by default what the model has positions for.
+
+    Args:
+        codec: The tokenizer.
+        limit: Positions of the model, None for no limit.
+        size: Tokens of the window, None for the limit.
+        stride: Tokens that a stretch adds, None for half a window.
+
+    Returns:
+        The window, None if there is no end to what the model sees.
+
+    Raises:
+        UserError: If a number is out of range.
+    """
+    if size is None and limit is None:
+        if stride is not None:
+            raise UserError("this model sees rows of any length, so a stride needs a window")
+        return None
+    if limit is not None and size is not None and size > limit:
+        raise UserError(f"window must be at most the {limit} positions of the model, not {size}")
+    seen = limit if size is None else size
+    assert seen is not None
+    start = len(codec.start)
+    return Window(seen, max((seen - start) // 2, 1) if stride is None else stride, start)
 
 
 def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, seed: int) -> Plan:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -107,6 +107,9 @@ class Move(NamedTuple):
 
 class Policy(ABC):
     """How a sampler chooses positions; one of your own has ``candidates`` and ``choose``."""
+
+    revises: ClassVar[bool] = False
+    """Whether what was written may be changed or hidden again."""
 
     @property
     def reads(self) -> str | None:

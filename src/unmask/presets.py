@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,10 +20,13 @@ from unmask.errors import UserError, did_you_mean
 from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
 from unmask.policy import Policy
 from unmask.remasking import Capped, LeastSure, Loop, Remask, Renoise, Rescaled
+from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
-from unmask.schedule import time_grid
+from unmask.schedule import GRIDS, given_grid, time_grid
 
 MAX_STEPS = 100_000
+FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_crossing": "keep"}
+"""What keeps tokens out of a draw, with the values that let all in."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,17 @@ class Preset:
         policy: Which positions.
         draw: Which token.
         steps: Default number of steps; None takes as many as the policy needs.
-        grid: ``uniform`` or ``cosine``.
+        grid: ``uniform``, ``cosine``, or the times themselves, of which there are steps + 1.
         burn_in: Steps at the beginning that draw without top-k and top-p.
+        restriction: What is not written, or less willingly.
     """
 
     policy: Policy
     draw: Draw
     steps: int | None
-    grid: str = "uniform"
+    grid: str | tuple[float, ...] = "uniform"
     burn_in: int = 0
+    restriction: Restriction = field(default_factory=Restriction)
 
     @property
     def drawing(self) -> Draw | BurnIn:
@@ -53,6 +58,8 @@ class Preset:
 
     def times(self, masks: int) -> Tensor:
         """Return the time grid for a canvas whose fullest row has this many masks."""
+        if isinstance(self.grid, tuple):
+            return given_grid(self.grid)
         return time_grid(max(self.steps or self.policy.most_steps(masks), 1), self.grid)
 
 
@@ -103,10 +110,13 @@ def make_preset(
     name: str,
     *,
     steps: int | None = None,
+    grid: str | Sequence[float] | None = None,
     tokens_per_step: int | None = None,
     temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
+    top_p_crossing: str | None = None,
+    min_p: float | None = None,
     measure: str | None = None,
     threshold: float | None = None,
     factor: float | None = None,
@@ -114,6 +124,8 @@ def make_preset(
     eta: float | None = None,
     edit_below: float | None = None,
     burn_in: int | None = None,
+    repetition_penalty: float | None = None,
+    ban: str | Sequence[str] | None = None,
 ) -> Preset:
     """Return a named sampler with some of its numbers changed.
 
@@ -121,10 +133,14 @@ def make_preset(
         name: A key of ``PRESETS``.
         steps: Number of steps. A sampler that by itself takes as many as there are masks takes at
             most so many: each of them writes at least what is needed to finish in time.
+        grid: ``uniform``, ``cosine``, or times from 1 down to 0, as numbers or as in "1,0.5,0";
+            a list of times has steps of its own.
         tokens_per_step: How many tokens a step writes, or at least writes, instead of ``steps``.
         temperature: Divides the logits; 0 takes the most likely token.
         top_k: Draw among the k most likely tokens.
-        top_p: Draw among the fewest tokens that hold this much probability.
+        top_p: Draw among the likeliest tokens that together hold this much probability.
+        top_p_crossing: ``keep`` or ``drop``, what top-p does with the token that crosses p.
+        min_p: Draw among the tokens at least this many times as likely as the likeliest.
         measure: What orders by confidence count as sure: ``drawn``, ``confidence``, ``margin`` or
             ``entropy``; see ``MostConfident``.
         threshold: The probability at which a token is revealed at once; see ``Threshold``.
@@ -134,82 +150,31 @@ def make_preset(
         edit_below: The probability below which a written token is hidden again; see ``Edited``.
         burn_in: For ``gibbs``, how many steps draw among all tokens at first; half of the steps if
             only these are given.
+        repetition_penalty: Above 1, tokens that the row shows already become less likely.
+        ban: Texts that are never written.
 
     Raises:
-        UserError: If the name is unknown, a number is out of range, or an option has no effect on
-            this sampler.
+        UserError: If the name is unknown, a number is out of range, two options contradict each
+            other, or one has no effect on this sampler.
     """
     if name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
-    for option, value in (
-        ("tokens_per_step", tokens_per_step),
-        ("measure", measure),
-        ("threshold", threshold),
-        ("factor", factor),
-        ("gamma", gamma),
-        ("eta", eta),
-        ("edit_below", edit_below),
-    ):
+    own = (tokens_per_step, measure, threshold, factor, gamma, eta, edit_below)
+    for option, value in zip(POLICY_OPTIONS, own, strict=True):
         if value is not None:
             preset = _with_option(name, preset, option, value)
+    if tokens_per_step is not None and (steps is not None or grid is not None):
+        said = "steps" if steps is not None else "a grid"
+        raise UserError(f"{said} and tokens per step both set the pace; leave one out")
     if steps is not None:
-        if tokens_per_step is not None:
-            raise UserError("steps and tokens per step both set the pace; leave one out")
         preset = _with_steps(preset, steps)
+    if grid is not None:
+        preset = _with_grid(name, preset, _read_grid(grid), steps)
     preset = _with_burn_in(name, preset, burn_in)
-    return _with_draw(name, preset, temperature=temperature, top_k=top_k, top_p=top_p)
-
-
-def choose_preset(
-    saved: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[Preset, dict[str, Any]]:
-    """Return the sampler that is asked for, and the settings that are then in force.
-
-    Args:
-        saved: Name and options of a model's own sampler; its options belong to its name only, and
-            those that contradict what is asked for are left out.
-        options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
-
-    Raises:
-        UserError: As ``make_preset``, or if there is no such option.
-    """
-    wished = {key: value for key, value in options.items() if value is not None}
-    name = wished.pop("sampler", None) or saved.get("name", "ancestral")
-    numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
-    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, wished)}
-    try:
-        preset = make_preset(name, **(numbers | wished))
-    except TypeError as error:
-        unknown = str(error).rpartition(" ")[2]
-        raise UserError(f"there is no sampler option {unknown}") from error
-    settings = {
-        "sampler": name,
-        "steps": preset.steps,
-        "temperature": preset.draw.temperature,
-        "top_k": preset.draw.top_k,
-        "top_p": preset.draw.top_p,
-    }
-    own = {option: _value(preset.policy, option) for option in POLICY_OPTIONS}
-    settings |= {option: value for option, value in own.items() if value is not None}
-    if preset.burn_in:
-        settings["burn_in"] = preset.burn_in
-    return preset, settings
-
-
-def _contradicted(name: str, wished: Mapping[str, Any]) -> set[str]:
-    """Return the options of a model's own sampler that do not go with what is asked for."""
-    found = set()
-    if "steps" in wished:
-        found.add("tokens_per_step")
-    if "tokens_per_step" in wished:
-        found.add("steps")
-    if wished.get("temperature") == 0:
-        found |= {"top_k", "top_p"}
-    if "measure" in wished and name in PRESETS and PRESETS[name].draw.greedy:
-        # Where the likeliest token is taken, the temperature belonged to the measure before.
-        found.add("temperature")
-    return found
+    preset = replace(preset, restriction=Restriction.of(repetition_penalty, ban))
+    draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    return _with_draw(name, preset, **draw, top_p_crossing=top_p_crossing)
 
 
 def _path(part: Any, field: str) -> tuple[str, ...]:
@@ -224,7 +189,7 @@ def _path(part: Any, field: str) -> tuple[str, ...]:
     return ()
 
 
-def _value(policy: Policy, field: str) -> Any:
+def option_of(policy: Policy, field: str) -> Any:
     """Return the value of a field of a policy or of one of its parts; None if there is none."""
     path = _path(policy, field)
     return functools.reduce(getattr, path, policy) if path else None
@@ -255,6 +220,39 @@ def _with_steps(preset: Preset, steps: int) -> Preset:
     return replace(preset, steps=steps, policy=policy)
 
 
+def _with_grid(
+    name: str, preset: Preset, grid: str | tuple[float, ...], steps: int | None
+) -> Preset:
+    """Return a sampler on another grid; a list of times has steps of its own."""
+    if isinstance(preset.policy, Gibbs):
+        raise UserError(f"sampler {name!r} writes one position a step and has no grid; use steps")
+    if isinstance(grid, tuple):
+        if steps is not None:
+            raise UserError("a grid of times has steps of its own, so leave steps out")
+        preset = _with_steps(preset, len(grid) - 1)
+    elif preset.steps is None:
+        raise UserError(f"sampler {name!r} follows a grid only if it is given steps")
+    return replace(preset, grid=grid)
+
+
+def _read_grid(grid: str | Sequence[float]) -> str | tuple[float, ...]:
+    """Return the name of a grid as it is, and times as numbers that make a grid."""
+    if isinstance(grid, str) and "," not in grid:
+        if grid not in GRIDS:
+            raise UserError(
+                f"unknown grid {grid!r}; choose uniform or cosine, or list its times, as in 1,0.5,0"
+            )
+        return grid
+    try:
+        times = tuple(float(x) for x in (grid.split(",") if isinstance(grid, str) else grid))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"cannot read the grid {grid!r}; list its times from 1 down to 0, as in 1,0.5,0"
+        ) from error
+    given_grid(times)
+    return times
+
+
 def _with_burn_in(name: str, preset: Preset, burn_in: int | None) -> Preset:
     if not isinstance(preset.policy, Gibbs):
         if burn_in is not None:
@@ -272,8 +270,8 @@ def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
     temperature = changes.get("temperature")
     if temperature == 0:
         # Filters that the user did not ask for must not stand in the way of the most likely token.
-        changes = {"top_k": None, "top_p": 1.0} | changes
-    if temperature and preset.draw.greedy and _value(preset.policy, "measure") != DRAWN:
+        changes = FILTERS | changes
+    if temperature and preset.draw.greedy and option_of(preset.policy, "measure") != DRAWN:
         raise UserError(
             f"sampler {name!r} takes the likeliest token and judges it at temperature 1 here, so "
             "temperature would have no effect; leave it out"

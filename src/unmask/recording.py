@@ -4,10 +4,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
 from unmask.render.snapshot import Snapshot, Status, Track
+
+CELLS = 2**24
+"""Tokens that a film shows at most, counting those of every row of every frame."""
+
+
+@dataclass
+class Film:
+    """Frames while they are made, thinned out when there are too many to keep.
+
+    The first and the last one are always there, and where nothing was dropped all are.
+
+    Attributes:
+        frames: What is kept.
+        seconds: When each of them was finished.
+    """
+
+    frames: list[Frame] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    _count: int = 0
+    _every: int = 1
+
+    def add(self, frame: Frame, seconds: float) -> None:
+        """Add the next frame."""
+        if self.frames and (self._count - 1) % self._every:
+            # The last one stays only as long as it is the last.
+            self.frames.pop()
+            self.seconds.pop()
+        self.frames.append(frame)
+        self.seconds.append(seconds)
+        self._count += 1
+        cells = len(self.frames) * frame.canvas.ids.numel()
+        if cells > CELLS and len(self.frames) > 2 and (self._count - 1) % (2 * self._every) == 0:
+            self.frames, self.seconds = self.frames[::2], self.seconds[::2]
+            self._every *= 2
+
+    def tracks(self, codec: TextCodec, label: str, rows: Sequence[int]) -> tuple[Track, ...]:
+        """Return the recording of each of some rows."""
+        return tuple(track(codec, label, self.frames, self.seconds, row) for row in rows)
 
 
 def text(codec: TextCodec, canvas: Canvas, row: int) -> str:

@@ -44,6 +44,8 @@ class Renoise(Policy):
     Reference: N. Barry 2025, "BERT is just a single text diffusion step".
     """
 
+    revises = True
+
     def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         return grid_time(canvas, clock)
 
@@ -95,6 +97,8 @@ class Remask(Policy):
     Args:
         rule: What sigma is; with sigma = 0 this is ``RandomOrder``, draw for draw.
     """
+
+    revises = True
 
     rule: Rule
 

@@ -37,6 +37,8 @@ class Planned(Policy):
     arXiv:2502.03540, self-planning.
     """
 
+    revises = True
+
     eta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -91,6 +93,8 @@ class Edited(Policy):
     Reference: the editing threshold of "LLaDA2.1: Speeding Up Text Diffusion via Token Editing"
     (2026), which replaces such a token at once.
     """
+
+    revises = True
 
     order: Policy
     edit_below: float = 0.01

@@ -30,18 +30,21 @@ def sample(
     draw: Draw | BurnIn,
     grid: Tensor,
     noise: Noise,
+    end: int | None = None,
 ) -> Iterator[Frame]:
     """Write on the masks of a canvas, step by step.
 
     Args:
-        denoiser: The network. It is asked about those rows only in which a guess is wanted, so a
-            batch shrinks as its rows finish.
+        denoiser: The network. It always gets all rows, and is asked about nothing in those that are
+            finished or wait; see ``EncoderDenoiser``.
         process: The forward process to undo, of the kind that the policy knows.
         canvas: What to start from.
         policy: Which positions.
         draw: Which token.
         grid: Times from 1 down to 0, shape (steps + 1,), float64; see ``schedule.time_grid``.
         noise: Random numbers, one seed per row.
+        end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
+            None for none. For policies that never revise what they wrote.
 
     Yields:
         The canvas as given, then one frame per step, always of all rows. The steps end early once
@@ -72,8 +75,10 @@ def sample(
         if move.remask is not None:
             remasked = move.remask & ~before
             canvas = canvas.remask(move.remask, process.mask_token_id)
+        if end is not None:
+            canvas = canvas.ended(end)
         confidence = torch.where(move.reveal, guess.probability, past.confidence)
-        confidence = confidence.masked_fill(canvas.masked, float("nan"))
+        confidence = confidence.masked_fill(canvas.masked | ~canvas.valid, float("nan"))
         idle = ~(move.reveal | remasked).any(1)
         past = Past(confidence, past.hidden + remasked, idle)
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
@@ -95,12 +100,13 @@ def _ask(
     noise: Noise,
 ) -> Guess:
     """Return the network's guesses where they are ``wanted`` (B, L)."""
-    rows = wanted.any(1)
-    logits = denoiser(canvas.ids[rows], time[rows], at=wanted[rows], valid=canvas.valid[rows])
+    logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
     # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
-    if torch.isnan(logits.amax(-1)).any():
+    best = logits.amax(-1)
+    if torch.isnan(best).any():
         raise UserError("the network answered with NaN; the checkpoint is damaged")
-    # In row-major order the positions are the same whichever rows without any are left out.
+    if torch.isneginf(best).any():
+        raise UserError("nothing is left to write in one place; ban or require less")
     drawn = draw(logits, noise.uniform("token", step, canvas.ids.shape[1])[wanted])
     measured = drawn.probability
     if policy.reads is not None:

@@ -15,7 +15,7 @@ Table 4; Sahoo et al. 2024, "Simple and Effective Masked Diffusion", arXiv:2406.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -213,6 +213,9 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
     return 1 - (order / count + shift) % 1
 
 
+GRIDS = ("uniform", "cosine")
+
+
 def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
     """Return the num_steps + 1 times of a sampler, from 1 down to exactly 0, float64.
 
@@ -230,4 +233,20 @@ def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
         grid = torch.sin(math.pi / 2 * t)
         grid[0] = 1
         return grid
-    raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, ('uniform', 'cosine'))}")
+    raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, GRIDS)}")
+
+
+def given_grid(times: Sequence[float]) -> Tensor:
+    """Return a user's own times as the time grid of a sampler, float64.
+
+    Raises:
+        UserError: If they do not begin at 1, fall at every step, and end at 0.
+    """
+    grid = torch.tensor(list(times), dtype=torch.float64)
+    if len(grid) < 2 or grid[0] != 1 or grid[-1] != 0 or not bool((grid.diff() < 0).all()):
+        shown = ", ".join(f"{time:g}" for time in times[:9]) + ", ..." * (len(times) > 9)
+        raise UserError(
+            "the times of a grid begin at 1, fall at every step and end at 0, such as 1, 0.5, 0, "
+            f"not {shown or 'none'}"
+        )
+    return grid

@@ -9,37 +9,28 @@ writer.score("Some text").bits_per_char
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
 from unmask.adapters import extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.encoder import not_data_ids, position_limit
-from unmask.adapters.frozen import FrozenDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
+from unmask.choice import choose_preset
 from unmask.codec.pairs import PairCodec
-from unmask.codec.text import Blank, TextCodec
+from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.method import make_method
-from unmask.noise import Noise
-from unmask.plan import Plan, make_pair_plan, make_plan
-from unmask.presets import Preset, choose_preset
-from unmask.sampler import sample
-
-CACHES = ("exact", "off", "frozen")
-
-Watch = Callable[[Frame, float], None]
-"""Called with every frame and the seconds spent so far."""
+from unmask.method import UniformMethod, make_method
+from unmask.plan import Plan, has_blank, lay_out, make_pair_plan
+from unmask.run import CACHES, Network, Run, Watch
 
 
 class Unmasker:
@@ -125,6 +116,9 @@ class Unmasker:
         length: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        stop_at_end: bool = False,
         watch: Watch | None = None,
         **sampler: Any,
     ) -> Generated:
@@ -134,9 +128,14 @@ class Unmasker:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
                 blanks.
             length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit.
+                More than fit are written stretch by stretch, see ``sliding``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
                 whatever else is in the batch.
             seed: Of the random numbers.
+            window: Tokens that are seen at once of a longer row; None for all the model can see.
+            stride: Tokens that each stretch adds to a longer row; None for half a window.
+            stop_at_end: Write nothing behind the first end symbol that is written. It ends the text
+                in any case; this also spares the calls, and the row is shorter from then on.
             watch: Called with every frame; see ``Watch``.
             sampler: ``sampler``, a name in ``presets.PRESETS``, and the options of
                 ``presets.make_preset``: ``steps`` or ``tokens_per_step``, ``temperature``,
@@ -146,23 +145,26 @@ class Unmasker:
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        preset, settings = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
-        settings |= {"length": plan.length, "num_samples": num_samples}
-        frames, clock = self._watched(plan, preset, watch)
-        started = self._now()
-        kept, extra_nfe = judge.likeliest(
-            plan, frames[-1].canvas, self.codec, self.denoiser, self.method
-        )
-        label = f"{settings['sampler']}"
-        return Generated(
-            texts=tuple(recording.text(self.codec, frames[-1].canvas, row) for row in kept),
-            nfe=frames[-1].nfe + extra_nfe,
-            seconds=clock[-1] + self._now() - started,
+        run, settings = self._writing(
+            prompt,
+            length=length,
+            num_samples=num_samples,
             seed=seed,
-            settings=settings,
-            tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
+            window=window,
+            stride=stride,
+            stop_at_end=stop_at_end,
+            **sampler,
+        )
+        film = run.film(watch)
+        canvas, started = film.frames[-1].canvas, run.now()
+        kept, extra_nfe = judge.likeliest(run.plan, canvas, self.codec, self.denoiser, self.method)
+        return Generated(
+            texts=tuple(recording.text(self.codec, canvas, row) for row in kept),
+            nfe=film.frames[-1].nfe + extra_nfe,
+            seconds=film.seconds[-1] + run.now() - started,
+            seed=seed,
+            settings=settings | {"num_samples": num_samples},
+            tracks=film.tracks(self.codec, settings["sampler"], kept),
         )
 
     def transform(
@@ -192,24 +194,23 @@ class Unmasker:
                 empty or too long, or NLTK is missing for a choice among candidates.
         """
         sources = [source] if isinstance(source, str) else list(source)
-        preset, settings = choose_preset(self.card.sampler, sampler)
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
-        frames, clock = self._watched(plan, preset, watch)
-        canvas = frames[-1].canvas
+        run, settings = self._run(plan, sampler)
+        film = run.film(watch)
+        canvas = film.frames[-1].canvas
         texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
         kept = [
             group[0] if bleu is None else group[mbr.choose([texts[row] for row in group], bleu)]
             for group in plan.groups
         ]
-        label = f"{settings['sampler']}"
         return Generated(
             texts=tuple(texts[row] for row in kept),
-            nfe=frames[-1].nfe,
-            seconds=clock[-1],
+            nfe=film.frames[-1].nfe,
+            seconds=film.seconds[-1],
             seed=seed,
-            settings=settings | {"length": plan.length, "candidates": candidates},
-            tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
+            settings=settings | {"candidates": candidates},
+            tracks=film.tracks(self.codec, settings["sampler"], kept),
         )
 
     @property
@@ -241,27 +242,15 @@ class Unmasker:
 
     def require_blank(self, templates: Sequence[str]) -> None:
         """Raise a UserError unless every template holds a blank."""
-        for text in templates:
-            if not any(isinstance(part, Blank) for part in self.codec.template(text)):
-                raise UserError("there is no blank; mark one as [MASK], [MASK:5] or [MASK:3-8]")
+        if not all(has_blank(self.codec, text) for text in templates):
+            raise UserError("there is no blank; mark one as [MASK], [MASK:5] or [MASK:3-8]")
 
-    def stream(
-        self,
-        prompt: str | Sequence[str] = "",
-        *,
-        length: int | None = None,
-        num_samples: int = 1,
-        seed: int = 0,
-        **sampler: Any,
-    ) -> Iterator[Frame]:
-        """Yield frames while writing; arguments as in ``generate``.
+    def stream(self, prompt: str | Sequence[str] = "", **options: Any) -> Iterator[Frame]:
+        """Yield frames while writing; arguments as in ``generate``, but for ``watch``.
 
         With a blank of unknown length the rows of a frame are all its lengths, none chosen yet.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        preset, _ = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
-        return (frame for frame, _ in self._run(plan, preset))
+        return self._writing(prompt, **options)[0].frames()
 
     def score(
         self,
@@ -328,52 +317,36 @@ class Unmasker:
             checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
             self.card.write(stage)
 
-    def _plan(
-        self, prompts: Sequence[str], length: int | None, num_samples: int, seed: int
-    ) -> Plan:
-        plan = make_plan(self.codec, prompts, length, num_samples, seed, self.limit)
-        return plan.to(self.model.device)
-
-    def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
-        noise = Noise(plan.seeds)
-        policy, process = self.method.reverse(preset.policy)
-        frames = sample(
-            self._writing_denoiser(),
-            process,
-            self.method.start(plan.canvas, noise),
-            policy,
-            preset.drawing,
-            preset.times(plan.length),
-            noise,
+    def _writing(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        length: int | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        window: int | None = None,
+        stride: int | None = None,
+        stop_at_end: bool = False,
+        **sampler: Any,
+    ) -> tuple[Run, dict[str, Any]]:
+        """Return a run that writes after prompts, and its settings; see ``generate``."""
+        whole = "without masks" if isinstance(self.method, UniformMethod) else None
+        plan = lay_out(
+            self.codec,
+            [prompt] if isinstance(prompt, str) else list(prompt),
+            length=length,
+            num_samples=num_samples,
+            seed=seed,
+            limit=self.limit,
+            window=window,
+            stride=stride,
+            stop_at_end=stop_at_end,
+            whole="on pairs" if self.card.pairs else whole,
         )
-        spent, begun = 0.0, self._now()
-        for frame in frames:
-            spent += self._now() - begun
-            yield frame, spent
-            begun = self._now()
+        return self._run(plan.to(self.model.device), sampler)
 
-    def _writing_denoiser(self) -> Denoiser:
-        """Return the denoiser of one run of a sampler, with its cache."""
-        if self.cache == "frozen":
-            if self.card.process != "absorbing":
-                raise UserError("a frozen cache is for models that write on masks")
-            return FrozenDenoiser(self.denoiser)
-        return self.method.posterior_denoiser(self.denoiser, self.cache == "exact")
-
-    def _watched(
-        self, plan: Plan, preset: Preset, watch: Watch | None
-    ) -> tuple[list[Frame], list[float]]:
-        """Return all frames, and the seconds spent until each."""
-        frames, clock = [], []
-        for frame, seconds in self._run(plan, preset):
-            frames.append(frame)
-            clock.append(seconds)
-            if watch is not None:
-                watch(frame, seconds)
-        return frames, clock
-
-    def _now(self) -> float:
-        """Return the time in seconds, when all work handed to the device is done."""
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
-        return time.perf_counter()
+    def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+        """Return a run of the sampler that is asked for, and the settings that are in force."""
+        preset, settings = choose_preset(self.card.sampler, options)
+        network = Network(self.denoiser, self.method, self.codec, self.cache)
+        return Run(network, plan, preset), settings | plan.settings

@@ -99,7 +99,8 @@ def make_denoiser(model: nn.Module, not_data: Iterable[int], mask_token_id: int)
 class Session:
     """One run of a sampler: a denoiser that knows in which order a canvas was written.
 
-    A row in which a written token has changed or was hidden again starts anew, in the fixed order.
+    A row in which a written token has changed, was hidden again or was dropped starts anew, in the
+    fixed order.
     """
 
     def __init__(self, network: AnyOrderDenoiser, cached: bool) -> None:
@@ -140,7 +141,7 @@ class Session:
             self._cache = Cache(*xt.shape) if self.cached else None
         ids, rank = self._ids[rows], self._rank[rows]
         known = rank < xt.shape[1]
-        anew = (known & (ids != xt[rows])).any(1)
+        anew = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)
         rank[anew] = xt.shape[1]
         self._done[rows[anew]] = 0
         new = visible[rows] & (rank == xt.shape[1])

@@ -50,7 +50,14 @@ class EncoderDenoiser:
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
+        """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
+
+        The network runs on those rows only that are asked about.
+        """
+        if at is not None and len(rows := at.any(1).nonzero()[:, 0]) not in (0, len(at)):
+            # In row-major order the positions are the same whichever rows without any are left out.
+            xt, t, at = xt[rows], t[rows], at[rows]
+            valid = None if valid is None else valid[rows]
         mask = None if valid is None or bool(valid.all()) else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)

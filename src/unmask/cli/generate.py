@@ -10,11 +10,16 @@ import click
 from unmask.cli import options
 from unmask.errors import UserError
 
+ALONE = ("length", "window", "stride", "stop_at_end")
+
 
 @click.command("generate")
 @click.argument("prompt", required=False)
 @options.model
 @click.option("--length", type=int, default=None, help="Tokens to write; 100 or what fits.")
+@click.option("--window", type=int, help="Tokens of a longer text that are seen at once.")
+@click.option("--stride", type=int, help="Tokens that a longer text grows by; half a window.")
+@click.option("--stop-at-end", is_flag=True, help="Write nothing behind an end symbol.")
 @click.option("--source", help='Write the target for this text ("-" reads standard input).')
 @click.option("--candidates", type=int, help="Of a source, targets to choose among; else 1.")
 @options.sampler
@@ -43,11 +48,14 @@ def command(
         writer = options.open_unmasker(model, device, cache)
         write(writer, partial(writer.generate, options.read_text(prompt or "")), **wishes)
         return
-    if prompt is not None or wishes["length"] is not None or wishes["num_samples"] != 1:
-        raise UserError("--source goes without a prompt, --length and --num-samples")
+    asked = [name for name in ALONE if wishes.pop(name) not in (None, False)]
+    if prompt is not None or asked or wishes.pop("num_samples") != 1:
+        raise UserError(
+            "--source goes without a prompt, --length, --window, --stride, --stop-at-end and "
+            "--num-samples"
+        )
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
     writer = options.open_unmasker(model, device, cache)
     work = partial(writer.transform, text, candidates=1 if candidates is None else candidates)
-    wishes = {key: value for key, value in wishes.items() if key not in ("length", "num_samples")}
     write(writer, work, **wishes)

@@ -59,11 +59,23 @@ sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
     click.option("--steps", type=int, default=None, help="Steps of the sampler."),
     click.option(
+        "--grid", default=None, metavar="NAME|TIMES", help="uniform, cosine, or such as 1,0.5,0."
+    ),
+    click.option(
         "--tokens-per-step", type=int, default=None, help="Tokens of a step, in place of --steps."
     ),
     click.option("--temperature", type=float, default=None, help="0 takes the likeliest token."),
     click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
     click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
+    click.option(
+        "--top-p-crossing",
+        default=None,
+        metavar="keep|drop",
+        help="What becomes of the token that crosses --top-p.",
+    ),
+    click.option(
+        "--min-p", type=float, default=None, help="Draw above this share of the likeliest token."
+    ),
     click.option(
         "--measure", default=None, help="Of being sure: drawn, confidence, margin or entropy."
     ),
@@ -85,11 +97,24 @@ sampler = _together(
     click.option(
         "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
     ),
+    click.option(
+        "--repetition-penalty",
+        type=float,
+        default=None,
+        help="Above 1, tokens that are there already become less likely.",
+    ),
+    click.option(
+        "--ban",
+        multiple=True,
+        metavar="TEXT",
+        callback=lambda _context, _option, texts: texts or None,
+        help="Never write this; may be given again.",
+    ),
 )
 # What an autoregressive model has no use for.
 DIFFUSION_ONLY = (
-    *("sampler", "steps", "tokens_per_step", "measure", "threshold", "factor", "gamma", "eta"),
-    *("edit_below", "burn_in"),
+    *("sampler", "steps", "grid", "tokens_per_step", "top_p_crossing", "measure", "threshold"),
+    *("factor", "gamma", "eta", "edit_below", "burn_in"),
 )
 output = _together(
     click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),

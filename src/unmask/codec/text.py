@@ -79,6 +79,24 @@ class TextCodec:
         )
         return list(encoded["input_ids"])
 
+    def spellings(self, text: str) -> list[list[int]]:
+        """Return the ids of a text as it is written on its own and after a blank.
+
+        A special symbol that a model may write, such as the end symbol, is a spelling of its name.
+
+        Raises:
+            UserError: If the tokenizer has no tokens for the text.
+        """
+        known = self.tokenizer.get_vocab()
+        special = [[known[text]]] if text in self.tokenizer.all_special_tokens else []
+        unknown = self.tokenizer.unk_token_id
+        found = special + [
+            ids for ids in self.encode_all([text, f" {text}"]) if ids and unknown not in ids
+        ]
+        if not found:
+            raise UserError(f"this tokenizer has no tokens for {text!r}, so it is never written")
+        return [ids for i, ids in enumerate(found) if ids not in found[:i]]
+
     def beginning(self, text: str, count: int) -> tuple[list[int], str]:
         """Return the first ``count`` ids of a text, and the part of it that they stand for."""
         if not self.tokenizer.is_fast:

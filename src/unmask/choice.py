@@ -1,0 +1,79 @@
+"""The sampler of one run: what is asked for, over what the model says, over the preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unmask.errors import UserError
+from unmask.presets import FILTERS, POLICY_OPTIONS, PRESETS, Preset, make_preset, option_of
+from unmask.schedule import GRIDS
+
+
+def choose_preset(
+    saved: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Preset, dict[str, Any]]:
+    """Return the sampler that is asked for, and the settings that are then in force.
+
+    Args:
+        saved: Name and options of a model's own sampler; its options belong to its name only, and
+            those that contradict what is asked for are left out.
+        options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
+
+    Raises:
+        UserError: As ``make_preset``, or if there is no such option.
+    """
+    wished = {key: value for key, value in options.items() if value is not None}
+    name = wished.pop("sampler", None) or saved.get("name", "ancestral")
+    numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
+    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, saved, wished)}
+    try:
+        preset = make_preset(name, **(numbers | wished))
+    except TypeError as error:
+        unknown = str(error).rpartition(" ")[2]
+        raise UserError(f"there is no sampler option {unknown}") from error
+    settings = {
+        "sampler": name,
+        "steps": preset.steps,
+        "temperature": preset.draw.temperature,
+        "top_k": preset.draw.top_k,
+        "top_p": preset.draw.top_p,
+    }
+    own = {option: option_of(preset.policy, option) for option in POLICY_OPTIONS}
+    settings |= {option: value for option, value in own.items() if value is not None}
+    if preset.burn_in:
+        settings["burn_in"] = preset.burn_in
+    return preset, settings | _unusual(name, preset)
+
+
+def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]) -> set[str]:
+    """Return the options of a model's own sampler that do not go with what is asked for."""
+    found = set()
+    if "steps" in wished or "grid" in wished:
+        found.add("tokens_per_step")
+    # A list of times has steps of its own; a grid with a name goes with any number of them.
+    if "tokens_per_step" in wished or wished.get("grid", GRIDS[0]) not in GRIDS:
+        found.add("steps")
+    if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
+        found.add("grid")
+    if wished.get("temperature") == 0:
+        found |= set(FILTERS)
+    if wished.get("top_p") == 1:
+        found.add("top_p_crossing")
+    if "measure" in wished and name in PRESETS and PRESETS[name].draw.greedy:
+        # Where the likeliest token is taken, the temperature belonged to the measure before.
+        found.add("temperature")
+    return found
+
+
+def _unusual(name: str, preset: Preset) -> dict[str, Any]:
+    """Return the settings that are worth a word only if they were asked for."""
+    draw = preset.draw
+    settings: dict[str, Any] = {}
+    if draw.min_p:
+        settings["min_p"] = draw.min_p
+    if draw.top_p_crossing != "keep":
+        settings["top_p_crossing"] = draw.top_p_crossing
+    if preset.grid != PRESETS[name].grid:
+        settings["grid"] = preset.grid if isinstance(preset.grid, str) else list(preset.grid)
+    return settings | preset.restriction.settings
