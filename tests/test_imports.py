@@ -21,7 +21,12 @@ CORE = {
     "canvas": {"errors"},
     "draw": {"errors"},
     "policy": {"canvas", "process", "noise", "errors"},
-    "sampler": {"canvas", "denoiser", "draw", "noise", "policy", "process", "errors"},
+    "regex": {"errors"},
+    "automaton": {"regex", "errors"},
+    "constraint": {"automaton", "canvas", "denoiser", "draw", "errors"},
+    "guidance": {"denoiser"},
+    "sampler": {"canvas", "denoiser", "draw", "noise", "policy", "process", "errors"}
+    | {"constraint"},
     "presets": {"draw", "policy", "schedule", "errors"},
     "oracle": {"denoiser", "token_process", "transition", "errors"},
     "token_schedule": {"errors"},
@@ -35,7 +40,7 @@ CORE = {
 }
 # The layers above the core, lowest first: each may know those before it, never those after.
 LAYERS = ["core", "codec", "adapters", "likelihood", "plan", "judge", "mbr", "recording"]
-LAYERS += ["generated", "unmasker", "autoregressor", "training", "cli"]
+LAYERS += ["steering", "generated", "unmasker", "autoregressor", "training", "cli"]
 
 
 def imports(path: Path, at_once: bool = False) -> set[str]:
@@ -82,7 +87,8 @@ def test_the_map_of_the_core_has_no_cycle():
     order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
-    order += ["canvas", "draw", "policy", "sampler", "presets", "oracle"]
+    order += ["regex", "automaton", "guidance", "canvas", "draw", "constraint", "policy"]
+    order += ["sampler", "presets", "oracle"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

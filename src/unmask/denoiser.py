@@ -52,6 +52,11 @@ class Denoiser(Protocol):
         ...
 
 
+def calls_of(denoiser: Denoiser) -> int:
+    """Return how many network calls one call of a denoiser costs: 1 unless its ``calls`` says."""
+    return int(getattr(denoiser, "calls", 1))
+
+
 def masked_cross_entropy(
     denoiser: Denoiser,
     xt: Tensor,

@@ -42,6 +42,14 @@ class Plan:
         """Return the same plan on a device."""
         return Plan(self.canvas.to(device), self.seeds.to(device), self.groups)
 
+    def only(self, kept: Tensor) -> Plan:
+        """Return the plan of some rows, chosen by a boolean for each, (B,)."""
+        c = self.canvas
+        canvas = Canvas(c.ids[kept], c.masked[kept], c.editable[kept], c.valid[kept])
+        number = (kept.cumsum(0) - 1).tolist()
+        groups = [[number[row] for row in group if kept[row]] for group in self.groups]
+        return Plan(canvas, self.seeds[kept], groups)
+
 
 def make_plan(
     codec: TextCodec,

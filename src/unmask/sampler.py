@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
-from unmask.denoiser import Denoiser
+from unmask.constraint import Matching
+from unmask.denoiser import Denoiser, calls_of
 from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError
 from unmask.noise import Noise
@@ -29,6 +30,7 @@ def sample(
     draw: Draw | BurnIn,
     grid: Tensor,
     noise: Noise,
+    matching: Matching | None = None,
 ) -> Iterator[Frame]:
     """Write on the masks of a canvas, step by step.
 
@@ -40,6 +42,7 @@ def sample(
         draw: Which token.
         grid: Times from 1 down to 0, shape (steps + 1,), float64; see ``schedule.time_grid``.
         noise: Random numbers, one seed per row.
+        matching: What the written text has to match, None for nothing.
 
     Yields:
         The canvas as given, then one frame per step. The steps end early once no row can change
@@ -60,18 +63,20 @@ def sample(
         wanted = policy.candidates(canvas, clock, noise)
         guess = Guess(canvas.ids, torch.full_like(confidence, -torch.inf))
         if wanted.any():
-            logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
+            asked = wanted if matching is None else matching.asked(canvas, wanted)
+            logits = denoiser(canvas.ids, time, at=asked, valid=canvas.valid)
             # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
             if torch.isnan(logits.amax(-1)).any():
                 raise UserError("the network answered with NaN; the checkpoint is damaged")
-            nfe += 1
-            u = noise.uniform("token", step, canvas.ids.shape[1])[wanted]
-            drawn = draw.at(step)(logits, u)
-            guess = Guess(
-                guess.tokens.masked_scatter(wanted, drawn.tokens),
-                guess.probability.masked_scatter(wanted, drawn.probability),
-            )
+            nfe += calls_of(denoiser)
+            u = noise.uniform("token", step, canvas.ids.shape[1])
+            guess = _drawn(canvas, logits, asked, wanted, draw.at(step), u, matching)
         move = policy.choose(canvas, wanted, guess, clock, noise)
+        kept = wanted & ~canvas.masked & ~move.reveal
+        if matching is not None and move.tokens is None and kept.any():
+            # Visible tokens were asked about and stay: what is written has to match beside them.
+            logits, asked, wanted = logits[~kept[asked]], asked & ~kept, wanted & ~kept
+            guess = _drawn(canvas, logits, asked, wanted, draw.at(step), u, matching)
         tokens = guess.tokens if move.tokens is None else move.tokens
         remasked, before = nothing, canvas.masked
         canvas = canvas.reveal(move.reveal, tokens)
@@ -81,6 +86,27 @@ def sample(
         confidence = torch.where(move.reveal, guess.probability, confidence)
         confidence = confidence.masked_fill(canvas.masked, float("nan"))
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
+
+
+def _drawn(
+    canvas: Canvas,
+    logits: Tensor,
+    asked: Tensor,
+    wanted: Tensor,
+    draw: Draw,
+    u: Tensor,
+    matching: Matching | None,
+) -> Guess:
+    """Return tokens drawn at ``wanted`` from the logits at ``asked``, all of it (B, L)."""
+    if matching is None:
+        drawn = draw(logits, u[wanted])
+    else:
+        drawn = matching.draw(draw, logits, asked, wanted, canvas.ids, u)
+    nothing = torch.full(u.shape, -torch.inf, device=u.device)
+    return Guess(
+        canvas.ids.masked_scatter(wanted, drawn.tokens),
+        nothing.masked_scatter(wanted, drawn.probability),
+    )
 
 
 def _time(policy: Policy, canvas: Canvas, clock: Clock) -> Tensor:

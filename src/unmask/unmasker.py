@@ -33,6 +33,7 @@ from unmask.noise import Noise
 from unmask.plan import Plan, make_pair_plan, make_plan
 from unmask.presets import Preset, choose_preset
 from unmask.sampler import sample
+from unmask.steering import Steered, Steering
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
@@ -101,7 +102,7 @@ class Unmasker:
         num_samples: int = 1,
         seed: int = 0,
         watch: Watch | None = None,
-        **sampler: Any,
+        **options: Any,
     ) -> Generated:
         """Write after a prompt, or on the blanks that it holds.
 
@@ -113,18 +114,21 @@ class Unmasker:
                 whatever else is in the batch.
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
-            sampler: ``sampler`` (a name), ``steps``, ``temperature``, ``top_k``, ``top_p``,
+            options: ``sampler`` (a name), ``steps``, ``temperature``, ``top_k``, ``top_p``,
                 ``threshold``, ``burn_in``; what is left out comes from the model's card, then from
-                the preset.
+                the preset. And what the text is steered by, see ``Steering``: ``guidance_scale``,
+                ``classifier``, ``label``, ``matching`` and the rest.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
-        settings |= {"length": plan.length, "num_samples": num_samples}
-        frames, clock = self._watched(plan, preset, watch)
+        steered = self._steered(steering, self._plan(prompts, length, num_samples, seed))
+        plan = steered.plan
+        settings |= {"length": plan.length, "num_samples": num_samples} | steering.settings
+        frames, clock = self._watched(steered, preset, watch)
         started = self._now()
         kept, extra_nfe = judge.likeliest(
             plan, frames[-1].canvas, self.codec, self.denoiser, self.method
@@ -146,7 +150,7 @@ class Unmasker:
         candidates: int = 1,
         seed: int = 0,
         watch: Watch | None = None,
-        **sampler: Any,
+        **options: Any,
     ) -> Generated:
         """Write the target for a source, with a model that was trained on pairs.
 
@@ -156,7 +160,7 @@ class Unmasker:
                 with the others is kept (see ``mbr``). Candidate i depends on (seed, i) alone.
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
-            sampler: As in ``generate``.
+            options: As in ``generate``.
 
         Returns:
             One target per source, without the source.
@@ -166,10 +170,12 @@ class Unmasker:
                 empty or too long, or NLTK is missing for a choice among candidates.
         """
         sources = [source] if isinstance(source, str) else list(source)
+        steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
+        settings |= steering.settings
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
-        frames, clock = self._watched(plan, preset, watch)
+        frames, clock = self._watched(self._steered(steering, plan), preset, watch)
         canvas = frames[-1].canvas
         texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
         kept = [
@@ -226,16 +232,17 @@ class Unmasker:
         length: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
-        **sampler: Any,
+        **options: Any,
     ) -> Iterator[Frame]:
         """Yield frames while writing; arguments as in ``generate``.
 
         With a blank of unknown length the rows of a frame are all its lengths, none chosen yet.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        steering, sampler = Steering.split(options)
         preset, _ = choose_preset(self.card.sampler, sampler)
-        plan = self._plan(prompts, length, num_samples, seed)
-        return (frame for frame, _ in self._run(plan, preset))
+        steered = self._steered(steering, self._plan(prompts, length, num_samples, seed))
+        return (frame for frame, _ in self._run(steered, preset))
 
     def score(
         self,
@@ -308,17 +315,22 @@ class Unmasker:
         plan = make_plan(self.codec, prompts, length, num_samples, seed, self.limit)
         return plan.to(self.model.device)
 
-    def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
+    def _steered(self, steering: Steering, plan: Plan) -> Steered:
+        return steering.steer(plan, self.codec, self.denoiser, self.method)
+
+    def _run(self, steered: Steered, preset: Preset) -> Iterator[tuple[Frame, float]]:
+        plan = steered.plan
         noise = Noise(plan.seeds)
         policy, process = self.method.reverse(preset.policy)
         frames = sample(
-            self.method.posterior_denoiser(self.denoiser),
+            self.method.posterior_denoiser(steered.denoiser),
             process,
             self.method.start(plan.canvas, noise),
             policy,
             preset.drawing,
             preset.times(plan.length),
             noise,
+            steered.matching,
         )
         spent, begun = 0.0, self._now()
         for frame in frames:
@@ -327,11 +339,11 @@ class Unmasker:
             begun = self._now()
 
     def _watched(
-        self, plan: Plan, preset: Preset, watch: Watch | None
+        self, steered: Steered, preset: Preset, watch: Watch | None
     ) -> tuple[list[Frame], list[float]]:
         """Return all frames, and the seconds spent until each."""
         frames, clock = [], []
-        for frame, seconds in self._run(plan, preset):
+        for frame, seconds in self._run(steered, preset):
             frames.append(frame)
             clock.append(seconds)
             if watch is not None:

@@ -18,6 +18,7 @@ from unmask.errors import UserError
 @click.option("--source", help='Write the target for this text ("-" reads standard input).')
 @click.option("--candidates", type=int, help="Of a source, targets to choose among; else 1.")
 @options.sampler
+@options.steering
 @options.output
 @options.device
 def command(

@@ -14,6 +14,7 @@ from unmask.cli import options
 @click.argument("template")
 @options.model
 @options.sampler
+@options.steering
 @options.output
 @options.device
 def command(template: str, model: str | None, device: str | None, **wishes: Any) -> None:
