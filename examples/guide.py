@@ -32,7 +32,7 @@ def train_classifier(writer: Unmasker, folder: Path) -> None:
     stream = torch.tensor(codec.encode("\n".join(read_documents("pydoc"))[:1_000_000]))
     rows = stream[: len(stream) // ROW * ROW].view(-1, ROW)
     labels = torch.tensor([any(c.isdigit() for c in codec.decode(row)) for row in rows.tolist()])
-    start, end = torch.tensor(codec.start), torch.tensor([codec.end])
+    start = torch.tensor(codec.start)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
@@ -42,7 +42,7 @@ def train_classifier(writer: Unmasker, folder: Path) -> None:
             BATCH, 1, generator=generator
         )
         noised = rows[chosen].masked_fill(hidden, codec.mask_token_id)
-        ids = torch.cat([start.expand(BATCH, -1), noised, end.expand(BATCH, -1)], 1)
+        ids = torch.cat([start.expand(BATCH, -1), noised], 1)
         model(ids, labels=labels[chosen].long()).loss.backward()
         optimizer.step()
         optimizer.zero_grad()

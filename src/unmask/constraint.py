@@ -25,9 +25,12 @@ from torch import Tensor
 
 from unmask.automaton import Automaton
 from unmask.canvas import Canvas
-from unmask.denoiser import Denoiser
+from unmask.denoiser import Denoiser, calls_of
 from unmask.draw import Draw, Drawn
 from unmask.errors import UserError
+
+# Numbers that are worked on at a time.
+_PIECE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,10 @@ class Allowed:
     def data_ids(self) -> Tensor:
         return self.inner.data_ids
 
+    @property
+    def network_calls(self) -> int:
+        return calls_of(self.inner)
+
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
@@ -69,10 +76,6 @@ class _Blanks:
     row: Tensor
     column: Tensor
     inside: Tensor
-
-    def of(self, which: Tensor) -> _Blanks:
-        """Return some of the blanks, chosen by a boolean for each."""
-        return _Blanks(self.automaton, self.row[which], self.column[which], self.inside[which])
 
 
 class Matching:
@@ -151,74 +154,98 @@ class Matching:
         Raises:
             UserError: If the network rules out everything that matches.
         """
+        # An id without a column, as [MASK] may be one, stands only where it is not read.
+        ids = ids.clamp_max(logits.shape[1] - 1)
         tokens, chance = ids.clone(), torch.zeros_like(u)
         # Where the guess about a position stands among the logits.
         place = (asked.flatten().cumsum(0) - 1).clamp_min(0).view_as(ids)
-        for every in self._groups:
-            blanks = every.of((wanted[every.row, every.column] & every.inside).any(1))
-            at = (blanks.row, blanks.column)
-            guesses = _Guesses(logits, place[at], asked[at] & blanks.inside)
-            mine = wanted[at] & blanks.inside
-            new, probability = _drawn(blanks, draw, guesses, mine, ids[at], u[at])
-            at = (blanks.row.expand_as(mine)[mine], blanks.column[mine])
-            tokens[at], chance[at] = new[mine], probability[mine]
+        for blanks in self._groups:
+            mine = wanted[blanks.row, blanks.column] & blanks.inside
+            active = mine.any(1).nonzero()[:, 0]
+            if not len(active):
+                continue
+            weighed = _Weighed.by(blanks.automaton, logits, draw)
+            numbers = mine.shape[1] * max(blanks.automaton.next.shape)
+            for some in active.split(max(1, _PIECE // numbers)):
+                at = (blanks.row[some].expand_as(mine[some]), blanks.column[some])
+                inside = blanks.inside[some]
+                here = _Here(inside, asked[at] & inside, mine[some], place[at], ids[at], u[at])
+                new, probability = _drawn(blanks.automaton, draw, logits, weighed, here)
+                at = (at[0][mine[some]], at[1][mine[some]])
+                tokens[at], chance[at] = new[mine[some]], probability[mine[some]]
         return Drawn(tokens[wanted], chance[wanted].float())
 
 
-class _Guesses(NamedTuple):
-    """Guesses about the positions of some blanks: ``logits`` (N, V), and which is about which."""
+class _Here(NamedTuple):
+    """The positions of some blanks, each (R, n)."""
 
-    logits: Tensor
-    place: Tensor  # (R, n), int64
-    open: Tensor  # (R, n), bool; False where a token stands
+    inside: Tensor  # bool; False behind the end of a shorter blank
+    open: Tensor  # bool; to be drawn
+    wanted: Tensor  # bool; a part of open
+    place: Tensor  # int64; which of the N guesses is about it
+    ids: Tensor  # int64; what stands where it is not open
+    u: Tensor  # float64
 
-    def weights(self, automaton: Automaton, ids: Tensor, temperature: float, hard: bool) -> Tensor:
-        """Return the log-weights of classes, (R, n, C), float64; what stands has all the weight."""
-        guessed = automaton.weigh(self.logits, temperature, hard)[self.place]
-        stands = torch.full_like(guessed, -torch.inf)
-        stands.scatter_(2, automaton.of_token[ids][..., None], 0.0)
-        return torch.where(self.open[..., None], guessed, stands)
+
+class _Weighed(NamedTuple):
+    """Log-weights of classes, (N, C), float64: sums at a temperature, and largest if greedy."""
+
+    temperature: float
+    soft: Tensor
+    best: Tensor | None
+
+    @classmethod
+    def by(cls, automaton: Automaton, logits: Tensor, draw: Draw) -> _Weighed:
+        greedy = draw.greedy or draw.temperature == 0
+        temperature = draw.temperature or 1.0
+        best = automaton.weigh(logits, 1.0, hard=True) if greedy else None
+        return cls(temperature, automaton.weigh(logits, temperature, hard=False), best)
 
 
 def _drawn(
-    blanks: _Blanks, draw: Draw, guesses: _Guesses, wanted: Tensor, ids: Tensor, u: Tensor
+    automaton: Automaton, draw: Draw, logits: Tensor, weighed: _Weighed, here: _Here
 ) -> tuple[Tensor, Tensor]:
-    """Return tokens where wanted, and the probability of each given a match; all shapes (R, n)."""
-    automaton, inside = blanks.automaton, blanks.inside
-    hard = draw.greedy or draw.temperature == 0
-    heat = draw.temperature or 1.0
-    soft = guesses.weights(automaton, ids, heat, hard=False)
-    after = automaton.backward(soft, inside, hard=False)
+    """Return tokens where wanted, and the probability of each given a match; both (R, n)."""
+    soft = _weights(automaton, weighed.soft, here)
+    after = automaton.backward(soft, here.inside, hard=False)
     if after[0, :, 1].isneginf().any():
         raise UserError("nothing that the network allows here matches the regular expression")
-    weights, worth, scale = soft, after, heat
-    if hard:
-        weights, scale = guesses.weights(automaton, ids, 1.0, hard=True), 1.0
-        worth = automaton.backward(weights, inside, hard=True)
-    pick = Draw(greedy=hard)
-    tokens, kind_of = ids.clone(), automaton.of_token[automaton.read]
-    state = torch.ones(len(ids), dtype=torch.int64, device=ids.device)
-    for i in range(inside.shape[1]):
+    weights, worth, scale = soft, after, weighed.temperature
+    if weighed.best is not None:
+        weights, scale = _weights(automaton, weighed.best, here), 1.0
+        worth = automaton.backward(weights, here.inside, hard=True)
+    pick = Draw(greedy=weighed.best is not None)
+    tokens, kind_of = here.ids.clone(), automaton.of_token[automaton.read]
+    state = torch.ones_like(tokens[:, 0])
+    for i in range(tokens.shape[1]):
         ahead = worth[i + 1].gather(1, automaton.next[state])  # (R, C)
         ahead = ahead - ahead.amax(1, keepdim=True)
-        # Where no token is wanted its class will do.
-        rows = (inside[:, i] & ~wanted[:, i]).nonzero()[:, 0]
         kind = torch.zeros_like(state)
-        kind[rows] = pick((weights[:, i] + ahead)[rows], u[rows, i]).tokens
-        rows = wanted[:, i].nonzero()[:, 0]
+        # Where no token is wanted its class will do.
+        rows = (here.inside[:, i] & ~here.wanted[:, i]).nonzero()[:, 0]
+        kind[rows] = pick((weights[:, i] + ahead)[rows], here.u[rows, i]).tokens
+        rows = here.wanted[:, i].nonzero()[:, 0]
         if len(rows):
-            logits = guesses.logits[guesses.place[rows, i]][:, automaton.read]
-            # The draw divides by its temperature, but what follows is summed at it already.
-            logits = logits + (ahead[rows] * scale).to(logits.dtype)[:, kind_of]
-            tokens[rows, i] = automaton.read[draw(logits, u[rows, i]).tokens]
+            guess = logits[here.place[rows, i]][:, automaton.read]
+            # The draw divides by its temperature, and what follows is summed at it already.
+            guess = guess + (ahead[rows] * scale).to(guess.dtype)[:, kind_of]
+            tokens[rows, i] = automaton.read[draw(guess, here.u[rows, i]).tokens]
             kind[rows] = automaton.of_token[tokens[rows, i]]
-        state = torch.where(inside[:, i], automaton.next[state, kind], state)
+        state = torch.where(here.inside[:, i], automaton.next[state, kind], state)
     # p(token at i | match): any way to get there, the token, any way to go on, of all ways.
-    before = automaton.forward(soft, inside)[:-1].transpose(0, 1)
+    before = automaton.forward(soft, here.inside)[:-1].transpose(0, 1)
     target = automaton.next.T[automaton.of_token[tokens]]
-    ways = before + after[1:].transpose(0, 1).gather(2, target)
-    own = guesses.logits[guesses.place, tokens].double() / heat
-    return tokens, (own + ways.logsumexp(2) - after[0, :, 1, None]).exp()
+    ways = (before + after[1:].transpose(0, 1).gather(2, target)).logsumexp(2)
+    own = logits[here.place, tokens].double() / weighed.temperature
+    return tokens, (own + ways - after[0, :, 1, None]).exp()
+
+
+def _weights(automaton: Automaton, weighed: Tensor, here: _Here) -> Tensor:
+    """Return the log-weights of classes, (R, n, C); what stands has all the weight."""
+    guessed = weighed[here.place]
+    stands = torch.full_like(guessed, -torch.inf)
+    stands.scatter_(2, automaton.of_token[here.ids][..., None], 0.0)
+    return torch.where(here.open[..., None], guessed, stands)
 
 
 def _runs(masked: list[bool]) -> list[tuple[int, int]]:

@@ -53,8 +53,8 @@ class Denoiser(Protocol):
 
 
 def calls_of(denoiser: Denoiser) -> int:
-    """Return how many network calls one call of a denoiser costs: 1 unless its ``calls`` says."""
-    return int(getattr(denoiser, "calls", 1))
+    """Return how many network calls one call of a denoiser costs: its ``network_calls``, else 1."""
+    return int(getattr(denoiser, "network_calls", 1))
 
 
 def masked_cross_entropy(

@@ -23,6 +23,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unmask.denoiser import Denoiser, calls_of
 
@@ -53,7 +54,7 @@ class ClassifierFree:
         return self.inner.data_ids
 
     @property
-    def calls(self) -> int:
+    def network_calls(self) -> int:
         """Network calls in one call: two, made as one batch, unless one guess has no weight."""
         return calls_of(self.inner) * (1 if self.scale in (0, 1) else 2)
 
@@ -126,7 +127,7 @@ class ClassifierGuided:
         return self.inner.data_ids
 
     @property
-    def calls(self) -> int:
+    def network_calls(self) -> int:
         """Network calls in one call."""
         return calls_of(self.inner) + 1
 
@@ -137,9 +138,10 @@ class ClassifierGuided:
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         logits = self.inner(xt, t, at=where, valid=valid)
         if self.candidates is None:
-            slopes = self.judge.slopes(xt, where, valid)[:, : logits.shape[1]]
-            # A network may have more rows than its tokenizer has tokens; these are no data.
-            logits[:, : slopes.shape[1]] += (self.scale * slopes).to(logits.dtype)
+            slopes = self.judge.slopes(xt, where, valid)
+            # Either network may have more rows than the tokenizer has tokens; these are no data.
+            slopes = pad(slopes, (0, logits.shape[1] - slopes.shape[1]))
+            logits = logits + (self.scale * slopes).to(logits.dtype)
         else:
             logits = self._exactly(self.candidates, logits, xt, where, valid)
         return logits.view(*xt.shape, -1) if at is None else logits

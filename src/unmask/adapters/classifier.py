@@ -99,7 +99,8 @@ class TextClassifier:
 
     def _log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
         ids, mask = _closed(ids, valid, self.end)
-        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits.float()
+        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.model.config.problem_type == "multi_label_classification":
             return logsigmoid(logits)[:, self.label]
         return logits.log_softmax(1)[:, self.label]
