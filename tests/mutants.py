@@ -310,8 +310,8 @@ MUTANTS = [
     ),
     Mutant(
         "sampler.py",
-        "judged = torch.where(canvas.masked[wanted], drawn.tokens, canvas.ids[wanted])",
-        "judged = drawn.tokens",
+        "judged = torch.where(self.canvas.masked, tokens, self.canvas.ids)[self.wanted]",
+        "judged = tokens[self.wanted]",
         "a visible token is judged by a fresh draw and not by itself",
         "revising",
     ),

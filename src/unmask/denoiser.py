@@ -53,6 +53,11 @@ class Denoiser(Protocol):
         ...
 
 
+def calls_of(denoiser: Denoiser) -> int:
+    """Return how many network calls one call of a denoiser costs: its ``network_calls``, else 1."""
+    return int(getattr(denoiser, "network_calls", 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Around:
     """What denoisers that own a denoiser have in common.
@@ -70,6 +75,10 @@ class Around:
     @property
     def data_ids(self) -> Tensor:
         return self.inner.data_ids
+
+    @property
+    def network_calls(self) -> int:
+        return calls_of(self.inner)
 
 
 def masked_cross_entropy(

@@ -61,6 +61,20 @@ class Plan:
         """Whether a row is longer than the window."""
         return self.window is not None and self.canvas.ids.shape[1] > self.window.size
 
+    @property
+    def width(self) -> int:
+        """Most tokens that the network sees at once."""
+        length = self.canvas.ids.shape[1]
+        return length if self.window is None else min(length, self.window.size)
+
+    def only(self, kept: Tensor) -> Plan:
+        """Return the plan of some rows, chosen by a boolean for each, (B,)."""
+        c = self.canvas
+        canvas = Canvas(c.ids[kept], c.masked[kept], c.editable[kept], c.valid[kept])
+        number = (kept.cumsum(0) - 1).tolist()
+        groups = [[number[row] for row in group if kept[row]] for group in self.groups]
+        return replace(self, canvas=canvas, seeds=self.seeds[kept], groups=groups)
+
 
 def make_plan(
     codec: TextCodec,

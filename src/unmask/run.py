@@ -24,6 +24,7 @@ from unmask.presets import Preset
 from unmask.recording import Film
 from unmask.sampler import sample
 from unmask.sliding import slide
+from unmask.steering import Steered, Steering
 
 CACHES = ("exact", "off", "frozen")
 
@@ -62,38 +63,54 @@ class Network:
 
 @dataclass(frozen=True)
 class Run:
-    """A network with the rows that it is to write and how.
+    """A network with the rows that it is to write and how; made by ``Run.of``.
 
-    Args:
+    Attributes:
         network: What writes.
-        plan: The rows, on the network's device.
         preset: The sampler.
-
-    Raises:
-        UserError: If two of the options contradict each other, or one has no effect here.
+        steered: The rows, and what else their text has to be.
     """
 
     network: Network
-    plan: Plan
     preset: Preset
+    steered: Steered
 
-    def __post_init__(self) -> None:
-        restriction = self.preset.restriction
-        if restriction.repetition_penalty != 1 and isinstance(self.network.method, UniformMethod):
+    @classmethod
+    def of(cls, network: Network, plan: Plan, preset: Preset, steering: Steering) -> Run:
+        """Return a run of options that go together.
+
+        Args:
+            network: What writes.
+            plan: The rows, on the network's device.
+            preset: The sampler.
+            steering: What else the text has to be.
+
+        Raises:
+            UserError: If two of the options contradict each other, or one has no effect here.
+        """
+        restriction, method = preset.restriction, network.method
+        if restriction.repetition_penalty != 1 and isinstance(method, UniformMethod):
             raise UserError(
                 "a model of the uniform process starts from a row full of random tokens, so there "
                 "is no telling what is repeated; leave repetition_penalty out"
             )
-        policy, _ = self.network.method.reverse(self.preset.policy)
-        denoiser, end = self.denoiser(), self.plan.end
-        if end is not None and (policy.revises or end not in denoiser.data_ids):
+        policy, _ = method.reverse(preset.policy)
+        denoiser = restriction.around(network.writing(), network.codec.spellings)
+        if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
             reason = "may change the end again" if policy.revises else "never writes an end symbol"
             raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
+        return cls(network, preset, steering.steer(plan, network.codec, denoiser, method))
 
-    def denoiser(self) -> Denoiser:
-        """Return a denoiser to write one stretch with."""
+    @property
+    def plan(self) -> Plan:
+        """The rows that are written; of some lengths of a blank nothing may be possible."""
+        return self.steered.plan
+
+    def denoiser(self, canvas: Canvas) -> Denoiser:
+        """Return a denoiser to write on a canvas with, guided first and restricted then."""
+        guided = self.steered.guided(self.network.writing(), canvas)
         spell = self.network.codec.spellings
-        return self.preset.restriction.around(self.network.writing(), spell)
+        return self.steered.within(self.preset.restriction.around(guided, spell))
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""
@@ -103,7 +120,7 @@ class Run:
     def _write(self, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
         policy, process = self.network.method.reverse(self.preset.policy)
         return sample(
-            self.denoiser(),
+            self.denoiser(canvas),
             process,
             self.network.method.start(canvas, noise),
             policy,
@@ -111,6 +128,7 @@ class Run:
             self.preset.times(int(canvas.masked.sum(1).max())),
             noise,
             end=self.plan.end,
+            matching=self.steered.matching(canvas),
         )
 
     def film(self, watch: Watch | None = None) -> Film:

@@ -7,14 +7,16 @@ Grid x policy x draw. Every published sampler of this project is a choice of the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
-from unmask.denoiser import Denoiser
-from unmask.draw import BurnIn, Draw
+from unmask.constraint import Matching
+from unmask.denoiser import Denoiser, calls_of
+from unmask.draw import BurnIn, Draw, Drawn
 from unmask.errors import UserError
 from unmask.measure import measure
 from unmask.noise import Noise
@@ -31,6 +33,7 @@ def sample(
     grid: Tensor,
     noise: Noise,
     end: int | None = None,
+    matching: Matching | None = None,
 ) -> Iterator[Frame]:
     """Write on the masks of a canvas, step by step.
 
@@ -45,6 +48,7 @@ def sample(
         noise: Random numbers, one seed per row.
         end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
             None for none. For policies that never revise what they wrote.
+        matching: What the written text has to match, None for nothing.
 
     Yields:
         The canvas as given, then one frame per step, always of all rows. The steps end early once
@@ -64,11 +68,15 @@ def sample(
             return
         time = policy.time(canvas, clock, noise)
         wanted = policy.candidates(canvas, clock, noise) & ~settled[:, None]
-        guess = _nothing(canvas)
+        guess, answer = _nothing(canvas), None
         if wanted.any():
-            guess = _ask(denoiser, policy, draw.at(step), canvas, time, wanted, step, noise)
-            nfe += 1
+            u = noise.uniform("token", step, canvas.ids.shape[1])
+            answer = _ask(denoiser, canvas, time, wanted, u, matching)
+            guess = answer.guess(draw.at(step), policy.reads)
+            nfe += calls_of(denoiser)
         move = policy.choose(canvas, wanted, guess, clock, noise)
+        if answer is not None and move.tokens is None:
+            guess = answer.beside(guess, move.reveal, draw.at(step), policy.reads)
         tokens = guess.tokens if move.tokens is None else move.tokens
         remasked, before = nothing, canvas.masked
         canvas = canvas.reveal(move.reveal, tokens)
@@ -89,32 +97,81 @@ def _nothing(canvas: Canvas) -> Guess:
     return Guess(canvas.ids, unlikely, unlikely)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What the network said.
+
+    Attributes:
+        logits: Shape (N, V).
+        asked: Where they are about, shape (B, L), bool.
+        wanted: Where the policy wants a guess, a part of these.
+        canvas: The rows before the step.
+        u: Shape (B, L), float64; the numbers to draw with.
+        matching: What the written text has to match.
+    """
+
+    logits: Tensor
+    asked: Tensor
+    wanted: Tensor
+    canvas: Canvas
+    u: Tensor
+    matching: Matching | None
+
+    def at(self, where: Tensor) -> Tensor:
+        """Return the logits at a part of the positions that were asked about."""
+        return self.logits if torch.equal(where, self.asked) else self.logits[where[self.asked]]
+
+    @property
+    def visible(self) -> Tensor:
+        """Where the policy wants to know about a token that it sees, shape (B, L), bool."""
+        return self.wanted & ~self.canvas.masked
+
+    def guess(self, draw: Draw, reads: str | None) -> Guess:
+        """Return the guesses; of visible tokens that are judged, none that would replace them."""
+        if self.matching is None:
+            return self._measured(self.wanted, draw(self.logits, self.u[self.wanted]), reads)
+        stands = torch.zeros_like(self.wanted) if reads is None else self.visible
+        return self._matched(self.matching, stands, draw, reads)
+
+    def beside(self, guess: Guess, reveal: Tensor, draw: Draw, reads: str | None) -> Guess:
+        """Return guesses that match beside the visible tokens that stay after all."""
+        stands = self.visible & ~reveal
+        if self.matching is None or reads is not None or not stands.any():
+            return guess
+        return self._matched(self.matching, stands, draw, reads)
+
+    def _matched(self, matching: Matching, stands: Tensor, draw: Draw, reads: str | None) -> Guess:
+        to_draw, written = self.asked & ~stands, self.wanted & ~stands
+        logits = self.at(to_draw)
+        drawn = matching.draw(draw, logits, to_draw, written, self.canvas.ids, self.u)
+        return self._measured(written, drawn, reads)
+
+    def _measured(self, written: Tensor, drawn: Drawn, reads: str | None) -> Guess:
+        nothing = _nothing(self.canvas)
+        tokens = nothing.tokens.masked_scatter(written, drawn.tokens)
+        probability = nothing.probability.masked_scatter(written, drawn.probability)
+        if reads is None:
+            return Guess(tokens, probability, probability)
+        judged = torch.where(self.canvas.masked, tokens, self.canvas.ids)[self.wanted]
+        measured = measure(reads, self.at(self.wanted), judged)
+        return Guess(tokens, probability, nothing.measured.masked_scatter(self.wanted, measured))
+
+
 def _ask(
     denoiser: Denoiser,
-    policy: Policy,
-    draw: Draw,
     canvas: Canvas,
     time: Tensor,
     wanted: Tensor,
-    step: int,
-    noise: Noise,
-) -> Guess:
-    """Return the network's guesses where they are ``wanted`` (B, L)."""
-    logits = denoiser(canvas.ids, time, at=wanted, valid=canvas.valid)
+    u: Tensor,
+    matching: Matching | None,
+) -> _Answer:
+    """Ask the network where guesses are ``wanted`` (B, L), or needed for these to match."""
+    asked = wanted if matching is None else matching.asked(canvas, wanted)
+    logits = denoiser(canvas.ids, time, at=asked, valid=canvas.valid)
     # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
     best = logits.amax(-1)
     if torch.isnan(best).any():
         raise UserError("the network answered with NaN; the checkpoint is damaged")
     if torch.isneginf(best).any():
         raise UserError("nothing is left to write in one place; ban or require less")
-    drawn = draw(logits, noise.uniform("token", step, canvas.ids.shape[1])[wanted])
-    measured = drawn.probability
-    if policy.reads is not None:
-        judged = torch.where(canvas.masked[wanted], drawn.tokens, canvas.ids[wanted])
-        measured = measure(policy.reads, logits, judged)
-    blank = _nothing(canvas)
-    return Guess(
-        blank.tokens.masked_scatter(wanted, drawn.tokens),
-        blank.probability.masked_scatter(wanted, drawn.probability),
-        blank.measured.masked_scatter(wanted, measured),
-    )
+    return _Answer(logits, asked, wanted, canvas, u, matching)

@@ -31,6 +31,7 @@ from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import UniformMethod, make_method
 from unmask.plan import Plan, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
+from unmask.steering import Steering
 
 
 class Unmasker:
@@ -120,7 +121,7 @@ class Unmasker:
         stride: int | None = None,
         stop_at_end: bool = False,
         watch: Watch | None = None,
-        **sampler: Any,
+        **options: Any,
     ) -> Generated:
         """Write after a prompt, or on the blanks that it holds.
 
@@ -137,10 +138,12 @@ class Unmasker:
             stop_at_end: Write nothing behind the first end symbol that is written. It ends the text
                 in any case; this also spares the calls, and the row is shorter from then on.
             watch: Called with every frame; see ``Watch``.
-            sampler: ``sampler``, a name in ``presets.PRESETS``, and the options of
+            options: ``sampler``, a name in ``presets.PRESETS``, and the options of
                 ``presets.make_preset``: ``steps`` or ``tokens_per_step``, ``temperature``,
-                ``top_k``, ``top_p``, and those that belong to some samplers only. What is left out
-                comes from the model's card, then from the preset.
+                ``top_k``, ``top_p``, ``ban``, and those that belong to some samplers only. What is
+                left out comes from the model's card, then from the preset. And what the text is
+                steered by, see ``Steering``: ``guidance_scale``, ``classifier``, ``label``,
+                ``matching`` and the rest.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
@@ -153,7 +156,7 @@ class Unmasker:
             window=window,
             stride=stride,
             stop_at_end=stop_at_end,
-            **sampler,
+            **options,
         )
         film = run.film(watch)
         canvas, started = film.frames[-1].canvas, run.now()
@@ -174,7 +177,7 @@ class Unmasker:
         candidates: int = 1,
         seed: int = 0,
         watch: Watch | None = None,
-        **sampler: Any,
+        **options: Any,
     ) -> Generated:
         """Write the target for a source, with a model that was trained on pairs.
 
@@ -184,7 +187,7 @@ class Unmasker:
                 with the others is kept (see ``mbr``). Candidate i depends on (seed, i) alone.
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
-            sampler: As in ``generate``.
+            options: As in ``generate``.
 
         Returns:
             One target per source, without the source.
@@ -196,7 +199,7 @@ class Unmasker:
         sources = [source] if isinstance(source, str) else list(source)
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
-        run, settings = self._run(plan, sampler)
+        run, settings = self._run(plan, options)
         film = run.film(watch)
         canvas = film.frames[-1].canvas
         texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
@@ -327,7 +330,7 @@ class Unmasker:
         window: int | None = None,
         stride: int | None = None,
         stop_at_end: bool = False,
-        **sampler: Any,
+        **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
         whole = "without masks" if isinstance(self.method, UniformMethod) else None
@@ -343,10 +346,12 @@ class Unmasker:
             stop_at_end=stop_at_end,
             whole="on pairs" if self.card.pairs else whole,
         )
-        return self._run(plan.to(self.model.device), sampler)
+        return self._run(plan.to(self.model.device), options)
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
-        """Return a run of the sampler that is asked for, and the settings that are in force."""
-        preset, settings = choose_preset(self.card.sampler, options)
+        """Return a run of what is asked for, and the settings that are in force."""
+        steering, sampler = Steering.split(options)
+        preset, settings = choose_preset(self.card.sampler, sampler)
         network = Network(self.denoiser, self.method, self.codec, self.cache)
-        return Run(network, plan, preset), settings | plan.settings
+        run = Run.of(network, plan, preset, steering)
+        return run, settings | run.plan.settings | steering.settings

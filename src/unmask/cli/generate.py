@@ -23,6 +23,7 @@ ALONE = ("length", "window", "stride", "stop_at_end")
 @click.option("--source", help='Write the target for this text ("-" reads standard input).')
 @click.option("--candidates", type=int, help="Of a source, targets to choose among; else 1.")
 @options.sampler
+@options.steering
 @options.output
 @options.cache
 @options.device

@@ -14,6 +14,7 @@ from unmask.cli import options
 @click.argument("template")
 @options.model
 @options.sampler
+@options.steering
 @options.output
 @options.cache
 @options.device

@@ -116,6 +116,35 @@ DIFFUSION_ONLY = (
     *("sampler", "steps", "grid", "tokens_per_step", "top_p_crossing", "measure", "threshold"),
     *("factor", "gamma", "eta", "edit_below", "burn_in"),
 )
+steering = _together(
+    click.option(
+        "--guidance-scale",
+        type=float,
+        default=None,
+        help="Weigh what is given: 1 is the model as it is, above 1 exaggerates.",
+    ),
+    click.option(
+        "--classifier",
+        default=None,
+        metavar="DIR|HUB_ID",
+        help="Guide by a classifier with the same tokenizer.",
+    ),
+    click.option("--label", default=None, help="What the classifier should find: name or number."),
+    click.option("--classifier-scale", type=float, default=None, help="How much that counts; 1."),
+    click.option(
+        "--classifier-top-k",
+        type=int,
+        default=None,
+        help="Ask it about the k likeliest tokens one by one; else about all at first order.",
+    ),
+    click.option(
+        "--match",
+        "matching",
+        multiple=True,
+        metavar="REGEX",
+        help="What is written must match; give it several times for several blanks.",
+    ),
+)
 output = _together(
     click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),
     seed,

@@ -1,0 +1,162 @@
+"""Any Hugging Face ``*ForSequenceClassification`` as the judge that guides a text.
+
+It is asked about half-written rows, so it should have been trained on texts with masks in them. A
+row is shown to it as its tokenizer would lay it out: with the end symbol, if one belongs there.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, pad
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from unmask.adapters import loading
+from unmask.adapters.encoder import position_limit
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError, did_you_mean
+
+
+class TextClassifier:
+    """log p(label | row) and its slopes, for one label; see ``guidance.Judge``.
+
+    Args:
+        model: A sequence classifier.
+        codec: The tokenizer of the texts to be judged.
+        label: Name or number of the label.
+
+    Raises:
+        UserError: If there is no such label.
+    """
+
+    def __init__(self, model: PreTrainedModel, codec: TextCodec, label: str | int) -> None:
+        self.model = model.eval()
+        self.label = _label(model, label)
+        self.end = _closing(codec)
+        limit = position_limit(model)
+        self.limit = None if limit is None else limit - len(self.end)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, codec: TextCodec, label: str | int, device: torch.device
+    ) -> TextClassifier:
+        """Open a classifier that reads the ids of ``codec``.
+
+        Raises:
+            UserError: If there is none, it is damaged, it reads other tokens or has no such label.
+        """
+        model = _load(name)
+        if loading.load_tokenizer(name).get_vocab() != codec.tokenizer.get_vocab():
+            raise UserError(
+                f"the classifier {name} has another vocabulary than the model, so it cannot read "
+                "what is written; train one that starts from this model"
+            )
+        return cls(loading.place(model, str(device)), codec, label)
+
+    def check_length(self, length: int) -> None:
+        """Raise a UserError if rows of that many tokens are longer than the classifier reads."""
+        if self.limit is not None and length > self.limit:
+            raise UserError(
+                f"a row has {length} tokens, but the classifier reads {self.limit}; "
+                "shorten the prompt or the length"
+            )
+
+    @torch.no_grad()
+    def log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        """Return log p(label | row), shape (B,), for ids (B, L) and valid (B, L)."""
+        return self._log_prob(ids, valid)
+
+    def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
+        """Return grad . (e_v - e_now) at ``at``, shape (N, V'), e being the input embeddings."""
+        embedding = self.model.get_input_embeddings()
+        kept: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+            kept.append(output.detach().requires_grad_())
+            return kept[0]
+
+        handle = embedding.register_forward_hook(keep)
+        try:
+            with torch.enable_grad():
+                total = self._log_prob(ids, valid).sum()
+        finally:
+            handle.remove()
+        (gradient,) = torch.autograd.grad(total, kept[0])
+        with torch.no_grad():
+            table = self._table
+            here = gradient[:, : ids.shape[1]][at]  # (N, D)
+            return here @ table.T - (here * table[ids[at]]).sum(1, keepdim=True)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """The input embedding of every token, shape (V', D)."""
+        embedding = self.model.get_input_embeddings()
+        ids = torch.arange(embedding.num_embeddings, device=self.model.device)
+        return embedding(ids).detach()
+
+    def _log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        ids, mask = _closed(ids, valid, self.end)
+        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if self.model.config.problem_type == "multi_label_classification":
+            return logsigmoid(logits)[:, self.label]
+        return logits.log_softmax(1)[:, self.label]
+
+
+def _closed(ids: Tensor, valid: Tensor | None, end: list[int]) -> tuple[Tensor, Tensor]:
+    """Return rows with end symbols after their last token, and where they are not padding."""
+    mask = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
+    for symbol in end:
+        size = mask.sum(1, keepdim=True)
+        ids, mask = pad(ids, (0, 1)), pad(mask, (0, 1))
+        ids, mask = ids.scatter(1, size, symbol), mask.scatter(1, size, True)
+    return ids, mask
+
+
+def _closing(codec: TextCodec) -> list[int]:
+    """Return what the tokenizer puts after a text."""
+    body = codec.encode("a")
+    whole = list(codec.tokenizer("a")["input_ids"])
+    starts = [i for i in range(len(whole)) if whole[i : i + len(body)] == body]
+    return whole[starts[0] + len(body) :] if starts else []
+
+
+def _load(name: str) -> PreTrainedModel:
+    config = loading.load_config(name)
+    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+        raise UserError(f"{name} is a {config.model_type} model, which cannot classify texts")
+    place = loading.locate(name)
+    try:
+        with loading.no_bars():
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                place,
+                local_files_only=loading.is_local(place),
+                output_loading_info=True,
+                dtype="float32",
+            )
+    except Exception as error:
+        # Whatever a damaged file makes the library raise, the user can only replace the file.
+        raise UserError(
+            f"cannot load the weights of {name}: {str(error).splitlines()[0]}"
+        ) from error
+    model, report = loaded
+    missing = sorted(report.get("missing_keys", ()))
+    if missing:
+        # The library would start the missing layers at random and say nothing.
+        raise UserError(f"{name} is no trained classifier: its weights lack {missing[0]}")
+    return model
+
+
+def _label(model: PreTrainedModel, label: str | int) -> int:
+    names = {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
+    if len(names) < 2:
+        raise UserError("the classifier has a single output and no labels to choose from")
+    number = names.get(str(label))
+    if number is None and str(label).isdecimal() and int(label) < len(names):
+        number = int(label)
+    if number is None:
+        raise UserError(f"the classifier has no label {label!r}{did_you_mean(str(label), names)}")
+    return number

@@ -1,0 +1,221 @@
+r"""An automaton that reads tokens, and sums over everything that it accepts.
+
+Tokens that lead from every state to the same state are one class, so that what has to be summed is
+a few classes and not a vocabulary. With log-weights w_i(c) of class c at position i,
+
+    after_i(s)  = log sum over c of exp(w_i(c) + after_{i+1}(next(s, c)))      (backward)
+    before_i(s) = log sum over (r, c) with next(r, c) = s of exp(before_{i-1}(r) + w_{i-1}(c))
+
+hold the weight of all accepted continuations from a state, and of all ways to get there.
+
+Reference: Rabiner 1989, "A Tutorial on Hidden Markov Models", Proc. IEEE 77(2), here with the
+states of an automaton in place of hidden ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+from unmask.regex import Dfa, compile_regex
+
+# Numbers that are worked on at a time.
+_PIECE = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """A deterministic automaton over classes of tokens.
+
+    Attributes:
+        of_token: Shape (V,), int64; the class of each token. Class 0 leads nowhere.
+        next: Shape (S, C), int64; the state after a class. State 0 is dead, state 1 the start.
+        accepting: Shape (S,), bool.
+    """
+
+    of_token: Tensor
+    next: Tensor
+    accepting: Tensor
+
+    @classmethod
+    def from_regex(cls, pattern: str, texts: Mapping[int, str], vocab_size: int) -> Automaton:
+        """Return the automaton of the token sequences whose joined text matches as a whole.
+
+        Args:
+            pattern: See ``compile_regex``.
+            texts: The text of each id that has any; the others are never read.
+            vocab_size: V.
+
+        Raises:
+            UserError: As ``compile_regex``, or if no sequence of tokens matches.
+        """
+        texts = {token: text for token, text in texts.items() if token < vocab_size}
+        dfa = compile_regex(pattern, sorted(set().union(*texts.values())))
+        spellings = sorted({_spelling(dfa, text) for text in texts.values()})
+        reached, table = _token_steps(dfa, spellings)
+        accepting = torch.tensor([dfa.accepting[state] for state in reached])
+        alive = _leading_to(accepting, table)
+        if not alive[1]:
+            raise UserError(f"no text of this model's tokens matches {pattern!r}")
+        table, accepting = _renumbered(table, alive), accepting[alive]
+        # Column 0 is that of every token that is not read.
+        table = torch.cat([torch.zeros_like(table[:, :1]), table], 1)
+        columns, of_spelling = table.unique(dim=1, return_inverse=True)
+        if columns[:, 0].any():
+            raise AssertionError("the column that leads nowhere must sort first")
+        of_token = torch.zeros(vocab_size, dtype=torch.int64)
+        place = {spelling: i for i, spelling in enumerate(spellings, start=1)}
+        for token, text in texts.items():
+            of_token[token] = of_spelling[place[_spelling(dfa, text)]]
+        return cls(of_token, columns, accepting)
+
+    def up_to(self, end: int) -> Automaton:
+        """Return the automaton that also accepts an end symbol after what it accepts, and then all.
+
+        Args:
+            end: The id of the symbol; what follows it is not read.
+        """
+        states, classes = self.next.shape
+        # Behind the end also what is not read otherwise may stand: one more class.
+        table = torch.zeros(states + 1, classes + 2, dtype=torch.int64)
+        table[:states, :classes] = self.next
+        table[:states, classes] = self.accepting * states
+        table[states] = states
+        of_token = torch.where(self.of_token == 0, classes + 1, self.of_token)
+        of_token[end] = classes
+        return Automaton(of_token, table, torch.cat([self.accepting, torch.tensor([True])]))
+
+    def to(self, device: torch.device) -> Automaton:
+        """Return the same automaton on a device."""
+        return Automaton(*(x.to(device) for x in (self.of_token, self.next, self.accepting)))
+
+    @cached_property
+    def read(self) -> Tensor:
+        """The ids that lead anywhere, int64."""
+        return self.of_token.nonzero()[:, 0]
+
+    @cached_property
+    def _edges(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sources, classes and targets of all steps but into the dead state, (E,) each."""
+        source, kind = self.next.nonzero(as_tuple=True)
+        return source, kind, self.next[source, kind]
+
+    def weigh(self, logits: Tensor, temperature: float, hard: bool) -> Tensor:
+        """Return log-weights of the classes, (N, C), float64, from logits of tokens, (N, V).
+
+        The sum of the weights of a class's tokens at a temperature, or the largest if ``hard``.
+        """
+        read = self.read
+        kind, size = self.of_token[read], self.next.shape[1]
+        pieces = logits.split(max(1, _PIECE // len(read)))
+        return torch.cat(
+            [_gathered(p[:, read].double() / temperature, kind, size, hard) for p in pieces]
+        )
+
+    def backward(self, weights: Tensor, inside: Tensor, hard: bool) -> Tensor:
+        """Return ``after``, shape (n + 1, R, S), float64.
+
+        Args:
+            weights: Shape (R, n, C), float64; -inf for what must not be.
+            inside: Shape (R, n), bool; positions where it is False are not read.
+            hard: Take the best continuation in place of the sum over all.
+        """
+        source, kind, target = self._edges
+        last = torch.where(self.accepting, 0.0, -torch.inf).double()
+        after = [last.expand(len(weights), -1)]
+        for i in reversed(range(weights.shape[1])):
+            steps = weights[:, i, kind] + after[-1][:, target]
+            read = _gathered(steps, source, len(self.next), hard)
+            after.append(torch.where(inside[:, i, None], read, after[-1]))
+        return torch.stack(after[::-1])
+
+    def forward(self, weights: Tensor, inside: Tensor) -> Tensor:
+        """Return ``before``, shape (n + 1, R, S), float64; arguments as of ``backward``."""
+        source, kind, target = self._edges
+        first = weights.new_full((len(weights), len(self.next)), -torch.inf)
+        first[:, 1] = 0
+        before = [first]
+        for i in range(weights.shape[1]):
+            steps = before[-1][:, source] + weights[:, i, kind]
+            read = _gathered(steps, target, len(self.next), hard=False)
+            before.append(torch.where(inside[:, i, None], read, before[-1]))
+        return torch.stack(before)
+
+
+def _gathered(values: Tensor, group: Tensor, size: int, hard: bool) -> Tensor:
+    """Return for each of ``size`` groups the log of the sum of exp(values), or their maximum.
+
+    Args:
+        values: Shape (R, K), floating point.
+        group: Shape (K,), int64; the group of each column.
+        size: How many groups.
+        hard: Maximum instead of sum.
+
+    Returns:
+        Shape (R, size), float64; -inf for a group without members.
+    """
+    index = group.expand(len(values), -1)
+    top = values.new_full((len(values), size), -torch.inf)
+    top = top.scatter_reduce(1, index, values, "amax")
+    if hard:
+        return top.double()
+    # Each group by its own maximum: a class that a network finds e^-800 likely is not impossible.
+    level = torch.where(top.isneginf(), 0.0, top)
+    parts = (values - level.gather(1, index)).exp().double()
+    return torch.zeros_like(top, dtype=parts.dtype).scatter_add_(1, index, parts).log() + level
+
+
+def _spelling(dfa: Dfa, text: str) -> tuple[int, ...]:
+    return tuple(dfa.column[character] for character in text)
+
+
+def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int], Tensor]:
+    """Return the states that whole tokens lead to, and where each spelling leads from each.
+
+    States are numbered as they are found: 0 is dead, 1 the start.
+
+    Returns:
+        States of the ``Dfa``, and a table (S, number of spellings) of places in that list.
+    """
+    longest = max(map(len, spellings))
+    stay = len(dfa.rows[0])
+    table = torch.tensor([[*row, state] for state, row in enumerate(dfa.rows)])
+    padded = torch.tensor([[*s, *[stay] * (longest - len(s))] for s in spellings])
+    place = torch.full((len(dfa.rows),), -1)
+    found, steps = [0, 1], []
+    place[:2] = torch.arange(2)
+    done, at_once = 0, max(1, _PIECE // len(spellings))
+    while done < len(found):
+        now = torch.tensor(found[done : done + at_once])
+        done += len(now)
+        state = now[:, None].expand(-1, len(spellings))
+        for k in range(longest):
+            state = table[state, padded[:, k]]
+        steps.append(state)
+        new = [s for s in state.unique().tolist() if place[s] < 0]
+        place[new] = torch.arange(len(found), len(found) + len(new))
+        found += new
+    return found, place[torch.cat(steps)]
+
+
+def _leading_to(accepting: Tensor, table: Tensor) -> Tensor:
+    """Return the states from which an accepting one can be reached, and state 0, shape (S,)."""
+    alive = accepting
+    while True:
+        more = alive | alive[table].any(1)
+        if torch.equal(more, alive):
+            break
+        alive = more
+    alive = alive.clone()
+    alive[0] = True
+    return alive
+
+
+def _renumbered(table: Tensor, kept: Tensor) -> Tensor:
+    number = torch.where(kept, kept.cumsum(0) - 1, 0)
+    return number[table[kept]]

@@ -1,0 +1,47 @@
+"""The text that each token adds, for what has to know the written text token by token.
+
+A byte-level tokenizer spreads rare characters over several tokens; these have no text of their own
+and count as tokens without any.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError
+
+_PROBES, _PROBE_LENGTH = 64, 8
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@lru_cache(maxsize=1)
+def token_texts(codec: TextCodec) -> dict[int, str]:
+    """Return the text of each id that has any, as it reads after another word.
+
+    Word-piece tokenizers store no blanks; here each has the blank that it is written with.
+
+    Raises:
+        UserError: If the text of a row of tokens is not the texts of its tokens, one after another.
+    """
+    known = sorted(codec.tokenizer.get_vocab().values())
+    ahead = codec.encode("a")
+    lead = codec.decode(ahead)
+    texts = {i: _after(lead, codec.decode([*ahead, i])) for i in known}
+    found = {i: text for i, text in texts.items() if text and _REPLACEMENT not in text}
+    # Any tokenizer can be loaded, so this is tried and not looked up.
+    rng = random.Random(0)
+    for _ in range(_PROBES if found else 0):
+        ids = rng.choices(list(found), k=_PROBE_LENGTH)
+        if codec.decode([*ahead, *ids]) != lead + "".join(found[i] for i in ids):
+            raise UserError(
+                "the text of this model's tokens depends on their neighbours, so that a regular "
+                "expression cannot be kept token by token; use a byte-level BPE, WordPiece or "
+                "SentencePiece tokenizer"
+            )
+    return found
+
+
+def _after(lead: str, text: str) -> str:
+    return text[len(lead) :] if text.startswith(lead) else ""

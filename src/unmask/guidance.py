@@ -1,0 +1,142 @@
+r"""Guidance: denoisers that own a denoiser and push its guess towards a condition.
+
+    ClassifierFree    log p_g(x) ~ g log p(x | y) + (1 - g) log p(x)
+    ClassifierGuided  log p_g(x) ~ log p(x) + g log p(y | x_t with x in its place)
+
+Both change the guess of what is under a mask, never the chance that a mask is lifted. To mix the
+two posteriors over "some token" and "still a mask" instead would turn that chance u into
+
+    u Z / (u Z + 1 - u),    Z = sum over v of p(v | y)^g p(v)^(1 - g),
+
+which is above u wherever g > 1: tokens would be written earlier than the process has it.
+
+References: Ho, Salimans 2022, arXiv:2207.12598 (mixing two guesses of one network); Nie et al.
+2025, arXiv:2502.09992 (the prompt masked for the second one); Schiff et al. 2024, "Simple Guidance
+Mechanisms for Discrete Diffusion Models", arXiv:2412.10193 (both, and the first-order form); Yang,
+Klein 2021, "FUDGE", arXiv:2104.05218 (a classifier asked about the likeliest tokens only).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unmask.denoiser import Around, calls_of
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierFree(Around):
+    """A guess with the condition visible against one of the same network with it masked.
+
+    Args:
+        scale: g; 0 is the guess without the condition, 1 the one with it. In the other convention,
+            u + (w + 1) (c - u), it is w + 1.
+        given: Shape (B, L), bool; the tokens that are the condition.
+        mask_token_id: The id of [MASK].
+    """
+
+    scale: float
+    given: Tensor
+    mask_token_id: int
+
+    @property
+    def network_calls(self) -> int:
+        """Network calls in one call: two, made as one batch, unless one guess has no weight."""
+        return calls_of(self.inner) * (1 if self.scale in (0, 1) else 2)
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return unnormalised logits of p_g, (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
+        if self.scale == 1:
+            return self.inner(xt, t, at=at, valid=valid)
+        hidden = xt.masked_fill(self.given, self.mask_token_id)
+        if self.scale == 0:
+            return self.inner(hidden, t, at=at, valid=valid)
+        with_it, without = self.inner(
+            torch.cat([xt, hidden]),
+            torch.cat([t, t]),
+            at=None if at is None else torch.cat([at, at]),
+            valid=None if valid is None else torch.cat([valid, valid]),
+        ).chunk(2)
+        mixed = without.lerp(with_it, self.scale)
+        # What is impossible with the condition stays so, where the difference of two -inf is NaN.
+        return mixed.masked_fill_(with_it.isneginf(), -torch.inf)
+
+
+class Judge(Protocol):
+    """What is known of a classifier of noised rows: log p(y | x_t) of one label y."""
+
+    def log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        """Return log p(y | x_t), shape (B,), for ids (B, L), int64, and valid (B, L), bool."""
+        ...
+
+    def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
+        """Return how log p(y | x_t) would change to first order, shape (N, V').
+
+        Args:
+            ids: Shape (B, L), int64.
+            at: Shape (B, L), bool; N positions, of which one at a time would change.
+            valid: Shape (B, L), bool.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierGuided(Around):
+    """A guess weighed with what a classifier makes of each token.
+
+    Args:
+        judge: The classifier; it has to know rows with masks in them.
+        scale: g; 0 is no guidance.
+        candidates: None weighs every token, to first order: one call of the classifier and its
+            gradient. A number weighs exactly that many of the likeliest tokens of each position,
+            and rules the others out: every one of them is a row for the classifier.
+        batch_size: Rows that the classifier reads at a time.
+
+    The classifier counts as one more network call.
+    """
+
+    judge: Judge
+    scale: float
+    candidates: int | None = None
+    batch_size: int = 64
+
+    @property
+    def network_calls(self) -> int:
+        """Network calls in one call."""
+        return calls_of(self.inner) + 1
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return unnormalised logits of p_g, (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        logits = self.inner(xt, t, at=where, valid=valid)
+        if self.candidates is None:
+            slopes = self.judge.slopes(xt, where, valid)
+            # Either network may have more rows than the tokenizer has tokens; these are no data.
+            slopes = pad(slopes, (0, logits.shape[1] - slopes.shape[1]))
+            logits = logits + (self.scale * slopes).to(logits.dtype)
+        else:
+            logits = self._exactly(self.candidates, logits, xt, where, valid)
+        return logits.view(*xt.shape, -1) if at is None else logits
+
+    def _exactly(
+        self, count: int, logits: Tensor, xt: Tensor, where: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        values, tokens = logits.topk(min(count, logits.shape[1]), dim=1)
+        row, column = where.nonzero(as_tuple=True)
+        # Every candidate is a copy of its row with this one token written.
+        row, column = (x.repeat_interleave(tokens.shape[1]) for x in (row, column))
+        scores = []
+        for part in torch.arange(len(row), device=row.device).split(self.batch_size):
+            copies = xt[row[part]].scatter(1, column[part, None], tokens.flatten()[part, None])
+            known = None if valid is None else valid[row[part]]
+            scores.append(self.judge.log_prob(copies, known))
+        weighed = values + (self.scale * torch.cat(scores).view_as(values)).to(values.dtype)
+        return torch.full_like(logits, -torch.inf).scatter(1, tokens, weighed)

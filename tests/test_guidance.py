@@ -1,0 +1,391 @@
+"""Guidance changes the guess of a token as its formula says, and nothing else."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from checks import Recorder, assert_law, generator, random_joint
+from conftest import configurations, story, wordpiece
+from sampling import counts_of
+from test_sampler import OneAtATime
+from unmask.adapters.classifier import TextClassifier
+from unmask.canvas import Canvas
+from unmask.codec.text import TextCodec
+from unmask.confidence import MostConfident
+from unmask.denoiser import calls_of
+from unmask.draw import Draw
+from unmask.errors import UserError
+from unmask.guidance import ClassifierFree, ClassifierGuided
+from unmask.noise import Noise
+from unmask.oracle import JointOracle
+from unmask.orders import RandomOrder
+from unmask.process import AbsorbingProcess
+from unmask.sampler import sample
+from unmask.schedule import Polynomial, time_grid
+from unmask.training.tokenizer import train_tokenizer
+
+SIZE, LENGTH, MASK = 3, 4, 3
+
+
+def oracle() -> JointOracle:
+    return random_joint(SIZE, LENGTH)
+
+
+def given_first(rows: int) -> Tensor:
+    """The first token is the condition."""
+    given = torch.zeros(rows, LENGTH, dtype=torch.bool)
+    given[:, 0] = True
+    return given
+
+
+def guided(scale: float, rows: int, inner=None) -> ClassifierFree:
+    return ClassifierFree(inner or oracle(), scale, given_first(rows), MASK)
+
+
+def half_written(rows: int = 27) -> Tensor:
+    """Every third token of a few rows is still a mask; the first never is."""
+    ids = torch.randint(SIZE, (rows, LENGTH), generator=generator(0))
+    hidden = torch.rand(rows, LENGTH, generator=generator(1)) < 0.4
+    return ids.masked_fill(hidden & ~given_first(rows), MASK)
+
+
+def run(denoiser, rows: int, policy=None, steps: int = 4, draw=None) -> list:
+    canvas = Canvas.from_rows([[1, None, None, None]] * rows, MASK, 0)
+    process, noise = AbsorbingProcess(Polynomial(), MASK), Noise(torch.arange(rows))
+    policy, draw = policy or RandomOrder(), draw or Draw()
+    return list(sample(denoiser, process, canvas, policy, draw, time_grid(steps), noise))
+
+
+# --- without a classifier ---
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0, 3.5])
+def test_the_guess_is_the_two_guesses_weighed(scale):
+    xt = half_written()
+    time, where = torch.ones(len(xt)), xt == MASK
+    with_it = oracle()(xt, time).log_softmax(-1)
+    without = oracle()(xt.masked_fill(given_first(len(xt)), MASK), time).log_softmax(-1)
+    expected = (scale * with_it + (1 - scale) * without)[where].softmax(-1)
+    found = guided(scale, len(xt))(xt, time, at=where)
+    assert torch.allclose(found.softmax(-1), expected, rtol=1e-12)
+    assert torch.equal(guided(scale, len(xt))(xt, time)[where], found)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_scale_one_is_the_model_to_the_bit_and_no_dearer(steps):
+    plain, same = run(oracle(), 50, steps=steps), run(guided(1.0, 50), 50, steps=steps)
+    assert plain[-1].nfe == same[-1].nfe
+    for a, b in zip(plain, same, strict=True):
+        assert torch.equal(a.canvas.ids, b.canvas.ids)
+        assert torch.equal(a.confidence.nan_to_num(), b.confidence.nan_to_num())
+
+
+def test_scale_zero_never_looks_at_the_condition():
+    recorder = Recorder(oracle())
+    frames = run(guided(0.0, 20, recorder), 20)
+    assert all((xt[:, 0] == MASK).all() for xt, _, _ in recorder.calls)
+    assert frames[-1].nfe == len(recorder.calls)
+    assert (frames[-1].canvas.ids[:, 0] == 1).all()
+
+
+def test_other_scales_cost_two_evaluations_in_one_batch():
+    recorder = Recorder(oracle())
+    frames = run(guided(2.0, 20, recorder), 20)
+    assert all(len(xt) == 40 for xt, _, _ in recorder.calls)
+    assert frames[-1].nfe == 2 * len(recorder.calls)
+    assert calls_of(guided(2.0, 1, guided(3.0, 1))) == 4
+
+
+def test_a_condition_that_says_nothing_guides_nowhere():
+    """Independent of the first token, the rest keeps its law whatever the scale."""
+    rest = random_joint(SIZE, LENGTH - 1).probs
+    independent = JointOracle(torch.tensor([0.2, 0.5, 0.3])[:, None, None, None] * rest)
+    plain = run(independent, 200)
+    for scale in (0.0, 0.3, 4.0):
+        frames = run(guided(scale, 200, independent), 200)
+        assert torch.equal(frames[-1].canvas.ids, plain[-1].canvas.ids)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.5])
+def test_a_single_blank_has_the_guided_law(scale):
+    rows = 20_000
+    canvas = Canvas.from_rows([[1, 2, None, 0]] * rows, MASK, 0)
+    process, noise = AbsorbingProcess(Polynomial(), MASK), Noise(torch.arange(rows))
+    frames = list(
+        sample(guided(scale, rows), process, canvas, RandomOrder(), Draw(), time_grid(3), noise)
+    )
+    probs = oracle().probs
+    with_it, without = probs[1, 2, :, 0], probs[:, 2, :, 0].sum(0)
+    law = (with_it / with_it.sum()) ** scale * (without / without.sum()) ** (1 - scale)
+    assert_law(frames[-1].canvas.ids[:, 2].bincount(minlength=SIZE), law / law.sum())
+
+
+def test_one_token_a_step_has_the_law_of_the_guided_guesses():
+    scale, rows = 2.0, 15_000
+    frames = run(guided(scale, rows), rows, OneAtATime(), steps=3)
+    probs = oracle().probs
+    states = torch.cartesian_prod(*[torch.arange(SIZE)] * 3)
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    law = torch.zeros(len(states), dtype=torch.float64)
+    for i, state in enumerate(states.tolist()):
+        for order in orders:
+            seen: dict[int, int] = {}
+            chance = 1.0
+            for place in order:
+                guesses = []
+                for table in (probs[1], probs.sum(0)):
+                    for axis in range(3):
+                        if axis in seen:
+                            index = torch.tensor([seen[axis]])
+                            table = table.index_select(axis, index)
+                    table = table.sum(tuple(a for a in range(3) if a != place))
+                    guesses.append(table / table.sum())
+                mixed = guesses[0] ** scale * guesses[1] ** (1 - scale)
+                chance *= float(mixed[state[place]] / mixed.sum())
+                seen[place] = state[place]
+            law[i] += chance / len(orders)
+    counts = counts_of(frames[-1].canvas.ids[:, 1:], SIZE)
+    used = law * rows >= 5
+    assert_law(counts[used], law[used] / law[used].sum())
+
+
+def test_guidance_leaves_the_pace_alone_and_mixed_posteriors_would_not():
+    """Mixing two posteriors over "token" and "still masked" turns u into u Z / (u Z + 1 - u)."""
+    plain, frames = run(oracle(), 300, steps=6), run(guided(3.0, 300), 300, steps=6)
+    for a, b in zip(plain, frames, strict=True):
+        assert torch.equal(a.revealed, b.revealed)
+    scale, xt = 3.0, half_written()
+    time, where = torch.ones(len(xt)), xt == MASK
+    two = Recorder(oracle())
+    # The oracle answers in normalised log-probabilities, so what is left is the normaliser Z.
+    normaliser = guided(scale, len(xt), two)(xt, time, at=where).logsumexp(-1).exp()
+    assert (normaliser >= 1 - 1e-12).all()
+    assert (normaliser > 1.05).any()
+    t, s = torch.tensor([0.8, 0.5], dtype=torch.float64)
+    u = float(AbsorbingProcess(Polynomial(), MASK).reveal_prob(t, s))
+    (asked, _, at), *_ = two.calls
+    posteriors = []
+    for guess in oracle()(asked, torch.ones(len(asked)), at=at).exp().chunk(2):
+        stays = torch.full_like(guess[:, :1], 1 - u)
+        posteriors.append(torch.cat([u * guess, stays], 1))
+    mixed = posteriors[0] ** scale * posteriors[1] ** (1 - scale)
+    written = 1 - mixed[:, -1] / mixed.sum(1)
+    assert torch.allclose(written, u * normaliser / (u * normaliser + 1 - u), rtol=1e-9)
+    half = guided(0.5, len(xt))(xt, time, at=where).logsumexp(-1).exp()
+    assert (half <= 1 + 1e-12).all()
+
+
+# --- with a classifier ---
+
+
+@dataclass(frozen=True)
+class Bayes:
+    """The exact classifier of a joint in which a label, the first token, was marked out."""
+
+    joint: Tensor
+    label: int
+
+    def log_prob(self, ids, valid):
+        rows, size = len(ids), self.joint.shape[0]
+        first = torch.full((rows, 1), size)
+        guess = JointOracle(self.joint)(torch.cat([first, ids], 1), torch.ones(rows))
+        return guess[:, 0, self.label]
+
+    def slopes(self, ids, at, valid):
+        raise AssertionError("there are no slopes to ask for")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """log p(y | x) = sum of weights of its tokens: a mask has one as well."""
+
+    weights: Tensor  # (L, SIZE + 1)
+
+    def log_prob(self, ids, valid):
+        return self.weights[torch.arange(ids.shape[1]), ids].sum(1)
+
+    def slopes(self, ids, at, valid):
+        now = self.weights[torch.arange(ids.shape[1]), ids]
+        return (self.weights - now[..., None])[at]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_the_exact_form_is_the_rule_of_bayes(scale):
+    """With the exact classifier and scale 1, the guess is the one of the conditional."""
+    joint = random_joint(SIZE, LENGTH, seed=5).probs
+    unconditional = JointOracle(joint.sum(0))
+    given = JointOracle(joint[2] / joint[2].sum())
+    rows = torch.cartesian_prod(*[torch.arange(SIZE + 1)] * 3)
+    where, time = rows == MASK, torch.ones(len(rows))
+    for candidates in (SIZE, 50):
+        denoiser = ClassifierGuided(unconditional, Bayes(joint, 2), scale, candidates, 7)
+        found = denoiser(rows, time, at=where).softmax(-1)
+        prior, exact = (o(rows, time, at=where).exp() for o in (unconditional, given))
+        expected = prior ** (1 - scale) * exact**scale
+        expected = expected / expected.sum(1, keepdim=True)
+        assert torch.allclose(found, expected, rtol=1e-9)
+
+
+def test_few_candidates_rule_the_others_out():
+    xt = half_written()
+    where, time = xt == MASK, torch.ones(len(xt))
+    joint = random_joint(SIZE, LENGTH + 1, seed=6).probs
+    one = ClassifierGuided(oracle(), Bayes(joint, 0), 2.0, 2)(xt, time, at=where)
+    plain = oracle()(xt, time, at=where)
+    assert (one.isneginf().sum(1) == 1).all()
+    assert torch.equal(one.isneginf().int().argmax(1), plain.argmin(1))
+
+
+@pytest.mark.parametrize("scale", [0.7, 3.0])
+def test_the_first_order_form_is_exact_for_a_linear_classifier(scale):
+    weights = torch.randn(LENGTH, SIZE + 1, dtype=torch.float64, generator=generator(3))
+    xt = half_written()
+    where, time = xt == MASK, torch.ones(len(xt))
+    first = ClassifierGuided(oracle(), Linear(weights), scale)(xt, time, at=where)
+    exact = ClassifierGuided(oracle(), Linear(weights), scale, SIZE)(xt, time, at=where)
+    assert torch.allclose(first.softmax(1), exact.softmax(1), rtol=1e-12)
+    assert not torch.allclose(first.softmax(1), oracle()(xt, time, at=where).exp(), rtol=0.1)
+
+
+@pytest.mark.parametrize("policy", [RandomOrder(), MostConfident()])
+def test_a_constant_classifier_changes_nothing(policy):
+    constant = Linear(torch.full((LENGTH, SIZE + 1), -0.7, dtype=torch.float64))
+    plain = run(oracle(), 100, policy)
+    for candidates in (None, SIZE):
+        frames = run(ClassifierGuided(oracle(), constant, 5.0, candidates), 100, policy)
+        assert [f.canvas.ids.tolist() for f in frames] == [f.canvas.ids.tolist() for f in plain]
+        assert frames[-1].nfe == 2 * plain[-1].nfe
+        for a, b in pairwise(frames):
+            assert b.nfe >= a.nfe
+
+
+# --- a Hugging Face classifier ---
+
+
+def pieces():
+    text = story(300)
+    return wordpiece(text), train_tokenizer([text], 330)
+
+
+@pytest.fixture(scope="module")
+def kit() -> dict:
+    """Configurations and tokenizers of all architectures."""
+    return configurations(*pieces())
+
+
+def classifier(kit: dict, name: str) -> tuple[nn.Module, TextCodec]:
+    config, tokenizer = kit[name]
+    config.num_labels = 3
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    return model, TextCodec(tokenizer)
+
+
+NAMES = ["bert", "roberta", "modernbert", "distilbert", "electra", "albert"]
+
+
+def noised(codec: TextCodec) -> tuple[Tensor, Tensor]:
+    texts = ["The cat sat on the mat.", "A dog slept under the moon today."]
+    rows = [[*codec.start, *codec.encode(text)] for text in texts]
+    canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
+    ids = canvas.ids.clone()
+    ids[:, [2, 4]] = codec.mask_token_id
+    return ids, canvas.valid
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_classifier_reads_a_row_as_its_tokenizer_lays_it_out(kit, name):
+    model, codec = classifier(kit, name)
+    judge = TextClassifier(model, codec, 1)
+    ids, valid = noised(codec)
+    found = judge.log_prob(ids, valid)
+    closing = [codec.end] if codec.end in codec.tokenizer("a")["input_ids"] else []
+    assert closing == ([] if name in ("roberta", "modernbert") else [codec.end])
+    for row in range(len(ids)):
+        one = ids[row, valid[row]]
+        closed = torch.cat([one, torch.tensor(closing, dtype=torch.int64)])[None]
+        with torch.no_grad():
+            expected = model(closed).logits.log_softmax(1)[0, 1]
+        assert float(found[row]) == pytest.approx(float(expected), abs=1e-5)
+        assert float(judge.log_prob(one[None], None)) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slopes_are_the_first_order_change_of_a_classifier(kit, name):
+    """Moving the embedding of a token a small step towards another changes log p by the slope."""
+    model, codec = classifier(kit, name)
+    model.double()
+    judge = TextClassifier(model, codec, 2)
+    ids, valid = noised(codec)
+    at = ids == codec.mask_token_id
+    slopes = judge.slopes(ids, at, valid)
+    table = model.get_input_embeddings().weight.detach()
+    assert slopes.shape == (int(at.sum()), len(table))
+    places = at.nonzero().tolist()
+    for index, token in ((0, 20), (1, 33), (3, 50)):
+        row, column = places[index]
+        values = []
+        for step in (-1e-4, 1e-4):
+
+            def move(_module, _args, output, row=row, column=column, token=token, step=step):
+                output = output.clone()
+                output[row, column] += step * (table[token] - table[ids[row, column]])
+                return output
+
+            handle = model.get_input_embeddings().register_forward_hook(move)
+            values.append(judge._log_prob(ids, valid)[row].item())
+            handle.remove()
+        numeric = (values[1] - values[0]) / 2e-4
+        assert float(slopes[index, token]) == pytest.approx(numeric, rel=1e-3, abs=1e-6)
+
+
+class Sum(nn.Module):
+    """A classifier whose log p(label 0) is the sum of one number for each token."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(size, 1)
+        nn.init.uniform_(self.embedding.weight, -0.3, -0.1)
+        self.config = type("Config", (), {"id2label": {0: "yes", 1: "no"}, "problem_type": None})()
+        self.device = torch.device("cpu")
+
+    @property
+    def base_model(self) -> nn.Module:
+        return self
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embedding
+
+    def forward(self, input_ids, attention_mask):
+        total = (self.embedding(input_ids)[..., 0] * attention_mask).sum(1)
+        logits = torch.stack([total, torch.log1p(-total.exp())], 1)
+        return type("Output", (), {"logits": logits})
+
+
+def test_slopes_of_a_linear_classifier_are_its_differences(kit):
+    codec = TextCodec(kit["bert"][1])
+    judge = TextClassifier(Sum(len(codec.tokenizer)), codec, "yes")
+    ids, valid = noised(codec)
+    at = ids == codec.mask_token_id
+    slopes = judge.slopes(ids, at, valid)
+    before = judge.log_prob(ids, valid)
+    for index, (row, column) in enumerate(at.nonzero().tolist()):
+        for token in (7, 30, 44):
+            changed = ids.clone()
+            changed[row, column] = token
+            difference = judge.log_prob(changed, valid)[row] - before[row]
+            assert float(slopes[index, token]) == pytest.approx(float(difference), abs=1e-5)
+
+
+def test_labels_have_names_and_numbers(kit):
+    model, codec = classifier(kit, "bert")
+    model.config.id2label = {0: "sad", 1: "neutral", 2: "happy"}
+    assert [TextClassifier(model, codec, x).label for x in ("happy", 2, "2")] == [2, 2, 2]
+    with pytest.raises(UserError, match="no label 'hapy'; did you mean 'happy'"):
+        TextClassifier(model, codec, "hapy")
+    with pytest.raises(UserError, match="choose one of happy, neutral, sad"):
+        TextClassifier(model, codec, 3)
