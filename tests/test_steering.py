@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -21,6 +22,8 @@ from conftest import BODY, SHARP, story
 from test_bad_input import refused  # noqa: F401
 from test_cli import unmask  # noqa: F401
 from unmask import Unmasker
+from unmask.adapters.ordered_attention import attach
+from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.codec.token_text import token_texts
 from unmask.errors import UserError
@@ -295,6 +298,62 @@ def test_a_classifier_an_expression_and_a_prompt_together(writers, judge):
     assert result.nfe % 3 == 0
 
 
+# --- with the other options ---
+
+
+def test_a_text_that_matches_can_stop_at_its_end(writers):
+    writer, pattern = writers["roberta"], "[a-z ]+"
+    options = {"length": 30, "steps": 10, "matching": pattern, "num_samples": 12}
+    *_, last = writer.stream("The cat", stop_at_end=True, **options)
+    result = writer.generate("The cat", stop_at_end=True, **options)
+    for text in result.texts:
+        assert re.fullmatch(f"The cat(?:{pattern})", text), text
+    assert last.canvas.valid.sum(1).min() < last.canvas.valid.shape[1]
+
+
+def test_what_is_banned_is_not_written_in_a_match_either(writers):
+    writer = writers["roberta"]
+    options = {"matching": " (cat|dog)( (cat|dog))*", "num_samples": 20, "steps": 3}
+    plain = writer.generate("The", length=4, **options)
+    assert any("cat" in text for text in plain.texts)
+    banned = writer.generate("The", length=4, ban=[" cat"], **options)
+    spelled = set(writer.codec.encode(" cat"))
+    *_, last = writer.stream("The", length=4, ban=[" cat"], **options)
+    if len(spelled) == 1:
+        assert not torch.isin(last.canvas.ids, torch.tensor(list(spelled))).any()
+    assert all(re.fullmatch("The( (cat|dog))+", text) for text in banned.texts)
+
+
+def test_a_long_text_is_guided_by_what_stands_before_each_stretch(writers):
+    writer = writers["roberta"]
+    options = {"length": 40, "window": 16, "stride": 8, "steps": 4}
+    plain = writer.generate("The cat", **options)
+    guided = writer.generate("The cat", guidance_scale=3.0, **options)
+    assert guided.texts != plain.texts
+    assert guided.nfe == 2 * plain.nfe
+    both = writer.generate(["A dog", "The cat"], guidance_scale=3.0, **options)
+    assert both.texts[1] == guided.texts[0]
+    for wish in ({"matching": "[a-z ]+"}, {"allowed": [None] * 40}):
+        with pytest.raises(UserError, match="longer than the window"):
+            writer.generate("The cat", **wish, **options)
+
+
+@pytest.mark.parametrize("wish", [{"guidance_scale": 2.0}, {"matching": "[a-z ]+"}])
+def test_a_cache_changes_nothing_that_is_steered(zoo, wish):
+    """Of a model that writes in any order, with rows that end at different times."""
+    texts = []
+    for cache in ("exact", "off"):
+        model = AutoModelForMaskedLM.from_pretrained(zoo / "roberta").double()
+        attach(model)
+        codec = TextCodec(AutoTokenizer.from_pretrained(zoo / "roberta"))
+        writer = Unmasker(model, codec, Card(attention="any-order"), cache=cache)
+        options = {"length": 20, "steps": 9, "seed": 1, "stop_at_end": True} | wish
+        together = writer.generate(["The cat", "A dog sat"], num_samples=4, **options).texts
+        assert together[:4] == writer.generate("The cat", num_samples=4, **options).texts
+        texts.append(together)
+    assert texts[0] == texts[1]
+
+
 # --- the command line ---
 
 
@@ -348,6 +407,7 @@ MISTAKES = [
     (GENERATE + "--match [a-z]{{400}}", "no text of 5 tokens"),
     (GENERATE + "--match \u0416", "no text of this model's tokens"),
     ("infill a[MASK:1-3]b --model {bert} --match (dog){{30}}", "no text of 1 to 3 tokens"),
+    (GENERATE + "--match a* --window 4", "longer than the window"),
     (GENERATE + "--match a --match b", "2 regular expressions for 1 blanks"),
 ]
 
