@@ -128,8 +128,8 @@ MUTANTS = [
     ),
     Mutant(
         "noise.py",
-        "_hash(_hash(self.seeds) ^ label)",
-        "_hash(_hash(self.seeds))",
+        "key = _hash(_hash(_hash(self.seeds) ^ label) ^ step)",
+        "key = _hash(_hash(_hash(self.seeds)) ^ step)",
         "the choice of position and of token share their noise",
         "noise",
     ),
@@ -317,8 +317,8 @@ MUTANTS = [
     ),
     Mutant(
         "sampler.py",
-        "at=wanted, valid=canvas.valid)",
-        "at=wanted)",
+        "at=asked, valid=canvas.valid)",
+        "at=asked)",
         "padding of shorter rows is attended in sampling",
         "sampler",
     ),
@@ -352,8 +352,8 @@ MUTANTS = [
     ),
     Mutant(
         "adapters/encoder.py",
-        "module.padding_idx + 1",
-        "0",
+        "else learned.padding_idx + 1",
+        "else 0",
         "RoBERTa's position offset forgotten: long rows crash",
         "encoder",
     ),
