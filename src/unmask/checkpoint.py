@@ -21,6 +21,7 @@ from unmask.errors import UserError
 
 FORMAT = 1
 FILE = "unmask.json"
+KINDS = ("masked", "block", "causal")
 EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
 
@@ -30,13 +31,15 @@ class Card:
     """What ``unmask.json`` says.
 
     Attributes:
-        kind: ``masked`` for a diffusion model, ``causal`` for an autoregressive one.
+        kind: ``masked`` for a diffusion model, ``block`` for one that writes block after block,
+            ``causal`` for an autoregressive one.
         process: Forward process, ``absorbing`` or ``uniform``.
         schedule: Name and parameters of the schedule.
         num_steps: T of the bound that it was trained on; 0 for continuous time.
         time: How the network is told the time; see ``adapters.conditioning``.
         sampler: Name of the default sampler, and options that differ from its preset.
         length: The block length in tokens that the model was trained on, None if unknown.
+        block_length: Tokens in a block, of kind ``block``; else 0.
         pairs: Of a model that writes a target for a source, the texts ``before`` the source and
             ``between`` the two; empty for any other.
         training: Recipe, data, steps, seed, time, software: how to make the model again.
@@ -50,6 +53,7 @@ class Card:
     time: str = "none"
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
     length: int | None = None
+    block_length: int = 0
     pairs: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +87,10 @@ class Card:
         for key, value in vars(cls()).items():
             if value is not None and not isinstance(getattr(card, key), type(value)):
                 raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
+        if card.kind not in KINDS or (card.kind == "block") != (card.block_length > 0):
+            raise UserError(
+                f"{path} is damaged (kind {card.kind!r} with a block length of {card.block_length})"
+            )
         if "name" not in card.schedule:
             raise UserError(f"{path} is damaged (its schedule has no name)")
         marks = [card.pairs.get(key) for key in ("before", "between")]

@@ -2,6 +2,7 @@
 
     absorbing, one schedule       D3PM-absorbing, MD4, MDLM; the bound is estimated by exact k
     absorbing, one per token      spindle (DiffusionBERT), learned exponents (GenMD4)
+    absorbing, in blocks          BD3-LM: the first of these for each block, given those before it
     uniform                       D3PM-uniform, in T steps or continuous time
 
 A recipe and a checkpoint name a method; nothing else of training, evaluation or sampling depends on
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from unmask.blocks import block_nelbo
 from unmask.canvas import Canvas
 from unmask.denoiser import Denoiser
 from unmask.discretisation import d3pm_cosine, mutual_information
@@ -135,6 +137,34 @@ class SharedMethod(Method):
         return partial(exact_k_nelbo, process=self.process)
 
 
+@dataclass(frozen=True)
+class BlockMethod(SharedMethod):
+    """The same for every block of a row, given the blocks before it; see ``blocks``.
+
+    Args:
+        block_length: Tokens in a block.
+        interval: The times that training draws from.
+    """
+
+    block_length: int = 1
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def continuous(self) -> Bound:
+        return partial(self._in_blocks(super().continuous), interval=self.interval)
+
+    def in_steps(self, num_steps: int) -> Bound:
+        """Return the bound of a sampler that takes T steps for every block."""
+        return self._in_blocks(super().in_steps(num_steps))
+
+    @property
+    def bound(self) -> Bound:
+        return self._in_blocks(super().bound)
+
+    def _in_blocks(self, bound: Bound) -> Bound:
+        return partial(block_nelbo, bound=bound, block_length=self.block_length)
+
+
 class TokenwiseMethod(Method):
     """Masks, with a fixed schedule for every entry of the vocabulary; a ``TokenwiseProcess``."""
 
@@ -213,7 +243,11 @@ class PosteriorDenoiser:
 
 
 def check_names(
-    process: str, schedule: dict[str, Any], num_steps: int, cross_entropy_weight: float = 0.0
+    process: str,
+    schedule: dict[str, Any],
+    num_steps: int,
+    cross_entropy_weight: float = 0.0,
+    block_length: int = 0,
 ) -> None:
     """Raise a UserError unless these go together; values that need data are checked later."""
     if process not in PROCESSES:
@@ -226,6 +260,8 @@ def check_names(
     if num_steps < 0:
         raise UserError(f"the bound needs 1 or more steps, or 0 for continuous time: {num_steps}")
     name = str(schedule["name"])
+    if block_length and (process != "absorbing" or name in BY_TOKEN):
+        raise UserError("blocks are for masks with one schedule for all tokens")
     if name in BY_TOKEN and process != "absorbing":
         raise UserError(f"the schedule {name!r} is for the absorbing process, not {process!r}")
     if name == "learned" and num_steps:
@@ -254,6 +290,8 @@ def make_method(
     cross_entropy_weight: float = 0.0,
     counts: Tensor | None = None,
     learned: LearnedExponents | None = None,
+    block_length: int = 0,
+    interval: tuple[float, float] = (0.0, 1.0),
 ) -> Method:
     """Build a method from the names in a recipe or a checkpoint.
 
@@ -268,11 +306,13 @@ def make_method(
         counts: How often each id occurs in the training text, shape (V,); for the schedules that
             are made from it.
         learned: The exponents of the schedule ``learned``.
+        block_length: Tokens in a block; 0 for no blocks.
+        interval: Of blocks, the times that training draws from.
 
     Raises:
         UserError: If a name is unknown, two do not go together, or the counts do not fit.
     """
-    check_names(process, schedule, num_steps, cross_entropy_weight)
+    check_names(process, schedule, num_steps, cross_entropy_weight, block_length)
     # In D3PM's code lambda stands beside one step of the bound, not beside all T.
     weight = cross_entropy_weight * max(num_steps, 1)
     parameters = {key: value for key, value in schedule.items() if key != "name"}
@@ -295,7 +335,10 @@ def make_method(
         shared = make_schedule(**schedule)
     if process == "uniform":
         return UniformMethod(UniformProcess(shared, data_ids), num_steps, weight)
-    return SharedMethod(AbsorbingProcess(shared, mask_token_id), num_steps, weight)
+    masks = AbsorbingProcess(shared, mask_token_id)
+    if block_length:
+        return BlockMethod(masks, num_steps, weight, block_length, interval)
+    return SharedMethod(masks, num_steps, weight)
 
 
 def _from_counts(

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
 from unmask.adapters import extras, loading
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
-from unmask.canvas import Frame
+from unmask.block_sampler import sample_blocks
+from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import Card
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
@@ -30,7 +32,7 @@ from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import make_method
 from unmask.noise import Noise
-from unmask.plan import Plan, make_pair_plan, make_plan
+from unmask.plan import Plan, check_left_to_right, make_pair_plan, make_plan
 from unmask.presets import Preset, choose_preset
 from unmask.sampler import sample
 
@@ -42,7 +44,7 @@ class Unmasker:
     """A masked language model that writes, fills in and scores text.
 
     Args:
-        model: Any ``*ForMaskedLM``.
+        model: Any ``*ForMaskedLM``, or any ``*ForCausalLM`` if its card names a block length.
         codec: Its tokenizer as a codec.
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
@@ -57,9 +59,21 @@ class Unmasker:
         self.model = model.eval()
         self.codec = codec
         self.card = card
-        self.denoiser: Denoiser = EncoderDenoiser(
-            model, not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
-        )
+        self._positions = self.limit = position_limit(model)
+        not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+        self.denoiser: Any
+        if card.block_length:
+            self.denoiser = DecoderDenoiser(
+                model,
+                not_data,
+                codec.mask_token_id,
+                card.block_length,
+                start=len(codec.start),
+                window=self.row_length,
+            )
+            self.limit = None if self.denoiser.window_blocks else self.row_length
+        else:
+            self.denoiser = EncoderDenoiser(model, not_data)
         self.method = make_method(
             card.process,
             card.schedule,
@@ -69,9 +83,9 @@ class Unmasker:
             num_steps=card.num_steps,
             counts=counts,
             learned=extras.learned_of(model),
+            block_length=card.block_length,
         )
         self._counts = counts
-        self.limit = position_limit(model)
 
     @classmethod
     def from_pretrained(cls, name: str | None = None, device: str | None = None) -> Unmasker:
@@ -86,8 +100,8 @@ class Unmasker:
         """
         name = loading.BUNDLED if name is None else str(name)
         card = loading.load_card(name) or Card()
-        if card.kind != "masked":
-            raise UserError(f"{name} was trained as a {card.kind} model, not as a masked one")
+        if card.kind == "causal":
+            raise UserError(f"{name} was trained as a causal model, not as a masked one")
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         counts = None if counts is None else counts.to(model.device)
@@ -286,7 +300,7 @@ class Unmasker:
     @property
     def row_length(self) -> int:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
-        return min(self.card.length or 512, self.limit or 512)
+        return min(self.card.length or 512, self._positions or 512)
 
     def save_pretrained(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Save as an ordinary Hugging Face directory with ``unmask.json`` beside it.
@@ -306,19 +320,24 @@ class Unmasker:
         self, prompts: Sequence[str], length: int | None, num_samples: int, seed: int
     ) -> Plan:
         plan = make_plan(self.codec, prompts, length, num_samples, seed, self.limit)
+        if self.card.block_length:
+            check_left_to_right(plan)
         return plan.to(self.model.device)
 
     def _run(self, plan: Plan, preset: Preset) -> Iterator[tuple[Frame, float]]:
-        noise = Noise(plan.seeds)
+        noise, size = Noise(plan.seeds), self.card.block_length
         policy, process = self.method.reverse(preset.policy)
-        frames = sample(
-            self.method.posterior_denoiser(self.denoiser),
-            process,
-            self.method.start(plan.canvas, noise),
-            policy,
-            preset.drawing,
-            preset.times(plan.length),
-            noise,
+        # A row must not be paced by the masks of its neighbours, so a block counts as all masks.
+        grid = preset.times(size or plan.length)
+
+        def write(denoiser: Denoiser, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+            return sample(denoiser, process, canvas, policy, preset.drawing, grid, noise)
+
+        canvas = self.method.start(plan.canvas, noise)
+        frames = (
+            sample_blocks(self.denoiser, canvas, noise, size, write, self.codec.end)
+            if size
+            else write(self.method.posterior_denoiser(self.denoiser), canvas, noise)
         )
         spent, begun = 0.0, self._now()
         for frame in frames:

@@ -34,12 +34,9 @@ class EncoderDenoiser:
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
-        self._bare: PreTrainedModel = _unwrap(model)
+        self._bare: PreTrainedModel = unwrap(model)
         self.vocab_size = int(self._bare.get_output_embeddings().out_features)
-        keep = torch.ones(self.vocab_size, dtype=torch.bool)
-        keep[[i for i in not_data if i < self.vocab_size]] = False
-        self.data_ids = keep.nonzero()[:, 0].to(self._bare.device)
-        self._not_data = (~keep).nonzero()[:, 0].to(self._bare.device)
+        self.data_ids, self._not_data = told_apart(self.vocab_size, not_data, self._bare.device)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -55,13 +52,27 @@ class EncoderDenoiser:
         return logits if at is None else logits[0]
 
 
-def _unwrap(model: nn.Module) -> Any:
+def unwrap(model: nn.Module) -> Any:
+    """Return the Hugging Face model inside DistributedDataParallel or torch.compile.
+
+    Raises:
+        UserError: If there is none.
+    """
     while not isinstance(model, PreTrainedModel):
         inner = getattr(model, "module", getattr(model, "_orig_mod", None))
         if inner is None:
             raise UserError(f"{type(model).__name__} is not a Hugging Face model")
         model = inner
     return model
+
+
+def told_apart(
+    vocab_size: int, not_data: Iterable[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the ids that can occur in data and those that cannot, each int64."""
+    keep = torch.ones(vocab_size, dtype=torch.bool)
+    keep[[i for i in not_data if i < vocab_size]] = False
+    return keep.nonzero()[:, 0].to(device), (~keep).nonzero()[:, 0].to(device)
 
 
 @contextmanager

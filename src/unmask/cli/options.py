@@ -47,7 +47,12 @@ field = click.option(
 )
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
-    click.option("--steps", type=int, default=None, help="Steps of the sampler."),
+    click.option(
+        "--steps",
+        type=int,
+        default=None,
+        help="Steps of the sampler, for each block if the model writes in blocks.",
+    ),
     click.option("--temperature", type=float, default=None, help="0 takes the likeliest token."),
     click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
     click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
@@ -95,7 +100,7 @@ def quiet_libraries() -> None:
 
 
 def open_unmasker(name: str | None, device: str | None) -> Unmasker:
-    """Open a masked model; None is the one in the package, as is ``bundled``."""
+    """Open a diffusion model; None is the one in the package, as is ``bundled``."""
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
@@ -105,12 +110,14 @@ def open_unmasker(name: str | None, device: str | None) -> Unmasker:
 def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
     quiet_libraries()
-    from unmask.adapters.loading import load_config, model_kinds
+    from unmask.adapters.loading import load_card, load_config, model_kinds
 
     if name is not None and "causal" in model_kinds(load_config(name)):
         from unmask.autoregressor import Autoregressor
 
-        return Autoregressor.from_pretrained(name, device)
+        card = load_card(name)
+        if card is None or card.kind != "block":
+            return Autoregressor.from_pretrained(name, device)
     return open_unmasker(name, device)
 
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers.training_args import OptimizerNames
 from unmask import checkpoint
 from unmask.adapters import extras
 from unmask.adapters.causal import next_token_nats
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids
 from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
@@ -30,7 +32,7 @@ from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import BY_TOKEN, Method, make_method
 from unmask.training import resume
 from unmask.training.material import Documents, Material
-from unmask.training.models import open_model
+from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe
@@ -107,19 +109,21 @@ def train(
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, run.model if last is None else str(last), source.texts)
     material = source.lay_out(codec, recipe)
-    for line in material.notes:
+    start_from = None if last is not None else run.model or recipe.model.name
+    for line in (*material.notes, *about_conversion(recipe, start_from)):
         report(line)
     vocab_size = int(model.get_output_embeddings().out_features)
     not_data = not_data_ids(codec.tokenizer, vocab_size)
     counts = _counts(recipe, material.noised, vocab_size)
     method = _method(recipe, model, codec, not_data, counts)
+    denoiser_of = _denoiser_of(recipe, codec, not_data)
     arguments = _arguments(recipe, work, len(material.items))
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
         batcher=material.batcher,
-        not_data=not_data,
-        validate=_validator(recipe, method, not_data, material.validation, arguments),
+        denoiser_of=denoiser_of,
+        validate=_validator(recipe, method, denoiser_of, material.validation, arguments),
         spent=spent,
         model=model,
         processing_class=codec.tokenizer,
@@ -177,13 +181,29 @@ def _method(
         cross_entropy_weight=recipe.objective.cross_entropy_weight,
         counts=None if counts is None else counts.to(device),
         learned=extras.learned_of(model),
+        block_length=recipe.objective.block_length,
+        interval=(recipe.objective.interval[0], recipe.objective.interval[1]),
     )
+
+
+def _denoiser_of(
+    recipe: Recipe, codec: TextCodec, not_data: list[int]
+) -> Callable[[nn.Module], Any]:
+    """Return what makes a denoiser, or a block denoiser, of the network in training."""
+    if recipe.kind == "block":
+        return partial(
+            DecoderDenoiser,
+            not_data=not_data,
+            mask_token_id=codec.mask_token_id,
+            block_length=recipe.objective.block_length,
+        )
+    return partial(EncoderDenoiser, not_data=not_data)
 
 
 def _validator(
     recipe: Recipe,
     method: Method,
-    not_data: list[int],
+    denoiser_of: Callable[[nn.Module], Any],
     text: Text | None,
     arguments: TrainingArguments,
 ) -> Callable[[nn.Module], Score] | None:
@@ -195,11 +215,7 @@ def _validator(
         def exact_nats(rows: Any, editable: Any, _valid: Any, _generator: Any) -> torch.Tensor:
             return next_token_nats(model, rows, editable)
 
-        bound = (
-            None
-            if exact
-            else bound_of_rows(EncoderDenoiser(model, not_data), method.bound, draws=1)
-        )
+        bound = None if exact else bound_of_rows(denoiser_of(model), method.bound, draws=1)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
                 text,
@@ -300,6 +316,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         time=recipe.model.time,
         sampler=dict(recipe.sampler) or {"name": "ancestral"},
         length=recipe.data.length,
+        block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},
