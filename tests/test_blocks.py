@@ -402,16 +402,17 @@ def test_the_time_of_every_single_block_is_uniform():
 # --- writing ---
 
 
-def written(oracle, count: int, length: int, block_length: int, policy, steps: int, **more):
+def written(
+    oracle, count: int, length: int, block_length: int, policy, steps: int, end=None, first_seed=0
+):
     process = AbsorbingProcess(Polynomial(), oracle.mask_token_id)
 
     def write(denoiser, canvas, noise):
         return sample(denoiser, process, canvas, policy, Draw(), time_grid(steps), noise)
 
     canvas = blank(count, length, oracle.mask_token_id)
-    return list(
-        sample_blocks(oracle, canvas, Noise(torch.arange(count)), block_length, write, **more)
-    )
+    noise = Noise(torch.arange(first_seed, first_seed + count))
+    return list(sample_blocks(oracle, canvas, noise, block_length, write, end))
 
 
 @pytest.mark.parametrize(("block_length", "steps"), [(1, 1), (2, 2), (3, 3), (4, 4)])
@@ -457,13 +458,15 @@ def test_a_text_ends_where_its_end_symbol_was_written():
 
 
 def test_the_work_ends_when_all_texts_have_ended():
-    joint = golden()
-    # Token 1 ends a text, and row by row a text of 2 tokens has ended after its first block.
-    oracle = BlockOracle(joint, 1)
-    frames = written(oracle, 1, 2, 1, RandomOrder(), 1, end=0)
-    while int(frames[-1].canvas.valid.sum()) == 2:
-        pytest.fail("the first token of seed 0 is 0 with this noise")
-    assert frames[-1].nfe == 1
+    oracle, end = BlockOracle(random_joint(), 1), 2
+    ids = written(oracle, 100, 4, 1, RandomOrder(), 1)[-1].canvas.ids
+    size = torch.where((ids == end).any(1), (ids == end).long().argmax(1) + 1, 4)
+    for row in range(20):
+        frames = written(oracle, 1, 4, 1, RandomOrder(), 1, end=end, first_seed=row)
+        assert frames[-1].nfe == size[row]
+        assert frames[-1].canvas.valid.sum() == size[row]
+        assert not frames[-1].canvas.masked.any()
+    assert set(size[:20].tolist()) == {1, 2, 3, 4}
 
 
 def test_one_block_is_written_as_without_blocks():
@@ -507,7 +510,8 @@ class Uncached(DecoderDenoiser):
         return Recomputing(self)
 
 
-PROMPTS = [[0, 3, 5], [0], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3], [0, 4, 4, 4, 4, 4]]
+# The third is longer than the window; in the last one stands an end symbol, which ends nothing.
+PROMPTS = [[0, 3, 5], [0], [0, *range(1, 10), *range(1, 10), 1, 2], [0, 4, 10, 4, 4, 4]]
 
 
 def texts(network: DecoderDenoiser, prompts, length: int, policy, steps: int, end=None, first=0):

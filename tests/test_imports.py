@@ -27,6 +27,9 @@ CORE = {
     "token_schedule": {"errors"},
     "token_process": {"process", "token_schedule", "errors"},
     "objective_token": {"denoiser", "objective", "process", "token_process", "errors"},
+    "blocks": {"denoiser", "objective"},
+    "block_sampler": {"blocks", "canvas", "denoiser", "noise"},
+    "oracle_blocks": {"oracle"},
     "released": {"denoiser", "process"},
     "discretisation": {"errors"},
     "transition": {"process", "schedule", "errors"},
@@ -82,7 +85,8 @@ def test_the_map_of_the_core_has_no_cycle():
     order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
-    order += ["canvas", "draw", "policy", "sampler", "presets", "oracle"]
+    order += ["blocks", "canvas", "block_sampler", "draw", "policy", "sampler", "presets"]
+    order += ["oracle", "oracle_blocks"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

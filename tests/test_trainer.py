@@ -1,6 +1,7 @@
 """What the trainer minimises: on a toy whose entropy is known, the bound goes down to it."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
         recipe=Recipe(),
         method=SharedMethod(process),
         batcher=Batcher(0.0, 1, 0, 0.0, start=0),
-        not_data=[MASK],
+        denoiser_of=partial(EncoderDenoiser, not_data=[MASK]),
         validate=None,
         model=tiny_bert(),
         args=TrainingArguments(

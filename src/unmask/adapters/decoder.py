@@ -208,7 +208,8 @@ def halves_mask(length: int, block_length: int, device: torch.device | str = "cp
     """
     index = torch.arange(2 * length, device=device)
     clean, block = index >= length, index % length // block_length
-    itself = (clean[:, None] == clean) & (block[:, None] == block)
+    same_half = clean[:, None] == clean
+    itself = same_half & (block[:, None] == block)
     return itself | (clean & (block < block[:, None]))
 
 
