@@ -11,7 +11,7 @@ Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symb
 seen whole: positions of the last block behind the end of a text are masks that nobody asks about.
 
 Reference: Arriola et al. 2025, "Block Diffusion: Interpolating Between Autoregressive and Diffusion
-Language Models" (BD3-LM), arXiv:2503.09573, Section 3.
+Language Models" (BD3-LM), arXiv:2503.09573.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def block_nelbo(
     Returns:
         Nats and editable tokens per row.
 
-    Reference: Arriola et al. 2025, arXiv:2503.09573, Eq. 8 (bound) and Section 5 (interval).
+    Reference: Arriola et al. 2025, arXiv:2503.09573 (the bound; clipped schedules).
     """
     low, high = interval
     times = block_times(t, -(-x0.shape[1] // block_length), generator)

@@ -9,7 +9,7 @@ for one of blocks. Two masks are all there is:
 
 Nothing is shifted: a masked position predicts its own token, not the next one.
 
-Reference: Arriola et al. 2025, arXiv:2503.09573, Section 3.2 and Algorithms 1 and 2.
+Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithms 1 and 2.
 """
 
 from __future__ import annotations
