@@ -7,6 +7,7 @@ before it is accepted: a model that decides by its input what to compute is caug
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,9 @@ def convert(model: PreTrainedModel, weights: str) -> Any:
     if conditioning_of(model) is not None:
         raise UserError("this model is told the time and cannot be exported; use --backend torch")
     try:
-        with torch.no_grad(), _plain_attention(model):
+        with torch.no_grad(), _plain_attention(model), warnings.catch_warnings():
+            # The two libraries deprecate each other's habits, which no user can change.
+            warnings.simplefilter("ignore")
             graph = openvino.convert_model(_followed(model))
         gap = _gap(model, graph)
     except Exception as error:
