@@ -90,9 +90,18 @@ def convert(model: PreTrainedModel, weights: str) -> Any:
 
 
 def write(graph: Any, weights: str, directory: Path) -> None:
-    """Write a graph and its entry into a folder that holds the model's weights already."""
+    """Write a graph and its entry into a folder that holds the model's weights already.
+
+    Raises:
+        OSError: If the files cannot be written.
+    """
     openvino = runtime()
-    openvino.save_model(graph, directory / GRAPH, compress_to_fp16=False)
+    try:
+        openvino.save_model(graph, directory / GRAPH, compress_to_fp16=False)
+        # What does not fit on the disk is cut off in silence if it is little.
+        openvino.Core().read_model(directory / GRAPH)
+    except RuntimeError as error:
+        raise OSError("the exported network could not be written") from error
     Entry(
         backend="openvino",
         weights=weights,
