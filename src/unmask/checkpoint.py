@@ -24,6 +24,8 @@ FILE = "unmask.json"
 KINDS = ("masked", "block", "causal")
 EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
+EXPORTED = ("exported.json", "exported.xml", "exported.bin")
+"""A copy of the network for another runtime, and what it is a copy of."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,9 @@ def staged(directory: Path) -> Iterator[Path]:
             path.chmod(mode)
             os.replace(path, directory / path.name)
             saved.add(path.name)
-        if EXTRA not in saved:
+        for name in {EXTRA, *EXPORTED} - saved:
             # What an earlier model had beside its weights is not this one's.
-            (directory / EXTRA).unlink(missing_ok=True)
+            (directory / name).unlink(missing_ok=True)
     except Exception as error:
         reason = write_failure(error)
         if reason is None:

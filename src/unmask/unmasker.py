@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
-from unmask.adapters import extras, loading
+from unmask.adapters import backends, exporting, extras, loading
 from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser, not_data_ids, position_limit
+from unmask.adapters.exported import ExportedDenoiser
 from unmask.block_sampler import sample_blocks
 from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import Card
@@ -49,16 +50,25 @@ class Unmasker:
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
+        backend: What computes the network; see ``adapters.backends``. Never ``auto``.
+        network: What ``backends.prepare`` returned.
     """
 
     def __init__(
-        self, model: Any, codec: TextCodec, card: Card, counts: Tensor | None = None
+        self,
+        model: Any,
+        codec: TextCodec,
+        card: Card,
+        counts: Tensor | None = None,
+        backend: str = "torch",
+        network: Any = None,
     ) -> None:
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         self.model = model.eval()
         self.codec = codec
         self.card = card
+        self.backend = backend
         self._positions = self.limit = position_limit(model)
         not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
         self.denoiser: Any
@@ -73,7 +83,8 @@ class Unmasker:
             )
             self.limit = None if self.denoiser.window_blocks else self.row_length
         else:
-            self.denoiser = EncoderDenoiser(model, not_data)
+            original = EncoderDenoiser(model, not_data)
+            self.denoiser = original if network is None else ExportedDenoiser(network, original)
         self.method = make_method(
             card.process,
             card.schedule,
@@ -88,24 +99,32 @@ class Unmasker:
         self._counts = counts
 
     @classmethod
-    def from_pretrained(cls, name: str | None = None, device: str | None = None) -> Unmasker:
+    def from_pretrained(
+        cls, name: str | None = None, device: str | None = None, backend: str = "auto"
+    ) -> Unmasker:
         """Open a model.
 
         Args:
             name: A directory, a hub id, or None for the small model in the package.
             device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
+            backend: What computes the network; see ``adapters.backends``.
 
         Raises:
-            UserError: If there is no such model, it is no masked language model, or it is damaged.
+            UserError: If there is no such model, it is no masked language model, it is damaged, or
+                the backend cannot compute it.
         """
         name = loading.BUNDLED if name is None else str(name)
+        backend, device = backends.choose(backend, name, device)
         card = loading.load_card(name) or Card()
         if card.kind == "causal":
             raise UserError(f"{name} was trained as a causal model, not as a masked one")
+        if backend == "openvino":
+            backends.check_exportable(card)
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         counts = None if counts is None else counts.to(model.device)
-        return cls(model, TextCodec(loading.load_tokenizer(name)), card, counts)
+        codec = TextCodec(loading.load_tokenizer(name))
+        return cls(model, codec, card, counts, backend, backends.prepare(backend, name, model))
 
     def generate(
         self,
@@ -137,7 +156,7 @@ class Unmasker:
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         preset, settings = choose_preset(self.card.sampler, sampler)
         plan = self._plan(prompts, length, num_samples, seed)
-        settings |= {"length": plan.length, "num_samples": num_samples}
+        settings |= {"length": plan.length, "num_samples": num_samples, **self._computed_by}
         frames, clock = self._watched(plan, preset, watch)
         started = self._now()
         kept, extra_nfe = judge.likeliest(
@@ -196,7 +215,8 @@ class Unmasker:
             nfe=frames[-1].nfe,
             seconds=clock[-1],
             seed=seed,
-            settings=settings | {"length": plan.length, "candidates": candidates},
+            settings=settings
+            | {"length": plan.length, "candidates": candidates, **self._computed_by},
             tracks=tuple(recording.track(self.codec, label, frames, clock, row) for row in kept),
         )
 
@@ -307,14 +327,50 @@ class Unmasker:
 
         Raises:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
-                full; what was there stays as it was.
+                full; what was there stays as it was. If the weights are in eight bits.
         """
-        checkpoint.claim(Path(directory), overwrite)
-        with checkpoint.staged(Path(directory)) as stage, loading.no_bars():
+        self._check_saving(Path(directory), overwrite)
+        with checkpoint.staged(Path(directory)) as stage:
+            self._write(stage)
+
+    def export(
+        self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
+    ) -> None:
+        """Save as ``save_pretrained`` does, with a copy of the network for OpenVINO beside it.
+
+        Args:
+            directory: Where to.
+            weights: Of the copy: ``float32``, or ``int8`` for a smaller and faster one.
+            overwrite: Replace the model in the directory.
+
+        Raises:
+            UserError: As ``save_pretrained``; if OpenVINO is missing, the model is told the time,
+                was trained on pairs or writes blocks, or it cannot be exported.
+        """
+        exporting.check_weights(weights)
+        self._check_saving(Path(directory), overwrite)
+        backends.check_exportable(self.card)
+        graph = exporting.convert(self.model, weights)
+        with checkpoint.staged(Path(directory)) as stage:
+            self._write(stage)
+            exporting.write(graph, weights, stage)
+
+    def _check_saving(self, directory: Path, overwrite: bool) -> None:
+        if self.backend == "torch-int8":
+            raise UserError("weights in eight bits are not saved; open the model with torch")
+        checkpoint.claim(directory, overwrite)
+
+    def _write(self, stage: Path) -> None:
+        with loading.no_bars():
             self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
             self.codec.tokenizer.save_pretrained(stage)
-            checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
-            self.card.write(stage)
+        checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
+        self.card.write(stage)
+
+    @property
+    def _computed_by(self) -> dict[str, str]:
+        """What the settings say of the backend: nothing of the usual one."""
+        return {} if self.backend == "torch" else {"backend": self.backend}
 
     def _plan(
         self, prompts: Sequence[str], length: int | None, num_samples: int, seed: int

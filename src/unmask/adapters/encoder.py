@@ -76,8 +76,13 @@ def told_apart(
 
 
 @contextmanager
-def only_at(model: PreTrainedModel, at: Tensor | None) -> Iterator[None]:
-    """Within this context the model's head sees only the positions ``at`` (B, L), as one row."""
+def only_at(model: PreTrainedModel, at: Tensor | tuple[Tensor, ...] | None) -> Iterator[None]:
+    """Within this context the model's head sees only the positions ``at``, as one row.
+
+    Args:
+        model: A masked language model, bare.
+        at: Shape (B, L), bool; or rows and columns, two of shape (N,), int64; None for everywhere.
+    """
     if at is None:
         yield
         return

@@ -25,6 +25,7 @@ VERBS = {
     "evaluate": "Score models on a data set, in comparable units.",
     "compare": "Race two models side by side.",
     "show": "Replay a recording.",
+    "export": "Copy a model with its network for a faster runtime.",
     "info": "Show a model's card.",
 }
 

@@ -20,12 +20,14 @@ from unmask.errors import UserError
 @options.sampler
 @options.output
 @options.device
+@options.backend
 def command(
     prompt: str | None,
     source: str | None,
     candidates: int | None,
     model: str | None,
     device: str | None,
+    backend: str,
     **wishes: Any,
 ) -> None:
     """Write after PROMPT ("-" reads standard input), or on the [MASK:n] blanks that it holds.
@@ -38,14 +40,14 @@ def command(
     if source is None:
         if candidates is not None:
             raise UserError("--candidates goes with --source; for a prompt use --num-samples")
-        writer = options.open_unmasker(model, device)
+        writer = options.open_unmasker(model, device, backend)
         write(writer, partial(writer.generate, options.read_text(prompt or "")), **wishes)
         return
     if prompt is not None or wishes["length"] is not None or wishes["num_samples"] != 1:
         raise UserError("--source goes without a prompt, --length and --num-samples")
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
-    writer = options.open_unmasker(model, device)
+    writer = options.open_unmasker(model, device, backend)
     work = partial(writer.transform, text, candidates=1 if candidates is None else candidates)
     wishes = {key: value for key, value in wishes.items() if key not in ("length", "num_samples")}
     write(writer, work, **wishes)

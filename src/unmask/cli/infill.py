@@ -16,7 +16,10 @@ from unmask.cli import options
 @options.sampler
 @options.output
 @options.device
-def command(template: str, model: str | None, device: str | None, **wishes: Any) -> None:
+@options.backend
+def command(
+    template: str, model: str | None, device: str | None, backend: str, **wishes: Any
+) -> None:
     """Write on the blanks of TEMPLATE ("-" reads standard input).
 
     [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: every length is
@@ -25,6 +28,6 @@ def command(template: str, model: str | None, device: str | None, **wishes: Any)
     from unmask.cli.writing import write
 
     template = options.read_text(template)
-    writer = options.open_unmasker(model, device)
+    writer = options.open_unmasker(model, device, backend)
     writer.require_blank([template])
     write(writer, partial(writer.generate, template), **wishes)

@@ -40,6 +40,12 @@ model = click.option(
 device = click.option(
     "--device", default=None, help="cpu, cuda, ...; an accelerator if there is one."
 )
+backend = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="torch, torch-int8, openvino; auto takes the exported network if there is one.",
+)
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 field = click.option(
@@ -99,26 +105,34 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def open_unmasker(name: str | None, device: str | None) -> Unmasker:
+def open_unmasker(name: str | None, device: str | None, backend: str = "auto") -> Unmasker:
     """Open a diffusion model; None is the one in the package, as is ``bundled``."""
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
-    return Unmasker.from_pretrained(name, device)
+    return Unmasker.from_pretrained(name, device, backend)
 
 
-def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:
+def open_writer(
+    name: str | None, device: str | None, backend: str = "auto"
+) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
     quiet_libraries()
+    from unmask.adapters.backends import check_backend
     from unmask.adapters.loading import load_card, load_config, model_kinds
 
+    check_backend(backend)
     if name is not None and "causal" in model_kinds(load_config(name)):
         from unmask.autoregressor import Autoregressor
 
         card = load_card(name)
         if card is None or card.kind != "block":
+            if backend not in ("auto", "torch"):
+                raise UserError(
+                    f"{name} is autoregressive, and --backend {backend} is for diffusion models"
+                )
             return Autoregressor.from_pretrained(name, device)
-    return open_unmasker(name, device)
+    return open_unmasker(name, device, backend)
 
 
 def check_pictures(*paths: Path | None) -> None:
