@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
 
+from checks import generator
 from conftest import POSITIONS, story
 from test_training import FRESH, SHORT, metrics, run_train, sets, weights
 from unmask import Unmasker, recording
-from unmask.adapters.decoder import MASK_TOKENS, add_mask_token
+from unmask.adapters.decoder import MASK_TOKENS, DecoderDenoiser, add_mask_token
+from unmask.adapters.int8 import quantise
+from unmask.adapters.loading import load_model
 from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import Card
 from unmask.cli import main
@@ -364,3 +368,47 @@ def test_the_recipe_is_listed_and_has_whole_blocks():
     assert recipe.data.length % recipe.objective.block_length == 0
     assert recipe.model == recipes.load("ar").model
     assert "block-diffusion" in recipes.names()
+
+
+# --- what computes the network ---
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_blocks_in_eight_bits_come_close_with_the_cache_and_without(zoo, name):
+    """GPT-2 keeps its matrices the other way round; both must end up in eight bits."""
+    float32, eight = (load_model(str(zoo / name), "causal").eval() for _ in range(2))
+    quantise(eight)
+    left = [m for m in eight.modules() if isinstance(m, torch.nn.Linear | Conv1D)]
+    assert not left
+    want, got = (DecoderDenoiser(m, (), 4, 4) for m in (float32, eight))
+    ids = torch.randint(5, 100, (3, 16), generator=generator(6))
+    noised = ids.masked_fill(torch.rand(ids.shape, generator=generator(7)) < 0.5, 4)
+    with torch.no_grad():
+        exact, rounded = want(noised, ids), got(noised, ids)
+        context, parts = got.context(), []
+        for first in range(0, 16, 4):
+            parts.append(context(noised[:, first : first + 4], torch.ones(3)))
+            context.append(ids[:, first : first + 4])
+    assert 0 < (rounded - exact).norm() / exact.norm() < 0.05
+    # A number on the border between two integers may go either way, by the order of the sums.
+    assert (torch.cat(parts, 1) - rounded).norm() / exact.norm() < 0.005
+
+
+def test_the_backends_of_a_model_of_blocks(trained, tmp_path, unmask):
+    line = ("generate", "The cat", "--model", trained, "--length", 20, "--steps", 2, "--json")
+    code, out, err = unmask(*line, "--backend", "torch-int8")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["text"].startswith("The cat")
+    assert facts["settings"]["backend"] == "torch-int8"
+    bounds = [
+        Unmasker.from_pretrained(str(trained), backend=backend).score(TEXT, draws=4).nats_per_token
+        for backend in ("auto", "torch-int8")
+    ]
+    assert 0 < abs(bounds[0] - bounds[1]) < 0.05
+    code, out, err = unmask(*line, "--backend", "openvino")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "use --backend torch or torch-int8" in err
+    with pytest.raises(UserError, match="a cache, which is not exported"):
+        Unmasker.from_pretrained(str(trained)).export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
