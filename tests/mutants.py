@@ -357,4 +357,25 @@ MUTANTS = [
         "an end symbol in the prompt ends the text",
         "blocks",
     ),
+    Mutant(
+        "adapters/int8.py",
+        "scale = x.abs().amax(1, keepdim=True).div_(127)",
+        "scale = x.abs().amax().expand(len(x), 1).div(127)",
+        "one scale for a whole tensor: a row depends on what is beside it",
+        "int8",
+    ),
+    Mutant(
+        "adapters/int8.py",
+        ".div_(127).clamp_min_",
+        ".div_(128).clamp_min_",
+        "the largest number of a row becomes 128, which wraps around to -128",
+        "int8",
+    ),
+    Mutant(
+        "adapters/int8.py",
+        "weights.T.contiguous() if isinstance(linear, Conv1D) else weights",
+        "weights",
+        "GPT-2's matrices are taken the wrong way round",
+        "block_training",
+    ),
 ]
