@@ -2,14 +2,13 @@
 
 Prints a Markdown table, one row for each backend and sampler: how many texts are the same to the
 last token, how many tokens are, the largest difference of a logit and the mean divergence
-KL(torch || backend) of a guess over all canvases that torch went through, and the time.
+KL(torch || backend) of a guess over all canvases that torch went through.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -22,8 +21,8 @@ from unmask.canvas import Frame
 PROMPT = "The history of the town"
 SAMPLERS = {"ancestral": 64, "refine": 10, "schedule-confidence": 32, "confidence": None}
 HEAD = (
-    "| backend | sampler | same texts | same tokens | logits differ by | KL, nats | time |\n"
-    "|---|---|---|---|---|---|---|"
+    "| backend | sampler | same texts | same tokens | logits differ by | KL, nats |\n"
+    "|---|---|---|---|---|---|"
 )
 
 
@@ -52,27 +51,22 @@ def _writers(reference: Unmasker, folder: Path) -> list[tuple[str, Unmasker]]:
 
 
 def _compare(reference: Unmasker, other: Unmasker, sampler: str, samples: int, length: int) -> str:
-    (frames, seconds), (theirs, other_seconds) = (
-        _written(writer, sampler, samples, length) for writer in (reference, other)
-    )
+    frames, theirs = (_written(writer, sampler, samples, length) for writer in (reference, other))
     hidden = frames[0].canvas.masked
     same = (frames[-1].canvas.ids == theirs[-1].canvas.ids)[hidden].view(samples, length)
     gap, divergence = _distance(reference, other, frames)
     return (
         f"{int(same.all(1).sum())} of {samples} | {100 * same.double().mean():.2f} % | "
-        f"{gap:.1e} | {divergence:.1e} | {other_seconds / seconds:.2f}"
+        f"{gap:.1e} | {divergence:.1e}"
     )
 
 
-def _written(
-    writer: Unmasker, sampler: str, samples: int, length: int
-) -> tuple[list[Frame], float]:
-    """Return all frames of a batch of samples, and how long they took."""
-    begun = time.perf_counter()
+def _written(writer: Unmasker, sampler: str, samples: int, length: int) -> list[Frame]:
+    """Return all frames of a batch of samples."""
     frames = writer.stream(
         PROMPT, length=length, num_samples=samples, sampler=sampler, steps=SAMPLERS[sampler]
     )
-    return list(frames), time.perf_counter() - begun
+    return list(frames)
 
 
 @torch.no_grad()
