@@ -119,6 +119,22 @@ def test_eight_bits_come_close(exports, name):
 
 
 @runtime
+@torch.no_grad()
+@pytest.mark.parametrize(("weights", "most"), [("float32", 1e-5), ("int8", 5e-3)])
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+def test_a_row_does_not_depend_on_what_is_beside_it(exports, name, weights, most):
+    writer = Unmasker.from_pretrained(str(exports(name, weights)), "cpu", "openvino")
+    data = writer.denoiser.data_ids
+    ids = torch.randint(5, 100, (5, 40), generator=generator(0))
+    lengths = [40, 31, 17, 8, 1]
+    valid = torch.arange(40) < torch.tensor(lengths)[:, None]
+    together = writer.denoiser(ids, torch.ones(5), valid=valid)
+    for row, length in enumerate(lengths):
+        alone = writer.denoiser(ids[row : row + 1, :length], torch.ones(1))[0][:, data]
+        assert (together[row, :length][:, data] - alone).norm() / alone.norm() < most
+
+
+@runtime
 def test_texts_are_those_of_torch(exports):
     torch_writer, writer = opened(exports("bundled"))
     samplers = [
