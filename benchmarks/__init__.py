@@ -3,7 +3,9 @@
     training     a training step against the plain way to write one
     objectives   what each method's loss and gradient cost, against MD4's
     generation   240 tokens against GPT-2 with its cache, and against the plain loops
+    blocks       GPT-2 in blocks of 32 against itself, token by token
     batches      the same for 1, 8 and 32 rows, with a smaller network
+    backends     torch in eight bits and OpenVINO, against torch in float32
     startup      from the start of the process to the first frame
     overhead     the sampler's loop over the bare calls of its network
 

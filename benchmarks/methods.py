@@ -43,6 +43,8 @@ class Method:
 
 METHODS = (
     Method("autoregressive", "ar"),
+    Method("blocks of 4", "block-diffusion", ("objective.block_length=4",)),
+    Method("blocks of 16", "block-diffusion"),
     Method("MLM one-step", "md4", MLM),
     Method("MD4", "md4"),
     Method("MD4, adaln", "md4", ("model.time=adaln",)),

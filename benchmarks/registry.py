@@ -7,7 +7,16 @@ from importlib import import_module
 
 from benchmarks.measure import Comparison
 
-GROUPS = ("training", "objectives", "generation", "batches", "startup", "overhead")
+GROUPS = (
+    "training",
+    "objectives",
+    "generation",
+    "blocks",
+    "batches",
+    "backends",
+    "startup",
+    "overhead",
+)
 
 
 def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:

@@ -6,14 +6,18 @@ transformers, ``torch.multinomial``. They know nothing of this package.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
 from unmask.adapters.any_order import AnyOrderDenoiser
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.ordered_attention import attach
-from unmask.canvas import Canvas
+from unmask.block_sampler import sample_blocks
+from unmask.canvas import Canvas, Frame
 from unmask.denoiser import Denoiser
 from unmask.noise import Noise
 from unmask.presets import make_preset
@@ -40,6 +44,29 @@ def ours(
     process = AbsorbingProcess(make_schedule("linear"), mask)
     noise, grid = Noise(torch.arange(rows)), chosen.times(length)
     for frame in sample(denoiser, process, canvas, chosen.policy, chosen.drawing, grid, noise):
+        canvas = frame.canvas
+    assert not canvas.masked.any()
+    return canvas.ids
+
+
+def blocks(
+    model: PreTrainedModel, block_length: int, preset: str, steps: int, length: int
+) -> Tensor:
+    """Write block by block, ``steps`` for each; returns ids, shape (1, 16 + length).
+
+    The last id of the vocabulary stands for the mask.
+    """
+    chosen, mask = make_preset(preset, steps=steps), model.config.vocab_size - 1
+    given = prompt(1, model.config.vocab_size)[0].tolist()
+    canvas = Canvas.from_rows([[*given, *[None] * length]], mask, mask)
+    process, grid = AbsorbingProcess(make_schedule("linear"), mask), chosen.times(block_length)
+
+    context = DecoderDenoiser(model, [mask], mask, block_length).context()
+
+    def write(canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+        return sample(context, process, canvas, chosen.policy, chosen.drawing, grid, noise)
+
+    for frame in sample_blocks(context, canvas, Noise(torch.arange(1)), block_length, write):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids

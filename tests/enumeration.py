@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from checks import generator
+from unmask.blocks import BlockDenoiser
 from unmask.denoiser import Denoiser
 from unmask.objective_token import tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
@@ -176,3 +177,34 @@ def uniform_bound(process, denoiser, length: int, nodes: int = 60) -> Tensor:
 
 def expected(joint: JointOracle, bounds: Tensor) -> float:
     return float(joint.probs.flatten() @ bounds)
+
+
+# --- masks, block by block ---
+
+
+@torch.no_grad()
+def block_bound(denoiser: BlockDenoiser, joint: JointOracle, block_length: int, start=()) -> float:
+    """Return the bound of blocks by enumeration of all sequences and all masks of each block.
+
+    Args:
+        denoiser: The network.
+        joint: The law of what follows the start symbols.
+        block_length: L', counted from the start symbols.
+        start: Ids that every row begins with.
+    """
+    data = joint.sequences()
+    x0 = torch.cat([torch.tensor([list(start)] * len(data), dtype=torch.int64), data], 1)
+    total = 0.0
+    for first in range(0, x0.shape[1], block_length):
+        stop = min(first + block_length, x0.shape[1])
+        places = range(max(first, len(start)), stop)
+        for count in range(1, len(places) + 1):
+            masks = list(itertools.combinations(places, count))
+            for hidden in masks:
+                at = torch.zeros_like(x0, dtype=torch.bool)
+                at[:, list(hidden)] = True
+                logits = denoiser(x0.masked_fill(at, joint.mask_token_id), x0)
+                right = logits.double().log_softmax(-1).gather(2, x0[..., None])[..., 0]
+                surprise = -(right.masked_fill(~at, 0)).sum(1)
+                total += float(joint.probs.flatten() @ surprise) / count / len(masks)
+    return total

@@ -5,11 +5,19 @@ And never below: what ends under the entropy of its data has been told something
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from checks import draw_rows, generator, golden
 from enumeration import (
     absorbing_bound,
+    block_bound,
     expected,
     tokenwise_bound,
     tokenwise_steps_bound,
@@ -18,6 +26,7 @@ from enumeration import (
 )
 from unmask.adapters.any_order import AnyOrderDenoiser
 from unmask.adapters.causal import next_token_nats
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.extras import equip, learned_of
 from unmask.adapters.ordered_attention import attach
@@ -142,6 +151,48 @@ def test_the_likelihood_of_every_order_comes_down_to_the_entropy():
             nats = order_nats(denoiser, x0, torch.tensor(order).expand_as(x0), everywhere[:4])
         exact = float(JOINT.probs.flatten() @ nats.double())
         assert JOINT.entropy() <= exact < JOINT.entropy() + 0.01
+
+
+# A row is a start symbol and two tokens, so three tokens a block are one block a row.
+@pytest.mark.parametrize("block_length", [1, 2, 3])
+def test_a_decoder_in_blocks_comes_down_to_the_entropy_for_every_block_length(block_length):
+    torch.manual_seed(0)
+    start = 3
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=4,
+            initializer_range=0.1,
+            bos_token_id=start,
+            eos_token_id=None,
+        )
+    )
+    denoiser = DecoderDenoiser(model, [2, start], 2, block_length)
+    method = make_method(
+        "absorbing",
+        {"name": "linear"},
+        mask_token_id=2,
+        vocab_size=4,
+        data_ids=denoiser.data_ids,
+        block_length=block_length,
+    )
+    editable = torch.tensor([False, True, True]).expand(BATCH, -1)
+
+    def loss_of(rows, noise):
+        t = stratified_times(BATCH, noise)
+        rows = torch.cat([torch.full((BATCH, 1), start), rows], 1)
+        batch = {"x0": rows, "t": t, "editable": editable, "generator": noise}
+        return method.objective(denoiser, **batch)[1].mean()
+
+    before = block_bound(denoiser, JOINT, block_length, [start])
+    train(model, loss_of)
+    after = block_bound(denoiser, JOINT, block_length, [start])
+    assert JOINT.entropy() <= after < JOINT.entropy() + 0.01
+    assert before > JOINT.entropy() + 0.05
 
 
 def test_the_autoregressive_baseline_is_judged_by_the_same_measure():

@@ -103,3 +103,9 @@ def test_the_extreme_hash_values_stay_inside_the_open_interval(bits, edge):
     (u,) = Noise(torch.tensor([seed])).uniform("token", 0, 1)[0].tolist()
     assert 0 < u < 1
     assert abs(u - edge) < 1e-15
+
+
+def test_a_part_of_a_row_has_the_numbers_of_its_positions():
+    seeds = torch.arange(5)
+    whole = Noise(seeds).uniform("token", 3, 20)
+    assert torch.equal(Noise(seeds, first=8).uniform("token", 3, 6), whole[:, 8:14])

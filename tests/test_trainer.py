@@ -58,7 +58,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
         recipe=Recipe(),
         method=SharedMethod(process),
         batcher=Batcher(0.0, 1, 0, 0.0, start=0),
-        denoise=partial(make_denoiser, not_data=[MASK], mask_token_id=MASK),
+        denoiser_of=partial(make_denoiser, not_data=[MASK], mask_token_id=MASK),
         validate=None,
         model=tiny_bert(),
         args=TrainingArguments(

@@ -53,9 +53,11 @@ class Autoregressor:
         Raises:
             UserError: If there is no such model or it is damaged.
         """
+        card = loading.load_card(name) or Card(kind="causal")
+        if card.kind == "block":
+            raise UserError(f"{name} writes block after block; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)
-        codec = TextCodec(loading.load_tokenizer(name))
-        return cls(model, codec, loading.load_card(name) or Card(kind="causal"))
+        return cls(model, TextCodec(loading.load_tokenizer(name)), card)
 
     def generate(
         self,

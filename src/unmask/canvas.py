@@ -53,6 +53,11 @@ class Canvas:
         """Return the same canvas on a device."""
         return Canvas(*(x.to(device) for x in (self.ids, self.masked, self.editable, self.valid)))
 
+    def columns(self, first: int, stop: int) -> Canvas:
+        """Return a part of every row."""
+        parts = (self.ids, self.masked, self.editable, self.valid)
+        return Canvas(*(x[:, first:stop] for x in parts))
+
     def reveal(self, where: Tensor, ids: Tensor) -> Canvas:
         """Write ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable
@@ -99,6 +104,8 @@ class Frame:
         confidence: Shape (B, L), float32; the probability that a token had when it was written,
             NaN where nothing has been written.
         nfe: Network calls so far (number of function evaluations).
+        block: First column of the block that is being written and the one behind it; None where the
+            canvas is written as one.
     """
 
     step: int
@@ -108,3 +115,4 @@ class Frame:
     remasked: Tensor
     confidence: Tensor
     nfe: int
+    block: tuple[int, int] | None = None

@@ -21,8 +21,11 @@ from unmask.errors import UserError
 
 FORMAT = 1
 FILE = "unmask.json"
+KINDS = ("masked", "block", "causal")
 EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
+EXPORTED = ("exported.json", "exported.xml", "exported.bin")
+"""A copy of the network for another runtime, and what it is a copy of."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Card:
     """What ``unmask.json`` says.
 
     Attributes:
-        kind: ``masked`` for a diffusion model, ``causal`` for an autoregressive one.
+        kind: ``masked`` for a diffusion model, ``block`` for one that writes block after block,
+            ``causal`` for an autoregressive one.
         process: Forward process, ``absorbing`` or ``uniform``.
         schedule: Name and parameters of the schedule.
         num_steps: T of the bound that it was trained on; 0 for continuous time.
@@ -38,6 +42,7 @@ class Card:
         attention: ``full``, or ``any-order`` where a token sees only those written before it.
         sampler: Name of the default sampler, and options that differ from its preset.
         length: The block length in tokens that the model was trained on, None if unknown.
+        block_length: Tokens in a block, of kind ``block``; else 0.
         pairs: Of a model that writes a target for a source, the texts ``before`` the source and
             ``between`` the two; empty for any other.
         training: Recipe, data, steps, seed, time, software: how to make the model again.
@@ -52,6 +57,7 @@ class Card:
     attention: str = "full"
     sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
     length: int | None = None
+    block_length: int = 0
     pairs: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +91,10 @@ class Card:
         for key, value in vars(cls()).items():
             if value is not None and not isinstance(getattr(card, key), type(value)):
                 raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
+        if card.kind not in KINDS or (card.kind == "block") != (card.block_length > 0):
+            raise UserError(
+                f"{path} is damaged (kind {card.kind!r} with a block length of {card.block_length})"
+            )
         if "name" not in card.schedule:
             raise UserError(f"{path} is damaged (its schedule has no name)")
         marks = [card.pairs.get(key) for key in ("before", "between")]
@@ -198,9 +208,9 @@ def staged(directory: Path) -> Iterator[Path]:
             path.chmod(mode)
             os.replace(path, directory / path.name)
             saved.add(path.name)
-        if EXTRA not in saved:
+        for name in {EXTRA, *EXPORTED} - saved:
             # What an earlier model had beside its weights is not this one's.
-            (directory / EXTRA).unlink(missing_ok=True)
+            (directory / name).unlink(missing_ok=True)
     except Exception as error:
         reason = write_failure(error)
         if reason is None:

@@ -4,6 +4,7 @@
     absorbing, one per token      spindle (DiffusionBERT), learned exponents (GenMD4)
     absorbing, attention in the   any order: the likelihood of an order is exact, and what is
     order of writing              written is computed once
+    absorbing, in blocks          BD3-LM: the first of these for each block, given those before it
     uniform                       D3PM-uniform, in T steps or continuous time
 
 A recipe and a checkpoint name a method; nothing else of training, evaluation or sampling depends on
@@ -21,6 +22,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from unmask.blocks import block_nelbo
 from unmask.canvas import Canvas
 from unmask.chains import Transition
 from unmask.denoiser import Around, Denoiser
@@ -164,6 +166,39 @@ class OrderedMethod(Method):
         return denoiser.session(cached)
 
 
+@dataclass(frozen=True)
+class BlockMethod(SharedMethod):
+    """The same for every block of a row, given the blocks before it; see ``blocks``.
+
+    Args:
+        block_length: Tokens in a block.
+        interval: The times that training draws from.
+    """
+
+    block_length: int = 1
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def continuous(self) -> Bound:
+        return partial(self._in_blocks(super().continuous), interval=self.interval)
+
+    def in_steps(self, num_steps: int) -> Bound:
+        """Return the bound of a sampler that takes T steps for every block."""
+        return self._in_blocks(super().in_steps(num_steps))
+
+    @property
+    def bound(self) -> Bound:
+        return self._in_blocks(super().bound)
+
+    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
+        network: Any = denoiser
+        context: Denoiser = network.context(cached)
+        return context
+
+    def _in_blocks(self, bound: Bound) -> Bound:
+        return partial(block_nelbo, bound=bound, block_length=self.block_length)
+
+
 class TokenwiseMethod(Method):
     """Masks, with a fixed schedule for every entry of the vocabulary; a ``TokenwiseProcess``."""
 
@@ -238,20 +273,10 @@ def check_names(
     num_steps: int,
     cross_entropy_weight: float = 0.0,
     attention: str = "full",
+    block_length: int = 0,
 ) -> None:
     """Raise a UserError unless these go together; values that need data are checked later."""
-    if attention not in ATTENTION:
-        raise UserError(f"unknown attention {attention!r}{did_you_mean(attention, ATTENTION)}")
-    if attention == "any-order" and (
-        process != "absorbing"
-        or num_steps
-        or cross_entropy_weight
-        or schedule["name"] in (*BY_TOKEN, *ON_GRID)
-    ):
-        raise UserError(
-            "attention 'any-order' goes with the absorbing process, one schedule for all tokens "
-            "and the bound in continuous time"
-        )
+    _check_attention(attention, process, schedule, num_steps or cross_entropy_weight, block_length)
     if process not in PROCESSES:
         hint = (
             "; a Gaussian needs ordered values, and tokens have no order"
@@ -262,6 +287,8 @@ def check_names(
     if num_steps < 0:
         raise UserError(f"the bound needs 1 or more steps, or 0 for continuous time: {num_steps}")
     name = str(schedule["name"])
+    if block_length and (process != "absorbing" or name in BY_TOKEN):
+        raise UserError("blocks are for masks with one schedule for all tokens")
     if name in BY_TOKEN and process != "absorbing":
         raise UserError(f"the schedule {name!r} is for the absorbing process, not {process!r}")
     if name == "learned" and num_steps:
@@ -279,6 +306,19 @@ def check_names(
         make_schedule(**schedule)
 
 
+def _check_attention(
+    attention: str, process: str, schedule: dict[str, Any], terms: float, block_length: int
+) -> None:
+    if attention not in ATTENTION:
+        raise UserError(f"unknown attention {attention!r}{did_you_mean(attention, ATTENTION)}")
+    special = process != "absorbing" or schedule["name"] in (*BY_TOKEN, *ON_GRID)
+    if attention == "any-order" and (special or terms or block_length):
+        raise UserError(
+            "attention 'any-order' goes with the absorbing process, one schedule for all tokens "
+            "and the bound in continuous time"
+        )
+
+
 def make_method(
     process: str,
     schedule: dict[str, Any],
@@ -291,6 +331,8 @@ def make_method(
     counts: Tensor | None = None,
     learned: LearnedExponents | None = None,
     attention: str = "full",
+    block_length: int = 0,
+    interval: tuple[float, float] = (0.0, 1.0),
 ) -> Method:
     """Build a method from the names in a recipe or a checkpoint.
 
@@ -306,11 +348,13 @@ def make_method(
             are made from it.
         learned: The exponents of the schedule ``learned``.
         attention: ``full``, or ``any-order`` for a network that sees what was written before.
+        block_length: Tokens in a block; 0 for no blocks.
+        interval: Of blocks, the times that training draws from.
 
     Raises:
         UserError: If a name is unknown, two do not go together, or the counts do not fit.
     """
-    check_names(process, schedule, num_steps, cross_entropy_weight, attention)
+    check_names(process, schedule, num_steps, cross_entropy_weight, attention, block_length)
     # In D3PM's code lambda stands beside one step of the bound, not beside all T.
     weight = cross_entropy_weight * max(num_steps, 1)
     parameters = {key: value for key, value in schedule.items() if key != "name"}
@@ -333,10 +377,12 @@ def make_method(
         shared = make_schedule(**schedule)
     if process == "uniform":
         return UniformMethod(UniformProcess(shared, data_ids), num_steps, weight)
-    absorbing = AbsorbingProcess(shared, mask_token_id)
+    masks = AbsorbingProcess(shared, mask_token_id)
     if attention == "any-order":
-        return OrderedMethod(absorbing)
-    return SharedMethod(absorbing, num_steps, weight)
+        return OrderedMethod(masks)
+    if block_length:
+        return BlockMethod(masks, num_steps, weight, block_length, interval)
+    return SharedMethod(masks, num_steps, weight)
 
 
 def _from_counts(

@@ -40,9 +40,11 @@ class Noise:
 
     Args:
         seeds: Shape (B,), int64; one per row.
+        first: The position that the first number of a row belongs to, for a part of a row.
     """
 
     seeds: Tensor
+    first: int = 0
 
     def part(self, index: int) -> Noise:
         """Return independent numbers for a part of each row; part 0 has those of the row itself."""
@@ -61,7 +63,7 @@ class Noise:
         """
         label = int.from_bytes(stream.encode()[:7], "little")
         key = _hash(_hash(_hash(self.seeds) ^ label) ^ step)
-        position = torch.arange(length, device=key.device)
+        position = torch.arange(self.first, self.first + length, device=key.device)
         # 52 bits and not 53: the half that keeps 0 and 1 out has to fit in a float64 as well.
         bits = _shift_right(_hash(_hash(key[:, None] ^ position)), 12)
         return (bits.double() + 0.5) * 2.0**-52

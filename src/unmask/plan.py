@@ -242,6 +242,21 @@ def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, se
     )
 
 
+def check_left_to_right(plan: Plan) -> None:
+    """Raise a UserError unless all that is to be written stands at the end of its row."""
+    masked = plan.canvas.masked
+    given = plan.canvas.valid & ~masked
+    if bool((given & (masked.cumsum(1) > 0)).any()):
+        raise UserError(
+            "a model of blocks writes from left to right and does not see what stands behind a "
+            "blank; leave the text after the blank out, or take a masked model (an encoder)"
+        )
+    if any(len(group) > 1 for group in plan.groups):
+        raise UserError(
+            "a model of blocks cannot choose among the lengths of a blank; give one length"
+        )
+
+
 def _check_numbers(name: str, count: int, seed: int) -> None:
     if not 1 <= count <= MAX_ROWS:
         raise UserError(f"{name} must be from 1 to {MAX_ROWS}, not {count}")

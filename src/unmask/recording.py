@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
-from unmask.render.snapshot import Snapshot, Status, Track
+from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 
 CELLS = 2**24
 """Tokens that a film shows at most, counting those of every row of every frame."""
@@ -75,7 +75,10 @@ def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapsh
     used = slice(len(codec.start), int(canvas.valid[row].sum()))
     ids = canvas.ids[row, used].tolist()
     columns = (frame.revealed, frame.remasked, canvas.masked, canvas.editable)
-    flags = zip(*(column[row, used].tolist() for column in columns), strict=True)
+    # Of blocks that are written one after the other, those to come are set apart.
+    turn = len(ids) if frame.block is None else frame.block[1] - used.start
+    later = [index >= turn for index in range(len(ids))]
+    flags = zip(*(column[row, used].tolist() for column in columns), later, strict=True)
     pieces = codec.pieces(ids)
     status = tuple(_status(*flag) for flag in flags)
     return Snapshot(
@@ -83,8 +86,7 @@ def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapsh
         seconds=seconds,
         nfe=frame.nfe,
         pieces=tuple(
-            "" if state in ("masked", "remasked") else piece
-            for piece, state in zip(pieces, status, strict=True)
+            "" if state in HIDDEN else piece for piece, state in zip(pieces, status, strict=True)
         ),
         status=status,
         confidence=tuple(
@@ -101,13 +103,13 @@ def track(
     return Track(label, tuple(snapshot(codec, frame, second, row) for frame, second in pairs))
 
 
-def _status(revealed: bool, remasked: bool, masked: bool, editable: bool) -> Status:
+def _status(revealed: bool, remasked: bool, masked: bool, editable: bool, waiting: bool) -> Status:
     if not editable:
         return "given"
     if remasked:
         return "remasked"
     if masked:
-        return "masked"
+        return "waiting" if waiting else "masked"
     return "revealed" if revealed else "kept"
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import torch
 
 from unmask.adapters.frozen import FrozenDenoiser
+from unmask.block_sampler import sample_blocks
+from unmask.blocks import BlockContext
 from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser
@@ -41,12 +45,14 @@ class Network:
         method: What it was trained by.
         codec: Its tokenizer.
         cache: One of ``CACHES``; see ``Unmasker``.
+        block_length: Tokens in a block, of a model that writes block by block; else 0.
     """
 
     denoiser: Denoiser
     method: Method
     codec: TextCodec
     cache: str = "exact"
+    block_length: int = 0
 
     def writing(self) -> Denoiser:
         """Return the denoiser of one run, with its cache.
@@ -56,8 +62,8 @@ class Network:
         """
         if self.cache != "frozen":
             return self.method.posterior_denoiser(self.denoiser, self.cache == "exact")
-        if isinstance(self.method, UniformMethod):
-            raise UserError("a frozen cache is for models that write on masks")
+        if isinstance(self.method, UniformMethod) or self.block_length:
+            raise UserError("a frozen cache is for models that write anywhere, on masks")
         return FrozenDenoiser(self.denoiser)
 
 
@@ -94,6 +100,8 @@ class Run:
                 "a model of the uniform process starts from a row full of random tokens, so there "
                 "is no telling what is repeated; leave repetition_penalty out"
             )
+        if network.block_length:
+            _check_blocks(network, preset, plan, steering)
         policy, _ = method.reverse(preset.policy)
         denoiser = restriction.around(network.writing(), network.codec.spellings)
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
@@ -114,21 +122,48 @@ class Run:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""
-        plan = self.plan
-        return slide(self._write, plan.canvas, Noise(plan.seeds), plan.window, plan.end)
+        plan, noise = self.plan, Noise(self.plan.seeds)
+        if not self.network.block_length:
+            return slide(self._write, plan.canvas, noise, plan.window, plan.end)
+        return self._blocks(plan.canvas, noise)
+
+    def _blocks(self, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+        network, context = self.network, self.network.writing()
+        restricted = self.preset.restriction.around(context, network.codec.spellings)
+        # A row must not be paced by the masks of its neighbours, so a block counts as all masks.
+        write = partial(self._sample, restricted, network.block_length)
+        return sample_blocks(
+            cast(BlockContext, context),
+            canvas,
+            noise,
+            network.block_length,
+            write,
+            network.codec.end,
+        )
 
     def _write(self, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+        return self._sample(
+            self.denoiser(canvas),
+            int(canvas.masked.sum(1).max()),
+            canvas,
+            noise,
+            end=self.plan.end,
+            matching=self.steered.matching(canvas),
+        )
+
+    def _sample(
+        self, denoiser: Denoiser, masks: int, canvas: Canvas, noise: Noise, **options: Any
+    ) -> Iterator[Frame]:
         policy, process = self.network.method.reverse(self.preset.policy)
         return sample(
-            self.denoiser(canvas),
+            denoiser,
             process,
             self.network.method.start(canvas, noise),
             policy,
             self.preset.drawing,
-            self.preset.times(int(canvas.masked.sum(1).max())),
+            self.preset.times(masks),
             noise,
-            end=self.plan.end,
-            matching=self.steered.matching(canvas),
+            **options,
         )
 
     def film(self, watch: Watch | None = None) -> Film:
@@ -153,3 +188,19 @@ class Run:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
+
+
+def _check_blocks(network: Network, preset: Preset, plan: Plan, steering: Steering) -> None:
+    """Raise a UserError for what needs a view of the whole row, or is done in any case."""
+    where = "a model of blocks"
+    if plan.end is not None:
+        raise UserError(f"{where} always stops at an end symbol; leave stop_at_end out")
+    if steering.settings:
+        raise UserError(f"{where} cannot be steered; leave {next(iter(steering.settings))} out")
+    restriction = preset.restriction
+    spelled = (ids for text in restriction.ban for ids in network.codec.spellings(text))
+    if restriction.repetition_penalty != 1 or any(len(ids) > 1 for ids in spelled):
+        raise UserError(
+            f"{where} is restricted block by block, so that it can be banned from single tokens "
+            "only; leave the repetition penalty and longer bans out"
+        )

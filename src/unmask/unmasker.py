@@ -16,20 +16,21 @@ from typing import Any
 from torch import Tensor
 
 from unmask import checkpoint, judge, mbr, recording
-from unmask.adapters import extras, loading
+from unmask.adapters import backends, exporting, extras, loading
 from unmask.adapters.any_order import make_denoiser
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import not_data_ids, position_limit
+from unmask.adapters.exported import ExportedDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import TextCodec
-from unmask.denoiser import Denoiser
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import UniformMethod, make_method
-from unmask.plan import Plan, has_blank, lay_out, make_pair_plan
+from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.steering import Steering
 
@@ -38,15 +39,18 @@ class Unmasker:
     """A masked language model that writes, fills in and scores text.
 
     Args:
-        model: Any ``*ForMaskedLM``.
+        model: Any ``*ForMaskedLM``, or any ``*ForCausalLM`` if its card names a block length.
         codec: Its tokenizer as a codec.
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
+        backend: What computes the network; see ``adapters.backends``. Never ``auto``.
+        network: What ``backends.prepare`` returned.
         cache: What the network keeps from call to call while it writes: ``exact`` keeps what cannot
-            change (of a model that writes in any order every written token, of others nothing),
-            ``off`` keeps nothing and writes the same, ``frozen`` is an approximation for models
-            with attention in both directions; see ``adapters.frozen``.
+            change (of a model that writes in any order every written token, of one that writes in
+            blocks the blocks before, of others nothing), ``off`` keeps nothing and writes the same,
+            ``frozen`` is an approximation for models with attention in both directions; see
+            ``adapters.frozen``.
 
     Raises:
         UserError: If there is no such cache, or the model cannot have it.
@@ -58,6 +62,8 @@ class Unmasker:
         codec: TextCodec,
         card: Card,
         counts: Tensor | None = None,
+        backend: str = "torch",
+        network: Any = None,
         cache: str = "exact",
     ) -> None:
         if cache not in CACHES:
@@ -67,11 +73,11 @@ class Unmasker:
         self.model = model.eval()
         self.codec = codec
         self.card = card
-        self.denoiser: Denoiser = make_denoiser(
-            model,
-            not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features),
-            codec.mask_token_id,
-        )
+        self.backend, self.cache = backend, cache
+        self._positions = self.limit = position_limit(model)
+        self.denoiser: Any = self._denoiser(network)
+        if card.block_length:
+            self.limit = None if self.denoiser.window_blocks else self.row_length
         self.method = make_method(
             card.process,
             card.schedule,
@@ -82,33 +88,58 @@ class Unmasker:
             counts=counts,
             learned=extras.learned_of(model),
             attention=card.attention,
+            block_length=card.block_length,
         )
-        self.cache = cache
         self._counts = counts
-        self.limit = position_limit(model)
+
+    def _denoiser(self, network: Any) -> Any:
+        model, codec, card = self.model, self.codec, self.card
+        not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
+        if card.block_length:
+            return DecoderDenoiser(
+                model,
+                not_data,
+                codec.mask_token_id,
+                card.block_length,
+                start=len(codec.start),
+                window=self.row_length,
+            )
+        original = make_denoiser(model, not_data, codec.mask_token_id)
+        return original if network is None else ExportedDenoiser(network, original)
 
     @classmethod
     def from_pretrained(
-        cls, name: str | None = None, device: str | None = None, cache: str = "exact"
+        cls,
+        name: str | None = None,
+        device: str | None = None,
+        backend: str = "auto",
+        cache: str = "exact",
     ) -> Unmasker:
         """Open a model.
 
         Args:
             name: A directory, a hub id, or None for the small model in the package.
             device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
+            backend: What computes the network; see ``adapters.backends``.
             cache: ``exact``, ``off`` or ``frozen``; see ``Unmasker``.
 
         Raises:
-            UserError: If there is no such model, it is no masked language model, or it is damaged.
+            UserError: If there is no such model, it is no masked language model, it is damaged, or
+                the backend cannot compute it.
         """
         name = loading.BUNDLED if name is None else str(name)
+        backend, device = backends.choose(backend, name, device)
         card = loading.load_card(name) or Card()
-        if card.kind != "masked":
-            raise UserError(f"{name} was trained as a {card.kind} model, not as a masked one")
+        if card.kind == "causal":
+            raise UserError(f"{name} was trained as a causal model, not as a masked one")
+        if backend == "openvino":
+            backends.check_exportable(card)
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         counts = None if counts is None else counts.to(model.device)
-        return cls(model, TextCodec(loading.load_tokenizer(name)), card, counts, cache)
+        codec = TextCodec(loading.load_tokenizer(name))
+        network = backends.prepare(backend, name, model)
+        return cls(model, codec, card, counts, backend, network, cache)
 
     def generate(
         self,
@@ -304,21 +335,57 @@ class Unmasker:
     @property
     def row_length(self) -> int:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
-        return min(self.card.length or 512, self.limit or 512)
+        return min(self.card.length or 512, self._positions or 512)
 
     def save_pretrained(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Save as an ordinary Hugging Face directory with ``unmask.json`` beside it.
 
         Raises:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
-                full; what was there stays as it was.
+                full; what was there stays as it was. If the weights are in eight bits.
         """
-        checkpoint.claim(Path(directory), overwrite)
-        with checkpoint.staged(Path(directory)) as stage, loading.no_bars():
+        self._check_saving(Path(directory), overwrite)
+        with checkpoint.staged(Path(directory)) as stage:
+            self._write(stage)
+
+    def export(
+        self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
+    ) -> None:
+        """Save as ``save_pretrained`` does, with a copy of the network for OpenVINO beside it.
+
+        Args:
+            directory: Where to.
+            weights: Of the copy: ``float32``, or ``int8`` for a smaller and faster one.
+            overwrite: Replace the model in the directory.
+
+        Raises:
+            UserError: As ``save_pretrained``; if OpenVINO is missing, the model is told the time,
+                was trained on pairs or writes blocks, or it cannot be exported.
+        """
+        exporting.check_weights(weights)
+        self._check_saving(Path(directory), overwrite)
+        backends.check_exportable(self.card)
+        graph = exporting.convert(self.model, weights)
+        with checkpoint.staged(Path(directory)) as stage:
+            self._write(stage)
+            exporting.write(graph, weights, stage)
+
+    def _check_saving(self, directory: Path, overwrite: bool) -> None:
+        if self.backend == "torch-int8":
+            raise UserError("weights in eight bits are not saved; open the model with torch")
+        checkpoint.claim(directory, overwrite)
+
+    def _write(self, stage: Path) -> None:
+        with loading.no_bars():
             self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
             self.codec.tokenizer.save_pretrained(stage)
-            checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
-            self.card.write(stage)
+        checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
+        self.card.write(stage)
+
+    @property
+    def _computed_by(self) -> dict[str, str]:
+        """What the settings say of the backend: nothing of the usual one."""
+        return {} if self.backend == "torch" else {"backend": self.backend}
 
     def _writing(
         self,
@@ -334,6 +401,7 @@ class Unmasker:
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
         whole = "without masks" if isinstance(self.method, UniformMethod) else None
+        whole = "in blocks" if self.card.block_length else whole
         plan = lay_out(
             self.codec,
             [prompt] if isinstance(prompt, str) else list(prompt),
@@ -346,12 +414,16 @@ class Unmasker:
             stop_at_end=stop_at_end,
             whole="on pairs" if self.card.pairs else whole,
         )
+        if self.card.block_length:
+            check_left_to_right(plan)
         return self._run(plan.to(self.model.device), options)
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
         """Return a run of what is asked for, and the settings that are in force."""
         steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
-        network = Network(self.denoiser, self.method, self.codec, self.cache)
+        network = Network(
+            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+        )
         run = Run.of(network, plan, preset, steering)
-        return run, settings | run.plan.settings | steering.settings
+        return run, settings | run.plan.settings | steering.settings | self._computed_by

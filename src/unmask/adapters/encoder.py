@@ -39,13 +39,10 @@ class EncoderDenoiser:
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
-        self.bare: PreTrainedModel = _unwrap(model)
+        self.bare: PreTrainedModel = unwrap(model)
         self.vocab_size = int(self.bare.get_output_embeddings().out_features)
-        keep = torch.ones(self.vocab_size, dtype=torch.bool)
-        keep[[i for i in not_data if i < self.vocab_size]] = False
         self.first = first_position(self.bare)
-        self.data_ids = keep.nonzero()[:, 0].to(self.bare.device)
-        self.not_data = (~keep).nonzero()[:, 0].to(self.bare.device)
+        self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -54,10 +51,7 @@ class EncoderDenoiser:
 
         The network runs on those rows only that are asked about.
         """
-        if at is not None and len(rows := at.any(1).nonzero()[:, 0]) not in (0, len(at)):
-            # In row-major order the positions are the same whichever rows without any are left out.
-            xt, t, at = xt[rows], t[rows], at[rows]
-            valid = None if valid is None else valid[rows]
+        xt, t, at, valid = only_rows(xt, t, at, valid)
         mask = None if valid is None or bool(valid.all()) else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
@@ -68,7 +62,12 @@ class EncoderDenoiser:
         return logits if at is None else logits[0]
 
 
-def _unwrap(model: nn.Module) -> Any:
+def unwrap(model: nn.Module) -> Any:
+    """Return the Hugging Face model inside DistributedDataParallel or torch.compile.
+
+    Raises:
+        UserError: If there is none.
+    """
     while not isinstance(model, PreTrainedModel):
         inner = getattr(model, "module", getattr(model, "_orig_mod", None))
         if inner is None:
@@ -77,9 +76,35 @@ def _unwrap(model: nn.Module) -> Any:
     return model
 
 
+def told_apart(
+    vocab_size: int, not_data: Iterable[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the ids that can occur in data and those that cannot, each int64."""
+    keep = torch.ones(vocab_size, dtype=torch.bool)
+    keep[[i for i in not_data if i < vocab_size]] = False
+    return keep.nonzero()[:, 0].to(device), (~keep).nonzero()[:, 0].to(device)
+
+
+def only_rows(
+    xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Return the rows of a ``Denoiser``'s arguments that are asked about; all if none is.
+
+    In row-major order the positions asked about are the same without the other rows.
+    """
+    if at is None or len(rows := at.any(1).nonzero()[:, 0]) in (0, len(at)):
+        return xt, t, at, valid
+    return xt[rows], t[rows], at[rows], None if valid is None else valid[rows]
+
+
 @contextmanager
-def only_at(model: PreTrainedModel, at: Tensor | None) -> Iterator[None]:
-    """Within this context the model's head sees only the positions ``at`` (B, L), as one row."""
+def only_at(model: PreTrainedModel, at: Tensor | tuple[Tensor, ...] | None) -> Iterator[None]:
+    """Within this context the model's head sees only the positions ``at``, as one row.
+
+    Args:
+        model: A masked language model, bare.
+        at: Shape (B, L), bool; or rows and columns, two of shape (N,), int64; None for everywhere.
+    """
     if at is None:
         yield
         return

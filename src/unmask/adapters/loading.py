@@ -103,12 +103,12 @@ def load_card(name: str) -> Card | None:
 
 
 def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor | None]:
-    """Load a masked model with what its card says it has besides, and its word counts.
+    """Load a diffusion model with what its card says it has besides, and its word counts.
 
     Raises:
         UserError: As ``load_model``; if extra weights are missing, damaged or do not fit.
     """
-    model = load_model(name, "masked")
+    model = load_model(name, "causal" if card.kind == "block" else "masked")
     equip(model, card.time, card.schedule, card.attention)
     place = locate(name)
     if is_local(place):

@@ -27,6 +27,7 @@ VERBS = {
     "tune": "Find the best sampler for a model, a text and a time.",
     "bench": "Measure samplers against the truth.",
     "show": "Replay a recording.",
+    "export": "Copy a model with its network for a faster runtime.",
     "info": "Show a model's card.",
 }
 

@@ -46,6 +46,7 @@ PAIRS = (
 @options.as_json
 @click.option("--report", type=click.Path(path_type=Path), help="Folder for report.md and .json.")
 @options.device
+@options.backend
 def command(
     models: tuple[str, ...],
     data: str,
@@ -59,6 +60,7 @@ def command(
     as_json: bool,
     report: Path | None,
     device: str | None,
+    backend: str,
 ) -> None:
     """Score models on a text in units that do not depend on the tokenizer.
 
@@ -71,7 +73,7 @@ def command(
     bound: dict[str, Any] = (
         {"draws": draws} if num_steps is None else {"draws": draws, "num_steps": num_steps}
     )
-    results = {name: _score(name, lay, bound, batch_size, seed, device) for name in names}
+    results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
     if as_json:
         click.echo(json.dumps(results))
     else:
@@ -125,12 +127,13 @@ def _score(
     batch_size: int,
     seed: int,
     device: str | None,
+    backend: str,
 ) -> dict[str, Any]:
     from rich.progress import Progress
 
     from unmask.unmasker import Unmasker
 
-    writer = options.open_writer(name, device)
+    writer = options.open_writer(name, device, backend)
     text, facts = lay(writer)
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -140,13 +143,11 @@ def _score(
             "batch_size": batch_size,
             "advance": lambda count: progress.advance(task, count),
         }
-        score = (
-            writer.score(text, **bound, **shared)
-            if isinstance(writer, Unmasker)
-            else writer.score(text, **shared)
-        )
-    # What is exact has no number of steps.
-    return score.as_dict() | facts | ({} if score.exact else bound)
+        if not isinstance(writer, Unmasker):
+            # What is exact has no number of steps.
+            return writer.score(text, **shared).as_dict() | facts
+        score = writer.score(text, **bound, **shared)
+    return score.as_dict() | facts | bound | {"backend": writer.backend}
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ ALONE = ("length", "window", "stride", "stop_at_end")
 @options.output
 @options.cache
 @options.device
+@options.backend
 def command(
     prompt: str | None,
     source: str | None,
@@ -34,6 +35,7 @@ def command(
     model: str | None,
     device: str | None,
     cache: str,
+    backend: str,
     **wishes: Any,
 ) -> None:
     """Write after PROMPT ("-" reads standard input), or on the [MASK:n] blanks that it holds.
@@ -46,7 +48,7 @@ def command(
     if source is None:
         if candidates is not None:
             raise UserError("--candidates goes with --source; for a prompt use --num-samples")
-        writer = options.open_unmasker(model, device, cache)
+        writer = options.open_unmasker(model, device, backend, cache)
         write(writer, partial(writer.generate, options.read_text(prompt or "")), **wishes)
         return
     asked = [name for name in ALONE if wishes.pop(name) not in (None, False)]
@@ -57,6 +59,6 @@ def command(
         )
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
-    writer = options.open_unmasker(model, device, cache)
+    writer = options.open_unmasker(model, device, backend, cache)
     work = partial(writer.transform, text, candidates=1 if candidates is None else candidates)
     write(writer, work, **wishes)

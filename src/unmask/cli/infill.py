@@ -18,8 +18,14 @@ from unmask.cli import options
 @options.output
 @options.cache
 @options.device
+@options.backend
 def command(
-    template: str, model: str | None, device: str | None, cache: str, **wishes: Any
+    template: str,
+    model: str | None,
+    device: str | None,
+    cache: str,
+    backend: str,
+    **wishes: Any,
 ) -> None:
     """Write on the blanks of TEMPLATE ("-" reads standard input).
 
@@ -29,6 +35,6 @@ def command(
     from unmask.cli.writing import write
 
     template = options.read_text(template)
-    writer = options.open_unmasker(model, device, cache)
+    writer = options.open_unmasker(model, device, backend, cache)
     writer.require_blank([template])
     write(writer, partial(writer.generate, template), **wishes)

@@ -28,7 +28,7 @@ def command(model: str | None, as_json: bool) -> None:
 def card_of(name: str | None) -> dict[str, Any]:
     """Return what is known about a model without loading its weights."""
     options.quiet_libraries()
-    from unmask.adapters import loading
+    from unmask.adapters import backends, loading
 
     name = name or loading.BUNDLED
     config = loading.load_config(name)
@@ -43,6 +43,9 @@ def card_of(name: str | None) -> dict[str, Any]:
     }
     if card is None:
         return facts | {"card": "none: not trained by unmask; opens as it is"}
+    entry = backends.entry_of(name)
+    if entry is not None:
+        facts["exported"] = f"{entry.backend}, {entry.weights}"
     known = asdict(card)
     training = known.pop("training")
     keys = ("model", "data", "steps", "seconds", "device", "bf16")

@@ -50,6 +50,12 @@ cache = click.option(
 device = click.option(
     "--device", default=None, help="cpu, cuda, ...; an accelerator if there is one."
 )
+backend = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="torch, torch-int8, openvino; auto takes the exported network if there is one.",
+)
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 field = click.option(
@@ -57,7 +63,12 @@ field = click.option(
 )
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
-    click.option("--steps", type=int, default=None, help="Steps of the sampler."),
+    click.option(
+        "--steps",
+        type=int,
+        default=None,
+        help="Steps of the sampler, for each block if the model writes in blocks.",
+    ),
     click.option(
         "--grid", default=None, metavar="NAME|TIMES", help="uniform, cosine, or such as 1,0.5,0."
     ),
@@ -181,24 +192,36 @@ def quiet_libraries() -> None:
     logging.set_verbosity_error()
 
 
-def open_unmasker(name: str | None, device: str | None, cache: str = "exact") -> Unmasker:
-    """Open a masked model; None is the one in the package, as is ``bundled``."""
+def open_unmasker(
+    name: str | None, device: str | None, backend: str = "auto", cache: str = "exact"
+) -> Unmasker:
+    """Open a diffusion model; None is the one in the package, as is ``bundled``."""
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
-    return Unmasker.from_pretrained(name, device, cache)
+    return Unmasker.from_pretrained(name, device, backend, cache)
 
 
-def open_writer(name: str | None, device: str | None) -> Unmasker | Autoregressor:
+def open_writer(
+    name: str | None, device: str | None, backend: str = "auto"
+) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
     quiet_libraries()
-    from unmask.adapters.loading import load_config, model_kinds
+    from unmask.adapters.backends import check_backend
+    from unmask.adapters.loading import load_card, load_config, model_kinds
 
+    check_backend(backend)
     if name is not None and "causal" in model_kinds(load_config(name)):
         from unmask.autoregressor import Autoregressor
 
-        return Autoregressor.from_pretrained(name, device)
-    return open_unmasker(name, device)
+        card = load_card(name)
+        if card is None or card.kind != "block":
+            if backend not in ("auto", "torch"):
+                raise UserError(
+                    f"{name} is autoregressive, and --backend {backend} is for diffusion models"
+                )
+            return Autoregressor.from_pretrained(name, device)
+    return open_unmasker(name, device, backend)
 
 
 def check_pictures(*paths: Path | None) -> None:

@@ -17,8 +17,15 @@ from unmask.cli import options
 @options.seed
 @options.as_json
 @options.device
+@options.backend
 def command(
-    text: str, model: str | None, draws: int, seed: int, as_json: bool, device: str | None
+    text: str,
+    model: str | None,
+    draws: int,
+    seed: int,
+    as_json: bool,
+    device: str | None,
+    backend: str,
 ) -> None:
     """Bound -log p of TEXT: a file, a text, or "-" for standard input.
 
@@ -35,7 +42,7 @@ def command(
     )
     if looks_like_file:
         text = joined(read_documents(text))
-    writer = options.open_writer(model, device)
+    writer = options.open_writer(model, device, backend)
     from unmask.unmasker import Unmasker
 
     score = (

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from unmask.errors import UserError
 from unmask.render import style
 from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
-from unmask.render.snapshot import Snapshot, Status, Track
+from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 from unmask.render.style import Colour
 
 _COLUMNS = (64, 46, 36)  # characters per line if 1, 2, 3 tracks stand side by side
@@ -122,13 +122,14 @@ class Page:
         confidence: float | None,
     ) -> None:
         x, y = place
-        block = {"masked": style.FAINT, "remasked": style.AGAIN, "revealed": style.NEW_GROUND}
+        block = {"masked": style.FAINT, "waiting": style.FAINTER, "remasked": style.AGAIN}
+        block |= {"revealed": style.NEW_GROUND}
         if status in block:
             low = 4 if status == "revealed" else 8
             size = (cell.width * self._advance - 2, _LINE - 2 * low)
             tile = self._tile(*size, 5, block[status], style.PANEL)
             picture.paste(tile, (x + 1, y + low))
-        if status in ("masked", "remasked"):
+        if status in HIDDEN:
             return
         colour = {"given": style.GIVEN, "revealed": style.NEW}.get(
             status, style.confidence_colour(confidence)
@@ -143,7 +144,7 @@ class Page:
         bottom = top + self._height - _PADDING + 2
         # The prompt is no work done, so the bar starts empty behind it.
         writable = [state for state in snapshot.status if state != "given"]
-        hidden = sum(state in ("masked", "remasked") for state in writable)
+        hidden = sum(state in HIDDEN for state in writable)
         share = 1 - hidden / len(writable) if writable else 1.0
         brush = ImageDraw.Draw(picture)
         small = self._font.font_variant(size=_SMALL)
@@ -201,7 +202,15 @@ def _palette() -> Image.Image:
     One palette for all frames keeps the file small and the colours from flickering.
     """
     shades = [style.confidence_colour(i / (style.SHADES - 1)) for i in range(style.SHADES)]
-    on_panel = [*shades, style.GIVEN, style.QUIET, style.FAINT, style.AGAIN, style.NEW_GROUND]
+    on_panel = [
+        *shades,
+        style.GIVEN,
+        style.QUIET,
+        style.FAINT,
+        style.FAINTER,
+        style.AGAIN,
+        style.NEW_GROUND,
+    ]
     pairs = [(style.PANEL, colour) for colour in on_panel]
     pairs += [(style.NEW_GROUND, style.NEW), (style.DONE, style.DONE)]
     pairs += [(style.GROUND, colour) for colour in (style.INK, style.QUIET, style.PANEL)]

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["given", "masked", "kept", "revealed", "remasked"]
-"""given: part of the prompt; masked: hidden; kept: written earlier; revealed: written in this step;
-remasked: hidden again in this step."""
+Status = Literal["given", "masked", "waiting", "kept", "revealed", "remasked"]
+"""given: part of the prompt; masked: hidden; waiting: hidden, in a block whose turn has not come;
+kept: written earlier; revealed: written in this step; remasked: hidden again in this step."""
+HIDDEN: tuple[Status, ...] = ("masked", "waiting", "remasked")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 given     bold blue         the prompt
 masked    a faint block
+waiting   a fainter block   its turn has not come
 remasked  a rose block      hidden again in this step
 revealed  mint on green     written in this step
 kept      ink ... amber     written earlier; the more amber, the less sure
@@ -14,6 +15,7 @@ Colour = tuple[int, int, int]
 GROUND: Colour = (16, 18, 24)
 PANEL: Colour = (24, 27, 36)
 FAINT: Colour = (52, 58, 76)
+FAINTER: Colour = (34, 38, 50)
 QUIET: Colour = (124, 132, 156)
 INK: Colour = (226, 229, 238)
 GIVEN: Colour = (138, 173, 244)

@@ -15,10 +15,9 @@ from rich.text import Text
 from unmask.render import style
 from unmask.render.clock import timeline
 from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
-from unmask.render.snapshot import Snapshot, Status, Track
+from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 
-MASKED = "░"
-REMASKED = "▒"
+BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
 NARROWEST = 28
 """Columns that a track needs; what does not fit side by side goes below."""
 WIDEST = 100
@@ -29,6 +28,7 @@ UNSURE = 0.5
 STYLES: dict[Status, str] = {
     "given": "bold bright_blue",
     "masked": "dim",
+    "waiting": "dim",
     "remasked": "magenta",
     "revealed": f"{style.hexadecimal(style.NEW)} on {style.hexadecimal(style.NEW_GROUND)}",
     "kept": "default",
@@ -229,9 +229,9 @@ class _Line:
 
     def put(self, cell: Cell, piece: str, status: Status, confidence: float | None) -> None:
         self.text.append(" " * (cell.column - self.text.cell_len))
-        if status in ("masked", "remasked"):
+        if status in HIDDEN:
             self.hidden = True
-            content = (MASKED if status == "masked" else REMASKED) * cell.width
+            content = BLOCKS[status] * cell.width
         else:
             content = fit(piece, cell.width)
         self.text.append(content, _style(status, confidence))

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
 
 from unmask.adapters import loading
+from unmask.adapters.decoder import add_mask_token, check_decoder
 from unmask.adapters.encoder import position_limit
 from unmask.adapters.extras import equip, restore
 from unmask.checkpoint import Card, read_extra
@@ -44,7 +45,7 @@ def open_model(
         if recipe.model.from_scratch:
             model = _random(recipe, name)
         else:
-            model = loading.load_model(name, recipe.kind, recipe.model.new_head)
+            model = loading.load_model(name, _head(recipe), recipe.model.new_head)
         tokenizer = loading.load_tokenizer(name)
     elif recipe.model.type:
         whole = recipe.tokenizer.keep_whole
@@ -54,6 +55,9 @@ def open_model(
         raise UserError("name a model to start from with --model")
     if recipe.kind == "masked" and tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {name} has no mask token, which diffusion needs")
+    if recipe.kind == "block":
+        add_mask_token(model, tokenizer)
+        check_decoder(model)
     codec = TextCodec(tokenizer)
     if recipe.kind == "causal" and not codec.start:
         raise UserError(
@@ -103,10 +107,9 @@ def _take_over(model: PreTrainedModel, recipe: Recipe, name: str) -> None:
 def _random(recipe: Recipe, name: str) -> PreTrainedModel:
     """Return the architecture of a model with random weights."""
     config = loading.load_config(name)
-    if recipe.kind not in loading.model_kinds(config):
-        raise UserError(f"{name} is a {config.model_type} model, which cannot be {recipe.kind}")
-    auto: Any = AutoModelForCausalLM if recipe.kind == "causal" else AutoModelForMaskedLM
-    return auto.from_config(config)
+    if _head(recipe) not in loading.model_kinds(config):
+        raise UserError(f"{name} is a {config.model_type} model, which cannot be {_head(recipe)}")
+    return _auto(recipe).from_config(config)
 
 
 def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
@@ -123,14 +126,40 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
         config = AutoConfig.for_model(
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
-        auto: Any = AutoModelForCausalLM if recipe.kind == "causal" else AutoModelForMaskedLM
-        return auto.from_config(config)
+        return _auto(recipe).from_config(config)
     except UserError:
         raise
     except Exception as error:
         # A value of the wrong type makes each architecture raise something of its own.
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
+
+
+def _head(recipe: Recipe) -> str:
+    """Return which kind of network a recipe trains: blocks need a decoder, as ``causal`` does."""
+    return "masked" if recipe.kind == "masked" else "causal"
+
+
+def _auto(recipe: Recipe) -> Any:
+    return AutoModelForMaskedLM if _head(recipe) == "masked" else AutoModelForCausalLM
+
+
+def about_conversion(recipe: Recipe, name: str | None) -> list[str]:
+    """Return what is to be said about a decoder that was made to predict the next token.
+
+    Args:
+        recipe: What it is to become.
+        name: What it is made from, None for a fresh one.
+    """
+    if recipe.kind != "block" or recipe.model.from_scratch or not name:
+        return []
+    card = loading.load_card(name)
+    if card is not None and card.kind == "block":
+        return []
+    return [
+        f"{Path(name).name} predicted the next token; from its weights on it learns that a masked "
+        "position predicts its own token, so it has to be trained before it writes"
+    ]
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:

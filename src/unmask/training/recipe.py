@@ -110,6 +110,9 @@ class ObjectiveSection:
         cross_entropy_weight: The lambda of D3PM's hybrid loss, L_t + lambda CE per step.
         mask_rates: Rates of ``masked-mean``.
         eighty_ten_ten: BERT's replacement rule, for ``masked-mean``.
+        block_length: Tokens in a block of block diffusion, for ``nelbo`` and a decoder; 0 for none.
+        interval: Times that a block's own is drawn from in training. Less than [0, 1] has less
+            variance, but the loss that is logged is then no bound; validation always takes all.
     """
 
     name: str = "nelbo"
@@ -117,6 +120,8 @@ class ObjectiveSection:
     cross_entropy_weight: float = 0.0
     mask_rates: tuple[float, ...] = ()
     eighty_ten_ten: bool = False
+    block_length: int = 0
+    interval: tuple[float, ...] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -211,7 +216,9 @@ class Recipe:
 
     @property
     def kind(self) -> str:
-        """``causal`` for the autoregressive baseline, else ``masked``."""
+        """``causal`` for the autoregressive baseline, ``block`` for blocks, else ``masked``."""
+        if self.objective.block_length:
+            return "block"
         return "causal" if self.objective.name == "next-token" else "masked"
 
     def check(self) -> Recipe:
@@ -242,6 +249,7 @@ class Recipe:
                 raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
         if self.model.from_scratch and self.model.new_head:
             raise UserError("model.from_scratch makes a new head as well; leave model.new_head out")
+        self._check_blocks()
         self._check_pairs()
         self._check_parts()
         if self.model.save_dtype not in ("float32", "float16"):
@@ -262,6 +270,31 @@ class Recipe:
             raise UserError("training.learning_rate must be above 0")
         return self
 
+    def _check_blocks(self) -> None:
+        """Refuse blocks that do not fill a row, and what does not go with blocks."""
+        objective, length = self.objective, self.data.length
+        size, interval = objective.block_length, objective.interval
+        if size < 0:
+            raise UserError(f"objective.block_length must be at least 1, or 0 for none: {size}")
+        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1 or not interval[1]:
+            raise UserError("objective.interval is two times, 0 <= first <= second <= 1")
+        if not size:
+            if interval != (0.0, 1.0):
+                raise UserError("objective.interval goes with objective.block_length")
+            return
+        if objective.name != "nelbo":
+            raise UserError("objective.block_length goes with objective.name = 'nelbo'")
+        if length % size:
+            fits = [n for n in range(1, length + 1) if length % n == 0]
+            near = min(fits, key=lambda n: abs(n - size))
+            raise UserError(
+                f"rows of {length} tokens (data.length) are no whole number of blocks of {size} "
+                f"(objective.block_length); blocks of {near} would fit, or rows of "
+                f"{max(round(length / size), 1) * size}"
+            )
+        if self.model.time != "none":
+            raise UserError("blocks are for decoders, which are not told the time: model.time")
+
     def _check_pairs(self) -> None:
         """Refuse what would have no effect on pairs, or only has one on them."""
         data = self.data
@@ -273,8 +306,8 @@ class Recipe:
         for name, value in none.items():
             if getattr(data, name):
                 raise UserError(f"data.{name} is for texts; for pairs set data.{name}={value}")
-        if self.kind == "causal":
-            raise UserError("data.pairs is for masked models, not for objective 'next-token'")
+        if self.kind != "masked":
+            raise UserError("data.pairs is for masked models, not for 'next-token' or blocks")
 
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""
@@ -284,6 +317,7 @@ class Recipe:
             self.objective.num_steps,
             self.objective.cross_entropy_weight,
             self.model.attention,
+            self.objective.block_length,
         )
         if self.model.attention != "full" and (
             self.objective.name != "nelbo" or self.model.time != "none"

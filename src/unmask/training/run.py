@@ -23,17 +23,17 @@ from unmask import checkpoint
 from unmask.adapters import extras
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.causal import next_token_nats
+from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import not_data_ids
 from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
-from unmask.denoiser import Denoiser
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import BY_TOKEN, Method, make_method
 from unmask.training import resume
 from unmask.training.material import Documents, Material
-from unmask.training.models import open_model
+from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe
@@ -110,24 +110,20 @@ def train(
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, run.model if last is None else str(last), source.texts)
     material = source.lay_out(codec, recipe)
-    for line in material.notes:
+    start_from = None if last is not None else run.model or recipe.model.name
+    for line in (*material.notes, *about_conversion(recipe, start_from)):
         report(line)
     vocab_size = int(model.get_output_embeddings().out_features)
-    denoise = partial(
-        make_denoiser,
-        not_data=not_data_ids(codec.tokenizer, vocab_size),
-        # A causal model is asked for no masks.
-        mask_token_id=codec.mask_token_id if recipe.kind == "masked" else 0,
-    )
     counts = _counts(recipe, material.noised, vocab_size)
-    method = _method(recipe, model, codec, denoise(model).data_ids, counts)
+    denoiser_of = _denoiser_of(recipe, codec, not_data_ids(codec.tokenizer, vocab_size))
+    method = _method(recipe, model, codec, denoiser_of(model).data_ids, counts)
     arguments = _arguments(recipe, work, len(material.items))
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
         batcher=material.batcher,
-        denoise=denoise,
-        validate=_validator(recipe, method, denoise, material.validation, arguments),
+        denoiser_of=denoiser_of,
+        validate=_validator(recipe, method, denoiser_of, material.validation, arguments),
         spent=spent,
         model=model,
         processing_class=codec.tokenizer,
@@ -185,13 +181,31 @@ def _method(
         counts=None if counts is None else counts.to(device),
         learned=extras.learned_of(model),
         attention=recipe.model.attention,
+        block_length=recipe.objective.block_length,
+        interval=(recipe.objective.interval[0], recipe.objective.interval[1]),
     )
+
+
+def _denoiser_of(
+    recipe: Recipe, codec: TextCodec, not_data: list[int]
+) -> Callable[[nn.Module], Any]:
+    """Return what makes a denoiser, or a block denoiser, of the network in training."""
+    if recipe.kind == "block":
+        return partial(
+            DecoderDenoiser,
+            not_data=not_data,
+            mask_token_id=codec.mask_token_id,
+            block_length=recipe.objective.block_length,
+        )
+    # A causal model is asked for no masks.
+    mask = codec.mask_token_id if recipe.kind == "masked" else 0
+    return partial(make_denoiser, not_data=not_data, mask_token_id=mask)
 
 
 def _validator(
     recipe: Recipe,
     method: Method,
-    denoise: Callable[[nn.Module], Denoiser],
+    denoiser_of: Callable[[nn.Module], Any],
     text: Text | None,
     arguments: TrainingArguments,
 ) -> Callable[[nn.Module], Score] | None:
@@ -203,7 +217,7 @@ def _validator(
         def exact_nats(rows: Any, editable: Any, _valid: Any, _generator: Any) -> torch.Tensor:
             return next_token_nats(model, rows, editable)
 
-        bound = None if exact else bound_of_rows(denoise(model), method.bound, draws=1)
+        bound = None if exact else bound_of_rows(denoiser_of(model), method.bound, draws=1)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
                 text,
@@ -305,6 +319,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         attention=recipe.model.attention,
         sampler=dict(recipe.sampler) or {"name": "ancestral"},
         length=recipe.data.length,
+        block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},

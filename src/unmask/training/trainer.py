@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.extras import learned_of
 from unmask.checkpoint import write_failure
-from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.likelihood import Score
 from unmask.method import Method
@@ -43,7 +42,7 @@ class DiffusionTrainer(Trainer):
         recipe: What to do.
         method: Forward process and bound.
         batcher: What of the stacked items is noised; see ``data.Batcher``.
-        denoise: Makes a denoiser of the network.
+        denoiser_of: Makes a denoiser of the network.
         validate: Scores the current model on the validation text, or None.
         spent: Seconds that the run took before this process continued it.
         arguments: Those of ``transformers.Trainer``.
@@ -57,7 +56,7 @@ class DiffusionTrainer(Trainer):
         recipe: Recipe,
         method: Method,
         batcher: MakeBatch,
-        denoise: Callable[[nn.Module], Denoiser],
+        denoiser_of: Callable[[nn.Module], Any],
         validate: Callable[[nn.Module], Score] | None,
         spent: float = 0.0,
         **arguments: Any,
@@ -67,7 +66,7 @@ class DiffusionTrainer(Trainer):
         self.recipe = recipe
         self.method = method
         self.batcher = batcher
-        self.denoise = denoise
+        self.denoiser_of = denoiser_of
         self.validate = validate
         # The loss is a mean over the batch, which the Trainer then averages over accumulation.
         self.model_accepts_loss_kwargs = False
@@ -104,7 +103,7 @@ class DiffusionTrainer(Trainer):
         times: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        denoiser = self.denoise(model)
+        denoiser = self.denoiser_of(model)
         objective, (rows, editable, tokens) = self.recipe.objective, batch
         if objective.name == "nelbo":
             _, nats = self.method.objective(

@@ -1,0 +1,61 @@
+"""What computes the network: torch, torch in eight bits, OpenVINO. Same weights, same sampler.
+
+The exported networks are left out where the extra ``openvino`` is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import partial
+
+from transformers import PreTrainedModel
+
+from benchmarks import models, writers
+from benchmarks.measure import Comparison, Run, Variant
+from unmask.adapters import exported, exporting, int8
+from unmask.adapters.exported import ExportedDenoiser
+from unmask.denoiser import Denoiser
+
+_STEPS = 10
+
+
+def comparisons(quick: bool) -> Iterator[Comparison]:
+    """Yield RoBERTa-base size and the size of the model in the package."""
+    layers, length = (2, 48) if quick else (12, 240)
+    base = partial(models.roberta, layers)
+    kinds = ["torch float32", "torch-int8"]
+    notes: tuple[str, ...] = ()
+    if exported.installed():
+        kinds += ["openvino float32", "openvino int8"]
+    else:
+        notes = ("Left out: OpenVINO; it needs pip install 'unmask[openvino]'.",)
+    for name, make, size in (
+        ("backends-base", base, f"{layers} layers of 768"),
+        ("backends-bundled", models.bundled_size, "size of the bundled model"),
+    ):
+        yield Comparison(
+            name,
+            f"{length} tokens after {writers.PROMPT}, ancestral, {_STEPS} calls, batch 1, {size}",
+            tuple(Variant(kind, partial(_build, make, kind, length)) for kind in kinds),
+            notes=notes,
+        )
+
+
+def _build(make: Callable[[], PreTrainedModel], kind: str, length: int) -> Run:
+    model = make()
+    mask = model.config.vocab_size - 1
+    denoiser = _denoiser(model, kind, mask)
+    writers.ours(denoiser, mask, "ancestral", 1, length)
+    return partial(writers.ours, denoiser, mask, "ancestral", _STEPS, length)
+
+
+def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
+    if kind == "torch-int8":
+        # The model itself is shared with the other variants.
+        return writers.denoiser_of(int8.quantise(deepcopy(model)), mask)
+    original = writers.denoiser_of(model, mask)
+    backend, weights = kind.split()
+    if backend == "torch":
+        return original
+    return ExportedDenoiser(exported.compiled(exporting.convert(model, weights)), original)

@@ -1,0 +1,58 @@
+"""240 tokens after a prompt of 16 by the same GPT-2: one after the other, and in blocks of 32.
+
+The reference is ``transformers.generate`` with its cache, in float32; it reads one token a call. A
+model of blocks reads one block a call, and has a cache that is as exact. Weights are random, which
+changes no time. Calls are those of the whole text, for 8 blocks of 2, 4 and 8 each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks import models, writers
+from benchmarks.measure import Comparison, Run, Variant
+
+SIZE = 32
+# Preset, calls for each block, and the largest ratio to GPT-2 allowed in float32 and in int8.
+OURS = (
+    ("schedule-confidence", 2, None, None),
+    ("schedule-confidence", 4, 1 / 3.5, 1 / 6.0),
+    ("schedule-confidence", 8, None, None),
+    ("ancestral", 4, None, None),
+)
+
+
+def comparisons(quick: bool) -> Iterator[Comparison]:
+    """Yield float32 and int8."""
+    layers, length = (2, 48) if quick else (12, 240)
+    what = f"{length} tokens after {writers.PROMPT}, GPT-2 of {layers} layers, blocks of {SIZE}"
+    kinds = ["float32", "int8"] if models.INT8 else ["float32"]
+    for kind in kinds:
+        plain = [_plain(layers, length, name) for name in dict.fromkeys(("float32", kind))]
+        name = "blocks" if kind == "float32" else f"blocks-{kind}"
+        rows = (*plain, *_ours(layers, length, kind))
+        yield Comparison(name, f"{what}, batch 1, {kind}", rows, repeats=2)
+
+
+def _plain(layers: int, length: int, kind: str) -> Variant:
+    def build() -> Run:
+        model = models.gpt2(layers, kind)
+        writers.autoregressive(model, 4)
+        return partial(writers.autoregressive, model, length)
+
+    return Variant(f"token by token, {kind}", build)
+
+
+def _ours(layers: int, length: int, kind: str) -> Iterator[Variant]:
+    blocks = -(-(writers.PROMPT + length) // SIZE)
+    for preset, steps, float_limit, int8_limit in OURS:
+        limit = {"float32": float_limit, "int8": int8_limit}[kind]
+        build = partial(_build, layers, kind, preset, steps, length)
+        yield Variant(f"{preset}, {steps * blocks} calls, {kind}", build, limit=limit)
+
+
+def _build(layers: int, kind: str, preset: str, steps: int, length: int) -> Run:
+    model = models.gpt2(layers, kind)
+    writers.blocks(model, SIZE, preset, 1, length)
+    return partial(writers.blocks, model, SIZE, preset, steps, length)

@@ -1,0 +1,98 @@
+"""How far the backends agree with torch on the bundled model: ``python -m benchmarks.same_texts``.
+
+Prints a Markdown table, one row for each backend and sampler: how many texts are the same to the
+last token, how many tokens are, the largest difference of a logit and the mean divergence
+KL(torch || backend) of a guess over all canvases that torch went through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unmask import Unmasker
+from unmask.adapters import exported
+from unmask.canvas import Frame
+
+PROMPT = "The history of the town"
+SAMPLERS = {"ancestral": 64, "refine": 10, "schedule-confidence": 32, "confidence": None}
+HEAD = (
+    "| backend | sampler | same texts | same tokens | logits differ by | KL, nats |\n"
+    "|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=32, help="texts of each sampler")
+    parser.add_argument("--length", type=int, default=60, help="tokens of each text")
+    options = parser.parse_args()
+    reference = Unmasker.from_pretrained(backend="torch")
+    print(HEAD)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, writer in _writers(reference, Path(folder)):
+            for sampler in SAMPLERS:
+                row = _compare(reference, writer, sampler, options.samples, options.length)
+                print(f"| {name} | `{sampler}` | {row} |", flush=True)
+
+
+def _writers(reference: Unmasker, folder: Path) -> list[tuple[str, Unmasker]]:
+    found = [("torch-int8", Unmasker.from_pretrained(backend="torch-int8"))]
+    for weights in ("float32", "int8") if exported.installed() else ():
+        reference.export(folder / weights, weights=weights)
+        writer = Unmasker.from_pretrained(str(folder / weights), backend="openvino")
+        found.append((f"openvino {weights}", writer))
+    return found
+
+
+def _compare(reference: Unmasker, other: Unmasker, sampler: str, samples: int, length: int) -> str:
+    frames, theirs = (_written(writer, sampler, samples, length) for writer in (reference, other))
+    hidden = frames[0].canvas.masked
+    same = (frames[-1].canvas.ids == theirs[-1].canvas.ids)[hidden].view(samples, length)
+    gap, divergence = _distance(reference, other, frames)
+    return (
+        f"{int(same.all(1).sum())} of {samples} | {100 * same.double().mean():.2f} % | "
+        f"{gap:.1e} | {divergence:.1e}"
+    )
+
+
+def _written(writer: Unmasker, sampler: str, samples: int, length: int) -> list[Frame]:
+    """Return all frames of a batch of samples."""
+    frames = writer.stream(
+        PROMPT, length=length, num_samples=samples, sampler=sampler, steps=SAMPLERS[sampler]
+    )
+    return list(frames)
+
+
+@torch.no_grad()
+def _distance(reference: Unmasker, other: Unmasker, frames: list[Frame]) -> tuple[float, float]:
+    """Return the largest difference of logits, and the mean divergence of guesses."""
+    gap, divergences = 0.0, []
+    for frame in frames[:-1]:
+        canvas = frame.canvas
+        if not canvas.masked.any():
+            continue
+        want, got = (
+            writer.denoiser(canvas.ids, frame.time, at=canvas.masked, valid=canvas.valid)
+            for writer in (reference, other)
+        )
+        data = reference.denoiser.data_ids
+        want, got = want[:, data].double(), got[:, data].double()
+        gap = max(gap, float((want - got).abs().max()))
+        divergences.append(_divergence(want, got))
+    return gap, float(torch.cat(divergences).mean())
+
+
+def _divergence(want: Tensor, got: Tensor) -> Tensor:
+    """Return KL of the second guess from the first, shape (N,), of logits (N, V)."""
+    p, q = want.log_softmax(1), got.log_softmax(1)
+    return (p.exp() * (p - q)).sum(1)
+
+
+if __name__ == "__main__":
+    main()

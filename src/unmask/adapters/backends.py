@@ -1,0 +1,109 @@
+"""What computes the network: torch, torch in eight bits, or an exported copy.
+
+auto         the exported copy if the model has one, its runtime is installed and the device is a
+             CPU; else torch
+torch        the model itself, on any device
+torch-int8   the model with its linear layers in eight bits, on a CPU
+openvino     the copy that ``unmask export`` made, on a CPU
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from unmask.adapters import exported, int8, loading
+from unmask.adapters.exported import Entry
+from unmask.checkpoint import EXPORTED, Card
+from unmask.errors import UserError, did_you_mean
+
+BACKENDS = ("auto", "torch", "torch-int8", "openvino")
+
+
+def check_backend(backend: str) -> None:
+    """Raise a UserError unless ``backend`` is one of ``BACKENDS``."""
+    if backend not in BACKENDS:
+        raise UserError(f"unknown backend {backend!r}{did_you_mean(backend, BACKENDS)}")
+
+
+def choose(backend: str, name: str, device: str | None) -> tuple[str, str | None]:
+    """Return which backend computes a model, never ``auto``, and on which device.
+
+    Args:
+        backend: One of ``BACKENDS``.
+        name: A directory or hub id.
+        device: As the user says, None for the best that the backend has.
+
+    Raises:
+        UserError: If there is no such backend, or it does not know the device.
+    """
+    check_backend(backend)
+    if backend == "auto":
+        on_cpu = (device or loading.best_device()) == "cpu"
+        ready = on_cpu and exported.installed() and entry_of(name) is not None
+        return ("openvino" if ready else "torch"), device
+    if backend == "torch":
+        return backend, device
+    if device not in (None, "cpu"):
+        raise UserError(f"the backend {backend} computes on the CPU only; leave --device out")
+    return backend, "cpu"
+
+
+def check_exportable(card: Card) -> None:
+    """Raise a UserError if what a model reads is more than an exported network takes."""
+    if card.pairs:
+        raise UserError("this model was trained on pairs, which are not exported")
+    if card.block_length or card.attention != "full":
+        what = "of blocks" if card.block_length else "that writes in any order"
+        raise UserError(
+            f"a model {what} reads through a cache, which is not exported; "
+            "use --backend torch or torch-int8"
+        )
+
+
+def entry_of(name: str) -> Entry | None:
+    """Return what is known of the exported copy that a model has, None if it has none.
+
+    Raises:
+        UserError: If it is damaged or from a newer version of this package.
+    """
+    folder = folder_of(name)
+    return None if folder is None else Entry.read(folder)
+
+
+def folder_of(name: str) -> Path | None:
+    """Return the folder of a model with its exported copy, fetched if it is a hub id.
+
+    None for a hub id without one.
+    """
+    name = loading.locate(name)
+    if loading.is_local(name):
+        return Path(name)
+    found = None
+    for file in EXPORTED:
+        try:
+            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        except OSError:
+            return None
+        if found is None:
+            return None
+    return None if found is None else Path(found).parent
+
+
+def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
+    """Make a model on the CPU ready for a backend of ``choose``.
+
+    Returns:
+        The exported network that is to be called in the model's place, None for the model itself.
+
+    Raises:
+        UserError: If the backend cannot compute this model.
+    """
+    if backend == "torch-int8":
+        int8.quantise(model)
+    if backend != "openvino":
+        return None
+    return exported.open_network(folder_of(name) or Path(name))

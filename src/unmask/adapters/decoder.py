@@ -1,0 +1,276 @@
+r"""Any Hugging Face ``*ForCausalLM`` as a block denoiser, without touching its code.
+
+A decoder is told who sees whom by a four-dimensional attention mask, where each token stands by
+position ids, and what it has read by the library's own cache; so its causal order can be exchanged
+for one of blocks. Two masks are all there is:
+
+    all blocks at once, [x_t ; x_0]     noised block b sees itself and the clean blocks before b
+    one block after the other           a block sees itself and everything before it
+
+Nothing is shifted: a masked position predicts its own token, not the next one.
+
+Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from unmask.adapters.encoder import only_at, told_apart, unwrap
+from unmask.errors import UserError
+
+MASK_TOKENS = ("<mask>", "[MASK]", "<|mask|>")
+"""What a mask token is called that has to be added: the first that is no word yet."""
+
+
+class DecoderDenoiser:
+    """A decoder whose attention is causal from block to block and free within a block.
+
+    Args:
+        model: A causal language model, bare or wrapped.
+        not_data: Ids that never occur in data and must not be predicted.
+        mask_token_id: The id of [MASK]; what lies behind the end of a text is seen as masks.
+        block_length: L'.
+        start: How many symbols every row begins with.
+        window: Positions that the network sees at once when it writes, None for no limit. When a
+            text is longer, the older half of the blocks is forgotten and the rest numbered anew,
+            behind the symbols that every row begins with.
+
+    Raises:
+        UserError: If the model computes attention in a way that takes no mask of one's own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        not_data: Iterable[int],
+        mask_token_id: int,
+        block_length: int,
+        start: int = 0,
+        window: int | None = None,
+    ) -> None:
+        self.model = model
+        self.bare: PreTrainedModel = unwrap(model)
+        self.vocab_size = int(self.bare.get_output_embeddings().out_features)
+        self.data_ids, self._not_data = told_apart(self.vocab_size, not_data, self.bare.device)
+        self.mask_token_id, self.block_length, self.start = mask_token_id, block_length, start
+        # Of a single block no half could be kept.
+        blocks = 0 if window is None else window // block_length
+        self.window_blocks = blocks if blocks > 1 else None
+        kind = self.bare.config._attn_implementation
+        if kind not in ("sdpa", "eager"):
+            raise UserError(f"blocks need the attention 'sdpa' or 'eager', not {kind!r}")
+
+    def __call__(
+        self, xt: Tensor, x0: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of all blocks, (N, V) or (B, L, V); see ``blocks.BlockDenoiser``.
+
+        One pass over [x_t ; x_0] without the last clean block, which nobody reads: 2 L - L' tokens.
+        """
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        noised = self.whole(xt, valid)
+        length = noised.shape[1]
+        read = length - self.block_length
+        ids = torch.cat([noised, x0[:, :read]], 1)
+        allowed = halves_mask(length, self.block_length, ids.device)
+        allowed = allowed[: length + read, : length + read]
+        place = torch.arange(length, device=ids.device)
+        logits = self.logits(ids, allowed, torch.cat([place, place[:read]]), where)
+        return logits if at is not None else logits.view(*xt.shape, -1)
+
+    def context(self, cached: bool = True) -> CachedContext:
+        """Return an empty context; see ``blocks.BlockDenoiser``."""
+        return CachedContext(self, cached)
+
+    def whole(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        """Return rows of whole blocks, (B, L) -> (B, n L'), with masks behind the end of a text."""
+        ids = ids if valid is None else ids.masked_fill(~valid, self.mask_token_id)
+        return pad(ids, (0, -ids.shape[1] % self.block_length), value=self.mask_token_id)
+
+    def logits(
+        self,
+        ids: Tensor,
+        allowed: Tensor,
+        place: Tensor,
+        at: Tensor,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
+        """Run the network, and its head only where it is asked.
+
+        Args:
+            ids: Shape (B, Q), int64.
+            allowed: Shape (Q, K), bool; True where a query may see a key.
+            place: Positions of the ids, shape (Q,), int64.
+            at: Shape (B, <= Q), bool; where logits are wanted, the rest of the columns not.
+            cache: What was read before, K - Q tokens; it takes the new ones as well.
+
+        Returns:
+            Shape (N, V), -inf for ids that are no data.
+        """
+        at = pad(at, (0, ids.shape[1] - at.shape[1]), value=False)
+        with only_at(self.bare, at):
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=self._as_wanted(allowed)[None, None],
+                position_ids=place[None],
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).logits[0]
+        return logits.index_fill_(-1, self._not_data, float("-inf"))
+
+    def _as_wanted(self, allowed: Tensor) -> Tensor:
+        """Return a mask as the model's attention takes it: to eager code True would be a 1."""
+        if self.bare.config._attn_implementation == "sdpa":
+            return allowed
+        dtype = self.bare.dtype
+        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+            ~allowed, torch.finfo(dtype).min
+        )
+
+
+class CachedContext:
+    """The clean blocks so far, as keys and values; a denoiser of the block that comes next.
+
+    A finished block is not read at once but together with the first noised copy of the next one,
+    which saves a call. Keys and values of noised tokens are dropped after every call.
+
+    Args:
+        network: Whose context it is.
+        cached: Keep keys and values from call to call; else everything is read in every call.
+    """
+
+    def __init__(self, network: DecoderDenoiser, cached: bool = True) -> None:
+        self._network, self._cached = network, cached
+        self.vocab_size, self.data_ids = network.vocab_size, network.data_ids
+        self._blocks: list[Tensor] = []
+        self._forgotten = 0
+        self._cache, self._read = DynamicCache(), 0
+
+    def append(self, block: Tensor) -> None:
+        """Take a finished block (B, L') into the context; it is read with the next call."""
+        self._blocks.append(block)
+
+    @torch.no_grad()
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of the next block, (N, V) at ``at`` or (B, L', V); see ``Denoiser``."""
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        network = self._network
+        if not self._cached:
+            self._cache, self._read = DynamicCache(), 0
+        unread = self._unread(xt)
+        ids = torch.cat([unread, network.whole(xt, valid)], 1)
+        stop = self._read + ids.shape[1]
+        allowed = blocks_mask(self._read, stop, network.block_length, ids.device)
+        place = torch.arange(self._read, stop, device=ids.device)
+        asked = pad(where, (unread.shape[1], 0), value=False)
+        logits = network.logits(ids, allowed, place, asked, self._cache)
+        self._cache.crop(-network.block_length)
+        self._read += unread.shape[1]
+        return logits if at is not None else logits.view(*xt.shape, -1)
+
+    def _unread(self, xt: Tensor) -> Tensor:
+        """Return the ids that are in the window but not in the cache, shape (B, n L')."""
+        network = self._network
+        forgotten = first_block(len(self._blocks), network.window_blocks)
+        if forgotten != self._forgotten:
+            self._forgotten = forgotten
+            self._cache, self._read = DynamicCache(), 0
+        seen = self._blocks[forgotten + self._read // network.block_length :]
+        unread = torch.cat([xt[:, :0], *seen], 1)
+        if forgotten and not self._read:
+            unread[:, : network.start] = self._blocks[0][:, : network.start]
+        return unread
+
+
+def first_block(written: int, window: int | None) -> int:
+    """Return the oldest block that is still seen, given how many stand before the present one.
+
+    It follows from the position alone, so that a row sees the same whatever is beside it: whenever
+    ``window`` blocks would be exceeded, only the newer half of them stays.
+    """
+    if window is None or written < window:
+        return 0
+    dropped = window - window // 2
+    return dropped * (1 + (written - window) // dropped)
+
+
+def halves_mask(length: int, block_length: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return who sees whom in [x_t ; x_0], shape (2 L, 2 L), bool, one query a row.
+
+    A block sees itself, in both halves; beyond that, both the noised and the clean block b see the
+    clean blocks before b.
+    """
+    index = torch.arange(2 * length, device=device)
+    clean, block = index >= length, index % length // block_length
+    same_half = clean[:, None] == clean
+    itself = same_half & (block[:, None] == block)
+    return itself | (clean & (block < block[:, None]))
+
+
+def blocks_mask(
+    first: int, stop: int, block_length: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return what the positions first ... stop - 1 see of 0 ... stop - 1, (stop - first, stop)."""
+    block = torch.arange(stop, device=device) // block_length
+    return block <= block[first:, None]
+
+
+def add_mask_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Give a model and its tokenizer a mask token, unless they have one; return whether it is new.
+
+    Both are saved with it. Its embedding begins near the mean of all others.
+    """
+    if tokenizer.mask_token_id is not None:
+        return False
+    known = tokenizer.get_vocab()
+    name = next(name for name in MASK_TOKENS if name not in known)
+    tokenizer.add_special_tokens({"mask_token": name})
+    # Some models have more rows than words, and so one to spare.
+    embeddings: Any = model.get_input_embeddings()
+    if len(tokenizer) > embeddings.num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    return True
+
+
+@torch.no_grad()
+def check_decoder(model: PreTrainedModel) -> None:
+    """Find out whether a model does as masks, positions and cache tell it.
+
+    Block by block with a cache it must answer what it answers to all blocks at once.
+
+    Raises:
+        UserError: If it does not.
+    """
+    why = f"a {model.config.model_type} model cannot be trained in blocks: "
+    denoiser = DecoderDenoiser(model, (), mask_token_id=0, block_length=2)
+    noised, clean = torch.tensor([[0, 1, 2, 0, 0, 3]]), torch.tensor([[4, 1, 2, 5, 6, 3]])
+    noised, clean = noised.to(model.device), clean.to(model.device)
+    training = model.training
+    model.eval()
+    try:
+        at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
+        context, parts = denoiser.context(), []
+        for block in range(0, 6, 2):
+            parts.append(context(noised[:, block : block + 2], torch.ones(1)))
+            context.append(clean[:, block : block + 2])
+    except UserError:
+        raise
+    except Exception as error:
+        # What a model does with an input that it does not know is up to each architecture.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
+    finally:
+        model.train(training)
+    gap = (torch.cat(parts, 1) - at_once).abs().max()
+    # What a change of the context does is the measure: in a fresh model that is little.
+    if not gap <= 1e-2 * (at_once - elsewhere).abs().max():
+        raise UserError(f"{why}it does not follow an attention mask; take a llama, gpt2, qwen, ...")

@@ -1,0 +1,185 @@
+"""A copy of a network for OpenVINO, which a model folder may hold beside its weights.
+
+    exported.xml, exported.bin   the graph and its weights, in OpenVINO's own format
+    exported.json                what it is a copy of
+
+The graph takes the ids (B, L), the attention mask (B, L) and the positions (N, 2) at which logits
+are wanted, all int64, and returns these logits (N, V): its head runs on N rows, as in ``encoder``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unmask.adapters.encoder import EncoderDenoiser, only_rows
+from unmask.checkpoint import EXPORTED
+from unmask.errors import UserError
+
+FORMAT = 1
+ENTRY, GRAPH, CONSTANTS = EXPORTED
+AGAIN = "export the model again, or use --backend torch"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What ``exported.json`` says.
+
+    Attributes:
+        backend: The runtime, ``openvino``.
+        weights: ``float32`` or ``int8``.
+        model: SHA-256 of the weights that were exported; see ``fingerprint``.
+        files: SHA-256 of the exported files, by name.
+        versions: Of the libraries that wrote them.
+    """
+
+    backend: str
+    weights: str
+    model: str
+    files: dict[str, str]
+    versions: dict[str, str]
+
+    @classmethod
+    def read(cls, directory: Path) -> Entry | None:
+        """Read ``exported.json``, or return None where there is none.
+
+        Raises:
+            UserError: If it is damaged or from a newer version of this package.
+        """
+        path = directory / ENTRY
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = int(content.pop("format"))
+            if version <= FORMAT:
+                return cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged; {AGAIN}") from error
+        raise UserError(
+            f"{path} has format {version}, newer than the {FORMAT} this version reads; "
+            "update with: pip install -U unmask"
+        )
+
+    def write(self, directory: Path) -> None:
+        """Write ``exported.json`` into a directory."""
+        content = json.dumps({"format": FORMAT, **asdict(self)}, indent=2)
+        (directory / ENTRY).write_text(content + "\n", encoding="utf-8")
+
+    def check(self, directory: Path) -> None:
+        """Make sure that the exported files are whole, and of the weights beside them.
+
+        Raises:
+            UserError: If they are not.
+        """
+        if self.model != fingerprint(directory):
+            raise UserError(f"the exported network in {directory} is of other weights; {AGAIN}")
+        for name in (GRAPH, CONSTANTS):
+            path = directory / name
+            if not path.is_file() or self.files.get(name) != digest(path):
+                raise UserError(f"{path} is missing or damaged; {AGAIN}")
+
+
+class ExportedDenoiser:
+    """The exported copy of a network in place of the network itself.
+
+    Args:
+        network: The compiled graph; see ``open_network``.
+        original: The denoiser that it was exported from.
+    """
+
+    def __init__(self, network: Any, original: EncoderDenoiser) -> None:
+        self._network = network
+        self.vocab_size, self.data_ids = original.vocab_size, original.data_ids
+        not_data = torch.ones(self.vocab_size, dtype=torch.bool)
+        not_data[self.data_ids] = False
+        self._not_data = not_data.nonzero()[:, 0]
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
+        xt, t, at, valid = only_rows(xt, t, at, valid)
+        mask = torch.ones_like(xt) if valid is None else valid.long()
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        inputs = (xt, mask, where.nonzero())
+        answer = self._network([x.contiguous().numpy() for x in inputs])[0]
+        logits = torch.from_numpy(answer).index_fill_(-1, self._not_data, float("-inf"))
+        return logits.view(*xt.shape, -1) if at is None else logits
+
+
+def runtime() -> Any:
+    """Return the OpenVINO library.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    # Importing it reports the use over the network, unless its reporter cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError(
+            "this needs OpenVINO, which is not installed; run: pip install 'unmask[openvino]'"
+        ) from error
+    return openvino
+
+
+def installed() -> bool:
+    """Return whether OpenVINO can be imported, without doing so."""
+    return find_spec("openvino") is not None
+
+
+def compiled(network: Any) -> Any:
+    """Return a graph, or the path of one, ready to be called on as many threads as torch uses."""
+    settings = {
+        # Otherwise it computes in bfloat16 where the processor can, and texts would differ.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": 1,
+    }
+    return runtime().Core().compile_model(network, "CPU", settings)
+
+
+def open_network(directory: Path) -> Any:
+    """Return the exported network of a folder.
+
+    Raises:
+        UserError: If OpenVINO is missing, there is no exported network, it is damaged, or it is of
+            other weights than those in the folder.
+    """
+    runtime()
+    entry = Entry.read(directory)
+    if entry is None:
+        raise UserError(
+            f"{directory} holds no exported network; make a folder with one by: "
+            f"unmask export --model {directory} --out DIR"
+        )
+    entry.check(directory)
+    try:
+        return compiled(directory / GRAPH)
+    except RuntimeError as error:
+        wrote, runs = entry.versions.get("openvino"), runtime().__version__
+        raise UserError(
+            f"OpenVINO {runs} cannot open {directory / GRAPH}, which {wrote} wrote; {AGAIN}"
+        ) from error
+
+
+def fingerprint(directory: Path) -> str:
+    """Return the SHA-256 over the SHA-256 of every file of weights in a folder, by name."""
+    files = sorted(directory.glob("model*.safetensors"))
+    return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,186 @@
+"""Any Hugging Face ``*ForMaskedLM`` as a graph for OpenVINO, without naming an architecture.
+
+``torch.export`` follows the model once with the sizes of batch, row and positions left open, and
+OpenVINO turns what it saw into its own graph. That graph is asked about random rows of other sizes
+before it is accepted: a model that decides by its input what to compute is caught here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from unmask.adapters.conditioning import conditioning_of
+from unmask.adapters.encoder import EncoderDenoiser, only_at, position_limit
+from unmask.adapters.exported import (
+    CONSTANTS,
+    GRAPH,
+    Entry,
+    ExportedDenoiser,
+    compiled,
+    digest,
+    fingerprint,
+    runtime,
+)
+from unmask.errors import UserError, did_you_mean
+
+WEIGHTS = ("float32", "int8")
+TOLERANCE = 1e-3
+"""Largest difference of logits from torch's, in float32, over the largest logit."""
+
+
+class _Graph(nn.Module):
+    """A model as a function of ids and mask (B, L) and positions (N, 2)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, at: Tensor) -> Tensor:
+        """Return logits, shape (N, V)."""
+        with only_at(self.model, at.unbind(1)):
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[0]
+
+
+def check_weights(weights: str) -> None:
+    """Raise a UserError unless ``weights`` is one of ``WEIGHTS``."""
+    if weights not in WEIGHTS:
+        raise UserError(f"unknown weights {weights!r}{did_you_mean(weights, WEIGHTS)}")
+
+
+def convert(model: PreTrainedModel, weights: str) -> Any:
+    """Return a model as a graph of OpenVINO.
+
+    Args:
+        model: A masked language model on the CPU, bare, in evaluation mode.
+        weights: One of ``WEIGHTS``.
+
+    Raises:
+        UserError: If OpenVINO is missing, or the model is told the time or cannot be exported.
+    """
+    check_weights(weights)
+    openvino = runtime()
+    if conditioning_of(model) is not None:
+        raise UserError("this model is told the time and cannot be exported; use --backend torch")
+    try:
+        with torch.no_grad(), _plain_attention(model), warnings.catch_warnings():
+            # The two libraries deprecate each other's habits, which no user can change.
+            warnings.simplefilter("ignore")
+            graph = openvino.convert_model(_followed(model))
+        gap = _gap(model, graph)
+    except Exception as error:
+        # Whatever a foreign architecture makes the libraries raise, it cannot be exported.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{type(model).__name__} cannot be exported: {reason}") from error
+    if not gap <= TOLERANCE:
+        raise UserError(
+            f"{type(model).__name__} cannot be exported: OpenVINO's logits differ by {gap:.1e}"
+        )
+    if weights == "int8":
+        _in_eight_bits(openvino, graph)
+    return graph
+
+
+def write(graph: Any, weights: str, directory: Path) -> None:
+    """Write a graph and its entry into a folder that holds the model's weights already.
+
+    Raises:
+        OSError: If the files cannot be written.
+    """
+    openvino = runtime()
+    try:
+        openvino.save_model(graph, directory / GRAPH, compress_to_fp16=False)
+        # What does not fit on the disk is cut off in silence if it is little.
+        openvino.Core().read_model(directory / GRAPH)
+    except RuntimeError as error:
+        raise OSError("the exported network could not be written") from error
+    Entry(
+        backend="openvino",
+        weights=weights,
+        model=fingerprint(directory),
+        files={name: digest(directory / name) for name in (GRAPH, CONSTANTS)},
+        versions={
+            "openvino": openvino.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    ).write(directory)
+
+
+def _followed(model: PreTrainedModel) -> Any:
+    """Return what a model computes, as torch's own graph with open sizes."""
+    ids = torch.ones(2, 24, dtype=torch.int64)
+    mask = ids.clone()
+    mask[1, 20:] = 0
+    at = torch.tensor([[0, 3], [0, 5], [1, 6]])
+    size = torch.export.Dim.DYNAMIC
+    sizes = ({0: size, 1: size}, {0: size, 1: size}, {0: size})
+    return torch.export.export(_Graph(model), (ids, mask, at), dynamic_shapes=sizes, strict=False)
+
+
+@contextmanager
+def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let a model write its attention out within this context.
+
+    A query that may look at nothing, such as padding outside a local window, gets zeros from
+    torch's fused attention but NaN from OpenVINO's; written out, both get a finite mean.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@torch.no_grad()
+def _gap(model: PreTrainedModel, graph: Any) -> float:
+    """Return the largest difference of logits, over the largest logit, on padded random rows."""
+    original = EncoderDenoiser(model, ())
+    exported = ExportedDenoiser(compiled(graph), original)
+    gaps = []
+    for rows, length in ((3, 160), (1, 1)):
+        length = min(length, position_limit(model) or length)
+        draw = torch.Generator().manual_seed(0)
+        ids = torch.randint(original.vocab_size, (rows, length), generator=draw)
+        valid = torch.arange(length) < torch.tensor([length, max(length // 4, 1), 1])[:rows, None]
+        at = valid & (torch.rand(rows, length, generator=draw) < 0.5)
+        at[0, 0] = True
+        want, got = (net(ids, torch.ones(rows), at=at, valid=valid) for net in (original, exported))
+        gaps.append(float((got - want).abs().max() / want.abs().max()))
+    # A maximum of Python would pass over NaN.
+    return float(torch.tensor(gaps).max())
+
+
+def _in_eight_bits(openvino: Any, graph: Any) -> None:
+    """Store the matrices of all linear layers as int8 with a scale for every output.
+
+    Shared by the embedding and the head, a matrix is stored once, for both. The activations stay as
+    they are in the graph; the runtime rounds them as it goes.
+    """
+    import numpy as np
+    from openvino import opset13 as ops
+
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        source = node.input_value(1)
+        constant = source.get_node()
+        if constant.get_type_name() != "Constant" or constant.data.ndim != 2:
+            continue
+        inner = 1 if node.get_attributes()["transpose_b"] else 0
+        scale = np.abs(constant.data).max(inner, keepdims=True) / 127
+        scale = np.maximum(scale, np.finfo(np.float32).tiny)
+        eight = np.rint(constant.data / scale).astype(np.int8)
+        small = ops.multiply(ops.convert(ops.constant(eight), "f32"), ops.constant(scale))
+        for target in source.get_target_inputs():
+            target.replace_source_output(small.output(0))
+    graph.validate_nodes_and_infer_types()

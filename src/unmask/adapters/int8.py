@@ -1,0 +1,91 @@
+r"""Linear layers in eight bits, for writing on a CPU.
+
+    y = (X W^T) * s_x * s_w + b     X = round(x / s_x), s_x = max|x| / 127 for every token
+                                    W = round(w / s_w), s_w = max|w| / 127 for every output
+
+Symmetric, in integers from -127 to 127 and exact between the two roundings ("vector-wise" in
+Dettmers et al. 2022, "LLM.int8()", arXiv:2208.07339, Section 2). A scale for every token, and not
+one for the whole tensor, keeps rows independent of what else is in the batch, and an outlier in one
+token from blurring the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from unmask.adapters.conditioning import conditioning_of
+from unmask.errors import UserError
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with its weights in eight bits, of which no gradient can be taken.
+
+    Args:
+        linear: The layer in floating point, or GPT-2's with its weights the other way round; it is
+            not changed.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, linear: nn.Linear | Conv1D) -> None:
+        super().__init__()
+        weights = linear.weight.detach().float()
+        weights = weights.T.contiguous() if isinstance(linear, Conv1D) else weights
+        self.out_features, self.in_features = weights.shape
+        weight, scale = _in_eight_bits(weights)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale[:, 0])
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T + b, shape (..., out), for x of shape (..., in)."""
+        rows, scale = _in_eight_bits(x.reshape(-1, self.in_features))
+        # Integers times floats are floats: one pass, and no copy in between.
+        y = torch._int_mm(rows, self.weight.T) * scale
+        y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
+        return y.view(*x.shape[:-1], self.out_features)
+
+
+def quantise(model: PreTrainedModel) -> PreTrainedModel:
+    """Replace every linear layer of a model on the CPU by an ``Int8Linear``; returns the model.
+
+    Raises:
+        UserError: If the model is told the time, uses its linear layers in a way of its own, or
+            this build of torch has no fast product of integers. The model may then be changed.
+    """
+    if conditioning_of(model) is not None:
+        raise UserError(
+            "this model is told the time, which eight bits would blur; use --backend torch"
+        )
+    if not torch.backends.mkldnn.is_available():
+        raise UserError("this build of torch has no oneDNN, which --backend torch-int8 needs")
+    layers: dict[nn.Module, Int8Linear] = {}
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if type(layer) is nn.Linear or type(layer) is Conv1D:
+                setattr(parent, name, layers.setdefault(layer, Int8Linear(layer)))
+    _try(model)
+    return model
+
+
+@torch.no_grad()
+def _try(model: Any) -> None:
+    """Call a model once: some read the weights of a layer instead of calling it."""
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.int64))
+    except RuntimeError as error:
+        raise UserError(
+            f"{type(model).__name__} cannot compute in eight bits; use --backend torch"
+        ) from error
+
+
+def _in_eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows of x (N, D) as int8 and their scales (N, 1)."""
+    scale = x.abs().amax(1, keepdim=True).div_(127).clamp_min_(torch.finfo(x.dtype).tiny)
+    return (x / scale).round_().to(torch.int8), scale

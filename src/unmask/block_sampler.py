@@ -1,0 +1,111 @@
+"""Writing block by block from left to right, each block by any sampler.
+
+While a block is written, the blocks before it are clean and do not change: what the network makes
+of them is computed once and kept (see ``blocks.BlockContext``). So a call costs one block instead
+of the whole row, and a text may be longer than what the network sees at once.
+
+Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unmask.blocks import BlockContext
+from unmask.canvas import Canvas, Frame
+from unmask.noise import Noise
+
+Write = Callable[[Canvas, Noise], Iterator[Frame]]
+"""A sampler that is bound to the context and all but what it writes on and its random numbers."""
+
+
+@torch.no_grad()
+def sample_blocks(
+    context: BlockContext,
+    canvas: Canvas,
+    noise: Noise,
+    block_length: int,
+    write: Write,
+    end: int | None = None,
+) -> Iterator[Frame]:
+    """Write on the masks of a canvas, block after block.
+
+    Args:
+        context: An empty one, which takes every finished block.
+        canvas: What to start from; nothing is given to the right of a mask.
+        noise: Random numbers, one seed per row; a token's own depend on its position in the row.
+        block_length: L'.
+        write: Writes a block, with the guesses of ``context``.
+        end: The id that ends a text: behind the first one that is written the row is cut off, and
+            the work ends once all rows are. None writes on to the end of the canvas.
+
+    Yields:
+        Frames as ``sampler.sample`` does, the first blank; steps and calls are counted on from
+        block to block. A block in which a row ends is followed by a frame without what is cut off.
+    """
+    length = canvas.ids.shape[1]
+    confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)
+    step = nfe = 0
+    blank = True
+    for first in range(0, length, block_length):
+        stop = min(first + block_length, length)
+        block = canvas.columns(first, stop)
+        if block.masked.any():
+            frames = write(block, replace(noise, first=first))
+            # Every block begins with a frame of what is already known, but for the very first.
+            if not blank:
+                next(frames)
+            blank = False
+            begun, spent = step, nfe
+            for frame in frames:
+                canvas = _with(canvas, frame.canvas, first)
+                confidence = confidence.index_copy(1, _range(first, stop, canvas), frame.confidence)
+                step, nfe = begun + frame.step, spent + frame.nfe
+                yield _widened(frame, canvas, confidence, step, nfe, first)
+            cut = canvas if end is None else _ended(canvas, end, stop)
+            if not torch.equal(cut.valid, canvas.valid):
+                canvas, step = cut, step + 1
+                nothing = torch.zeros_like(canvas.masked)
+                yield Frame(
+                    step, frame.time, canvas, nothing, nothing, confidence, nfe, (first, stop)
+                )
+        if not canvas.masked.any():
+            return
+        context.append(canvas.ids[:, first:stop])
+
+
+def _with(canvas: Canvas, block: Canvas, first: int) -> Canvas:
+    """Return a canvas with other ids and masks in the columns of a block."""
+    ids, masked = canvas.ids.clone(), canvas.masked.clone()
+    columns = slice(first, first + block.ids.shape[1])
+    ids[:, columns], masked[:, columns] = block.ids, block.masked
+    return replace(canvas, ids=ids, masked=masked)
+
+
+def _widened(
+    frame: Frame, canvas: Canvas, confidence: Tensor, step: int, nfe: int, first: int
+) -> Frame:
+    """Return a frame of a block as one of the whole canvas."""
+    stop = first + frame.revealed.shape[1]
+    sides = (first, canvas.ids.shape[1] - stop)
+    revealed, remasked = (pad(x, sides, value=False) for x in (frame.revealed, frame.remasked))
+    return Frame(step, frame.time, canvas, revealed, remasked, confidence, nfe, (first, stop))
+
+
+def _range(first: int, stop: int, canvas: Canvas) -> Tensor:
+    return torch.arange(first, stop, device=canvas.ids.device)
+
+
+def _ended(canvas: Canvas, end: int, stop: int) -> Canvas:
+    """Cut off what lies behind the first end symbol that was written before column ``stop``."""
+    column = torch.arange(canvas.ids.shape[1], device=canvas.ids.device)
+    written = (canvas.ids == end) & canvas.editable & ~canvas.masked & (column < stop)
+    behind = (written.cumsum(1) - written.long()) > 0
+    return Canvas(
+        canvas.ids, canvas.masked & ~behind, canvas.editable & ~behind, canvas.valid & ~behind
+    )

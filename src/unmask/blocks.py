@@ -1,0 +1,196 @@
+r"""Block diffusion: autoregressive over blocks of tokens, masked diffusion within each of them.
+
+    log p(x) = sum over blocks b of log p(x^b | x^1 ... x^(b-1)),   each bounded as a row of its own
+
+With one token a block that is the autoregressive model, with one block a row masked diffusion. The
+bound of a block is any bound of ``objective``: a block is handed to it as a row, and what stands
+before the block is told to the network behind its back (``InContext``). So nothing here knows a
+schedule or a weight, and nothing there knows a block.
+
+Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. It is always
+seen whole: positions of the last block behind the end of a text are masks that nobody asks about.
+
+Reference: Arriola et al. 2025, "Block Diffusion: Interpolating Between Autoregressive and Diffusion
+Language Models" (BD3-LM), arXiv:2503.09573.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unmask.denoiser import Denoiser
+from unmask.objective import Loss
+
+
+class BlockContext(Denoiser, Protocol):
+    """A denoiser of the block that comes next, given the clean blocks that it was handed so far.
+
+    It is called with that block alone, shape (B, L'), or less if the row ends in it.
+    """
+
+    def append(self, block: Tensor) -> None:
+        """Take the finished block, ids of shape (B, L'), into the context of those to come."""
+        ...
+
+
+class BlockDenoiser(Protocol):
+    """A guess p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1)) for all blocks b of a row in one call."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits per position, V."""
+        ...
+
+    @property
+    def data_ids(self) -> Tensor:
+        """The ids that can occur in data, shape (V',), int64."""
+        ...
+
+    def __call__(
+        self, xt: Tensor, x0: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of every block given the clean blocks before it.
+
+        Args:
+            xt: Noised ids, shape (B, L), int64.
+            x0: Clean ids, shape (B, L), int64; of it block b is told to later blocks only.
+            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
+            valid: Shape (B, L), bool; False on padding at the right, None if there is none.
+
+        Returns:
+            Shape (N, V) in row-major order of ``at``, or (B, L, V).
+        """
+        ...
+
+    def context(self, cached: bool = True) -> BlockContext:
+        """Return an empty context, to write or read block after block.
+
+        Args:
+            cached: Keep what the network computed for finished blocks; else compute it anew in
+                every call, with the same result.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InContext:
+    """All blocks of a batch as rows of an ordinary denoiser, shape (B n, L').
+
+    Args:
+        inner: The network.
+        x0: The clean rows, shape (B, L), that the blocks were cut from.
+    """
+
+    inner: BlockDenoiser
+    x0: Tensor
+
+    @property
+    def vocab_size(self) -> int:
+        return self.inner.vocab_size
+
+    @property
+    def data_ids(self) -> Tensor:
+        return self.inner.data_ids
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_0^b | x_t^b, clean blocks before it), (N, V); see ``Denoiser``."""
+        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        rows = (None if x is None else self._rows(x) for x in (xt, where, valid))
+        noised, asked, real = rows
+        assert noised is not None
+        logits = self.inner(noised, self.x0, at=asked, valid=real)
+        return logits if at is not None else logits.view(*xt.shape, -1)
+
+    def _rows(self, blocks: Tensor) -> Tensor:
+        return blocks.reshape(len(self.x0), -1)[:, : self.x0.shape[1]]
+
+
+def cut(rows: Tensor, block_length: int) -> Tensor:
+    """Return the blocks of all rows, (B, L) -> (B n, L'), the last of a row filled up with 0."""
+    return pad(rows, (0, -rows.shape[1] % block_length)).reshape(-1, block_length)
+
+
+def block_times(t: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    r"""Spread the times of rows over their blocks.
+
+        t_(i,b) = (t_i + pi_i(b)) / n,   pi_i a random permutation of 0 ... n - 1 for each row
+
+    Where the t_i lie one in each of B strata (``schedule.stratified_times``), the B n times lie one
+    in each of B n, over the batch and within each row. Each alone is uniform: a block is tied to no
+    part of the interval, as it would be were the strata laid out along the row.
+
+    Args:
+        t: Shape (B,), uniform in (0, 1].
+        count: Blocks in a row, n.
+        generator: Of the permutations; not used for a single block.
+
+    Returns:
+        float64 times in (0, 1], shape (B, n).
+    """
+    if count == 1:
+        return t.double()[:, None]
+    noise = torch.rand(len(t), count, generator=generator, device=generator.device)
+    return (t.double()[:, None] + noise.argsort(1)) / count
+
+
+def block_nelbo(
+    denoiser: BlockDenoiser,
+    bound: Callable[..., Loss],
+    block_length: int,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Loss:
+    """Estimate the bound of every row as the sum over its blocks, in one network call.
+
+        nats = sum over b of bound(x_0^b; x_0^1 ... x_0^(b-1)),   each block at a time of its own
+
+    Args:
+        denoiser: The network.
+        bound: A bound of ``objective``, given its process.
+        block_length: L'.
+        x0: Clean ids, shape (B, L), int64.
+        t: Times uniform in (0, 1], shape (B,); see ``block_times``.
+        editable: Shape (B, L), bool; what is modelled. The rest is visible.
+        generator: Source of randomness.
+        valid: Shape (B, L), bool; False on padding at the right.
+        interval: Times are drawn from this part of [0, 1] only. What comes out is then no bound,
+            but has less variance where the ends of the interval weigh most, and may be trained on.
+
+    Returns:
+        Nats and editable tokens per row.
+
+    Reference: Arriola et al. 2025, arXiv:2503.09573 (the bound; clipped schedules).
+    """
+    low, high = interval
+    times = block_times(t, -(-x0.shape[1] // block_length), generator)
+    loss = bound(
+        InContext(denoiser, x0),
+        x0=cut(x0, block_length),
+        t=(low + (high - low) * times).flatten(),
+        editable=cut(editable, block_length),
+        generator=generator,
+        valid=None if valid is None else cut(valid, block_length),
+    )
+
+    def total(blocks: Tensor) -> Tensor:
+        return blocks.view(len(x0), -1).sum(1)
+
+    return Loss(
+        diffusion=total(loss.diffusion),
+        reconstruction=total(loss.reconstruction),
+        prior=total(loss.prior),
+        tokens=total(loss.tokens),
+        cross_entropy=None if loss.cross_entropy is None else total(loss.cross_entropy),
+    )
