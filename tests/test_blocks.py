@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from checks import assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import block_bound
-from test_sampler import OneAtATime, blank, counts_of
+from test_sampler import OneAtATime, counts_of
 from unmask.adapters.decoder import (
     DecoderDenoiser,
     blocks_mask,
@@ -404,6 +404,11 @@ def test_the_time_of_every_single_block_is_uniform():
 # --- writing ---
 
 
+def blank(count: int, length: int, oracle) -> Canvas:
+    mask = oracle.mask_token_id
+    return Canvas.from_rows([[None] * length] * count, mask, mask)
+
+
 def written(
     oracle, count: int, length: int, block_length: int, policy, steps: int, end=None, first_seed=0
 ):
@@ -414,7 +419,7 @@ def written(
     def write(canvas, noise):
         return sample(context, process, canvas, policy, Draw(), time_grid(steps), noise)
 
-    canvas = blank(count, length, oracle.mask_token_id)
+    canvas = blank(count, length, oracle)
     noise = Noise(torch.arange(first_seed, first_seed + count))
     return list(sample_blocks(context, canvas, noise, block_length, write, end))
 
@@ -477,7 +482,7 @@ def test_one_block_is_written_as_without_blocks():
     joint = random_joint()
     process = AbsorbingProcess(Polynomial(), joint.mask_token_id)
     for policy in (RandomOrder(), MostConfident(), Renoise()):
-        canvas, noise = blank(50, 4, joint.mask_token_id), Noise(torch.arange(50))
+        canvas, noise = blank(50, 4, joint), Noise(torch.arange(50))
         plain = list(sample(joint, process, canvas, policy, Draw(), time_grid(3), noise))
         blocks = written(BlockOracle(joint, 4), 50, 4, 4, policy, 3)
         for one, other in zip(plain, blocks, strict=True):
