@@ -366,8 +366,8 @@ MUTANTS = [
     ),
     Mutant(
         "objective_token.py",
-        "return (guessed * excess).sum(1).index_add(0, row, truth)",
-        "return torch.zeros_like(guessed[:, 0]).index_add(0, row, truth)",
+        "index_add(0, row, guessed + truth)",
+        "index_add(0, row, truth)",
         "the rate-mismatch term is left out",
         "token_schedule",
     ),
@@ -384,6 +384,13 @@ MUTANTS = [
         "(score_one + score_two)",
         "the other copy is no baseline: a wrong gradient for the schedule",
         "token_schedule",
+    ),
+    Mutant(
+        "expectation.py",
+        "(by_cost - by_mean * mean)",
+        "(by_cost - by_mean)",
+        "the mean of a guess is left out of its own gradient",
+        "expectation",
     ),
     Mutant(
         "token_schedule.py",

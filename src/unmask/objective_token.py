@@ -26,27 +26,31 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softmax
 
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
+from unmask.expectation import cost_and_mean
 from unmask.objective import Loss
 from unmask.process import Corrupted
 from unmask.token_process import TokenwiseProcess
 
 
 def _guess(
-    denoiser: Denoiser, noised: Corrupted, t: Tensor, x0: Tensor, valid: Tensor | None
+    denoiser: Denoiser,
+    noised: Corrupted,
+    t: Tensor,
+    x0: Tensor,
+    table: Tensor,
+    valid: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return mu (N, V) and -log mu_x (N,) in nats at the N masked positions.
+    """Return -log mu_x in nats and sum_v table_v mu_v at the N masked positions, shape (N,) each.
 
-    In float32, in float64 if the denoiser answers so. A second tensor of N x V is all that is kept
-    for the gradient: log mu_x comes from the logits and not from a log-softmax beside the softmax.
+    In float32, in float64 if the denoiser answers so.
     """
     logits = denoiser(noised.ids, t, at=noised.masked, valid=valid)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    truth = logits.gather(1, x0[noised.masked][:, None])[:, 0]
-    return softmax(logits, -1), logits.logsumexp(-1) - truth
+    hidden = noised.masked
+    return cost_and_mean(logits, x0[hidden], table.to(logits.dtype), hidden.sum(1))
 
 
 def _at_truth(table: Tensor, x0: Tensor, masked: Tensor) -> Tensor:
@@ -74,16 +78,15 @@ def integrand(
         t: Times in (0, 1], shape (B,).
         valid: Shape (B, L), bool; False on padding.
     """
-    mu, nats = _guess(denoiser, noised, t, x0, valid)
     rate = process.schedule.rate(t.double())
     # mu adds up to 1, so what all rates share drops out of sum_v r_v mu_v - r_x. Taken off before,
     # it leaves no difference of large numbers, and exactly 0 where all rates are equal.
-    excess = (rate - rate[:, :1]).to(nats.dtype)
-    row = noised.masked.nonzero()[:, 0]
-    guessed = torch.zeros_like(excess).index_add(0, row, mu)
+    excess = rate - rate[:, :1]
+    nats, guessed = _guess(denoiser, noised, t, x0, excess, valid)
     truth = _at_truth(rate.to(nats.dtype), x0, noised.masked) * nats
-    truth = truth - _at_truth(excess, x0, noised.masked)
-    return (guessed * excess).sum(1).index_add(0, row, truth)
+    truth = truth - _at_truth(excess.to(nats.dtype), x0, noised.masked)
+    row = noised.masked.nonzero()[:, 0]
+    return nats.new_zeros(len(x0)).index_add(0, row, guessed + truth)
 
 
 class Step(NamedTuple):
@@ -115,14 +118,13 @@ def step_kl(
 
     The other arguments are those of ``integrand``.
     """
-    mu, nats = _guess(denoiser, noised, t, x0, valid)
     stay = process.stay_prob(t, s)
+    nats, stay_guess = _guess(denoiser, noised, t, x0, stay, valid)
     row = noised.masked.nonzero()[:, 0]
     reveal_truth = _at_truth(1 - stay, x0, noised.masked).to(nats.dtype)
-    stay = stay.to(nats.dtype)
-    stay_truth = _at_truth(stay, x0, noised.masked)
+    stay_truth = _at_truth(stay.to(nats.dtype), x0, noised.masked)
     # A sum of positive numbers; 1 - sum_v mu_v rho_v would be noise for small steps.
-    stay_guess = (mu * stay[row]).sum(-1).clamp_min(torch.finfo(nats.dtype).tiny)
+    stay_guess = stay_guess.clamp_min(torch.finfo(nats.dtype).tiny)
     # Nothing stays at s = 0, where 0 log 0 = 0 must also have a gradient.
     log_ratio = torch.where(stay_truth > 0, stay_truth / stay_guess, 1).log()
     kl = reveal_truth * nats + stay_truth * log_ratio
