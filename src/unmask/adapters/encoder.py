@@ -52,12 +52,15 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
 
-        The network runs on those rows only that are asked about.
+        Without gradients the network runs on those rows only that are asked about; in training a
+        batch keeps its shape.
         """
-        if at is not None and len(rows := at.any(1).nonzero()[:, 0]) not in (0, len(at)):
-            # In row-major order the positions are the same whichever rows without any are left out.
-            xt, t, at = xt[rows], t[rows], at[rows]
-            valid = None if valid is None else valid[rows]
+        if at is not None and not torch.is_grad_enabled():
+            rows = at.any(1).nonzero()[:, 0]
+            if 0 < len(rows) < len(at):
+                # In row-major order the positions are the same, whichever empty rows are left out.
+                xt, t, at = xt[rows], t[rows], at[rows]
+                valid = None if valid is None else valid[rows]
         mask = None if valid is None or bool(valid.all()) else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
