@@ -49,9 +49,11 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
 
-        The network runs on those rows only that are asked about.
+        Without gradients the network runs on those rows only that are asked about; in training a
+        batch keeps its shape.
         """
-        xt, t, at, valid = only_rows(xt, t, at, valid)
+        if not torch.is_grad_enabled():
+            xt, t, at, valid = only_rows(xt, t, at, valid)
         mask = None if valid is None or bool(valid.all()) else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
