@@ -324,8 +324,8 @@ MUTANTS = [
     ),
     Mutant(
         "adapters/encoder.py",
-        "xt, t, at = xt[rows], t[rows], at[rows]",
-        "xt, t, at = xt[rows], t[: len(rows)], at[rows]",
+        "return xt[rows], t[rows], at[rows]",
+        "return xt[rows], t[: len(rows)], at[rows]",
         "a shrunk batch tells its rows the times of others",
         "encoder",
     ),

@@ -1,0 +1,96 @@
+"""Linear layers in float32 with their weights laid out for the processor, for writing on a CPU.
+
+A product with few rows spends its time on bringing the weights into the order that the processor's
+instructions want. oneDNN can do that once and keep them so. Only the order of summation differs
+from torch's own product, and results agree to rounding, some 1e-6 here.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from unmask.errors import UserError
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer that keeps a packed copy of its weights beside them.
+
+    The copy is made on first use and anew when the weights have changed. With gradients, on another
+    device and in another precision the layer computes as torch does.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W^T + b, shape (..., out), for x of shape (..., in)."""
+        if not _can_pack(x, self.weight):
+            return linear(x, self.weight, self.bias)
+        return _product(x, _packed(self, self.weight), self.bias)
+
+
+class PackedConv1D(Conv1D):
+    """The same for GPT-2's linear layer, which has its weights the other way round."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W + b, shape (..., out), for x of shape (..., in)."""
+        if not _can_pack(x, self.weight):
+            plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return plain
+        return _product(x, _packed(self, self.weight.T), self.bias)
+
+
+def pack(model: PreTrainedModel) -> PreTrainedModel:
+    """Make every linear layer of a model compute with a packed copy; returns the model.
+
+    The model's weights, names and hooks stay, so that it is trained and saved as before.
+
+    Raises:
+        UserError: If this build of torch has no oneDNN.
+    """
+    if not available():
+        raise UserError("this build of torch has no oneDNN, which --backend torch-packed needs")
+    for layer in model.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = PackedLinear
+        elif type(layer) is Conv1D:
+            layer.__class__ = PackedConv1D
+    return model
+
+
+def available() -> bool:
+    """Return whether this build of torch can pack."""
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    known = torch.backends.mkldnn.is_available()
+    return known and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def _can_pack(x: Tensor, weight: Tensor) -> bool:
+    learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    same = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
+    # What is traced or compiled is a graph for elsewhere.
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    followed = traced or torch.compiler.is_compiling()
+    return same and not learning and not followed and not torch.is_autocast_enabled("cpu")
+
+
+# Not in the layers: such tensors cannot be copied or saved.
+_COPIES: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
+
+
+def _packed(layer: PackedLinear | PackedConv1D, weight: Tensor) -> Tensor:
+    """Return a layer's packed copy of ``weight``, shape (out, in)."""
+    made_from = (layer.weight._version, layer.weight.data_ptr())
+    known = _COPIES.get(layer)
+    if known is None or known[0] != made_from:
+        copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+        known = _COPIES[layer] = (made_from, copy)
+    return known[1]
+
+
+def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return result
