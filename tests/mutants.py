@@ -568,6 +568,20 @@ MUTANTS = [
         "blocks",
     ),
     Mutant(
+        "adapters/packed.py",
+        "known is None or known[0] != made_from",
+        "known is None",
+        "weights that have changed are not packed again",
+        "packed",
+    ),
+    Mutant(
+        "adapters/packed.py",
+        "return same and not learning and not followed",
+        "return same and not followed",
+        "a packed layer learns nothing",
+        "packed",
+    ),
+    Mutant(
         "adapters/int8.py",
         "scale = x.abs().amax(1, keepdim=True).div_(127)",
         "scale = x.abs().amax().expand(len(x), 1).div(127)",

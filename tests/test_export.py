@@ -189,9 +189,9 @@ def test_a_model_is_as_before_once_it_was_exported(zoo):
 def test_auto_takes_what_is_there(exports, zoo, monkeypatch):
     folder = str(exports("bert"))
     assert Unmasker.from_pretrained(folder, "cpu").backend == "openvino"
-    assert Unmasker.from_pretrained(str(zoo / "bert"), "cpu").backend == "torch"
+    assert Unmasker.from_pretrained(str(zoo / "bert"), "cpu").backend == "torch-packed"
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert Unmasker.from_pretrained(folder, "cpu").backend == "torch"
+    assert Unmasker.from_pretrained(folder, "cpu").backend == "torch-packed"
 
 
 @runtime

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unmask import recording
-from unmask.adapters import loading
+from unmask.adapters import backends, loading
 from unmask.adapters.causal import Stopwatch, next_token_nats
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
@@ -47,16 +47,27 @@ class Autoregressor:
         self.limit = getattr(model.config, "max_position_embeddings", None)
 
     @classmethod
-    def from_pretrained(cls, name: str, device: str | None = None) -> Autoregressor:
+    def from_pretrained(
+        cls, name: str, device: str | None = None, backend: str = "auto"
+    ) -> Autoregressor:
         """Open a causal model from a directory or hub id.
 
+        Args:
+            name: A directory or hub id.
+            device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
+            backend: ``auto``, ``torch`` or ``torch-packed``; see ``adapters.backends``.
+
         Raises:
-            UserError: If there is no such model or it is damaged.
+            UserError: If there is no such model, it is damaged, or the backend is another one.
         """
+        backend, device = backends.choose(backend, name, device)
+        if backend not in ("torch", "torch-packed"):
+            raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
         card = loading.load_card(name) or Card(kind="causal")
         if card.kind == "block":
             raise UserError(f"{name} writes block after block; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)
+        backends.prepare(backend, name, model)
         return cls(model, TextCodec(loading.load_tokenizer(name)), card)
 
     def generate(

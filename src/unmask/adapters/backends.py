@@ -1,8 +1,9 @@
 """What computes the network: torch, torch in eight bits, or an exported copy.
 
-auto         the exported copy if the model has one, its runtime is installed and the device is a
-             CPU; else torch
+auto         on a CPU the exported copy if the model has one and its runtime is installed, else
+             torch-packed; on other devices torch
 torch        the model itself, on any device
+torch-packed the model with packed copies of its linear layers, on a CPU
 torch-int8   the model with its linear layers in eight bits, on a CPU
 openvino     the copy that ``unmask export`` made, on a CPU
 """
@@ -15,12 +16,12 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from unmask.adapters import exported, int8, loading
+from unmask.adapters import exported, int8, loading, packed
 from unmask.adapters.exported import Entry
 from unmask.checkpoint import EXPORTED, Card
 from unmask.errors import UserError, did_you_mean
 
-BACKENDS = ("auto", "torch", "torch-int8", "openvino")
+BACKENDS = ("auto", "torch", "torch-packed", "torch-int8", "openvino")
 
 
 def check_backend(backend: str) -> None:
@@ -42,9 +43,11 @@ def choose(backend: str, name: str, device: str | None) -> tuple[str, str | None
     """
     check_backend(backend)
     if backend == "auto":
-        on_cpu = (device or loading.best_device()) == "cpu"
-        ready = on_cpu and exported.installed() and entry_of(name) is not None
-        return ("openvino" if ready else "torch"), device
+        if (device or loading.best_device()) != "cpu":
+            return "torch", device
+        if exported.installed() and entry_of(name) is not None:
+            return "openvino", device
+        return ("torch-packed" if packed.available() else "torch"), device
     if backend == "torch":
         return backend, device
     if device not in (None, "cpu"):
@@ -102,6 +105,8 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
     Raises:
         UserError: If the backend cannot compute this model.
     """
+    if backend == "torch-packed":
+        packed.pack(model)
     if backend == "torch-int8":
         int8.quantise(model)
     if backend != "openvino":

@@ -54,7 +54,7 @@ backend = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="torch, torch-int8, openvino; auto takes the exported network if there is one.",
+    help="torch, torch-packed, torch-int8, openvino; auto takes the fastest that is as exact.",
 )
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -216,11 +216,7 @@ def open_writer(
 
         card = load_card(name)
         if card is None or card.kind != "block":
-            if backend not in ("auto", "torch"):
-                raise UserError(
-                    f"{name} is autoregressive, and --backend {backend} is for diffusion models"
-                )
-            return Autoregressor.from_pretrained(name, device)
+            return Autoregressor.from_pretrained(name, device, backend)
     return open_unmasker(name, device, backend)
 
 
