@@ -1,4 +1,4 @@
-"""What computes the network: torch, torch in eight bits, OpenVINO. Same weights, same sampler.
+"""What computes the network: torch, packed, in eight bits, OpenVINO. Same weights, same sampler.
 
 The exported networks are left out where the extra ``openvino`` is not installed.
 """
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.adapters import exported, exporting, int8
+from unmask.adapters import exported, exporting, int8, packed
 from unmask.adapters.exported import ExportedDenoiser
 from unmask.denoiser import Denoiser
 
@@ -24,7 +24,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     """Yield RoBERTa-base size and the size of the model in the package."""
     layers, length = (2, 48) if quick else (12, 240)
     base = partial(models.roberta, layers)
-    kinds = ["torch float32", "torch-int8"]
+    kinds = ["torch float32", "torch-packed", "torch-int8"]
     notes: tuple[str, ...] = ()
     if exported.installed():
         kinds += ["openvino float32", "openvino int8"]
@@ -51,9 +51,10 @@ def _build(make: Callable[[], PreTrainedModel], kind: str, length: int) -> Run:
 
 
 def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
-    if kind == "torch-int8":
+    changed = {"torch-packed": packed.pack, "torch-int8": int8.quantise}
+    if kind in changed:
         # The model itself is shared with the other variants.
-        return writers.denoiser_of(int8.quantise(deepcopy(model)), mask)
+        return writers.denoiser_of(changed[kind](deepcopy(model)), mask)
     original = writers.denoiser_of(model, mask)
     backend, weights = kind.split()
     if backend == "torch":

@@ -1,44 +1,81 @@
 """Batches of 1, 8 and 32 rows, with 10.7 million parameters on characters, against GPT-2's shape.
 
 In a batch the autoregressive network is limited by arithmetic too, and the advantage of few passes
-over the whole canvas goes away: here is where.
+over the whole canvas goes away: here is where. GPT-2 and the plain loops run on torch's own layers,
+ours on packed ones, as by ``--backend auto`` on a CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+
+from torch import Tensor
 
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 
 _MASK = models.SMALL["vocab"] - 1
+_OURS = (("refine", 10), ("ancestral", 10), ("schedule-confidence", 10))
+_PLAIN: tuple[tuple[str, Callable[..., Tensor]], ...] = (
+    ("plain loop of the blog, 10 calls", writers.plain_refine),
+    ("plain confidence, 10 calls", writers.plain_confidence),
+)
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
     """Yield one comparison for each batch size."""
     length = 48 if quick else 240
     for rows in (1, 8, 32):
+        gpt2 = (
+            Variant(f"GPT-2, {kind}", partial(_build_gpt2, kind, length, rows))
+            for kind in ("float32", "packed")
+        )
+        plain = (
+            Variant(name, partial(_build_plain, write, length, rows)) for name, write in _PLAIN
+        )
         ours = (
             Variant(f"{preset}, {steps} calls", partial(_build, preset, steps, length, rows))
-            for preset, steps in (("refine", 10), ("ancestral", 10), ("schedule-confidence", 10))
+            for preset, steps in _OURS
+        )
+        cached = (
+            Variant(
+                f"any order with cache, {steps} calls", partial(_build_cached, steps, length, rows)
+            )
+            for steps in (10, 32)
         )
         yield Comparison(
             f"batches-{rows}",
             f"{length} tokens, 6 layers of 384, characters, batch {rows}, float32",
-            (Variant("GPT-2", partial(_build_gpt2, length, rows)), *ours),
+            (*gpt2, *plain, *ours, *cached),
             repeats=3 if rows == 1 else 2,
             peak=rows == 32,
         )
 
 
-def _build_gpt2(length: int, rows: int) -> Run:
-    model = models.small_gpt2()
+def _build_gpt2(kind: str, length: int, rows: int) -> Run:
+    model = models.small_gpt2(kind)
     writers.autoregressive(model, 4, rows)
     return partial(writers.autoregressive, model, length, rows)
 
 
+def _build_plain(write: Callable[..., Tensor], length: int, rows: int) -> Run:
+    model = models.small_roberta()
+    write(model, _MASK, 1, length, rows)
+    return partial(write, model, _MASK, 10, length, rows)
+
+
 def _build(preset: str, steps: int, length: int, rows: int) -> Run:
-    denoiser = writers.denoiser_of(models.small_roberta(), _MASK)
+    denoiser = writers.denoiser_of(models.small_roberta("packed"), _MASK)
     writers.ours(denoiser, _MASK, preset, 1, length, rows)
     return partial(writers.ours, denoiser, _MASK, preset, steps, length, rows)
+
+
+def _build_cached(steps: int, length: int, rows: int) -> Run:
+    network = writers.any_order_of(models.small_roberta("packed"), _MASK)
+
+    def run() -> Tensor:
+        return writers.ours(network.session(), _MASK, "ancestral", steps, length, rows)
+
+    run()
+    return run

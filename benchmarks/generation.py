@@ -1,92 +1,121 @@
-"""240 tokens after a prompt of 16, one row, at the size of RoBERTa-base and GPT-2 small.
+"""240 tokens after a prompt of 16, at the size of RoBERTa-base and GPT-2 small, 1 and 8 rows.
 
-The reference is always GPT-2 in float32 through ``transformers.generate`` with its cache. Eight-bit
-variants quantise the linear layers dynamically (``torch.ao.quantization``), of both networks.
+The reference is always GPT-2 in float32 through ``transformers.generate`` with its cache. Peers run
+on torch's own layers, ours on the backend that ``--backend auto`` takes on a CPU (packed float32),
+on ``torch-int8`` or in bfloat16; GPT-2 is timed on these as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 from torch import Tensor
 
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 
-# Preset, steps, and the largest ratio to GPT-2 allowed in float32 and in int8.
+# Preset, calls, and the largest ratio to GPT-2 allowed in float32 and in int8.
 OURS = (
     ("refine", 10, 1 / 2.0, 1 / 3.2),
     ("ancestral", 10, 1 / 2.4, 1 / 4.0),
+    ("ancestral", 16, None, None),
+    ("ancestral", 32, None, None),
+    ("ancestral", 64, None, None),
+    ("schedule-confidence", 10, None, None),
     ("schedule-confidence", 32, 1 / 0.65, 1 / 1.05),
+    ("any order with cache", 10, None, None),
+    ("any order with cache", 16, None, None),
+    ("any order with cache", 32, 1 / 5.0, 1 / 9.0),
+    ("any order with cache", 64, None, None),
 )
-# Calls of an encoder that writes in any order with its cache, and the same limits.
-CACHED = ((10, None, None), (16, None, None), (32, 1 / 5.0, 1 / 9.0), (64, None, None))
+# Of these a batch of 8 leaves out the slow ones.
+MANY = tuple(row for row in OURS if row[1] <= 16 or row[0].startswith("any"))
+PLAIN = "plain loop of the blog, 10 calls"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is written: layers of both networks, tokens, and rows."""
+
+    layers: int
+    length: int
+    rows: int = 1
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    """Yield float32, int8 and, where the processor has it, bfloat16."""
-    layers, length = (2, 48) if quick else (12, 240)
-    what = f"{length} tokens after {writers.PROMPT}, {layers} layers of 768, batch 1"
-    reference = _gpt2(layers, length, "float32")
-    plain = (
-        _variant("plain loop of the blog, 10 calls", writers.plain_refine, layers, 10, length),
-        _variant("plain confidence, 32 calls", writers.plain_confidence, layers, 32, length),
+    """Yield float32, int8 and, where the processor has it, bfloat16; then 8 rows."""
+    size = Size(2, 48) if quick else Size(12, 240)
+    what = f"{size.length} tokens after {writers.PROMPT}, {size.layers} layers of 768"
+    rows = (*_gpt2(size, "float32", "packed"), *_peers(size), *_ours(size, OURS, "packed"))
+    left_out = "Left out: LLaDA2Pipeline; it needs pip install diffusers."
+    notes = () if find_spec("diffusers") else (left_out,)
+    yield Comparison("generation", f"{what}, batch 1, float32", rows, notes=notes)
+    for kind in ("int8", "bfloat16") if models.BF16 else ("int8",):
+        rows = (*_gpt2(size, "float32", kind), *_ours(size, OURS, kind))
+        name = f"generation-{kind.replace('bfloat', 'bf')}"
+        yield Comparison(name, f"{what}, batch 1, {kind}", rows, repeats=2, peak=False)
+    many = Size(size.layers, size.length, rows=8)
+    rows = (
+        *_gpt2(many, "float32", "packed"),
+        _peer(PLAIN, writers.plain_refine, many, 10),
+        *_ours(many, MANY, "packed"),
     )
-    yield Comparison(
-        "generation", f"{what}, float32", (reference, *plain, *_ours(layers, length, "float32"))
-    )
-    if models.INT8:
-        rows = (reference, _gpt2(layers, length, "int8"), *_ours(layers, length, "int8"))
-        note = "torch.ao.quantization is deprecated in favour of torchao, and still works."
-        yield Comparison("generation-int8", f"{what}, int8", rows, repeats=2, notes=(note,))
-    if models.BF16:
-        rows = (reference, _gpt2(layers, length, "bfloat16"), *_ours(layers, length, "bfloat16"))
-        yield Comparison("generation-bf16", f"{what}, bfloat16", rows, repeats=2)
+    yield Comparison("generation-8", f"{what}, batch 8, float32", rows, repeats=1, peak=False)
 
 
-def _gpt2(layers: int, length: int, kind: str) -> Variant:
+def _gpt2(size: Size, *kinds: str) -> Iterator[Variant]:
+    for kind in kinds:
+        yield Variant(f"GPT-2, {kind}", partial(_build_gpt2, size, kind))
+
+
+def _build_gpt2(size: Size, kind: str) -> Run:
+    model = models.gpt2(size.layers, kind)
+    writers.autoregressive(model, 4, size.rows)
+    return partial(writers.autoregressive, model, size.length, size.rows)
+
+
+def _peers(size: Size) -> Iterator[Variant]:
+    yield _peer(PLAIN, writers.plain_refine, size, 10)
+    yield _peer("plain confidence, 32 calls", writers.plain_confidence, size, 32)
+    if find_spec("diffusers"):
+        whole = writers.PROMPT + size.length
+        for name, block, steps in (("one block", whole, 32), ("8 blocks", whole // 8, 4)):
+            write = partial(writers.llada2, block=block)
+            yield _peer(f"LLaDA2Pipeline, {name}, 32 calls", write, size, steps)
+
+
+def _peer(name: str, write: Callable[..., Tensor], size: Size, steps: int) -> Variant:
     def build() -> Run:
-        model = models.gpt2(layers, kind)
-        writers.autoregressive(model, 4)
-        return partial(writers.autoregressive, model, length)
-
-    return Variant(f"GPT-2, {kind}", build)
-
-
-def _ours(layers: int, length: int, kind: str) -> Iterator[Variant]:
-    for preset, steps, float_limit, int8_limit in OURS:
-        limit = {"float32": float_limit, "int8": int8_limit}.get(kind)
-        build = partial(_build_ours, layers, length, kind, preset, steps)
-        yield Variant(f"{preset}, {steps} calls, {kind}", build, limit=limit)
-    for steps, float_limit, int8_limit in CACHED:
-        limit = {"float32": float_limit, "int8": int8_limit}.get(kind)
-        build = partial(_build_cached, layers, length, kind, steps)
-        yield Variant(f"any order with cache, {steps} calls, {kind}", build, limit=limit)
-
-
-def _build_ours(layers: int, length: int, kind: str, preset: str, steps: int) -> Run:
-    denoiser = writers.denoiser_of(models.roberta(layers, kind), models.MASK)
-    writers.ours(denoiser, models.MASK, preset, 1, length)
-    return partial(writers.ours, denoiser, models.MASK, preset, steps, length)
-
-
-def _build_cached(layers: int, length: int, kind: str, steps: int) -> Run:
-    denoiser = writers.any_order_of(models.roberta(layers, kind), models.MASK)
-
-    def run() -> Tensor:
-        return writers.ours(denoiser.session(), models.MASK, "ancestral", steps, length)
-
-    run()
-    return run
-
-
-def _variant(
-    name: str, write: Callable[..., Tensor], layers: int, steps: int, length: int
-) -> Variant:
-    def build() -> Run:
-        model = models.roberta(layers)
-        write(model, models.MASK, 1, length)
-        return partial(write, model, models.MASK, steps, length)
+        model = models.roberta(size.layers)
+        write(model, models.MASK, 1, size.length, size.rows)
+        return partial(write, model, models.MASK, steps, size.length, size.rows)
 
     return Variant(name, build)
+
+
+def _ours(
+    size: Size, choices: tuple[tuple[str, int, float | None, float | None], ...], kind: str
+) -> Iterator[Variant]:
+    for name, steps, float_limit, int8_limit in choices:
+        limit = {"packed": float_limit, "int8": int8_limit}.get(kind) if size.rows == 1 else None
+        build = partial(_build, size, name, steps, kind)
+        yield Variant(f"{name}, {steps} calls, {kind}", build, limit=limit)
+
+
+def _build(size: Size, name: str, steps: int, kind: str) -> Run:
+    model, mask = models.roberta(size.layers, kind), models.MASK
+    if name == "any order with cache":
+        network = writers.any_order_of(model, mask)
+
+        def run() -> Tensor:
+            session = network.session()
+            return writers.ours(session, mask, "ancestral", steps, size.length, size.rows)
+
+        run()
+        return run
+    denoiser = writers.denoiser_of(model, mask)
+    writers.ours(denoiser, mask, name, 1, size.length, size.rows)
+    return partial(writers.ours, denoiser, mask, name, steps, size.length, size.rows)

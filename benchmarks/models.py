@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     GPT2Config,
@@ -16,9 +14,10 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
 )
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
+from unmask.adapters.int8 import quantise
+from unmask.adapters.packed import pack
 from unmask.training import recipe
 
 logging.set_verbosity_error()
@@ -26,7 +25,6 @@ logging.set_verbosity_error()
 VOCAB, MASK, SPECIAL = 50265, 50264, (0, 1, 2, 50264)
 SMALL = {"hidden": 384, "layers": 6, "heads": 6, "vocab": 128}
 BF16 = torch.cpu._is_avx512_bf16_supported()
-INT8 = hasattr(getattr(torch.ao, "quantization", None), "quantize_dynamic")
 
 
 @cache
@@ -45,7 +43,7 @@ def gpt2(layers: int = 12, kind: str = "float32") -> PreTrainedModel:
 
 
 @cache
-def small_roberta() -> PreTrainedModel:
+def small_roberta(kind: str = "float32") -> PreTrainedModel:
     """Return a character-level encoder of 10.7 million parameters."""
     config = RobertaConfig(
         vocab_size=SMALL["vocab"],
@@ -55,11 +53,11 @@ def small_roberta() -> PreTrainedModel:
         num_attention_heads=SMALL["heads"],
         intermediate_size=4 * SMALL["hidden"],
     )
-    return RobertaForMaskedLM(config).eval()
+    return _as(RobertaForMaskedLM(config), kind)
 
 
 @cache
-def small_gpt2() -> PreTrainedModel:
+def small_gpt2(kind: str = "float32") -> PreTrainedModel:
     """Return a GPT-2 of the same shape."""
     config = GPT2Config(
         vocab_size=SMALL["vocab"],
@@ -69,11 +67,11 @@ def small_gpt2() -> PreTrainedModel:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return GPT2LMHeadModel(config).eval()
+    return _as(GPT2LMHeadModel(config), kind)
 
 
 @cache
-def bundled_size() -> PreTrainedModel:
+def bundled_size(kind: str = "float32") -> PreTrainedModel:
     """Return a network of the size of the one in the package, as its recipe says."""
     tiny = recipe.load("tiny")
     ids = {f"{name}_token_id": i for i, name in enumerate(("cls", "pad", "sep"))}
@@ -81,7 +79,7 @@ def bundled_size() -> PreTrainedModel:
     config = AutoConfig.for_model(
         tiny.model.type, vocab_size=tiny.tokenizer.vocab_size, **ids, **tiny.model.config
     )
-    return ModernBertForMaskedLM(config).eval()
+    return _as(ModernBertForMaskedLM(config), kind)
 
 
 def forget() -> None:
@@ -91,24 +89,8 @@ def forget() -> None:
 
 
 def _as(model: PreTrainedModel, kind: str) -> PreTrainedModel:
+    """Return a model as torch computes it, or as a backend of this package does."""
     model.eval()
     if kind == "bfloat16":
         return model.bfloat16()
-    if kind == "int8":
-        _replace_conv1d(model)
-        with warnings.catch_warnings():
-            # It is marked as deprecated in favour of torchao; in torch itself nothing replaces it.
-            warnings.simplefilter("ignore")
-            return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    return model
-
-
-def _replace_conv1d(model: nn.Module) -> None:
-    """Write GPT-2's transposed linear layers as the linear layers that can be quantised."""
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, Conv1D):
-                linear = nn.Linear(layer.nx, layer.nf)
-                linear.weight.data = layer.weight.data.T.contiguous()
-                linear.bias.data = layer.bias.data
-                setattr(parent, name, linear)
+    return {"float32": lambda x: x, "packed": pack, "int8": quantise}[kind](model)

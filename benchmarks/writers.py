@@ -84,30 +84,64 @@ def any_order_of(model: PreTrainedModel, mask: int) -> AnyOrderDenoiser:
 
 
 @torch.no_grad()
-def plain_refine(model: PreTrainedModel, mask: int, steps: int, length: int) -> Tensor:
+def plain_refine(
+    model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1
+) -> Tensor:
     """Guess every token, hide each again with a falling probability (Barry 2025, the blog)."""
-    ids = _blank(model, mask, length)
+    ids = _blank(model, mask, length, rows)
     filters = LogitsProcessorList([TopKLogitsWarper(50), TopPLogitsWarper(0.95)])
     for step in range(steps):
-        probs = torch.softmax(filters(ids, model(input_ids=ids).logits[0].float()), dim=-1)
-        guess = torch.multinomial(probs, 1)[:, 0]
-        hide = torch.rand(len(guess)) < 1 - (step + 1) / steps
-        ids[0, PROMPT:] = torch.where(hide, mask, guess)[PROMPT:]
+        logits = model(input_ids=ids).logits.float()
+        probs = torch.softmax(filters(ids, logits.flatten(0, 1)), dim=-1)
+        guess = torch.multinomial(probs, 1).view_as(ids)
+        hide = torch.rand(ids.shape) < 1 - (step + 1) / steps
+        ids[:, PROMPT:] = torch.where(hide, mask, guess)[:, PROMPT:]
     return ids
 
 
 @torch.no_grad()
-def plain_confidence(model: PreTrainedModel, mask: int, steps: int, length: int) -> Tensor:
+def plain_confidence(
+    model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1
+) -> Tensor:
     """Write the likeliest tokens of the surest positions in every pass, as many each time."""
-    ids = _blank(model, mask, length)
+    ids = _blank(model, mask, length, rows)
     for step in range(steps):
-        probs = torch.softmax(model(input_ids=ids).logits[0].float() / 0.8, dim=-1)
+        probs = torch.softmax(model(input_ids=ids).logits.float() / 0.8, dim=-1)
         sure, guess = probs.max(dim=-1)
-        hidden = ids[0] == mask
-        count = int(hidden.sum()) - round(length * (1 - (step + 1) / steps))
-        best = sure.masked_fill(~hidden, -1).topk(count).indices
-        ids[0, best] = guess[best]
+        hidden = ids == mask
+        count = int(hidden[0].sum()) - round(length * (1 - (step + 1) / steps))
+        best = sure.masked_fill(~hidden, -1).topk(count, dim=1).indices
+        ids.scatter_(1, best, guess.gather(1, best))
     return ids
+
+
+def llada2(
+    model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1, block: int = 256
+) -> Tensor:
+    """Write with the pipeline of diffusers, as many tokens of a block in every pass.
+
+    Args:
+        steps: Passes over each block.
+        block: Tokens of a block; the prompt counts as a part of the first.
+    """
+    from diffusers import BlockRefinementScheduler, LLaDA2Pipeline
+
+    pipeline = LLaDA2Pipeline(model=model, scheduler=BlockRefinementScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        input_ids=prompt(rows, model.config.vocab_size),
+        gen_length=length,
+        block_length=block,
+        num_inference_steps=steps,
+        temperature=1.0,
+        top_p=0.95,
+        # No guess is ever this sure, so every pass writes its share.
+        threshold=2.0,
+        editing_threshold=None,
+        eos_early_stop=False,
+        mask_token_id=mask,
+        output_type="seq",
+    ).sequences
 
 
 def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor:
@@ -125,6 +159,6 @@ def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor
     )
 
 
-def _blank(model: PreTrainedModel, mask: int, length: int) -> Tensor:
-    given = prompt(1, model.config.vocab_size)
-    return torch.cat([given, torch.full((1, length), mask)], dim=1)
+def _blank(model: PreTrainedModel, mask: int, length: int, rows: int) -> Tensor:
+    given = prompt(rows, model.config.vocab_size)
+    return torch.cat([given, torch.full((rows, length), mask)], dim=1)
