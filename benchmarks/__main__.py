@@ -13,11 +13,14 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.measure import measure, measure_peaks
 from benchmarks.registry import GROUPS, comparisons
+from unmask.cli.memory import keep_freed_memory
 
 
 def main() -> None:
     """Run what the command line asks for."""
     options = _options()
+    # As the command line of the package does.
+    keep_freed_memory()
     # A pipe has no width of its own, and 80 columns would cut the tables.
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)

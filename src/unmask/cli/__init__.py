@@ -110,4 +110,7 @@ def _quiet() -> None:
 
 def run() -> None:
     """Entry point of the ``unmask`` script."""
+    from unmask.cli.memory import keep_freed_memory
+
+    keep_freed_memory()
     sys.exit(main())
