@@ -28,6 +28,7 @@ def frontier(
     title: str,
     cost: str,
     floor: tuple[str, float],
+    quality: str = "total variation of trigrams to the truth",
 ) -> None:
     """Draw distance over cost, both on logarithmic axes.
 
@@ -37,6 +38,7 @@ def frontier(
         title: The heading.
         cost: What the cost is, with its unit.
         floor: Name and distance of what cannot be told from the truth.
+        quality: What the distance is.
 
     Raises:
         UserError: If matplotlib is missing or the file cannot be written.
@@ -51,16 +53,16 @@ def frontier(
         marker, colour = _MARKERS[index % 10], colormaps["tab10"](index % 10)
         axes.plot(*zip(*own, strict=True), ms=4, label=name, marker=marker, color=colour)
     axes.axhline(floor[1], color=_INK, lw=0.8, ls="--", label=floor[0])
-    _label(axes, title, cost)
+    _label(axes, title, cost, quality)
     with replacing(path) as part:
         figure.savefig(part, format="png")
 
 
-def _label(axes: Any, title: str, cost: str) -> None:
+def _label(axes: Any, title: str, cost: str, quality: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(cost)
-    axes.set_ylabel("total variation of trigrams to the truth")
+    axes.set_ylabel(quality)
     axes.set_title(title, loc="left", color=_INK)
     axes.grid(color=_LINE)
     axes.legend(frameon=False, fontsize=8, ncols=2)
