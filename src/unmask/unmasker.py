@@ -371,8 +371,9 @@ class Unmasker:
             exporting.write(graph, weights, stage)
 
     def _check_saving(self, directory: Path, overwrite: bool) -> None:
-        if self.backend == "torch-int8":
-            raise UserError("weights in eight bits are not saved; open the model with torch")
+        if self.backend in ("torch-bf16", "torch-int8"):
+            kind = "eight bits" if self.backend == "torch-int8" else "bfloat16"
+            raise UserError(f"weights in {kind} are not saved; open the model with torch")
         checkpoint.claim(directory, overwrite)
 
     def _write(self, stage: Path) -> None:

@@ -4,6 +4,7 @@ auto         on a CPU the exported copy if the model has one and its runtime is 
              torch-packed; on other devices torch
 torch        the model itself, on any device
 torch-packed the model with packed copies of its linear layers, on a CPU
+torch-bf16   the model in bfloat16, on any device that computes in it
 torch-int8   the model with its linear layers in eight bits, on a CPU
 openvino     the copy that ``unmask export`` made, on a CPU
 """
@@ -13,15 +14,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from unmask.adapters import exported, int8, loading, packed
+from unmask.adapters import exported, extras, int8, loading, packed
+from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.exported import Entry
 from unmask.checkpoint import EXPORTED, Card
 from unmask.errors import UserError, did_you_mean
 
-BACKENDS = ("auto", "torch", "torch-packed", "torch-int8", "openvino")
+BACKENDS = ("auto", "torch", "torch-packed", "torch-bf16", "torch-int8", "openvino")
 
 
 def check_backend(backend: str) -> None:
@@ -48,7 +51,7 @@ def choose(backend: str, name: str, device: str | None) -> tuple[str, str | None
         if exported.installed() and entry_of(name) is not None:
             return "openvino", device
         return ("torch-packed" if packed.available() else "torch"), device
-    if backend == "torch":
+    if backend in ("torch", "torch-bf16"):
         return backend, device
     if device not in (None, "cpu"):
         raise UserError(f"the backend {backend} computes on the CPU only; leave --device out")
@@ -107,8 +110,21 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
     """
     if backend == "torch-packed":
         packed.pack(model)
+    if backend == "torch-bf16":
+        _in_bfloat16(model)
     if backend == "torch-int8":
         int8.quantise(model)
     if backend != "openvino":
         return None
     return exported.open_network(folder_of(name) or Path(name))
+
+
+def _in_bfloat16(model: PreTrainedModel) -> None:
+    if conditioning_of(model) is not None or extras.learned_of(model) is not None:
+        raise UserError(
+            "this model is told the time or has a schedule of its own, which bfloat16 would blur; "
+            "use --backend torch"
+        )
+    if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UserError("this GPU does not compute in bfloat16; use --backend torch")
+    model.bfloat16()

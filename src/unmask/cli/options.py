@@ -54,7 +54,7 @@ backend = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="torch, torch-packed, torch-int8, openvino; auto takes the fastest that is as exact.",
+    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: the fastest exact one.",
 )
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
