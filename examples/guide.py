@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
 
 from unmask import Unmasker
 from unmask.adapters.loading import locate
@@ -25,6 +26,7 @@ ROW, STEPS, BATCH = 32, 150, 32
 
 def train_classifier(writer: Unmasker, folder: Path) -> None:
     """Start from the body of the writer, so that the tokens are the same."""
+    logging.set_verbosity_error()  # A head that is new is what is wanted here.
     model = AutoModelForSequenceClassification.from_pretrained(
         locate("bundled"), id2label=LABELS, label2id={name: i for i, name in LABELS.items()}
     )

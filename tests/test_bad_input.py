@@ -112,6 +112,11 @@ MISTAKES = [
     ("generate --source Hello --window 9 --model {bert}", "--source goes"),
     ("generate --source Hello --stop-at-end --model {bert}", "--source goes"),
     ("infill Hello --model {bert}", "no blank"),
+    (GENERATE + "--length 4 --gif {text}", "ends in .gif"),
+    (GENERATE + "--length 4 --html {text}", "ends in .html or .htm"),
+    (GENERATE + "--length 4 --frames {text}", "ends in .jsonl"),
+    ("show {text} --gif {text}", "ends in .gif"),
+    ("bench samplers --plot {text}", "ends in .png"),
     ("score Hello --model {bert} --draws 0", "draws"),
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.
@@ -212,6 +217,22 @@ def test_data_that_cannot_be_learned_from(refused, zoo, tmp_path, name):
     assert not (tmp_path / "out").exists()
     if name != "short.txt":
         assert says in refused("evaluate", "--model", zoo / "bert", "--data", tmp_path / name)
+
+
+def test_no_text_is_not_the_folder_that_one_is_in(refused, zoo, text_file, tmp_path, monkeypatch):
+    shutil.copy(text_file, tmp_path / "some.txt")
+    monkeypatch.chdir(tmp_path)
+    for nothing in ("", " "):
+        assert "no text to score" in refused("score", nothing, "--model", zoo / "bert")
+
+
+@pytest.mark.parametrize("line", [[], ["bench"]])
+def test_without_a_verb_the_help_is_shown_as_it_is(line, capfd):
+    assert main(line) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(" ".join(["Usage: unmask", *line]))
+    assert "\nCommands:\n" in err
 
 
 def test_standard_input_that_is_not_text(zoo):

@@ -38,6 +38,9 @@ def test_the_choice_is_on_the_frontier():
         ({"seconds": 0.01}, "the fastest is ancestral, steps 8 with 0.10 s"),
         ({"quality": 0.1}, "the nearest is ancestral, steps 64 with 0.200"),
         ({"quality": 0.1, "seconds": 1.0}, "not both"),
+        ({"seconds": -1.0}, "above 0, not -1"),
+        ({"seconds": float("nan")}, "above 0, not nan"),
+        ({"quality": 1.5}, "at most 1, not 1.5"),
     ]:
         with pytest.raises(UserError, match=words):
             choose(ALL, **wrong)
@@ -54,6 +57,12 @@ def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
     assert 0 < floor < min(t.distance for t in trials)
     with pytest.raises(UserError, match="10,000 characters"):
         measure(writer, "short")
+    # What a model refuses is left out, unless it is everything.
+    refused = {"name": "refine", "tokens_per_step": 2}
+    left, _ = measure(writer, text, candidates=[refused, few[0]], length=12, rows=4)
+    assert [t.distance for t in left] == [trials[0].distance]
+    with pytest.raises(UserError, match="tokens-per-step"):
+        measure(writer, text, candidates=[refused], length=12, rows=4)
 
 
 def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
@@ -76,6 +85,7 @@ def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
         (["tune", "--data", str(text)], "pass --out"),
         ([*line, "--out", str(out)], "is not empty"),
         ([*line, "--seconds", "1", "--quality", "0.5"], "not both"),
+        (["tune", "--data", str(text), "--seconds", "-1"], "above 0"),
         (["tune", "--model", str(out), "--data", str(tmp_path / "no.txt")], "no.txt"),
     ]:
         assert main(wrong) == 2

@@ -164,8 +164,8 @@ def lay_out(
         sight = make_window(codec, limit, window, stride)
     elif window is not None or stride is not None:
         raise UserError(
-            f"a model that was trained {whole} writes no more than fits it; leave out window and "
-            "stride"
+            f"a model that was trained {whole} writes without a window that slides; leave out "
+            "window and stride"
         )
     plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight)
     return replace(plan, end=codec.end if stop_at_end else None)

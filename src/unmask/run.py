@@ -63,7 +63,9 @@ class Network:
         if self.cache != "frozen":
             return self.method.posterior_denoiser(self.denoiser, self.cache == "exact")
         if isinstance(self.method, UniformMethod) or self.block_length:
-            raise UserError("a frozen cache is for models that write anywhere, on masks")
+            raise UserError(
+                "a frozen cache is for models that write anywhere, on masks; choose another cache"
+            )
         return FrozenDenoiser(self.denoiser)
 
 

@@ -7,6 +7,7 @@ A part of the text as long as what is written gives the floor below which nothin
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -104,22 +105,31 @@ def measure(
         The trials, and the distance of a part of the text as long as what one of them wrote.
 
     Raises:
-        UserError: If the text is too short, or a candidate cannot be used with this model.
+        UserError: If the text is too short, or no candidate can be used with this model; one that
+            cannot be is left out.
     """
     if len(text) < LEAST:
         raise UserError(f"tuning needs {LEAST:,} characters to compare with, not {len(text):,}")
     goal, trials, size = profile([text]), [], 1
+    refused: UserError | None = None
     for sampler in candidates:
         options = {key: value for key, value in sampler.items() if key != "name"}
-        result = writer.generate(
-            length=length, num_samples=rows, seed=seed, sampler=sampler["name"], **options
-        )
+        try:
+            result = writer.generate(
+                length=length, num_samples=rows, seed=seed, sampler=sampler["name"], **options
+            )
+        except UserError as error:
+            # Some models take some samplers only; a mistake of the user's meets every one.
+            refused = error
+            continue
         size = max(size, sum(map(len, result.texts)) // rows)
         found = distance(profile(result.texts), goal)
         trials.append(Trial(sampler, result.nfe, result.seconds / rows, found))
         advance(trials[-1])
+    if not trials and refused is not None:
+        raise refused
     # Parts from all over the text: neighbours would share their topic.
-    places = [i * (len(text) - size) // rows for i in range(rows)]
+    places = [i * max(len(text) - size, 0) // rows for i in range(rows)]
     return trials, distance(profile(text[p : p + size] for p in places), goal)
 
 
@@ -130,6 +140,16 @@ def frontier(trials: Sequence[Trial]) -> list[Trial]:
         if not best or trial.distance < best[-1].distance:
             best.append(trial)
     return best
+
+
+def check_target(seconds: float | None, quality: float | None) -> None:
+    """Raise a UserError for a target that no measurement could meet, before any is made."""
+    if seconds is not None and quality is not None:
+        raise UserError("give a time or a quality to aim at, not both")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"the time of a text must be a number of seconds above 0, not {seconds:g}")
+    if quality is not None and not 0 < quality <= 1:
+        raise UserError(f"the quality is a distance above 0 and at most 1, not {quality:g}")
 
 
 def choose(
@@ -143,10 +163,9 @@ def choose(
         quality: The largest distance; with neither the best of all is returned.
 
     Raises:
-        UserError: If none is within the target, or two targets are given.
+        UserError: As ``check_target``, or if none is within the target.
     """
-    if seconds is not None and quality is not None:
-        raise UserError("give a time or a quality to aim at, not both")
+    check_target(seconds, quality)
     ranked = frontier(trials)
     if quality is not None:
         good = [trial for trial in ranked if trial.distance <= quality]

@@ -44,7 +44,7 @@ def samplers(
     counts = _numbers(steps)
     if length < 3 or rows < 1:
         raise UserError("--length must be at least 3 and --rows at least 1")
-    options.check_pictures(plot)
+    options.check_pictures(plot=plot)
     from unmask.training.data import joined, read_documents
     from unmask.truth import letters, settings
 

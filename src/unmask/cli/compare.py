@@ -41,7 +41,7 @@ def command(
     Each writes alone and is timed alone; then both are shown side by side on one clock.
     """
     prompt = options.read_text(prompt)
-    options.check_pictures(frames, gif, html)
+    options.check_pictures(frames=frames, gif=gif, html=html)
     results = race(models, prompt, device, wishes)
     tracks = [result.tracks[0] for result in results.values()]
     console = options.console()

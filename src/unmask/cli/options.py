@@ -25,6 +25,14 @@ NAMES = (
     "remask-loop, keep-likeliest, confidence-edit, gibbs, gibbs-sequential"
 )
 
+PICTURES = {
+    "frames": (".jsonl",),
+    "gif": (".gif",),
+    "html": (".html", ".htm"),
+    "plot": (".png",),
+}
+"""The options that name a file to draw or record to, and how that name may end."""
+
 
 def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
@@ -220,13 +228,26 @@ def open_writer(
     return open_unmasker(name, device, backend)
 
 
-def check_pictures(*paths: Path | None) -> None:
-    """Raise a UserError for a path that cannot be written, before any work is done for it."""
+def check_pictures(**paths: Path | None) -> None:
+    """Raise a UserError for a path that cannot be written, before any work is done for it.
+
+    A name that ends like another kind of file is refused as well: it is most likely a slip, and
+    would cost the user that file.
+
+    Args:
+        paths: By the name of the option.
+    """
     from unmask.render.files import check_writable
 
-    for path in paths:
-        if path is not None:
-            check_writable(path)
+    for option, path in paths.items():
+        if path is None:
+            continue
+        check_writable(path)
+        endings = PICTURES[option]
+        if path.suffix.lower() not in endings:
+            raise UserError(
+                f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
+            )
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:

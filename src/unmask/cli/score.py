@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from unmask.cli import options
+from unmask.errors import UserError
 
 
 @click.command("score")
@@ -34,6 +35,8 @@ def command(
     from unmask.training.data import joined, read_documents
 
     text = options.read_text(text)
+    if not text.strip():
+        raise UserError("there is no text to score; give a text, a file, or - for standard input")
     path = Path(text)
     looks_like_file = (
         "\n" not in text

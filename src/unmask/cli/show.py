@@ -19,6 +19,7 @@ def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> No
     from unmask.render.record import read_tracks
     from unmask.render.terminal import can_animate, play
 
+    options.check_pictures(gif=gif, html=html)
     tracks = read_tracks(file)
     console = options.console()
     play(tracks, console, speed=speed)

@@ -49,7 +49,7 @@ def command(
 
     if list_recipes:
         for name in recipes.names():
-            click.echo(f"{name:30} {recipes.load(name).summary}")
+            click.echo(f"{name:30} {recipes.summary(name)}")
         return
     if data is None or out is None:
         raise UserError("train needs --data (what to learn from) and --out (where the model goes)")

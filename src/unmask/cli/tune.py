@@ -50,12 +50,11 @@ def command(
     --data. The choice goes into unmask.json beside the weights, with all that was measured and a
     plot; without a target it is the sampler of the best quality.
     """
-    if seconds is not None and quality is not None:
-        raise UserError("give --seconds or --quality to aim at, not both")
-    folder = _place(model, out)
     from unmask.training.data import joined, read_documents
-    from unmask.tuning import choose, frontier
+    from unmask.tuning import check_target, choose, frontier
 
+    check_target(seconds, quality)
+    folder = _place(model, out)
     text = joined(read_documents(data, field))
     writer = options.open_unmasker(model, device)
     trials, floor = _measured(writer, text, length, rows, seed)

@@ -17,10 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unmask.adapters.conditioning import DESIGNS
 from unmask.errors import UserError, did_you_mean
-from unmask.method import check_names
-from unmask.presets import make_preset
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
 
@@ -311,6 +308,11 @@ class Recipe:
 
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""
+        # Here, so that the recipes can be listed without loading torch.
+        from unmask.adapters.conditioning import DESIGNS
+        from unmask.method import check_names
+        from unmask.presets import make_preset
+
         check_names(
             self.process.name,
             self.schedule.as_card(),
@@ -350,6 +352,11 @@ def names() -> list[str]:
     return sorted(
         p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
     )
+
+
+def summary(name: str) -> str:
+    """Return what the recipe of that name says of itself, without checking the rest of it."""
+    return str(_parse(name).get("summary", ""))
 
 
 def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:
