@@ -84,6 +84,10 @@ def test_samplers_that_a_model_cannot_use_are_left_out(zoo):
         measure(uniform, text, candidates=few[:1], length=12, rows=2)
     with pytest.raises(UserError, match="positions"):
         measure(uniform, text, candidates=few, length=200, rows=2)
+    frames = []
+    with pytest.raises(UserError, match="which this model lacks"):
+        uniform.generate("[MASK:1-2]", steps=2, watch=lambda *frame: frames.append(frame))
+    assert not frames, "refused before the work"
 
 
 def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):

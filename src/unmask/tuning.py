@@ -130,7 +130,7 @@ def measure(
     # What the model's own sampler says besides its name would be mixed into a candidate's numbers.
     writer = copy.copy(writer)
     writer.card = replace(writer.card, sampler={})
-    wishes = {"length": length, "num_samples": rows, "seed": seed}
+    wishes: dict[str, Any] = {"length": length, "num_samples": rows, "seed": seed}
     # Whatever is done on first use is no time of the first candidate.
     writer.generate(**wishes, sampler="ancestral", steps=1)
     goal, trials, refused, size = profile([text]), [], {}, 1

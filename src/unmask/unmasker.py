@@ -128,7 +128,8 @@ class Unmasker:
                 the backend cannot compute it.
         """
         name = loading.BUNDLED if name is None else str(name)
-        backend, device = backends.choose(backend, name, device)
+        # Of an exported copy nothing can be kept from call to call.
+        backend, device = backends.choose(backend, name, device, exported_too=cache != "frozen")
         card = loading.load_card(name) or Card()
         if card.kind == "causal":
             raise UserError(f"{name} was trained as a causal model, not as a masked one")
@@ -416,6 +417,7 @@ class Unmasker:
         )
         if self.card.block_length:
             check_left_to_right(plan)
+        judge.check_rivals(plan, self.method)
         return self._run(plan.to(self.model.device), options)
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
