@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask import checkpoint, judge, mbr, recording
-from unmask.adapters import backends, exporting, extras, loading
+from unmask import judge, mbr, recording
+from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import not_data_ids, position_limit
@@ -32,6 +32,7 @@ from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import UniformMethod, make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
+from unmask.saving import Saved
 from unmask.steering import Steering
 
 
@@ -345,9 +346,7 @@ class Unmasker:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
                 full; what was there stays as it was. If the weights are in eight bits.
         """
-        self._check_saving(Path(directory), overwrite)
-        with checkpoint.staged(Path(directory)) as stage:
-            self._write(stage)
+        self._saved.save(Path(directory), overwrite)
 
     def export(
         self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
@@ -363,25 +362,13 @@ class Unmasker:
             UserError: As ``save_pretrained``; if OpenVINO is missing, the model is told the time,
                 was trained on pairs or writes blocks, or it cannot be exported.
         """
-        exporting.check_weights(weights)
-        self._check_saving(Path(directory), overwrite)
-        backends.check_exportable(self.card)
-        graph = exporting.convert(self.model, weights)
-        with checkpoint.staged(Path(directory)) as stage:
-            self._write(stage)
-            exporting.write(graph, weights, stage)
+        self._saved.export(Path(directory), weights, overwrite)
 
-    def _check_saving(self, directory: Path, overwrite: bool) -> None:
+    @property
+    def _saved(self) -> Saved:
         if self.backend == "torch-int8":
             raise UserError("weights in eight bits are not saved; open the model with torch")
-        checkpoint.claim(directory, overwrite)
-
-    def _write(self, stage: Path) -> None:
-        with loading.no_bars():
-            self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
-            self.codec.tokenizer.save_pretrained(stage)
-        checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
-        self.card.write(stage)
+        return Saved(self.model, self.codec.tokenizer, self.card, self._counts)
 
     @property
     def _computed_by(self) -> dict[str, str]:
