@@ -29,7 +29,8 @@ from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.method import UniformMethod, make_method
+from unmask.method import UniformMethod
+from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved

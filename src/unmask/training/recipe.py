@@ -19,7 +19,7 @@ from typing import Any
 
 from unmask.adapters.conditioning import DESIGNS
 from unmask.errors import UserError, did_you_mean
-from unmask.method import check_names
+from unmask.naming import check_names
 from unmask.presets import make_preset
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
@@ -133,7 +133,7 @@ class ProcessSection:
 
 @dataclass(frozen=True)
 class ScheduleSection:
-    """The noise schedule; see ``unmask.schedule`` and ``unmask.method``.
+    """The noise schedule; see ``unmask.schedule`` and ``unmask.naming``.
 
     Attributes:
         name: ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``; of the T-step
