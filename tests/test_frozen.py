@@ -46,6 +46,7 @@ def test_between_refreshes_it_is_near_and_not_equal(zoo, name):
     frozen, errors, scale = FrozenDenoiser(inner, refresh=3), [], []
     with torch.no_grad():
         for xt, at, valid in canvases(9):
+            at[:, 0] = True  # A row that is not asked would be refreshed at another time.
             exact = inner(xt, torch.ones(3), at=at, valid=valid)[:, 5:]
             guess = frozen(xt, torch.ones(3), at=at, valid=valid)[:, 5:]
             errors.append((guess - exact).abs().mean().item())
@@ -67,6 +68,36 @@ def test_it_runs_only_on_what_changed_or_is_asked(zoo):
             frozen(xt, torch.ones(3), at=at, valid=valid)
     assert sizes[0] == LENGTH
     assert max(sizes[1:]) < LENGTH * 0.7
+
+
+def test_a_row_does_not_depend_on_its_batch(zoo):
+    """In more steps than tokens rows are asked at different times, and go stale on their own."""
+    writer = Unmasker.from_pretrained(str(zoo / "roberta"), cache="frozen", backend="torch")
+    options = {"steps": 60, "length": 14, "seed": 3}
+    prompts = ["The cat", "A dog sat on the"]
+    together = writer.generate(prompts, num_samples=2, **options)
+    for i, prompt in enumerate(prompts):
+        alone = writer.generate(prompt, num_samples=1, **options)
+        assert alone.texts[0] == together.texts[2 * i]
+
+
+def test_whole_rows_with_padding_get_their_logits(zoo):
+    inner = plain(zoo, "bert")
+    *_, (xt, _, valid) = canvases(3)
+    with torch.no_grad():
+        exact, frozen = (
+            network(xt, torch.ones(3), valid=valid) for network in (inner, FrozenDenoiser(inner))
+        )
+    assert frozen.shape == exact.shape
+    assert torch.allclose(frozen[valid], exact[valid], atol=1e-9)
+
+
+def test_a_model_that_was_frozen_once_is_an_ordinary_one(zoo):
+    frozen = Unmasker.from_pretrained(str(zoo / "bert"), cache="frozen", backend="torch")
+    frozen.generate("The", length=5, steps=2)
+    again = Unmasker(frozen.model, frozen.codec, frozen.card)
+    assert type(again.denoiser) is EncoderDenoiser
+    assert len(again.generate("The", length=5, sampler="keep-likeliest", steps=3).texts[0]) > 3
 
 
 def test_what_makes_no_sense_is_refused(zoo):

@@ -59,7 +59,7 @@ CORE = {
 }
 # The layers above the core, lowest first: each may know those before it, never those after.
 LAYERS = ["core", "codec", "adapters", "likelihood", "plan", "judge", "mbr", "recording"]
-LAYERS += ["steering", "run", "generated", "unmasker", "autoregressor", "training", "cli"]
+LAYERS += ["steering", "run", "generated", "saving", "unmasker", "autoregressor", "training", "cli"]
 
 
 def imports(path: Path, at_once: bool = False) -> set[str]:

@@ -30,7 +30,8 @@ from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.extras import equip, learned_of
 from unmask.adapters.ordered_attention import attach
-from unmask.method import Method, TokenwiseMethod, UniformMethod, make_method
+from unmask.method import Method, TokenwiseMethod, UniformMethod
+from unmask.naming import make_method
 from unmask.objective_order import order_nats, order_nelbo
 from unmask.schedule import stratified_times
 

@@ -1,11 +1,15 @@
 """Tuning: the measure is a distance, the choice is what was asked for, the card keeps it."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from transformers import AutoModelForMaskedLM
 
 from conftest import story
 from unmask import Unmasker
+from unmask.adapters.ordered_attention import attach
+from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.errors import UserError
 from unmask.tuning import Trial, choose, distance, frontier, measure, profile
@@ -49,20 +53,65 @@ def test_the_choice_is_on_the_frontier():
 def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     few = [{"name": "ancestral", "steps": 2}, {"name": "entropy-bound", "gamma": 3.0}]
-    trials, floor = measure(writer, text, candidates=few, length=12, rows=4)
-    again, _ = measure(writer, text, candidates=few, length=12, rows=4)
-    assert [t.distance for t in trials] == [t.distance for t in again]
-    assert [t.sampler for t in trials] == few
-    assert trials[0].calls == 2
-    assert 0 < floor < min(t.distance for t in trials)
+    found = measure(writer, text, candidates=few, length=12, rows=4)
+    again = measure(writer, text, candidates=few, length=12, rows=4)
+    assert [t.distance for t in found.trials] == [t.distance for t in again.trials]
+    assert [t.sampler for t in found.trials] == few
+    assert found.trials[0].calls == 2
+    assert 0 < found.floor < min(t.distance for t in found.trials)
     with pytest.raises(UserError, match="10,000 characters"):
         measure(writer, "short")
-    # What a model refuses is left out, unless it is everything.
-    refused = {"name": "refine", "tokens_per_step": 2}
-    left, _ = measure(writer, text, candidates=[refused, few[0]], length=12, rows=4)
-    assert [t.distance for t in left] == [trials[0].distance]
-    with pytest.raises(UserError, match="tokens-per-step"):
-        measure(writer, text, candidates=[refused], length=12, rows=4)
+
+
+def test_a_candidate_takes_nothing_from_the_models_own_sampler(zoo):
+    """A model that was tuned before is measured, and writes later, by the candidate alone."""
+    writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
+    few = [{"name": "ancestral", "steps": 4}]
+    fresh = measure(writer, text, candidates=few, length=12, rows=4)
+    own = {"name": "ancestral", "steps": 2, "temperature": 0, "ban": ["the"]}
+    writer.card = replace(writer.card, sampler=own)
+    tuned = measure(writer, text, candidates=few, length=12, rows=4)
+    assert tuned.trials[0].distance == fresh.trials[0].distance
+    assert writer.card.sampler == own
+
+
+def test_samplers_that_a_model_cannot_use_are_left_out(zoo):
+    writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
+    uniform = Unmasker(writer.model, writer.codec, Card(process="uniform"))
+    few = [{"name": "refine", "steps": 3}, {"name": "ancestral", "steps": 3}]
+    found = measure(uniform, text, candidates=few, length=12, rows=2)
+    assert [t.sampler for t in found.trials] == few[1:]
+    assert list(found.refused) == ["refine, steps 3"]
+    assert "has no masks" in found.refused["refine, steps 3"]
+    with pytest.raises(UserError, match="none of the samplers: a model of the uniform process"):
+        measure(uniform, text, candidates=few[:1], length=12, rows=2)
+    with pytest.raises(UserError, match="positions"):
+        measure(uniform, text, candidates=few, length=200, rows=2)
+    frames = []
+    with pytest.raises(UserError, match="which this model lacks"):
+        uniform.generate("[MASK:1-2]", steps=2, watch=lambda *frame: frames.append(frame))
+    assert not frames, "refused before the work"
+
+
+def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
+    text, folder = tmp_path / "text.txt", tmp_path / "model"
+    text.write_text(story(400), encoding="utf-8")
+    order = AutoModelForMaskedLM.from_pretrained(zoo / "roberta")
+    attach(order)
+    codec = Unmasker.from_pretrained(str(zoo / "roberta")).codec
+    Unmasker(order, codec, Card(attention="any-order")).save_pretrained(folder)
+    line = ["tune", "--model", str(folder), "--data", str(text), "--length", "6", "--rows", "1"]
+    assert main([*line, "--json"]) == 0
+    said = capsys.readouterr()
+    record = json.loads(said.out)
+    assert "keep-likeliest, steps 16" in record["left_out"]
+    assert said.err.count("left out:") == 1
+    assert "keeps what it has written" in said.err
+    before = (folder / "unmask.json").read_bytes()
+    for wrong in (["--seconds", "-1"], ["--quality", "0"], ["--seconds", "1e-9"]):
+        assert main([*line, *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert (folder / "unmask.json").read_bytes() == before
 
 
 def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):

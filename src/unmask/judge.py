@@ -20,6 +20,12 @@ from unmask.schedule import make_schedule
 DRAWS = 16
 
 
+def check_rivals(plan: Plan, method: Method) -> None:
+    """Raise a UserError if rows compete and the method has no masks to judge them with."""
+    if isinstance(method, UniformMethod) and any(len(group) > 1 for group in plan.groups):
+        raise UserError("blanks of unknown length are judged with masks, which this model lacks")
+
+
 @torch.no_grad()
 def likeliest(
     plan: Plan, canvas: Canvas, codec: TextCodec, denoiser: Denoiser, method: Method
@@ -38,8 +44,7 @@ def likeliest(
     """
     if all(len(group) == 1 for group in plan.groups):
         return [group[0] for group in plan.groups], 0
-    if isinstance(method, UniformMethod):
-        raise UserError("blanks of unknown length are judged with masks, which this model lacks")
+    check_rivals(plan, method)
     editable = canvas.valid.clone()
     editable[:, : len(codec.start)] = False
     tokens = editable.sum(1)

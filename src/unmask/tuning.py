@@ -7,10 +7,11 @@ A part of the text as long as what is written gives the floor below which nothin
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unmask.errors import UserError
@@ -51,8 +52,7 @@ class Trial:
     @property
     def label(self) -> str:
         """The sampler and its numbers in words."""
-        rest = (f"{k.replace('_', ' ')} {v:g}" for k, v in self.sampler.items() if k != "name")
-        return ", ".join([self.sampler["name"], *rest])
+        return label(self.sampler)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a card keeps."""
@@ -62,6 +62,27 @@ class Trial:
             "seconds_per_text": round(self.seconds, 4),
             "trigram_distance": round(self.distance, 4),
         }
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was measured.
+
+    Attributes:
+        trials: Of the samplers that the model can use.
+        floor: Distance of a part of the text as long as what one of them wrote.
+        refused: Why, by label of each sampler that it cannot use.
+    """
+
+    trials: list[Trial] = field(default_factory=list)
+    floor: float = 0.0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def label(sampler: Mapping[str, Any]) -> str:
+    """Return a sampler and its numbers in words."""
+    rest = (f"{k.replace('_', ' ')} {v:g}" for k, v in sampler.items() if k != "name")
+    return ", ".join([sampler["name"], *rest])
 
 
 def profile(texts: Iterable[str]) -> Counter[str]:
@@ -84,12 +105,12 @@ def measure(
     writer: Unmasker,
     text: str,
     *,
-    candidates: Sequence[dict[str, Any]] = CANDIDATES,
+    candidates: Sequence[Mapping[str, Any]] = CANDIDATES,
     length: int = 100,
     rows: int = 16,
     seed: int = 0,
-    advance: Callable[[Trial], None] = lambda trial: None,
-) -> tuple[list[Trial], float]:
+    advance: Callable[[], None] = lambda: None,
+) -> Tuning:
     """Write with every candidate and compare with a text.
 
     Args:
@@ -99,38 +120,37 @@ def measure(
         length: Tokens of a text.
         rows: Texts of each sampler.
         seed: Of the random numbers.
-        advance: Called with each trial.
-
-    Returns:
-        The trials, and the distance of a part of the text as long as what one of them wrote.
+        advance: Called after each candidate.
 
     Raises:
-        UserError: If the text is too short, or no candidate can be used with this model; one that
-            cannot be is left out.
+        UserError: If the text is too short, the model cannot write so much, or none of the
+            candidates can be used with it.
     """
     if len(text) < LEAST:
         raise UserError(f"tuning needs {LEAST:,} characters to compare with, not {len(text):,}")
-    goal, trials, size = profile([text]), [], 1
-    refused: UserError | None = None
+    # What the model's own sampler says besides its name would be mixed into a candidate's numbers.
+    writer = copy.copy(writer)
+    writer.card = replace(writer.card, sampler={})
+    wishes: dict[str, Any] = {"length": length, "num_samples": rows, "seed": seed}
+    # Whatever is done on first use is no time of the first candidate.
+    writer.generate(**wishes, sampler="ancestral", steps=1)
+    goal, trials, refused, size = profile([text]), [], {}, 1
     for sampler in candidates:
         options = {key: value for key, value in sampler.items() if key != "name"}
         try:
-            result = writer.generate(
-                length=length, num_samples=rows, seed=seed, sampler=sampler["name"], **options
-            )
+            result = writer.generate(**wishes, sampler=sampler["name"], **options)
         except UserError as error:
-            # Some models take some samplers only; a mistake of the user's meets every one.
-            refused = error
-            continue
-        size = max(size, sum(map(len, result.texts)) // rows)
-        found = distance(profile(result.texts), goal)
-        trials.append(Trial(sampler, result.nfe, result.seconds / rows, found))
-        advance(trials[-1])
-    if not trials and refused is not None:
-        raise refused
+            refused[label(sampler)] = str(error)
+        else:
+            size = max(size, sum(map(len, result.texts)) // rows)
+            far = distance(profile(result.texts), goal)
+            trials.append(Trial(dict(sampler), result.nfe, result.seconds / rows, far))
+        advance()
+    if not trials:
+        raise UserError(f"this model can use none of the samplers: {next(iter(refused.values()))}")
     # Parts from all over the text: neighbours would share their topic.
     places = [i * max(len(text) - size, 0) // rows for i in range(rows)]
-    return trials, distance(profile(text[p : p + size] for p in places), goal)
+    return Tuning(trials, distance(profile(text[p : p + size] for p in places), goal), refused)
 
 
 def frontier(trials: Sequence[Trial]) -> list[Trial]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask import checkpoint, judge, mbr, recording
-from unmask.adapters import backends, exporting, extras, loading
+from unmask import judge, mbr, recording
+from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import not_data_ids, position_limit
@@ -29,9 +29,11 @@ from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.method import UniformMethod, make_method
+from unmask.method import UniformMethod
+from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
+from unmask.saving import Saved
 from unmask.steering import Steering
 
 
@@ -128,7 +130,8 @@ class Unmasker:
                 the backend cannot compute it.
         """
         name = loading.BUNDLED if name is None else str(name)
-        backend, device = backends.choose(backend, name, device)
+        # Of an exported copy nothing can be kept from call to call.
+        backend, device = backends.choose(backend, name, device, exported_too=cache != "frozen")
         card = loading.load_card(name) or Card()
         if card.kind == "causal":
             raise UserError(f"{name} was trained as a causal model, not as a masked one")
@@ -344,9 +347,7 @@ class Unmasker:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
                 full; what was there stays as it was. If the weights are in eight bits.
         """
-        self._check_saving(Path(directory), overwrite)
-        with checkpoint.staged(Path(directory)) as stage:
-            self._write(stage)
+        self._saved.save(Path(directory), overwrite)
 
     def export(
         self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
@@ -362,26 +363,14 @@ class Unmasker:
             UserError: As ``save_pretrained``; if OpenVINO is missing, the model is told the time,
                 was trained on pairs or writes blocks, or it cannot be exported.
         """
-        exporting.check_weights(weights)
-        self._check_saving(Path(directory), overwrite)
-        backends.check_exportable(self.card)
-        graph = exporting.convert(self.model, weights)
-        with checkpoint.staged(Path(directory)) as stage:
-            self._write(stage)
-            exporting.write(graph, weights, stage)
+        self._saved.export(Path(directory), weights, overwrite)
 
-    def _check_saving(self, directory: Path, overwrite: bool) -> None:
+    @property
+    def _saved(self) -> Saved:
         if self.backend in ("torch-bf16", "torch-int8"):
             kind = "eight bits" if self.backend == "torch-int8" else "bfloat16"
             raise UserError(f"weights in {kind} are not saved; open the model with torch")
-        checkpoint.claim(directory, overwrite)
-
-    def _write(self, stage: Path) -> None:
-        with loading.no_bars():
-            self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
-            self.codec.tokenizer.save_pretrained(stage)
-        checkpoint.write_extra(stage, extras.beside(self.model, self._counts))
-        self.card.write(stage)
+        return Saved(self.model, self.codec.tokenizer, self.card, self._counts)
 
     @property
     def _computed_by(self) -> dict[str, str]:
@@ -417,6 +406,7 @@ class Unmasker:
         )
         if self.card.block_length:
             check_left_to_right(plan)
+        judge.check_rivals(plan, self.method)
         return self._run(plan.to(self.model.device), options)
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:

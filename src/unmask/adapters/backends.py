@@ -33,13 +33,16 @@ def check_backend(backend: str) -> None:
         raise UserError(f"unknown backend {backend!r}{did_you_mean(backend, BACKENDS)}")
 
 
-def choose(backend: str, name: str, device: str | None) -> tuple[str, str | None]:
+def choose(
+    backend: str, name: str, device: str | None, exported_too: bool = True
+) -> tuple[str, str | None]:
     """Return which backend computes a model, never ``auto``, and on which device.
 
     Args:
         backend: One of ``BACKENDS``.
         name: A directory or hub id.
         device: As the user says, None for the best that the backend has.
+        exported_too: Whether ``auto`` may take an exported copy.
 
     Raises:
         UserError: If there is no such backend, or it does not know the device.
@@ -48,7 +51,7 @@ def choose(backend: str, name: str, device: str | None) -> tuple[str, str | None
     if backend == "auto":
         if (device or loading.best_device()) != "cpu":
             return "torch", device
-        if exported.installed() and entry_of(name) is not None:
+        if exported_too and exported.installed() and entry_of(name) is not None:
             return "openvino", device
         return ("torch-packed" if packed.available() else "torch"), device
     if backend in ("torch", "torch-bf16"):

@@ -3,8 +3,9 @@
 With attention in both directions every token that is written changes the keys and values of all
 others, a little. Here those of a position are kept as they were when it was last run, and a call
 runs only on the positions that changed since the last call or are asked about. Every so many calls
-everything is run anew. The guesses are not those of the network; how far they are off is measured
-by ``python -m benchmarks.frozen`` for a given model.
+everything is run anew. Calls are counted row by row, and a row that is not asked about stands
+still, so that it is the same by itself and in any batch. The guesses are not those of the network;
+how far they are off is measured by ``python -m benchmarks.frozen`` for a given model.
 
 Kin: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Section 3.2; Ma et al. 2025, "dKV-Cache",
 arXiv:2505.15781.
@@ -20,7 +21,7 @@ from torch import Tensor
 from unmask.adapters.any_order import packed
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, only_at
-from unmask.adapters.ordered_attention import attach, running
+from unmask.adapters.ordered_attention import FROZEN, attach, running
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 
@@ -85,15 +86,14 @@ class FrozenDenoiser:
         if type(inner) is not EncoderDenoiser or conditioning_of(inner.bare) is not None:
             raise UserError(
                 "a frozen cache is for encoders with attention in both directions that are not "
-                "told the time; choose another cache"
+                "told the time and not exported; choose another cache"
             )
         if refresh < 1:
             raise UserError(f"the cache must be refreshed every 1 or more calls, not {refresh}")
-        attach(inner.bare)
+        attach(inner.bare, FROZEN)
         self.inner, self.refresh = inner, refresh
         self.vocab_size, self.data_ids = inner.vocab_size, inner.data_ids
-        self._calls = 0
-        self._ids = torch.empty(0, dtype=torch.int64)
+        self._ids = self._calls = torch.empty(0, dtype=torch.int64)
         self._layers: list[tuple[Tensor, Tensor]] = []
 
     def __call__(
@@ -102,13 +102,7 @@ class FrozenDenoiser:
         """Return logits of about p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         valid = torch.ones_like(where) if valid is None else valid
-        anew = self._calls % self.refresh == 0 or self._ids.shape != xt.shape
-        if anew and self._ids.shape != xt.shape:
-            self._layers = []
-        run = valid if anew else (where | (xt != self._ids))
-        self._calls += 1
-        self._ids = xt
-        place, present = packed(run)
+        place, present = packed(self._due(xt, where, valid))
         frozen = FrozenPass(place.masked_fill(~present, xt.shape[1]), valid, self._layers)
         asked = where.gather(1, place) & present
         position = place + self.inner.first
@@ -116,3 +110,15 @@ class FrozenDenoiser:
             logits = self.inner.model(input_ids=xt.gather(1, place), position_ids=position).logits
         logits.index_fill_(-1, self.inner.not_data, float("-inf"))
         return logits[0].view(*xt.shape, -1) if at is None else logits[0]
+
+    def _due(self, xt: Tensor, where: Tensor, valid: Tensor) -> Tensor:
+        """Return what has to be run in this call, shape (B, L), bool, and take note of it."""
+        if self._ids.shape != xt.shape:
+            self._layers, self._ids = [], xt
+            self._calls = torch.zeros_like(xt[:, 0])
+        rows = where.any(1)
+        anew = rows & (self._calls % self.refresh == 0)
+        run = where | (valid & anew[:, None]) | ((xt != self._ids) & rows[:, None])
+        self._calls = self._calls + rows
+        self._ids = torch.where(rows[:, None], xt, self._ids)
+        return run

@@ -23,6 +23,8 @@ from transformers.masking_utils import sdpa_mask
 from unmask.errors import UserError
 
 NAME = "unmask-ordered"
+FROZEN = "unmask-frozen"
+"""The same attention, for a model that was not trained for an order."""
 
 
 @dataclass
@@ -145,12 +147,17 @@ def _attend(
     return sdpa_attention_forward(module, query, key, value, allowed, **options)
 
 
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+for _name in (NAME, FROZEN):
+    AttentionInterface.register(_name, _attend)
+    AttentionMaskInterface.register(_name, sdpa_mask)
 
 
-def attach(model: PreTrainedModel) -> None:
-    """Make a model able to run a ``Pass``; called in any other way it stays as it was.
+def attach(model: PreTrainedModel, name: str = NAME) -> None:
+    """Make a model able to do a ``Run``; called in any other way it stays as it was.
+
+    Args:
+        model: Any encoder of transformers.
+        name: ``NAME``, which marks a model that writes in any order, or ``FROZEN``.
 
     Raises:
         UserError: If the model does not let its attention be replaced, or takes no positions.
@@ -160,13 +167,13 @@ def attach(model: PreTrainedModel) -> None:
     kind = type(model).__name__
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UserError(f"{kind} takes no positions, which writing in any order needs")
-    model.set_attn_implementation(NAME)
-    if not is_attached(model):
+    model.set_attn_implementation(name)
+    if model.config._attn_implementation != name:
         raise UserError(f"{kind} does not let its attention be replaced; choose another encoder")
 
 
 def is_attached(model: PreTrainedModel) -> bool:
-    """Return whether ``attach`` was called on a model."""
+    """Return whether a model was attached as one that writes in any order."""
     return model.config._attn_implementation == NAME
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from unmask.cli import options
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.tuning import Trial
+    from unmask.tuning import Trial, Tuning
     from unmask.unmasker import Unmasker
 
 PLOT = "tuning.png"
@@ -23,8 +24,14 @@ PLOT = "tuning.png"
 @options.model
 @click.option("--data", required=True, help="Text that the model should write like.")
 @options.field
-@click.option("--seconds", type=float, help="The most that a text may take: the best within it.")
-@click.option("--quality", type=float, help="The largest distance: the fastest within it.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The most that a text may take: the best within it.",
+)
+@click.option(
+    "--quality", type=click.FloatRange(0, 1), help="The largest distance: the fastest within it."
+)
 @click.option("--length", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(min=1))
 @click.option("--out", type=click.Path(path_type=Path), help="Save the model there instead.")
@@ -48,21 +55,23 @@ def command(
 
     Every sampler writes a few texts, whose trigrams of characters are compared with those of
     --data. The choice goes into unmask.json beside the weights, with all that was measured and a
-    plot; without a target it is the sampler of the best quality.
+    plot; without a target it is the sampler of the best quality. Samplers that the model cannot
+    use are left out.
     """
     from unmask.training.data import joined, read_documents
-    from unmask.tuning import check_target, choose, frontier
+    from unmask.tuning import check_target, choose
 
     check_target(seconds, quality)
     folder = _place(model, out)
     text = joined(read_documents(data, field))
     writer = options.open_unmasker(model, device)
-    trials, floor = _measured(writer, text, length, rows, seed)
-    chosen = choose(trials, seconds, quality)
+    found = _measured(writer, text, length, rows, seed)
+    chosen = choose(found.trials, seconds, quality)
     record = {
         "chosen": chosen.as_dict(),
-        "trials": [trial.as_dict() for trial in trials],
-        "floor": round(floor, 4),
+        "trials": [trial.as_dict() for trial in found.trials],
+        "left_out": list(found.refused),
+        "floor": round(found.floor, 4),
         "length": length,
     }
     writer.card = replace(
@@ -72,17 +81,32 @@ def command(
         writer.save_pretrained(out)
     else:
         writer.card.write(folder)
-    _draw(trials, floor, folder / PLOT)
-    if as_json:
-        click.echo(json.dumps(record))
-        return
-    best = {id(trial) for trial in frontier(trials)}
-    click.echo("| sampler | calls | seconds a text | distance | |\n|---|---|---|---|---|")
-    for trial in sorted(trials, key=lambda t: t.seconds):
+    click.echo(json.dumps(record) if as_json else _table(found, chosen))
+    _tell_refused(found)
+    try:
+        _draw(found, folder / PLOT)
+    except UserError as error:
+        click.echo(f"no plot: {error}", err=True)
+
+
+def _table(found: Tuning, chosen: Trial) -> str:
+    """Return all trials as a table, fastest first."""
+    from unmask.tuning import frontier
+
+    best = {id(trial) for trial in frontier(found.trials)}
+    lines = ["| sampler | calls | seconds a text | distance | |", "|---|---|---|---|---|"]
+    for trial in sorted(found.trials, key=lambda t: t.seconds):
         mark = "chosen" if trial is chosen else "best for its time" if id(trial) in best else ""
         numbers = f"{trial.calls} | {trial.seconds:.3f} | {trial.distance:.3f}"
-        click.echo(f"| {trial.label} | {numbers} | {mark} |")
-    click.echo(f"| the text itself | | | {floor:.3f} | |")
+        lines.append(f"| {trial.label} | {numbers} | {mark} |")
+    return "\n".join([*lines, f"| the text itself | | | {found.floor:.3f} | |"])
+
+
+def _tell_refused(found: Tuning) -> None:
+    """Say on standard error which samplers were left out, once for each reason."""
+    for reason in dict.fromkeys(found.refused.values()):
+        names = "; ".join(name for name, why in found.refused.items() if why == reason)
+        click.echo(f"left out: {names} ({reason})", err=True)
 
 
 def _place(model: str | None, out: Path | None) -> Path:
@@ -97,9 +121,7 @@ def _place(model: str | None, out: Path | None) -> Path:
     return Path(model).expanduser()
 
 
-def _measured(
-    writer: Unmasker, text: str, length: int, rows: int, seed: int
-) -> tuple[list[Trial], float]:
+def _measured(writer: Unmasker, text: str, length: int, rows: int, seed: int) -> Tuning:
     from rich.progress import Progress
 
     from unmask.tuning import CANDIDATES, measure
@@ -107,24 +129,17 @@ def _measured(
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("writing", total=len(CANDIDATES))
-        return measure(
-            writer,
-            text,
-            length=length,
-            rows=rows,
-            seed=seed,
-            advance=lambda trial: progress.advance(task),
-        )
+        advance = partial(progress.advance, task)
+        return measure(writer, text, length=length, rows=rows, seed=seed, advance=advance)
 
 
-def _draw(trials: list[Trial], floor: float, path: Path) -> None:
+def _draw(found: Tuning, path: Path) -> None:
     from unmask.render.frontier import Point, frontier
 
-    points = [Point(t.sampler["name"], t.seconds, t.distance) for t in trials]
     frontier(
-        points,
+        [Point(t.sampler["name"], t.seconds, t.distance) for t in found.trials],
         path,
         title="Samplers of this model",
         cost="seconds a text",
-        floor=("the text itself", floor),
+        floor=("the text itself", found.floor),
     )

@@ -130,7 +130,7 @@ class ProcessSection:
 
 @dataclass(frozen=True)
 class ScheduleSection:
-    """The noise schedule; see ``unmask.schedule`` and ``unmask.method``.
+    """The noise schedule; see ``unmask.schedule`` and ``unmask.naming``.
 
     Attributes:
         name: ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``; of the T-step
@@ -310,7 +310,7 @@ class Recipe:
         """Build what only the finished model would use, so that a mistake shows before training."""
         # Here, so that the recipes can be listed without loading torch.
         from unmask.adapters.conditioning import DESIGNS
-        from unmask.method import check_names
+        from unmask.naming import check_names
         from unmask.presets import make_preset
 
         check_names(

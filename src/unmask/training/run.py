@@ -30,7 +30,8 @@ from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
-from unmask.method import BY_TOKEN, Method, make_method
+from unmask.method import Method
+from unmask.naming import BY_TOKEN, make_method
 from unmask.training import resume
 from unmask.training.material import Documents, Material
 from unmask.training.models import about_conversion, open_model

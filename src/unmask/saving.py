@@ -1,0 +1,53 @@
+"""A diffusion model on disk: an ordinary Hugging Face directory, its card, and what else it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unmask import checkpoint
+from unmask.adapters import backends, exporting, extras, loading
+from unmask.checkpoint import Card
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What is kept of a model.
+
+    Attributes:
+        model: With weights in floating point.
+        tokenizer: Its tokenizer.
+        card: Process, schedule, default sampler and history.
+        counts: How often each token occurs in the training text, shape (V,); None if unknown.
+    """
+
+    model: Any
+    tokenizer: Any
+    card: Card
+    counts: Tensor | None
+
+    def save(self, directory: Path, overwrite: bool) -> None:
+        """Save; see ``Unmasker.save_pretrained``."""
+        checkpoint.claim(directory, overwrite)
+        with checkpoint.staged(directory) as stage:
+            self._write(stage)
+
+    def export(self, directory: Path, weights: str, overwrite: bool) -> None:
+        """Save with an exported network; see ``Unmasker.export``."""
+        exporting.check_weights(weights)
+        checkpoint.claim(directory, overwrite)
+        backends.check_exportable(self.card)
+        graph = exporting.convert(self.model, weights)
+        with checkpoint.staged(directory) as stage:
+            self._write(stage)
+            exporting.write(graph, weights, stage)
+
+    def _write(self, stage: Path) -> None:
+        with loading.no_bars():
+            self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
+            self.tokenizer.save_pretrained(stage)
+        checkpoint.write_extra(stage, extras.beside(self.model, self.counts))
+        self.card.write(stage)
