@@ -15,11 +15,10 @@ from unmask.truth import (
     against_joint,
     against_text,
     exactly,
-    label,
     letters,
-    settings,
     true_text,
 )
+from unmask.truth_settings import label, settings
 
 TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to the man " * 40
 

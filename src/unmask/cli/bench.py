@@ -87,7 +87,7 @@ def _numbers(text: str) -> list[int]:
 
 def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
     from unmask.presets import make_preset
-    from unmask.truth import settings
+    from unmask.truth_settings import settings
 
     for name in names:
         make_preset(name)  # an unknown one is refused
@@ -109,10 +109,10 @@ def _measured(
         against_joint,
         against_text,
         exactly,
-        label,
         small_joint,
         true_text,
     )
+    from unmask.truth_settings import label
 
     chain, small = SecondOrderOracle.from_ids(ids, len(ALPHABET)), small_joint()
     truth = true_text(chain, rows, length, seed)
