@@ -151,7 +151,7 @@ def test_the_error_of_a_divergence_is_its_spread_over_seeds():
 
 def test_a_visible_token_is_judged_by_all_others():
     joint = random_joint(3, 4)
-    witness = Witness(joint, 3, torch.zeros(2, dtype=torch.int64))
+    witness = Witness(joint, 3, True, torch.zeros(2, dtype=torch.int64))
     xt = torch.tensor([[0, 1, 2, 3], [2, 3, 3, 0]])
     at = torch.tensor([[True, False, True, True], [False, False, True, False]])
     found = witness(xt, torch.ones(2), at=at, valid=torch.ones_like(at))
@@ -159,6 +159,14 @@ def test_a_visible_token_is_judged_by_all_others():
     exact = joint(unseen, torch.ones(4))[torch.arange(4), torch.tensor([0, 2, 3, 2])]
     assert torch.allclose(found, exact)
     assert witness.calls.tolist() == [1, 1]
+
+
+def test_what_is_only_written_anew_is_kept():
+    errors = [
+        against_joint(golden(), "r", "", exactly("refine", steps=n), rows=4000).error
+        for n in (1, 10)
+    ]
+    assert errors[1] < errors[0] / 2, "an exact denoiser is certain of what it sees"
 
 
 def test_gibbs_and_what_edits_hide_what_the_truth_doubts():

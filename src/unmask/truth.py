@@ -88,17 +88,19 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Witness(Around):
-    """A denoiser that judges a visible token by all others, as BERT's objective teaches it.
+    """A denoiser that can judge a visible token by all others, as BERT's objective teaches it.
 
     An exact denoiser is certain of what it sees, so a sampler that doubts what it wrote would never
     change anything. Judged with the token itself unseen, it gets p(x_i | the other visible tokens).
 
     Args:
         mask_token_id: What hides a token.
+        judges: Whether this is wanted; else visible tokens are certain.
         calls: Shape (B,), int64; counts the calls that each row took part in.
     """
 
     mask_token_id: int
+    judges: bool
     calls: Tensor
 
     def __call__(
@@ -110,7 +112,7 @@ class Witness(Around):
         self.calls.add_(at.any(1))
         judged = at & (xt != self.mask_token_id)
         logits = self.inner(xt, t, at=at, valid=valid)
-        if judged.any():
+        if self.judges and judged.any():
             row, place = judged.nonzero().T
             alone = torch.nn.functional.one_hot(place, xt.shape[1]).bool()
             others = xt[row].masked_fill(alone, self.mask_token_id)
@@ -161,7 +163,8 @@ def write(
     canvas = Canvas.from_rows([[None] * length] * rows, mask_token_id, mask_token_id)
     process = AbsorbingProcess(make_schedule("linear"), mask_token_id)
     noise = Noise(torch.arange(rows) + seed * rows)
-    witness = Witness(denoiser, mask_token_id, torch.zeros(rows, dtype=torch.int64))
+    judges = preset.policy.reads is not None
+    witness = Witness(denoiser, mask_token_id, judges, torch.zeros(rows, dtype=torch.int64))
     begun = time.perf_counter()
     *_, last = sample(
         witness, process, canvas, preset.policy, preset.drawing, preset.times(length), noise
