@@ -20,7 +20,7 @@ demo: $(BIN)/.installed ## Watch the small model write, fine-tune it for a minut
 	$(BIN)/unmask demo --text '$(TEXT)' --out '$(OUT)' --overwrite
 
 test: $(BIN)/.installed ## Run the test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(BIN)/.installed ## Lint, format, types and stale pages
 	$(BIN)/ruff check .

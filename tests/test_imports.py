@@ -51,6 +51,12 @@ CORE = {
     "blocks": {"denoiser", "objective"},
     "block_sampler": {"blocks", "canvas", "denoiser", "noise"},
     "oracle_blocks": {"oracle"},
+    "oracle_chain": {"oracle", "errors"},
+    "truth_settings": set(),
+    "truth": {
+        *("canvas", "confidence", "denoiser", "draw", "noise", "oracle", "oracle_chain", "orders"),
+        *("policy", "presets", "process", "sampler", "schedule"),
+    },
     "released": {"denoiser", "process"},
     "discretisation": {"errors"},
     "transition": {"process", "schedule", "errors"},
@@ -110,6 +116,7 @@ def test_the_map_of_the_core_has_no_cycle():
     order += ["constraint", "measure", "policy", "sampler"]
     order += ["orders", "confidence", "remasking", "revising", "chains"]
     order += ["restriction", "sliding", "presets", "choice", "oracle", "oracle_blocks"]
+    order += ["oracle_chain", "truth_settings", "truth"]
     assert sorted(order) == sorted(CORE)
     for i, name in enumerate(order):
         assert CORE[name] <= set(order[:i])

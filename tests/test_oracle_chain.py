@@ -14,11 +14,11 @@ def chain(size: int = 3, seed: int = 0) -> SecondOrderOracle:
     return SecondOrderOracle(initial / initial.sum(), transition / transition.sum(2, keepdim=True))
 
 
-@pytest.mark.parametrize("length", [2, 3, 5])
-def test_conditionals_are_those_of_the_enumerated_joint(length):
-    oracle = chain()
+@pytest.mark.parametrize(("size", "length"), [(3, 2), (3, 3), (3, 5), (2, 8)])
+def test_conditionals_are_those_of_the_enumerated_joint(size, length):
+    oracle = chain(size)
     joint = oracle.joint(length)
-    xt = torch.cartesian_prod(*[torch.arange(4)] * length)
+    xt = torch.cartesian_prod(*[torch.arange(size + 1)] * length)
     exact, found = joint(xt, torch.ones(1)), oracle(xt, torch.ones(1))
     assert torch.allclose(found.exp(), exact.exp(), atol=1e-9)
     x0 = joint.sequences()

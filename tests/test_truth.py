@@ -5,10 +5,20 @@ import json
 import pytest
 import torch
 
+import unmask.truth
 from checks import golden, random_joint
 from unmask.cli import main
 from unmask.oracle_chain import SecondOrderOracle
-from unmask.truth import against_joint, against_text, exactly, letters, settings, true_text
+from unmask.presets import PRESETS
+from unmask.truth import (
+    Witness,
+    against_joint,
+    against_text,
+    exactly,
+    letters,
+    true_text,
+)
+from unmask.truth_settings import label, settings
 
 TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to the man " * 40
 
@@ -45,6 +55,7 @@ def test_the_triples_of_a_chain_have_the_law_that_it_says():
     found = true_text(oracle, rows=3000, length=20, seed=0)
     assert abs(found.error) < 0.01
     assert found.trigrams < 0.04
+    assert found.error == pytest.approx(0, abs=4 * found.error_se)
     few = true_text(oracle, rows=30, length=20, seed=0)
     assert few.trigrams > found.trigrams, "fewer rows, more noise"
 
@@ -61,8 +72,7 @@ def test_letters_written_at_once_cost_more_than_the_truth():
     assert abs(many.error) < 0.25
     assert many.trigrams < floor.trigrams + 0.1
     assert one.calls == 1
-    # A step in which no row reveals anything needs no call.
-    assert 40 < many.calls <= 150
+    assert 20 < many.calls <= 40, "a step in which a row reveals nothing is no call of it"
 
 
 def test_the_same_seed_measures_the_same():
@@ -75,10 +85,97 @@ def test_the_same_seed_measures_the_same():
 def test_every_setting_is_a_sampler():
     chosen = list(settings([1, 4], 16))
     assert len(chosen) == len({(name, str(options)) for name, options in chosen})
+    assert {name for name, _ in chosen} == set(PRESETS), "every preset is measured"
     for name, options in chosen:
-        found = against_joint(golden(), name, str(options), exactly(name, **options), rows=500)
+        found = against_joint(golden(), name, label(options), exactly(name, **options), rows=500)
         assert found.calls >= 1
         assert found.error > -0.05
+
+
+def test_more_steps_than_tokens_are_for_those_that_use_them():
+    chosen = [
+        (name, options["steps"]) for name, options in settings([4, 64], 16) if "steps" in options
+    ]
+    assert ("random-quota", 16) in chosen
+    assert ("random-quota", 64) not in chosen
+    assert ("ancestral", 64) in chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("first-hitting", {}), ("left-to-right", {}), ("entropy-bound", {"gamma": 0.0})],
+)
+def test_one_token_a_step_is_exact_row_by_row(name, options):
+    found = against_text(chain(), name, "", exactly(name, **options), rows=6, length=20)
+    assert found.bound == pytest.approx(0, abs=1e-6)
+    assert found.bound_se == pytest.approx(0, abs=1e-6)
+    assert found.calls == 20
+
+
+def test_the_bound_of_one_step_is_the_divergence_itself():
+    oracle = chain()
+    preset = exactly("ancestral", steps=1)
+    found = against_text(oracle, "a", "", preset, rows=3000, length=4)
+    joint = oracle.joint(4)
+    marginal = joint(torch.full((1, 4), 27), torch.ones(1))[0]
+    one_by_one = sum(-float((row.exp() * row).sum()) for row in marginal)
+    # KL(product of marginals || p) = -H(product) - E log p, with E over the product.
+    product = torch.einsum("a,b,c,d->abcd", *marginal.exp())
+    exact = (-float((product * joint.probs.log()).sum()) - one_by_one) / 4
+    assert found.bound == pytest.approx(exact, abs=4 * found.bound_se)
+    assert found.bound_se < 0.05 * exact
+
+
+def test_the_bound_is_above_the_divergence():
+    oracle = SecondOrderOracle.from_ids(torch.tensor([0, 1, 0, 0, 1, 1, 1, 0] * 20), 2, 2.0)
+    preset = exactly("random-quota", steps=2)
+    bound = against_text(oracle, "q", "", preset, rows=20_000, length=6)
+    exact = against_joint(oracle.joint(6), "q", "", preset, rows=20_000)
+    assert exact.error > 10 * exact.error_se
+    assert 6 * bound.bound > exact.error - 4 * exact.error_se
+
+
+def test_orders_that_look_at_what_is_drawn_have_no_bound():
+    preset = exactly("schedule-confidence", steps=4)
+    assert against_text(chain(), "s", "", preset, rows=4, length=8).bound is None
+    preset = exactly("schedule-confidence", steps=4, measure="entropy")
+    assert against_text(chain(), "s", "", preset, rows=4, length=8).bound > 0
+
+
+def test_the_error_of_a_divergence_is_its_spread_over_seeds():
+    joint, preset = random_joint(3, 4), exactly("ancestral", steps=2)
+    found = [against_joint(joint, "a", "", preset, rows=1000, seed=seed) for seed in range(40)]
+    spread = float(torch.tensor([one.error for one in found]).std())
+    assert found[0].error_se == pytest.approx(spread, rel=0.4)
+
+
+def test_a_visible_token_is_judged_by_all_others():
+    joint = random_joint(3, 4)
+    witness = Witness(joint, 3, True, torch.zeros(2, dtype=torch.int64))
+    xt = torch.tensor([[0, 1, 2, 3], [2, 3, 3, 0]])
+    at = torch.tensor([[True, False, True, True], [False, False, True, False]])
+    found = witness(xt, torch.ones(2), at=at, valid=torch.ones_like(at))
+    unseen = torch.tensor([[3, 1, 2, 3], [0, 1, 3, 3], [0, 1, 2, 3], [2, 3, 3, 0]])
+    exact = joint(unseen, torch.ones(4))[torch.arange(4), torch.tensor([0, 2, 3, 2])]
+    assert torch.allclose(found, exact)
+    assert witness.calls.tolist() == [1, 1]
+
+
+def test_what_is_only_written_anew_is_kept():
+    errors = [
+        against_joint(golden(), "r", "", exactly("refine", steps=n), rows=4000).error
+        for n in (1, 10)
+    ]
+    assert errors[1] < errors[0] / 2, "an exact denoiser is certain of what it sees"
+
+
+def test_gibbs_and_what_edits_hide_what_the_truth_doubts():
+    joint = random_joint(3, 4)
+    found = against_joint(joint, "g", "", exactly("gibbs", steps=60), rows=4000)
+    assert abs(found.error) < 5 * found.error_se
+    plain = against_joint(joint, "p", "", exactly("keep-likeliest", steps=4, eta=0.0), rows=500)
+    edited = against_joint(joint, "p", "", exactly("keep-likeliest", steps=4, eta=3.0), rows=500)
+    assert edited.error != plain.error
 
 
 def test_what_the_command_line_prints(capsys, tmp_path):
@@ -94,7 +191,12 @@ def test_what_the_command_line_prints(capsys, tmp_path):
     one = next(row for row in content["letters"] if row["sampler"] == "ancestral")
     assert one["calls"] == 1
     assert one["error"] > 0.5
+    assert main([*line, "--steps", "8", "--sampler", "gibbs", "--sampler", "ancestral"]) == 0
+    out = capsys.readouterr().out
+    assert "| ancestral | grid uniform, steps 8 |" in out
+    assert "refine" not in out
     for wrong, words in [
+        (["--sampler", "ancestrel"], "did you mean"),
         (["--steps", "0"], "whole numbers from 1"),
         (["--steps", "x"], "whole numbers from 1"),
         (["--length", "2"], "at least 3"),
@@ -102,3 +204,23 @@ def test_what_the_command_line_prints(capsys, tmp_path):
     ]:
         assert main([*line, *wrong]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_ctrl_c_prints_what_is_measured(capsys, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    measure, done = unmask.truth.against_text, []
+
+    def interrupted(*given):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(given)
+        return measure(*given)
+
+    monkeypatch.setattr(unmask.truth, "against_text", interrupted)
+    line = ["bench", "samplers", "--data", str(text), "--length", "8", "--rows", "2", "--json"]
+    assert main(line) == 130
+    printed = capsys.readouterr()
+    content = json.loads(printed.out)
+    assert [len(content[world]) for world in ("joint", "letters")] == [2, 3]
+    assert "interrupted" in printed.err

@@ -57,31 +57,62 @@ class SecondOrderOracle:
         if xt.shape[1] < 2:
             raise UserError("a chain of order 2 needs sequences of at least two tokens")
         xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
-        hidden = (xt == self.mask_token_id)[..., None]
-        seen = ((xt[..., None] == self.data_ids) | hidden).double()  # (B, L, V)
-        pairs = self._forward(seen) * self._backward(seen)  # (B, L - 1, V, V)
-        own = torch.cat([pairs.sum(3), pairs[:, -1:].sum(2)], 1)
+        hidden = xt == self.mask_token_id
+        own = torch.zeros(*xt.shape, self.vocab_size, dtype=torch.float64, device=xt.device)
+        asked = hidden if at is None else hidden & at
+        if asked.any():
+            own[asked] = self._hidden(xt, hidden, asked)
         return conditional(own.log(), xt, at)
 
-    def _forward(self, seen: Tensor) -> Tensor:
-        """Return p(x_i, x_{i+1}, what is visible up to i + 1) up to a factor, (B, L - 1, V, V)."""
-        message = self.initial * seen[:, 0, :, None] * seen[:, 1, None]
-        result = [message]
-        for i in range(2, seen.shape[1]):
-            message = torch.einsum("nab,abc->nbc", message, self.transition) * seen[:, i, None]
-            message = _scaled(message)
-            result.append(message)
-        return torch.stack(result, 1)
+    def _hidden(self, xt: Tensor, hidden: Tensor, asked: Tensor) -> Tensor:
+        """Return p(x_i | visible tokens) up to a factor at N masks (B, L), shape (N, V).
 
-    def _backward(self, seen: Tensor) -> Tensor:
-        """Return p(what is visible after i + 1 | x_i, x_{i+1}) up to a factor, (B, L - 1, V, V)."""
-        message = torch.ones_like(self.initial).expand(len(seen), -1, -1)
-        result = [message]
-        for i in range(seen.shape[1] - 1, 1, -1):
-            message = torch.einsum("nbc,abc->nab", message * seen[:, i, None], self.transition)
-            message = _scaled(message)
-            result.append(message)
-        return torch.stack(result[::-1], 1)
+        Two visible neighbours part what is left of them from what is right of them, so only the
+        stretch between two such pairs is summed over; equal stretches are summed over once.
+        """
+        row, place = asked.nonzero().T
+        begin, end = _stretches(hidden)
+        begin, end = begin[asked], end[asked]
+        columns = torch.arange(int((end - begin).max()) + 1, device=xt.device)
+        at = begin[:, None] + columns
+        beyond = at > end[:, None]
+        ids = xt[row[:, None], at.clamp_max(xt.shape[1] - 1)].masked_fill(beyond, -1)
+        # The longest first: the sums go on with fewer and fewer stretches.
+        keys = torch.cat([(begin - end)[:, None], (begin == 0)[:, None], ids], 1)
+        keys, inverse = keys.unique(dim=0, return_inverse=True)
+        return self._sums(keys[:, 2:], 1 - keys[:, 0], keys[:, 1] == 1)[inverse, place - begin]
+
+    def _sums(self, ids: Tensor, width: Tensor, first: Tensor) -> Tensor:
+        """Return p(x_i, what is visible) up to a factor for stretches, (S, W, V).
+
+        Args:
+            ids: Shape (S, W), int64.
+            width: Tokens in each, shape (S,), falling.
+            first: Whether a stretch begins its row, shape (S,), bool.
+        """
+        seen = ((ids[..., None] == self.data_ids) | (ids == self.mask_token_id)[..., None]).double()
+        count = [int((width > k).sum()) for k in range(ids.shape[1])]
+        start = torch.where(first[:, None, None], self.initial, torch.ones_like(self.initial))
+        message = start * seen[:, 0, :, None] * seen[:, 1, None]
+        forward = [message]  # p(x_{k-1}, x_k, what is visible up to k), from k = 1 on
+        for k in range(2, len(count)):
+            n = count[k]
+            message = torch.einsum("nab,abc->nbc", message[:n], self.transition)
+            message = _scaled(message * seen[:n, k, None])
+            forward.append(message)
+        own = torch.zeros_like(seen)
+        message = torch.ones_like(start[: count[-1]])  # p(what is visible after k | x_{k-1}, x_k)
+        for k in range(len(count) - 1, 0, -1):
+            n = count[k]
+            message = torch.cat([message, torch.ones_like(start[len(message) : n])])
+            pair = forward[k - 1] * message
+            own[:n, k] = pair.sum(1)
+            if k > 1:
+                message = _scaled(
+                    torch.einsum("nbc,abc->nab", message * seen[:n, k, None], self.transition)
+                )
+        own[:, 0] = pair.sum(2)
+        return own
 
     def log_prob(self, x0: Tensor) -> Tensor:
         """Return log p(x_0) in nats, shape (B,), for clean ids (B, L)."""
@@ -134,3 +165,19 @@ class SecondOrderOracle:
 def _scaled(message: Tensor) -> Tensor:
     total = message.sum((1, 2), keepdim=True)
     return message / total.clamp_min(torch.finfo(message.dtype).tiny)
+
+
+def _stretches(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last place of the stretch that each mask is in, both (B, L).
+
+    A stretch begins with the last two visible neighbours before a mask, or with the row, and ends
+    with the first two behind it, or with the row.
+    """
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    visible = ~hidden
+    both = visible[:, :-1] & visible[:, 1:]
+    none = torch.zeros_like(both[:, :1])
+    begins, ends = torch.cat([both, none], 1), torch.cat([none, both], 1)
+    begin = torch.where(begins, places, 0).cummax(1).values
+    end = torch.where(ends, places, len(places) - 1).flip(1).cummin(1).values.flip(1)
+    return begin, end

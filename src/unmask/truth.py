@@ -4,18 +4,28 @@ Every error that is seen is then the sampler's own. Two worlds, in both of which
 tokens) is known:
 
     a joint that is enumerated     KL(law of the sampler || p), from many rows
-    a chain of order 2 of letters  what a row costs under p, above the true entropy, and how far the
-                                   trigrams that are written are from those of the chain
+    a chain of order 2 of letters  what a row costs under p, above the true entropy; how far the
+                                   trigrams that are written are from those of the chain; and, for
+                                   orders that do not look at what was drawn, a bound on KL
 
 A sampler that writes one token a step, in an order that does not depend on its guesses, has the law
 of the data. All others pay for writing several tokens at once as if they were independent, or for
-preferring what they are sure of; both numbers show how much, by network call.
+preferring what they are sure of; the numbers show how much, by network call.
+
+The bound: let such a sampler q write the tokens x_S of a step, each from its own conditional, where
+p would draw them jointly. Both choose the next places alike, so p's way there ends in the law of
+the data, and by the data processing inequality
+
+    KL(q || p) <= E_q [sum of log q(x_i | what was visible when x_i was written) - log p(x)],
+
+whose right side is the mean of a number known for every row, 0 for each row of an exact sampler.
+It is the dependence that Ben-Hamu et al. 2025, arXiv:2505.24857, bound by gamma a step.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,61 +33,91 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
-from unmask.denoiser import Denoiser
+from unmask.confidence import MostConfident
+from unmask.denoiser import Around, Denoiser
 from unmask.draw import Draw
 from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.oracle_chain import SecondOrderOracle
+from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
+from unmask.policy import Policy
 from unmask.presets import Preset, make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import make_schedule
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
-# Samplers that decide themselves how much they write in a step, and the number that they decide by.
-KNOBS = {
-    "confidence": ("threshold", (0.3, 0.5, 0.7, 0.9, 0.99)),
-    "confidence-factor": ("factor", (0.5, 1.0, 2.0, 4.0)),
-    "entropy-bound": ("gamma", (0.01, 0.1, 0.3, 1.0, 3.0)),
-}
-# Those that take a number of steps.
-BY_STEPS = (
-    "ancestral",
-    "random-quota",
-    "schedule-confidence",
-    "remask-rescaled",
-    "remask-loop",
-    "keep-likeliest",
-    "refine",
-)
+REPEATS = 20
+"""Sets of rows of the truth itself."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one sampler did with one number of steps.
+    """What one sampler did with one setting.
 
     Attributes:
         sampler: Its name.
         setting: What differs from its preset.
-        calls: Calls of the denoiser for the whole batch.
-        seconds: Time that it took, denoiser included.
+        calls: Calls of the denoiser that a row takes part in, the mean over rows.
+        seconds: Time that all rows took, denoiser included.
         error: Nats. In the enumerated world KL(law || p) of a row, corrected for the number of
             rows; in the world of letters the mean of -log p(row) above the entropy, per token:
             negative where the sampler writes what is likelier than the truth is.
+        error_se: Standard error of ``error``.
         trigrams: Total variation between the trigrams written and those of the chain, from 0 to 1;
             None in the enumerated world.
+        bound: An upper bound on KL(law || p) in the world of letters, nats per token; None where
+            the order depends on the tokens drawn, or tokens are hidden again.
+        bound_se: Standard error of ``bound``.
     """
 
     sampler: str
     setting: str
-    calls: int
+    calls: float
     seconds: float
     error: float
+    error_se: float
     trigrams: float | None = None
+    bound: float | None = None
+    bound_se: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields by name."""
         return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Witness(Around):
+    """A denoiser that can judge a visible token by all others, as BERT's objective teaches it.
+
+    An exact denoiser is certain of what it sees, so a sampler that doubts what it wrote would never
+    change anything. Judged with the token itself unseen, it gets p(x_i | the other visible tokens).
+
+    Args:
+        mask_token_id: What hides a token.
+        judges: Whether this is wanted; else visible tokens are certain.
+        calls: Shape (B,), int64; counts the calls that each row took part in.
+    """
+
+    mask_token_id: int
+    judges: bool
+    calls: Tensor
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return log-probabilities; see ``Denoiser``."""
+        assert at is not None
+        assert valid is not None
+        self.calls.add_(at.any(1))
+        judged = at & (xt != self.mask_token_id)
+        logits = self.inner(xt, t, at=at, valid=valid)
+        if self.judges and judged.any():
+            row, place = judged.nonzero().T
+            alone = torch.nn.functional.one_hot(place, xt.shape[1]).bool()
+            others = xt[row].masked_fill(alone, self.mask_token_id)
+            logits[judged[at]] = self.inner(others, t[row], at=alone, valid=valid[row])
+        return logits
 
 
 def letters(text: str) -> Tensor:
@@ -99,18 +139,46 @@ def small_joint() -> JointOracle:
     return JointOracle(weights / weights.sum())
 
 
+@dataclass(frozen=True)
+class Written:
+    """Rows that a sampler wrote.
+
+    Attributes:
+        ids: Shape (B, L), int64.
+        log_prob: Sum of the log-probabilities that the tokens were drawn with, shape (B,), float64.
+        calls: Calls that a row took part in, the mean over rows.
+        seconds: Time that it took.
+    """
+
+    ids: Tensor
+    log_prob: Tensor
+    calls: float
+    seconds: float
+
+
 def write(
     denoiser: Denoiser, mask_token_id: int, preset: Preset, rows: int, length: int, seed: int
-) -> tuple[Tensor, int, float]:
-    """Write rows from nothing; return them (B, L), the calls and the seconds."""
+) -> Written:
+    """Write rows from nothing."""
     canvas = Canvas.from_rows([[None] * length] * rows, mask_token_id, mask_token_id)
     process = AbsorbingProcess(make_schedule("linear"), mask_token_id)
     noise = Noise(torch.arange(rows) + seed * rows)
+    judges = preset.policy.reads is not None
+    witness = Witness(denoiser, mask_token_id, judges, torch.zeros(rows, dtype=torch.int64))
     begun = time.perf_counter()
     *_, last = sample(
-        denoiser, process, canvas, preset.policy, preset.drawing, preset.times(length), noise
+        witness, process, canvas, preset.policy, preset.drawing, preset.times(length), noise
     )
-    return last.canvas.ids, last.nfe, time.perf_counter() - begun
+    seconds = time.perf_counter() - begun
+    calls = float(witness.calls.double().mean())
+    return Written(last.canvas.ids, last.confidence.double().log().sum(1), calls, seconds)
+
+
+def is_blind(policy: Policy) -> bool:
+    """Return whether an order looks at no token that is drawn, and never revises one."""
+    if isinstance(policy, MostConfident):
+        return policy.measure in ("margin", "entropy")
+    return isinstance(policy, RandomOrder | RandomQuota | FirstHitting | LeftToRight)
 
 
 def against_joint(
@@ -122,14 +190,19 @@ def against_joint(
     seed: int = 0,
 ) -> Measured:
     """Measure a sampler in the enumerated world; see ``Measured``."""
-    ids, calls, seconds = write(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
+    found = write(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
     size = oracle.vocab_size
     place = torch.tensor([size**i for i in reversed(range(oracle.length))])
-    share = torch.bincount((ids * place).sum(1), minlength=size**oracle.length).double() / rows
-    divergence = (torch.xlogy(share, share) - torch.xlogy(share, oracle.probs.flatten())).sum()
-    # The plug-in estimate is too large by (cells - 1) / 2N (Miller 1955).
-    bias = (int((oracle.probs > 0).sum()) - 1) / (2 * rows)
-    return Measured(name, setting, calls, seconds, float(divergence) - bias)
+    share = torch.bincount((found.ids * place).sum(1), minlength=size**oracle.length) / rows
+    share = share.double()
+    ratio = torch.where(share > 0, (share / oracle.probs.flatten()).log(), 0)
+    divergence = float((share * ratio).sum())
+    # The plug-in estimate is too large by (cells - 1) / 2N (Miller 1955); its variance is that of
+    # the mean log-ratio, and that of a chi-square where the law is p itself.
+    cells = int((oracle.probs > 0).sum()) - 1
+    variance = float((share * ratio**2).sum()) - divergence**2
+    se = (max(variance, 0) / rows + cells / (2 * rows**2)) ** 0.5
+    return Measured(name, setting, found.calls, found.seconds, divergence - cells / (2 * rows), se)
 
 
 def against_text(
@@ -142,40 +215,38 @@ def against_text(
     seed: int = 0,
 ) -> Measured:
     """Measure a sampler in the world of letters; see ``Measured``."""
-    ids, calls, seconds = write(oracle, oracle.mask_token_id, preset, rows, length, seed)
-    return _judged(oracle, (name, setting), ids, calls, seconds)
+    found = write(oracle, oracle.mask_token_id, preset, rows, length, seed)
+    bound: tuple[float | None, float | None] = (None, None)
+    if is_blind(preset.policy):
+        bound = _mean((found.log_prob - oracle.log_prob(found.ids)) / length)
+    cost = _above_entropy(oracle, found.ids)
+    distance = _distance(oracle, found.ids)
+    return Measured(name, setting, found.calls, found.seconds, *cost, distance, *bound)
 
 
 def true_text(oracle: SecondOrderOracle, rows: int, length: int, seed: int) -> Measured:
-    """Return what rows of the chain itself measure: the floor that so many rows allow."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = oracle.sequences(rows, length, generator)
-    return _judged(oracle, ("the truth", ""), ids, 0, 0.0)
+    """Return what rows of the chain itself measure: the floor that so many rows allow.
 
-
-def _judged(
-    oracle: SecondOrderOracle, names: tuple[str, str], ids: Tensor, calls: int, seconds: float
-) -> Measured:
-    length = ids.shape[1]
-    error = float(-oracle.log_prob(ids).mean()) - oracle.entropy(length)
-    written = SecondOrderOracle.triples(ids, oracle.vocab_size)
-    distance = (written / written.sum() - oracle.triple_law(length)).abs().sum() / 2
-    return Measured(*names, calls, seconds, error / length, float(distance))
-
-
-def settings(steps: Sequence[int], length: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the samplers to measure, and the option by which each is made faster or better.
-
-    Args:
-        steps: Numbers of steps of those that take one.
-        length: Tokens of a row; steps beyond it are left out where they change nothing.
+    Both numbers are means over ``REPEATS`` sets of rows.
     """
-    for name in BY_STEPS:
-        for count in steps:
-            yield name, {"steps": count}
-    for name in ("left-to-right", "first-hitting"):
-        for count in sorted({max(length // n, 1) for n in steps}, reverse=True):
-            yield name, {"tokens_per_step": count}
-    for name, (option, values) in KNOBS.items():
-        for value in values:
-            yield name, {option: value}
+    generator = torch.Generator().manual_seed(seed)
+    sets = [oracle.sequences(rows, length, generator) for _ in range(REPEATS)]
+    cost = _above_entropy(oracle, torch.cat(sets))
+    distance = sum(_distance(oracle, ids) for ids in sets) / REPEATS
+    return Measured("the truth", "", 0, 0.0, *cost, distance)
+
+
+def _above_entropy(oracle: SecondOrderOracle, ids: Tensor) -> tuple[float, float]:
+    length = ids.shape[1]
+    return _mean((-oracle.log_prob(ids) - oracle.entropy(length)) / length)
+
+
+def _distance(oracle: SecondOrderOracle, ids: Tensor) -> float:
+    written = SecondOrderOracle.triples(ids, oracle.vocab_size)
+    return float((written / written.sum() - oracle.triple_law(ids.shape[1])).abs().sum() / 2)
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    """Return the mean of numbers (B,) and its standard error; that of one number is unknown."""
+    se = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.nan
+    return float(values.mean()), se

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,29 +31,48 @@ def command() -> None:
 @click.option("--data", default="pydoc", show_default=True, help="Text to estimate the chain from.")
 @click.option("--length", default=64, show_default=True, help="Letters in a row.")
 @click.option("--rows", default=64, show_default=True, help="Rows that each sampler writes.")
-@click.option("--steps", default="1,2,4,8,16,32,64", show_default=True, help="Numbers of steps.")
+@click.option("--steps", default="1,4,16,64,128", show_default=True, help="Numbers of steps.")
+@click.option("--sampler", multiple=True, help="Only this one; may be given several times.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw error against calls, as a PNG.")
 @options.seed
 @options.as_json
 def samplers(
-    data: str, length: int, rows: int, steps: str, plot: Path | None, seed: int, as_json: bool
+    data: str,
+    length: int,
+    rows: int,
+    steps: str,
+    sampler: tuple[str, ...],
+    plot: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Compare all samplers with the truth, without any network.
 
     The denoiser is exact, so that every error is the sampler's: of four tokens whose joint law is
-    enumerated, and of letters of a Markov chain of order 2 estimated from --data.
+    enumerated, and of letters of a Markov chain of order 2 estimated from --data. All draw at
+    temperature 1 and without filters. ± is one standard error. Ctrl-C prints what is measured.
     """
     counts = _numbers(steps)
     if length < 3 or rows < 1:
         raise UserError("--length must be at least 3 and --rows at least 1")
     options.check_pictures(plot=plot)
+    chosen = _settings(counts, length, sampler)
     from unmask.training.data import joined, read_documents
-    from unmask.truth import letters, settings
+    from unmask.truth import letters
 
     ids = letters(joined(read_documents(data)))
     if len(ids) < 1000:
         raise UserError(f"{data} has only {len(ids)} letters; a chain needs at least 1000")
-    joint, chain = _measured(ids, list(settings(counts, length)), length, rows, seed)
+    joint: list[Measured] = []
+    chain: list[Measured] = []
+    try:
+        for four, one in _measured(ids, chosen, length, rows, seed):
+            joint.extend(four)
+            chain.append(one)
+    except KeyboardInterrupt:
+        if joint:
+            _print(joint, chain, as_json)
+        raise
     if plot is not None:
         _draw(chain, plot)
     _print(joint, chain, as_json)
@@ -64,26 +85,44 @@ def _numbers(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
+def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
+    from unmask.presets import make_preset
+    from unmask.truth_settings import settings
+
+    for name in names:
+        make_preset(name)  # an unknown one is refused
+    return [one for one in settings(counts, length) if not names or one[0] in names]
+
+
 def _measured(
     ids: Tensor, chosen: Settings, length: int, rows: int, seed: int
-) -> tuple[list[Measured], list[Measured]]:
-    """Return the measures in the enumerated world and in that of letters, with a progress bar."""
+) -> Iterator[tuple[list[Measured], Measured]]:
+    """Yield the measures of samplers, with a progress bar: of four tokens, and of letters.
+
+    The first is the truth itself, of which no four tokens are measured.
+    """
     from rich.progress import Progress
 
     from unmask.oracle_chain import SecondOrderOracle
-    from unmask.truth import ALPHABET, against_joint, against_text, exactly, small_joint, true_text
+    from unmask.truth import (
+        ALPHABET,
+        against_joint,
+        against_text,
+        exactly,
+        small_joint,
+        true_text,
+    )
+    from unmask.truth_settings import label
 
-    chain = SecondOrderOracle.from_ids(ids, len(ALPHABET))
-    small = small_joint()
-    joint, letters = [], [true_text(chain, rows, length, seed)]
+    chain, small = SecondOrderOracle.from_ids(ids, len(ALPHABET)), small_joint()
+    truth = true_text(chain, rows, length, seed)
+    yield [], replace(truth, setting=f"entropy {chain.entropy(length) / length:.3f}")
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         for name, changed in progress.track(chosen, description="measuring"):
-            label = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in changed.items())
-            preset = exactly(name, **changed)
-            joint.append(against_joint(small, name, label, preset, JOINT_ROWS * rows, seed))
-            letters.append(against_text(chain, name, label, preset, rows, length, seed))
-    return joint, letters
+            preset, words = exactly(name, **changed), label(changed)
+            four = against_joint(small, name, words, preset, JOINT_ROWS * rows, seed)
+            yield [four], against_text(chain, name, words, preset, rows, length, seed)
 
 
 def _draw(letters: list[Measured], plot: Path) -> None:
@@ -91,12 +130,18 @@ def _draw(letters: list[Measured], plot: Path) -> None:
 
     floor, *rest = letters
     frontier(
-        [Point(one.sampler, one.calls, one.trigrams or 0.0) for one in rest],
+        [Point(_line(one), one.calls, one.trigrams or 0.0) for one in rest],
         plot,
         title="Samplers with an exact denoiser",
-        cost="network calls",
+        cost="network calls a row",
         floor=(floor.sampler, floor.trigrams or 0.0),
     )
+
+
+def _line(one: Measured) -> str:
+    """Return the sampler and those of its settings that are words, not numbers."""
+    words = [part for part in one.setting.split(", ") if part.split()[-1].isalpha()]
+    return ", ".join([one.sampler, *words])
 
 
 def _print(joint: list[Measured], letters: list[Measured], as_json: bool) -> None:
@@ -107,12 +152,24 @@ def _print(joint: list[Measured], letters: list[Measured], as_json: bool) -> Non
         content = {key: [one.as_dict() for one in found] for key, found in worlds.items()}
         click.echo(json.dumps(content))
         return
-    click.echo("| sampler | setting | calls | above the entropy | trigrams | KL of four (calls) |")
-    click.echo("|---|---|---|---|---|---|")
+    click.echo(
+        "| sampler | setting | calls | KL of letters at most | above the entropy | trigrams | "
+        "KL of four (calls) | seconds |"
+    )
+    click.echo("|---|---|---|---|---|---|---|---|")
     floor, *rest = letters
-    click.echo(f"| {floor.sampler} | | | {floor.error:+.3f} | {floor.trigrams:.3f} | |")
+    click.echo(
+        f"| {floor.sampler} | {floor.setting} | | 0 | {_with_error(floor.error, floor.error_se)} | "
+        f"{floor.trigrams:.3f} | 0 | |"
+    )
     for one, four in zip(rest, joint, strict=True):
+        bound = "" if one.bound is None else _with_error(one.bound, one.bound_se or 0.0)
         click.echo(
-            f"| {one.sampler} | {one.setting} | {one.calls} | {one.error:+.3f} | "
-            f"{one.trigrams:.3f} | {four.error:.4f} ({four.calls}) |"
+            f"| {one.sampler} | {one.setting} | {one.calls:.1f} | {bound} | "
+            f"{_with_error(one.error, one.error_se)} | {one.trigrams:.3f} | "
+            f"{_with_error(four.error, four.error_se, 4)} ({four.calls:.1f}) | {one.seconds:.1f} |"
         )
+
+
+def _with_error(value: float, se: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f} ± {se:.{digits}f}"

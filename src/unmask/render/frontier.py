@@ -48,12 +48,19 @@ def frontier(
         from matplotlib.figure import Figure
     figure = Figure(figsize=(8, 5), dpi=160, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
-    for index, name in enumerate(dict.fromkeys(point.sampler for point in points)):
+    names = dict.fromkeys(point.sampler for point in points)
+    for index, name in enumerate(names):
         own = sorted((p.cost, p.distance) for p in points if p.sampler == name)
-        marker, colour = _MARKERS[index % 10], colormaps["tab10"](index % 10)
+        # Ten colours and, from the eleventh name on, another marker for each.
+        marker = _MARKERS[(index + index // 10) % 10]
+        colour = colormaps["tab10"](index % 10)
         axes.plot(*zip(*own, strict=True), ms=4, label=name, marker=marker, color=colour)
     axes.axhline(floor[1], color=_INK, lw=0.8, ls="--", label=floor[0])
     _label(axes, title, cost, quality)
+    if len(names) > 10:
+        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        axes.legend(frameon=False, fontsize=8, ncols=2)
     with replacing(path) as part:
         figure.savefig(part, format="png")
 
@@ -65,4 +72,3 @@ def _label(axes: Any, title: str, cost: str, quality: str) -> None:
     axes.set_ylabel(quality)
     axes.set_title(title, loc="left", color=_INK)
     axes.grid(color=_LINE)
-    axes.legend(frameon=False, fontsize=8, ncols=2)
