@@ -134,7 +134,7 @@ def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
         (["tune", "--data", str(text)], "pass --out"),
         ([*line, "--out", str(out)], "is not empty"),
         ([*line, "--seconds", "1", "--quality", "0.5"], "not both"),
-        (["tune", "--data", str(text), "--seconds", "-1"], "above 0"),
+        (["tune", "--data", str(text), "--seconds", "-1"], "x>0"),
         (["tune", "--model", str(out), "--data", str(tmp_path / "no.txt")], "no.txt"),
     ]:
         assert main(wrong) == 2
