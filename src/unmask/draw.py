@@ -48,9 +48,14 @@ _LARGE_PIECE = 2**26
 _LEVELS = 0x3F80 + 1
 
 
-def rows_at_a_time(logits: Tensor) -> int:
-    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
-    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
+def rows_at_a_time(logits: Tensor, width: int = 1) -> int:
+    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small.
+
+    Args:
+        logits: Shape (N, V).
+        width: Numbers that are kept of each row besides the copy.
+    """
+    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // max(logits.shape[1], width))
 
 
 class Drawn(NamedTuple):
@@ -125,7 +130,7 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows = rows_at_a_time(logits)
+        rows = rows_at_a_time(logits, _LEVELS if self.top_p < 1 else 1)
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         pieces = zip(logits.split(rows), u.split(rows), strict=True)
         parts = [self._pick(piece.float(), noise) for piece, noise in pieces]
