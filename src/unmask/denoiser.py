@@ -98,7 +98,20 @@ def masked_cross_entropy(
         Shape (B,), float32 (float64 if the denoiser answers in float64); 0 for a row without masks.
     """
     # A batch without masks is asked all the same: its loss is 0 but must have a gradient.
-    logits = denoiser(xt, t, at=masked, valid=valid)
+    return row_nats(denoiser(xt, t, at=masked, valid=valid), x0, masked)
+
+
+def row_nats(logits: Tensor, x0: Tensor, at: Tensor) -> Tensor:
+    """Return the sum of -log p(x_0) over the positions ``at``, in nats per sequence.
+
+    Args:
+        logits: Shape (N, V), in row-major order of ``at``; taken to float32 unless in float64.
+        x0: Clean ids, shape (B, L), int64.
+        at: Shape (B, L), bool.
+
+    Returns:
+        Shape (B,); 0 for a row without any.
+    """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    nats = cross_entropy(logits, x0[masked], reduction="none")
-    return nats.new_zeros(len(xt)).index_add(0, masked.nonzero()[:, 0], nats)
+    nats = cross_entropy(logits, x0[at], reduction="none")
+    return nats.new_zeros(len(x0)).index_add(0, at.nonzero()[:, 0], nats)

@@ -20,9 +20,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from unmask.denoiser import Denoiser
+from unmask.denoiser import Denoiser, row_nats
 from unmask.objective import Loss
 
 
@@ -87,10 +86,7 @@ def order_nats(
     Returns:
         Shape (B,), float32 (float64 if the denoiser answers in float64).
     """
-    logits = denoiser.conditionals(x0, rank, editable, valid)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    nats = cross_entropy(logits, x0[editable], reduction="none")
-    return nats.new_zeros(len(x0)).index_add(0, editable.nonzero()[:, 0], nats)
+    return row_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
 
 
 def order_nelbo(

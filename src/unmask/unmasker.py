@@ -345,7 +345,7 @@ class Unmasker:
 
         Raises:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
-                full; what was there stays as it was. If the weights are in eight bits.
+                full; what was there stays as it was. If the weights are rounded.
         """
         self._saved.save(Path(directory), overwrite)
 

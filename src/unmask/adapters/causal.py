@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers.generation.streamers import BaseStreamer
+
+from unmask.denoiser import row_nats
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
@@ -23,9 +23,7 @@ def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
     """
     logits: Any = model(input_ids=rows[:, :-1]).logits
     at = editable[:, 1:]
-    nats = cross_entropy(logits[at].float(), rows[:, 1:][at], reduction="none")
-    total = torch.zeros(len(rows), dtype=nats.dtype, device=rows.device)
-    return total.index_add(0, at.nonzero()[:, 0], nats)
+    return row_nats(logits[at], rows[:, 1:], at)
 
 
 class Stopwatch(BaseStreamer):
