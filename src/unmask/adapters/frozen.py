@@ -21,7 +21,7 @@ from torch import Tensor
 from unmask.adapters.any_order import packed
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, only_at
-from unmask.adapters.ordered_attention import FROZEN, attach, running
+from unmask.adapters.ordered_attention import FROZEN, Cache, attach, running
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 
@@ -35,22 +35,19 @@ class FrozenPass:
     Attributes:
         place: Shape (B, n), int64; the positions that are run, L for none.
         valid: Shape (B, L), bool; False on padding.
-        layers: Keys and values of every layer, (B, H, L + 1, D), the last position being waste.
+        cache: Keys and values of every layer, each at the slot of its position.
     """
 
     place: Tensor
     valid: Tensor
-    layers: list[tuple[Tensor, Tensor]]
+    cache: Cache
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values of the whole canvas, (B, H, L, D) each."""
         rows, length = self.valid.shape
-        if self._layer == len(self.layers):
-            shape = (rows, key.shape[1], length + 1, key.shape[3])
-            self.layers.append((key.new_zeros(shape), key.new_zeros(shape)))
-        both = self.layers[self._layer]
+        both = self.cache.layer(self._layer, key)
         self._layer += 1
         index = torch.arange(rows, device=key.device)[:, None]
         for kept, new in zip(both, (key, value), strict=True):
@@ -94,7 +91,7 @@ class FrozenDenoiser:
         self.inner, self.refresh = inner, refresh
         self.vocab_size, self.data_ids = inner.vocab_size, inner.data_ids
         self._ids = self._calls = torch.empty(0, dtype=torch.int64)
-        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._cache = Cache(0, 0)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -103,7 +100,7 @@ class FrozenDenoiser:
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         valid = torch.ones_like(where) if valid is None else valid
         place, present = packed(self._due(xt, where, valid))
-        frozen = FrozenPass(place.masked_fill(~present, xt.shape[1]), valid, self._layers)
+        frozen = FrozenPass(place.masked_fill(~present, xt.shape[1]), valid, self._cache)
         asked = where.gather(1, place) & present
         position = place + self.inner.first
         with running(frozen), only_at(self.inner.bare, asked):
@@ -114,7 +111,7 @@ class FrozenDenoiser:
     def _due(self, xt: Tensor, where: Tensor, valid: Tensor) -> Tensor:
         """Return what has to be run in this call, shape (B, L), bool, and take note of it."""
         if self._ids.shape != xt.shape:
-            self._layers, self._ids = [], xt
+            self._cache, self._ids = Cache(*xt.shape), xt
             self._calls = torch.zeros_like(xt[:, 0])
         rows = where.any(1)
         anew = rows & (self._calls % self.refresh == 0)

@@ -29,7 +29,7 @@ FROZEN = "unmask-frozen"
 
 @dataclass
 class Cache:
-    """Keys and values of written tokens, layer by layer, each at the slot of its rank.
+    """Keys and values of tokens, layer by layer, each in a slot: of its rank or its position.
 
     Args:
         rows: Rows of the batch.
