@@ -116,16 +116,18 @@ def _seconds(run: Run) -> float:
 def measure_peaks(
     comparison: Comparison, outcomes: list[Outcome], quick: bool, tell: Callable[[str], None]
 ) -> None:
-    """Fill in the peak memory of every outcome; one fresh process each."""
+    """Fill in the peak memory of every outcome, the median over three fresh processes."""
     for outcome in outcomes:
         tell(f"{comparison.name}: memory of {outcome.variant.name}")
         command = [sys.executable, "-m", "benchmarks.peak", comparison.name, outcome.variant.name]
-        done = subprocess.run(
-            command + ["--quick"] * quick, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-        outcome.peak = float(done.stdout.split()[-1])
+        outcome.peak = median(_peak(command + ["--quick"] * quick) for _ in range(3))
+
+
+def _peak(command: list[str]) -> float:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return float(done.stdout.split()[-1])
 
 
 def high_water_mark() -> float:

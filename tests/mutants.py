@@ -156,10 +156,24 @@ MUTANTS = [
     ),
     Mutant(
         "draw.py",
-        "weights.masked_fill_(weights < self.min_p, 0.0)",
-        "weights.masked_fill_(weights < self.min_p * weights.sum(1, keepdim=True), 0.0)",
+        "weights < self.min_p * weights.amax(1, keepdim=True)",
+        "weights < self.min_p",
         "min-p of the whole mass instead of the likeliest token",
         "draw",
+    ),
+    Mutant(
+        "draw.py",
+        "inside.flip(1), goal - before)",
+        "inside.flip(1), goal)",
+        "top-p counts only the tokens of one range of levels",
+        "draw",
+    ),
+    Mutant(
+        "adapters/encoder.py",
+        "start += len(piece)",
+        "start = len(piece)",
+        "rows run a few at a time overwrite each other's answers",
+        "encoder",
     ),
     Mutant(
         "draw.py",

@@ -123,8 +123,12 @@ def test_a_session_gives_the_conditionals_of_its_order(zoo, name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_the_cache_changes_no_guess(zoo, name):
-    """Rows of different length that pause, finish and write several tokens at once."""
+@pytest.mark.parametrize("tokens", [1000, LENGTH, 3 * LENGTH])
+def test_the_cache_changes_no_guess(zoo, name, tokens, monkeypatch):
+    """Rows of different length that pause, finish and write several tokens at once.
+
+    The cached ones run a few at a time.
+    """
     denoiser = network(zoo, name)
     x0, noise = rows(denoiser, 4), generator(5)
     valid = torch.arange(LENGTH) < torch.tensor([12, 12, 9, 6])[:, None]
@@ -135,7 +139,10 @@ def test_the_cache_changes_no_guess(zoo, name):
         while masked.any():
             at = masked & (torch.rand(x0.shape, generator=noise) < 0.4)
             xt = x0.masked_fill(masked, MASK).masked_fill(~valid, 0)
-            one, two = (s(xt, torch.ones(4), at=at, valid=valid) for s in (kept, forgotten))
+            monkeypatch.setattr("unmask.adapters.encoder._CPU_TOKENS", tokens)
+            one = kept(xt, torch.ones(4), at=at, valid=valid)
+            monkeypatch.undo()
+            two = forgotten(xt, torch.ones(4), at=at, valid=valid)
             assert one.shape == (int(at.sum()), denoiser.vocab_size)
             assert torch.allclose(one[:, 5:], two[:, 5:], atol=1e-9)
             masked = masked & ~(at & (torch.rand(x0.shape, generator=noise) < 0.7))

@@ -128,6 +128,27 @@ def test_the_network_runs_on_the_rows_that_are_asked_about(model):
 
 
 @torch.no_grad()
+def test_a_few_rows_at_a_time_are_answered_as_all_at_once(model, monkeypatch):
+    """Pieces of different size, one of which asks about nothing, with times and padding."""
+    attach(model, "prefix")
+    for parameter in conditioning_of(model).parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, times = random_rows(5, 10), torch.tensor([0.1, 0.9, 0.5, 0.3, 0.7])
+    valid = torch.arange(10) < torch.tensor([[10], [7], [10], [5], [10]])
+    at = valid & (torch.rand(5, 10, generator=generator(4)) < 0.5)
+    denoiser = EncoderDenoiser(model, SPECIAL)
+    whole = denoiser(x, times, at=at, valid=valid)
+    sizes = []
+    model.base_model.register_forward_hook(lambda *args: sizes.append(len(args[2][0])))
+    monkeypatch.setattr("unmask.adapters.encoder._CPU_TOKENS", 29)
+    few = denoiser(x, times, at=at, valid=valid)
+    assert sizes == [2, 2, 1]
+    assert torch.equal(few.isneginf(), whole.isneginf())
+    assert torch.allclose(few[:, denoiser.data_ids], whole[:, denoiser.data_ids], atol=1e-4)
+    assert len(denoiser(x, times, at=torch.zeros_like(at), valid=valid)) == 0
+
+
+@torch.no_grad()
 def test_padding_does_not_change_a_row(model):
     x = random_rows(3, 9)
     wide = torch.cat([x, torch.full((3, 6), PAD)], 1)

@@ -42,10 +42,12 @@ from unmask.errors import UserError, did_you_mean
 CROSSINGS = ("keep", "drop")
 _BLOCK = 128
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
-_PIECE = {"cpu": 2**20}
+_PIECE = {"cpu": 2**19}
 _LARGE_PIECE = 2**26
-# How many values the upper half of a float's bits has, from 0 to that of 1.0, the largest weight.
-_LEVELS = 0x3F80 + 1
+# How many values a float's bits without the lower ones have, from 0 to that of 1.0, the largest
+# weight; up to a whole number of blocks.
+_SHIFT = 17
+_LEVELS = ((0x3F800000 >> _SHIFT) // _BLOCK + 1) * _BLOCK
 
 
 def rows_at_a_time(logits: Tensor, width: int = 1) -> int:
@@ -146,8 +148,9 @@ class Draw:
         if self.top_p < 1:
             weights = _nucleus(weights, self.top_p, self.top_p_crossing)
         if self.min_p > 0:
-            # The most likely token has the weight 1.
-            weights = weights.masked_fill_(weights < self.min_p, 0.0)
+            weights = weights.masked_fill_(
+                weights < self.min_p * weights.amax(1, keepdim=True), 0.0
+            )
         return _from_all(weights, u)
 
     def _from_best(self, logits: Tensor, u: Tensor, top_k: int) -> Drawn:
@@ -198,9 +201,8 @@ def _cooled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _weights(logits: Tensor) -> Tensor:
-    """Return p / max p, shape (N, V'), float32, with zeros up to a whole number of blocks."""
-    padded = pad(logits, (0, -logits.shape[1] % _BLOCK), value=-math.inf)
-    return padded.sub_(logits.amax(1, keepdim=True)).exp_()
+    """Return probabilities, shape (N, V'), float32; zeros up to a whole number of blocks."""
+    return pad(logits, (0, -logits.shape[1] % _BLOCK), value=-math.inf).softmax(1)
 
 
 def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tensor:
@@ -219,22 +221,15 @@ def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tenso
 def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     """Zero all weights but the largest that together hold ``top_p`` of the mass, in place.
 
-    The upper half of a float's bits is the bin of a histogram, less than one per cent wide, and the
-    bits of positive floats are ordered as the floats are. Bins are kept from the top; only the
-    tokens of the one bin in which the mass crosses ``top_p`` are sorted, never the vocabulary.
+    The upper bits of a float are the bin of a histogram, less than two per cent wide, and the bits
+    of positive floats are ordered as the floats are. Bins are kept from the top; only the tokens of
+    the one bin in which the mass crosses ``top_p`` are sorted, never the vocabulary.
     """
-    level = weights.view(torch.int32) >> 16  # (N, V')
+    level = weights.view(torch.int32) >> _SHIFT  # (N, V')
     mass = weights.new_zeros(len(weights), _LEVELS, dtype=torch.float64)
-    mass = mass.scatter_add_(1, level.long(), weights.double()).flip(1)
-    reached = mass.cumsum(1)
-    goal = top_p * reached[:, -1:]
-    place = torch.searchsorted(reached, goal)
-    before = reached.gather(1, place) - mass.gather(1, place)
-    edge = (_LEVELS - 1 - place).int()
-    # In the dtype of the weights a comparison is several times as fast as to a boolean.
-    above = torch.ge(weights, (edge << 16).view(torch.float32), out=torch.empty_like(weights))
-    weights.mul_(above)
-    row, token = level.eq_(edge).nonzero(as_tuple=True)
+    mass.scatter_add_(1, level.long(), weights.double())
+    edge, before, goal = _crossed(mass, top_p)
+    row, token = _equal(level, edge)
     # The tokens of that bin, side by side: (N, most tokens in one).
     count = torch.bincount(row, minlength=len(weights))
     place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
@@ -245,8 +240,50 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     past = _past(ordered, before, goal, crossing)
     past[:, :1] &= before > 0
     tokens.scatter_(1, order, ordered.masked_fill(past, 0.0))
+    # In the dtype of the weights a comparison is several times as fast as to a boolean.
+    above = (edge + 1 << _SHIFT).view(torch.float32)
+    weights.mul_(torch.ge(weights, above, out=level.view(torch.float32)))
     weights[row, token] = tokens[row, place]
     return weights
+
+
+def _crossed(mass: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the last index from which on a row holds more than a share of its mass.
+
+    Args:
+        mass: Shape (N, K), float64, K a whole number of blocks.
+        share: Below 1.
+
+    Returns:
+        Indices, int32, the mass of those above, float64, and the share; each (N, 1).
+    """
+    blocks = mass.view(len(mass), -1, _BLOCK)
+    coarse = blocks.sum(2)
+    goal = share * coarse.sum(1, keepdim=True)
+    block, before = _first_beyond(coarse.flip(1), goal)
+    block = blocks.shape[1] - 1 - block
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0]
+    place, inner = _first_beyond(inside.flip(1), goal - before)
+    return (block * _BLOCK + _BLOCK - 1 - place).int(), before + inner, goal
+
+
+def _first_beyond(mass: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+    reached = mass.cumsum(1)
+    # What two roundings make of a goal at the very end still lies within.
+    index = torch.searchsorted(reached, goal, right=True).clamp_(max=mass.shape[1] - 1)
+    return index, reached.gather(1, index) - mass.gather(1, index)
+
+
+def _equal(level: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
+    """Return rows and tokens of a level (N, V') that is its row's edge (N, 1); overwrites it.
+
+    Most runs of 32 tokens hold none, and looking for those that do is the faster way.
+    """
+    runs = level.eq_(edge).view(-1, 32)
+    run = runs.amax(1).nonzero()[:, 0]
+    found, place = runs[run].nonzero(as_tuple=True)
+    token = run[found] * 32 + place
+    return token // level.shape[1], token % level.shape[1]
 
 
 def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.adapters.encoder import EncoderDenoiser, only_at
+from unmask.adapters.encoder import EncoderDenoiser, one_by_one, only_at, rows_at_once
 from unmask.adapters.ordered_attention import Cache, Pass, is_attached, running
 from unmask.errors import UserError
 
@@ -128,8 +128,12 @@ class Session:
         if not len(rows):
             return torch.zeros(0, self.vocab_size, device=xt.device)
         self._follow(xt, visible, rows)
-        place, asked = packed(where[rows])
-        logits = self._ask(xt, rows, place, asked)
+        few = rows.split(rows_at_once(xt))
+        if len(few) == 1:
+            logits = self._ask(xt, rows, *packed(where[rows]))
+        else:
+            answers = (self._ask(xt, some, *packed(where[some])) for some in few)
+            logits = one_by_one(answers, int(where.sum()))
         return logits.view(*xt.shape, -1) if at is None else logits
 
     def _follow(self, xt: Tensor, visible: Tensor, rows: Tensor) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.adapters.conditioning import conditioning_of
 from unmask.errors import UserError
+
+_CPU_TOKENS = 2**10
 
 
 class EncoderDenoiser:
@@ -49,11 +52,19 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
 
-        Without gradients the network runs on those rows only that are asked about; in training a
-        batch keeps its shape.
+        Without gradients the network runs on those rows only that are asked about, on a CPU a few
+        at a time; in training a batch keeps its shape.
         """
         if not torch.is_grad_enabled():
             xt, t, at, valid = only_rows(xt, t, at, valid)
+        rows = rows_at_once(xt)
+        if at is None or torch.is_grad_enabled() or rows >= len(xt):
+            return self._run(xt, t, at, valid)
+        valids = repeat(None) if valid is None else valid.split(rows)
+        pieces = zip(xt.split(rows), t.split(rows), at.split(rows), valids, strict=False)
+        return one_by_one((self._run(*piece) for piece in pieces), int(at.sum()))
+
+    def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
         mask = None if valid is None or bool(valid.all()) else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
@@ -76,6 +87,26 @@ def unwrap(model: nn.Module) -> Any:
             raise UserError(f"{type(model).__name__} is not a Hugging Face model")
         model = inner
     return model
+
+
+def rows_at_once(xt: Tensor) -> int:
+    """Return how many rows (B, L) a network without gradients runs on at a time.
+
+    On a CPU more tokens than fill its cores bring no speed, only memory for what lies between the
+    layers.
+    """
+    return len(xt) if xt.device.type != "cpu" else max(1, _CPU_TOKENS // max(1, xt.shape[1]))
+
+
+def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
+    """Return pieces (n, V) of the logits in one tensor (count, V), holding one more at a time."""
+    answer, start = torch.empty(0), 0
+    for piece in pieces:
+        if not start:
+            answer = piece.new_empty(count, piece.shape[1])
+        answer[start : start + len(piece)] = piece
+        start += len(piece)
+    return answer
 
 
 def told_apart(

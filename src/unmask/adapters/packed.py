@@ -7,6 +7,7 @@ from torch's own product, and results agree to rounding, some 1e-6 here.
 
 from __future__ import annotations
 
+import os
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,6 +54,10 @@ def pack(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not available():
         raise UserError("this build of torch has no oneDNN, which --backend torch-packed needs")
+    # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
+    # thousand times over. They read this once, when they are first used.
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "32")
     for layer in model.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = PackedLinear
