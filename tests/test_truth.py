@@ -14,6 +14,7 @@ from unmask.truth import (
     Witness,
     against_joint,
     against_text,
+    characters,
     exactly,
     letters,
     true_text,
@@ -24,12 +25,24 @@ TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to
 
 
 def chain() -> SecondOrderOracle:
-    return SecondOrderOracle.from_ids(letters(TEXT), 27)
+    return SecondOrderOracle.from_ids(*letters(TEXT))
 
 
 def test_letters_are_lower_case_words():
-    ids = letters("The  Cat,\n42 sat!")
+    ids, size = letters("The  Cat,\n42 sat!")
     assert "".join(" abcdefghijklmnopqrstuvwxyz"[i] for i in ids) == "the cat sat"
+    assert size == 27
+
+
+def test_characters_are_told_apart_up_to_256_kinds():
+    ids, size = characters("The cat. the")
+    assert size == len(set("The cat. the")) == 8
+    assert (ids[1] == ids[10], ids[0] == ids[9], ids[0] == ids[4]) == (True, False, False)
+    kinds = "".join(chr(0x4E00 + i) for i in range(300))
+    ids, size = characters(kinds + kinds[:100])
+    assert size == 256
+    assert ids[:100].tolist() == ids[300:].tolist() == list(range(100))
+    assert ids[255:300].unique().tolist() == [255]
 
 
 def test_one_step_has_the_divergence_of_the_product_of_marginals():
@@ -188,13 +201,22 @@ def test_what_the_command_line_prints(capsys, tmp_path):
     assert plot.stat().st_size > 5000
     assert main([*line, "--steps", "1", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
-    one = next(row for row in content["letters"] if row["sampler"] == "ancestral")
+    one = next(row for row in content["text"] if row["sampler"] == "ancestral")
     assert one["calls"] == 1
     assert one["error"] > 0.5
     assert main([*line, "--steps", "8", "--sampler", "gibbs", "--sampler", "ancestral"]) == 0
     out = capsys.readouterr().out
     assert "| ancestral | grid uniform, steps 8 |" in out
     assert "refine" not in out
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n" + '1,"Cats, 42 Dogs!"\n' * 120, encoding="utf-8")
+    few = ["--length", "6", "--rows", "2", "--steps", "2", "--sampler", "random-quota", "--json"]
+    entropies = []
+    for symbols in ("letters", "characters"):
+        line_of = ["bench", "samplers", "--data", str(table), "--field", "b", "--symbols", symbols]
+        assert main([*line_of, *few]) == 0
+        entropies.append(json.loads(capsys.readouterr().out)["text"][0]["setting"])
+    assert entropies[0] != entropies[1]
     for wrong, words in [
         (["--sampler", "ancestrel"], "did you mean"),
         (["--steps", "0"], "whole numbers from 1"),
@@ -222,5 +244,5 @@ def test_ctrl_c_prints_what_is_measured(capsys, tmp_path, monkeypatch):
     assert main(line) == 130
     printed = capsys.readouterr()
     content = json.loads(printed.out)
-    assert [len(content[world]) for world in ("joint", "letters")] == [2, 3]
+    assert [len(content[world]) for world in ("joint", "text")] == [2, 3]
     assert "interrupted" in printed.err

@@ -4,7 +4,7 @@ Every error that is seen is then the sampler's own. Two worlds, in both of which
 tokens) is known:
 
     a joint that is enumerated     KL(law of the sampler || p), from many rows
-    a chain of order 2 of letters  what a row costs under p, above the true entropy; how far the
+    a chain of order 2, of a text  what a row costs under p, above the true entropy; how far the
                                    trigrams that are written are from those of the chain; and, for
                                    orders that do not look at what was drawn, a bound on KL
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,12 +62,12 @@ class Measured:
         calls: Calls of the denoiser that a row takes part in, the mean over rows.
         seconds: Time that all rows took, denoiser included.
         error: Nats. In the enumerated world KL(law || p) of a row, corrected for the number of
-            rows; in the world of letters the mean of -log p(row) above the entropy, per token:
+            rows; in the world of a text the mean of -log p(row) above the entropy, per token:
             negative where the sampler writes what is likelier than the truth is.
         error_se: Standard error of ``error``.
         trigrams: Total variation between the trigrams written and those of the chain, from 0 to 1;
             None in the enumerated world.
-        bound: An upper bound on KL(law || p) in the world of letters, nats per token; None where
+        bound: An upper bound on KL(law || p) in the world of a text, nats per token; None where
             the order depends on the tokens drawn, or tokens are hidden again.
         bound_se: Standard error of ``bound``.
     """
@@ -120,10 +121,24 @@ class Witness(Around):
         return logits
 
 
-def letters(text: str) -> Tensor:
-    """Return a text as ids of 27 symbols, lower-case letters and one space between words, (N,)."""
+def letters(text: str) -> tuple[Tensor, int]:
+    """Return a text as ids (N,) of lower-case letters and single spaces, and how many kinds: 27."""
     kept = "".join(c if c in ALPHABET else " " for c in text.lower())
-    return torch.tensor([ALPHABET.index(c) for c in " ".join(kept.split())])
+    return torch.tensor([ALPHABET.index(c) for c in " ".join(kept.split())]), len(ALPHABET)
+
+
+def characters(text: str) -> tuple[Tensor, int]:
+    """Return a text as ids of its characters, (N,), and how many kinds there are.
+
+    Of more than 256 kinds, the rarest count as one.
+    """
+    kinds = Counter(text).most_common()
+    place = {character: min(i, 255) for i, (character, _) in enumerate(kinds)}
+    return torch.tensor([place[character] for character in text]), min(len(kinds), 256)
+
+
+SYMBOLS = {"letters": letters, "characters": characters}
+"""What a text is taken as."""
 
 
 def exactly(name: str, **options: Any) -> Preset:
@@ -214,7 +229,7 @@ def against_text(
     length: int = 128,
     seed: int = 0,
 ) -> Measured:
-    """Measure a sampler in the world of letters; see ``Measured``."""
+    """Measure a sampler in the world of a text; see ``Measured``."""
     found = write(oracle, oracle.mask_token_id, preset, rows, length, seed)
     bound: tuple[float | None, float | None] = (None, None)
     if is_blind(preset.policy):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unmask.truth import Measured
 
 JOINT_ROWS = 300
-"""Rows of four tokens for each row of letters."""
+"""Rows of four tokens for each row of text."""
 Settings = list[tuple[str, dict[str, Any]]]
 
 
@@ -29,7 +29,15 @@ def command() -> None:
 
 @command.command("samplers")
 @click.option("--data", default="pydoc", show_default=True, help="Text to estimate the chain from.")
-@click.option("--length", default=64, show_default=True, help="Letters in a row.")
+@click.option("--field", default="text", show_default=True, help="Column of a table.")
+@click.option(
+    "--symbols",
+    type=click.Choice(["letters", "characters"]),
+    default="letters",
+    show_default=True,
+    help="Lower-case letters and spaces, or the text as it is.",
+)
+@click.option("--length", default=64, show_default=True, help="Symbols in a row.")
 @click.option("--rows", default=64, show_default=True, help="Rows that each sampler writes.")
 @click.option("--steps", default="1,4,16,64,128", show_default=True, help="Numbers of steps.")
 @click.option("--sampler", multiple=True, help="Only this one; may be given several times.")
@@ -38,6 +46,8 @@ def command() -> None:
 @options.as_json
 def samplers(
     data: str,
+    field: str,
+    symbols: str,
     length: int,
     rows: int,
     steps: str,
@@ -49,7 +59,7 @@ def samplers(
     """Compare all samplers with the truth, without any network.
 
     The denoiser is exact, so that every error is the sampler's: of four tokens whose joint law is
-    enumerated, and of letters of a Markov chain of order 2 estimated from --data. All draw at
+    enumerated, and of symbols of a Markov chain of order 2 estimated from --data. All draw at
     temperature 1 and without filters. ± is one standard error. Ctrl-C prints what is measured.
     """
     counts = _numbers(steps)
@@ -58,15 +68,15 @@ def samplers(
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
     from unmask.training.data import joined, read_documents
-    from unmask.truth import letters
+    from unmask.truth import SYMBOLS
 
-    ids = letters(joined(read_documents(data)))
+    ids, size = SYMBOLS[symbols](joined(read_documents(data, field)))
     if len(ids) < 1000:
-        raise UserError(f"{data} has only {len(ids)} letters; a chain needs at least 1000")
+        raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")
     joint: list[Measured] = []
     chain: list[Measured] = []
     try:
-        for four, one in _measured(ids, chosen, length, rows, seed):
+        for four, one in _measured(ids, size, chosen, length, rows, seed):
             joint.extend(four)
             chain.append(one)
     except KeyboardInterrupt:
@@ -95,9 +105,9 @@ def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Setting
 
 
 def _measured(
-    ids: Tensor, chosen: Settings, length: int, rows: int, seed: int
+    ids: Tensor, size: int, chosen: Settings, length: int, rows: int, seed: int
 ) -> Iterator[tuple[list[Measured], Measured]]:
-    """Yield the measures of samplers, with a progress bar: of four tokens, and of letters.
+    """Yield the measures of samplers, with a progress bar: of four tokens, and of a text.
 
     The first is the truth itself, of which no four tokens are measured.
     """
@@ -105,7 +115,6 @@ def _measured(
 
     from unmask.oracle_chain import SecondOrderOracle
     from unmask.truth import (
-        ALPHABET,
         against_joint,
         against_text,
         exactly,
@@ -114,7 +123,7 @@ def _measured(
     )
     from unmask.truth_settings import label
 
-    chain, small = SecondOrderOracle.from_ids(ids, len(ALPHABET)), small_joint()
+    chain, small = SecondOrderOracle.from_ids(ids, size), small_joint()
     truth = true_text(chain, rows, length, seed)
     yield [], replace(truth, setting=f"entropy {chain.entropy(length) / length:.3f}")
     console = options.console()
@@ -125,10 +134,10 @@ def _measured(
             yield [four], against_text(chain, name, words, preset, rows, length, seed)
 
 
-def _draw(letters: list[Measured], plot: Path) -> None:
+def _draw(text: list[Measured], plot: Path) -> None:
     from unmask.render.frontier import Point, frontier
 
-    floor, *rest = letters
+    floor, *rest = text
     frontier(
         [Point(_line(one), one.calls, one.trigrams or 0.0) for one in rest],
         plot,
@@ -144,20 +153,20 @@ def _line(one: Measured) -> str:
     return ", ".join([one.sampler, *words])
 
 
-def _print(joint: list[Measured], letters: list[Measured], as_json: bool) -> None:
+def _print(joint: list[Measured], text: list[Measured], as_json: bool) -> None:
     if as_json:
         import json
 
-        worlds = {"joint": joint, "letters": letters}
+        worlds = {"joint": joint, "text": text}
         content = {key: [one.as_dict() for one in found] for key, found in worlds.items()}
         click.echo(json.dumps(content))
         return
     click.echo(
-        "| sampler | setting | calls | KL of letters at most | above the entropy | trigrams | "
+        "| sampler | setting | calls | KL of text at most | above the entropy | trigrams | "
         "KL of four (calls) | seconds |"
     )
     click.echo("|---|---|---|---|---|---|---|---|")
-    floor, *rest = letters
+    floor, *rest = text
     click.echo(
         f"| {floor.sampler} | {floor.setting} | | 0 | {_with_error(floor.error, floor.error_se)} | "
         f"{floor.trigrams:.3f} | 0 | |"
