@@ -141,9 +141,10 @@ def survivors(logits, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, top_p_c
     return kept, torch.tensor(clear)
 
 
+@pytest.mark.parametrize("size", [60, 700, 3000])
 @pytest.mark.parametrize("options", FILTERS, ids=str)
-def test_filters_keep_what_their_definitions_keep(options):
-    logits = 2 * torch.randn(60, 700, generator=generator(30))
+def test_filters_keep_what_their_definitions_keep(options, size):
+    logits = 2 * torch.randn(60, size, generator=generator(30))
     kept, clear = survivors(logits, **options)
     assert clear.sum() > 30
     logits, kept = logits[clear], kept[clear]

@@ -41,23 +41,15 @@ from unmask.errors import UserError, did_you_mean
 
 CROSSINGS = ("keep", "drop")
 _BLOCK = 128
+_ONE = 0x3F800000  # The bits of 1.0, the largest probability.
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
 _PIECE = {"cpu": 2**19}
 _LARGE_PIECE = 2**26
-# How many values a float's bits without the lower ones have, from 0 to that of 1.0, the largest
-# weight; up to a whole number of blocks.
-_SHIFT = 17
-_LEVELS = ((0x3F800000 >> _SHIFT) // _BLOCK + 1) * _BLOCK
 
 
-def rows_at_a_time(logits: Tensor, width: int = 1) -> int:
-    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small.
-
-    Args:
-        logits: Shape (N, V).
-        width: Numbers that are kept of each row besides the copy.
-    """
-    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // max(logits.shape[1], width))
+def rows_at_a_time(logits: Tensor) -> int:
+    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
+    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
 
 
 class Drawn(NamedTuple):
@@ -132,7 +124,7 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows = rows_at_a_time(logits, _LEVELS if self.top_p < 1 else 1)
+        rows = rows_at_a_time(logits)
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         pieces = zip(logits.split(rows), u.split(rows), strict=True)
         parts = [self._pick(piece.float(), noise) for piece, noise in pieces]
@@ -221,12 +213,15 @@ def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tenso
 def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     """Zero all weights but the largest that together hold ``top_p`` of the mass, in place.
 
-    The upper bits of a float are the bin of a histogram, less than two per cent wide, and the bits
-    of positive floats are ordered as the floats are. Bins are kept from the top; only the tokens of
-    the one bin in which the mass crosses ``top_p`` are sorted, never the vocabulary.
+    The upper bits of a float are the bin of a histogram, for the bits of positive floats are
+    ordered as the floats are. Bins are kept from the top; only the tokens of the one bin in which
+    the mass crosses ``top_p`` are sorted, never the vocabulary.
     """
-    level = weights.view(torch.int32) >> _SHIFT  # (N, V')
-    mass = weights.new_zeros(len(weights), _LEVELS, dtype=torch.float64)
+    # At most twice as many bins as tokens; with many tokens, a bin is less than two per cent wide.
+    shift = max(17, 30 - weights.shape[1].bit_length())
+    level = weights.view(torch.int32) >> shift  # (N, V')
+    levels = (_ONE >> shift) // _BLOCK * _BLOCK + _BLOCK
+    mass = weights.new_zeros(len(weights), levels, dtype=torch.float64)
     mass.scatter_add_(1, level.long(), weights.double())
     edge, before, goal = _crossed(mass, top_p)
     row, token = _equal(level, edge)
@@ -241,7 +236,7 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     past[:, :1] &= before > 0
     tokens.scatter_(1, order, ordered.masked_fill(past, 0.0))
     # In the dtype of the weights a comparison is several times as fast as to a boolean.
-    above = (edge + 1 << _SHIFT).view(torch.float32)
+    above = (edge + 1 << shift).view(torch.float32)
     weights.mul_(torch.ge(weights, above, out=level.view(torch.float32)))
     weights[row, token] = tokens[row, place]
     return weights
