@@ -250,7 +250,7 @@ def test_a_network_that_rules_out_every_match_is_told_so():
 
 
 def test_as_many_expressions_as_blanks():
-    with pytest.raises(UserError, match="2 regular expressions for 1 blanks"):
+    with pytest.raises(UserError, match="differ in number, 2 and 1"):
         Matching(blank(1), [automaton(), automaton()], END)
 
 

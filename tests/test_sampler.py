@@ -11,11 +11,13 @@ from torch import Tensor
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from sampling import ancestral_law, blank, counts_of, divergence, run
 from unmask.canvas import Canvas, Frame
+from unmask.denoiser import Around
 from unmask.draw import Draw
 from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import RandomOrder
 from unmask.policy import Move, Policy
+from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
 from unmask.schedule import Cosine, Polynomial, Schedule, given_grid, time_grid
@@ -197,3 +199,26 @@ def test_rows_of_a_chain_do_not_depend_on_neighbours_or_padding():
             Noise(seeds[i : i + 1]),
         )
         assert list(alone)[-1].canvas.ids[0].tolist() == last.ids[i, : len(row)].tolist()
+
+
+WRITING_ONLY = ["ancestral", "random-quota", "first-hitting", "left-to-right", "confidence"]
+WRITING_ONLY += ["schedule-confidence", "confidence-factor", "entropy-bound"]
+
+
+@pytest.mark.parametrize("name", WRITING_ONLY)
+@pytest.mark.parametrize("steps", [3, 12, 40])
+def test_no_row_is_asked_about_twice_while_it_stays_the_same(name, steps):
+    """So nothing would be gained by keeping the answers of a network that is not told the time."""
+    markov, preset = chain(), make_preset(name, steps=steps)
+    asked: list[tuple[int, ...]] = []
+
+    class Asked(Around):
+        mask_token_id = markov.mask_token_id
+
+        def __call__(self, xt, t, *, at=None, valid=None):
+            asked.extend((row, *xt[row].tolist()) for row in at.any(1).nonzero()[:, 0].tolist())
+            return self.inner(xt, t, at=at, valid=valid)
+
+    frames = run(Asked(markov), preset.policy, [[None] * 14] * 9, preset.times(14))
+    assert not frames[-1].canvas.masked.any()
+    assert len(asked) == len(set(asked)) > 9

@@ -402,13 +402,14 @@ MISTAKES = [
     (GENERATE + "--classifier {bert} --label cat", "no trained classifier"),
     (GENERATE + "--classifier ./nothing --label cat", "no model folder"),
     ("generate the --model {zoo}/roberta --classifier {judge} --label cat", "another vocabulary"),
+    (GENERATE + "--match=", "only an empty text"),
     (GENERATE + "--match [a-", "position 0"),
     (GENERATE + "--match a(?=b)c", "position 1"),
     (GENERATE + "--match [a-z]{{400}}", "no text of 5 tokens"),
     (GENERATE + "--match \u0416", "no text of this model's tokens"),
     ("infill a[MASK:1-3]b --model {bert} --match (dog){{30}}", "no text of 1 to 3 tokens"),
     (GENERATE + "--match a* --window 4", "longer than the window"),
-    (GENERATE + "--match a --match b", "2 regular expressions for 1 blanks"),
+    (GENERATE + "--match a --match b", "differ in number, 2 and 1"),
 ]
 
 

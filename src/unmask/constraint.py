@@ -85,7 +85,7 @@ class Matching:
             runs = _runs(canvas.masked[row].tolist())
             if len(automata) not in (1, len(runs)):
                 raise UserError(
-                    f"there are {len(automata)} regular expressions for {len(runs)} blanks; give "
+                    f"regular expressions and blanks differ in number, {len(automata)} and {len(runs)}; give "
                     "one for each, or one for all (blanks that touch count as one)"
                 )
             for blank, (start, stop) in enumerate(runs):

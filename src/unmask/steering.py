@@ -114,6 +114,8 @@ class Steering:
             raise UserError("a classifier guides towards one of its labels; give the label as well")
         if self.classifier_top_k is not None and self.classifier_top_k < 1:
             raise UserError(f"classifier-top-k must be at least 1, not {self.classifier_top_k}")
+        if "" in ([self.matching] if isinstance(self.matching, str) else self.matching):
+            raise UserError("an empty expression matches only an empty text; leave it out")
         if self.classifier_top_k is not None and (self.matching or self.allowed):
             raise UserError(
                 "classifier-top-k rules out all but a few tokens, among which none may match; "
