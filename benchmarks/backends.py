@@ -1,6 +1,7 @@
-"""What computes the network: torch, packed, in eight bits, OpenVINO. Same weights, same sampler.
+"""What computes the network: torch, compiled, packed, in eight bits, OpenVINO.
 
-The exported networks are left out where the extra ``openvino`` is not installed.
+Same weights, same sampler. ``torch.compile``, which the package does not offer, is left out where
+there is no C++ compiler, the exported networks where the extra ``openvino`` is not installed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
+from shutil import which
 
+import torch
 from transformers import PreTrainedModel
 
 from benchmarks import models, writers
@@ -26,6 +29,8 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     base = partial(models.roberta, layers)
     kinds = ["torch float32", "torch-packed", "torch-int8"]
     notes: tuple[str, ...] = ()
+    if which("g++"):
+        kinds.insert(1, "torch compiled")
     if exported.installed():
         kinds += ["openvino float32", "openvino int8"]
     else:
@@ -55,8 +60,11 @@ def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
     if kind in changed:
         # The model itself is shared with the other variants.
         return writers.denoiser_of(changed[kind](deepcopy(model)), mask)
-    original = writers.denoiser_of(model, mask)
     backend, weights = kind.split()
+    if weights == "compiled":
+        model = deepcopy(model)
+        model.base_model.forward = torch.compile(model.base_model.forward)
+    original = writers.denoiser_of(model, mask)
     if backend == "torch":
         return original
     return ExportedDenoiser(exported.compiled(exporting.convert(model, weights)), original)

@@ -85,8 +85,8 @@ class Matching:
             runs = _runs(canvas.masked[row].tolist())
             if len(automata) not in (1, len(runs)):
                 raise UserError(
-                    f"regular expressions and blanks differ in number, {len(automata)} and {len(runs)}; give "
-                    "one for each, or one for all (blanks that touch count as one)"
+                    f"regular expressions and blanks differ in number, {len(automata)} and "
+                    f"{len(runs)}; give one for each, or one for all (blanks that touch are one)"
                 )
             for blank, (start, stop) in enumerate(runs):
                 which = blank if len(automata) > 1 else 0
