@@ -28,7 +28,10 @@ def train_classifier(writer: Unmasker, folder: Path) -> None:
     """Start from the body of the writer, so that the tokens are the same."""
     logging.set_verbosity_error()  # A head that is new is what is wanted here.
     model = AutoModelForSequenceClassification.from_pretrained(
-        locate("bundled"), id2label=LABELS, label2id={name: i for i, name in LABELS.items()}
+        locate("bundled"),
+        dtype="float32",  # It is kept in half of that, in which it would be slow to train.
+        id2label=LABELS,
+        label2id={name: i for i, name in LABELS.items()},
     )
     codec = writer.codec
     stream = torch.tensor(codec.encode("\n".join(read_documents("pydoc"))[:1_000_000]))
