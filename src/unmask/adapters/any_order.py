@@ -128,7 +128,9 @@ class Session:
         if not len(rows):
             return torch.zeros(0, self.vocab_size, device=xt.device)
         self._follow(xt, visible, rows)
-        few = rows.split(rows_at_once(xt))
+        fresh = self._written(rows) - self._already(rows)
+        most = int((fresh + where[rows].sum(1)).max())
+        few = rows.split(rows_at_once(most, xt.device))
         if len(few) == 1:
             logits = self._ask(xt, rows, *packed(where[rows]))
         else:
@@ -157,12 +159,19 @@ class Session:
         self._rank[rows] = torch.where(new, count + later, rank)
         self._ids[rows] = torch.where(visible[rows], xt[rows], self.network.mask_token_id)
 
+    def _written(self, rows: Tensor) -> Tensor:
+        return (self._rank[rows] < self._rank.shape[1]).sum(1)
+
+    def _already(self, rows: Tensor) -> Tensor:
+        """Return how many of its tokens the cache holds for each row."""
+        return self._done[rows] if self.cached else torch.zeros_like(rows)
+
     def _ask(self, xt: Tensor, rows: Tensor, place: Tensor, asked: Tensor) -> Tensor:
         rank, length = self._rank[rows], xt.shape[1]
-        total = (rank < length).sum(1)
+        total = self._written(rows)
         # Positions in the order of writing, and of these the ones that have not been run yet.
         order = rank.argsort(dim=1, stable=True)
-        done = self._done[rows] if self.cached else torch.zeros_like(total)
+        done = self._already(rows)
         most = int((total - done).max())
         step = torch.arange(most, device=xt.device)
         slot = done[:, None] + step

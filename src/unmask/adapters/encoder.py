@@ -8,6 +8,7 @@ named here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
@@ -57,7 +58,7 @@ class EncoderDenoiser:
         """
         if not torch.is_grad_enabled():
             xt, t, at, valid = only_rows(xt, t, at, valid)
-        rows = rows_at_once(xt)
+        rows = rows_at_once(xt.shape[1], xt.device)
         if at is None or torch.is_grad_enabled() or rows >= len(xt):
             return self._run(xt, t, at, valid)
         valids = repeat(None) if valid is None else valid.split(rows)
@@ -89,13 +90,13 @@ def unwrap(model: nn.Module) -> Any:
     return model
 
 
-def rows_at_once(xt: Tensor) -> int:
-    """Return how many rows (B, L) a network without gradients runs on at a time.
+def rows_at_once(tokens: int, device: torch.device) -> int:
+    """Return how many rows of so many tokens a network without gradients runs on at a time.
 
-    On a CPU more tokens than fill its cores bring no speed, only memory for what lies between the
-    layers.
+    On a CPU more tokens than keep its cores busy bring no speed, only memory for what lies between
+    the layers.
     """
-    return len(xt) if xt.device.type != "cpu" else max(1, _CPU_TOKENS // max(1, xt.shape[1]))
+    return max(1, _CPU_TOKENS // max(1, tokens)) if device.type == "cpu" else sys.maxsize
 
 
 def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
