@@ -31,10 +31,12 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     notes: tuple[str, ...] = ()
     if which("g++"):
         kinds.insert(1, "torch compiled")
+    else:
+        notes = ("Left out: torch.compile; it needs g++.",)
     if exported.installed():
         kinds += ["openvino float32", "openvino int8"]
     else:
-        notes = ("Left out: OpenVINO; it needs pip install 'unmask[openvino]'.",)
+        notes += ("Left out: OpenVINO; it needs pip install 'unmask[openvino]'.",)
     for name, make, size in (
         ("backends-base", base, f"{layers} layers of 768"),
         ("backends-bundled", models.bundled_size, "size of the bundled model"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from statistics import median
 
 Run = Callable[[], object]
 _PROC = Path("/proc/self")
+# As it was before any variant: some set what torch reads when it starts.
+_ENVIRONMENT = dict(os.environ)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def measure_peaks(
 
 
 def _peak(command: list[str]) -> float:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_ENVIRONMENT)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return float(done.stdout.split()[-1])

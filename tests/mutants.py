@@ -299,7 +299,7 @@ MUTANTS = [
         "return clock.last or self.eta == 0\n",
         "return True\n",
         "a canvas without masks counts as finished, though tokens may be hidden again",
-        "policy",
+        "remasking",
     ),
     Mutant(
         "revising.py",

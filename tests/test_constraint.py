@@ -12,7 +12,7 @@ from checks import assert_law, generator, random_joint
 from sampling import counts_of
 from test_sampler import OneAtATime
 from unmask.automaton import Automaton
-from unmask.canvas import Canvas
+from unmask.canvas import Canvas, Frame
 from unmask.chains import Transition
 from unmask.confidence import MostConfident, Threshold
 from unmask.constraint import Allowed, Matching
@@ -361,8 +361,15 @@ POLICIES |= {
 @pytest.mark.parametrize("draw", [Draw(), Draw(temperature=0), Draw(top_k=2), Draw(top_p=0.5)])
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_sampler_of_masks_can_always_be_completed(name, draw):
+    assert_can_be_completed(runs(toy(), POLICIES[name], 60, 7, PATTERN, draw))
+
+
+def test_a_network_that_doubts_what_it_sees_is_held_to_what_stays():
+    assert_can_be_completed(runs(Independent(product(6)), Rewriting(), 60, 7, PATTERN))
+
+
+def assert_can_be_completed(frames: list[Frame]) -> None:
     possible = {tuple(row) for row in all_rows()[fitting()].tolist()}
-    frames = runs(toy(), POLICIES[name], 60, 7, PATTERN, draw)
     for frame in frames:
         for ids, hidden in zip(
             frame.canvas.ids.tolist(), frame.canvas.masked.tolist(), strict=True

@@ -141,7 +141,7 @@ def survivors(logits, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, top_p_c
     return kept, torch.tensor(clear)
 
 
-@pytest.mark.parametrize("size", [60, 700, 3000])
+@pytest.mark.parametrize("size", [60, 128, 700, 5000])
 @pytest.mark.parametrize("options", FILTERS, ids=str)
 def test_filters_keep_what_their_definitions_keep(options, size):
     logits = 2 * torch.randn(60, size, generator=generator(30))

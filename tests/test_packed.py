@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import pytest
 import torch
@@ -126,3 +127,11 @@ def test_a_build_without_it_is_told(zoo, monkeypatch):
     assert Unmasker.from_pretrained(str(zoo / "bert"), "cpu").backend == "torch"
     with pytest.raises(UserError, match="no oneDNN"):
         Unmasker.from_pretrained(str(zoo / "bert"), "cpu", "torch-packed")
+
+
+def test_what_onednn_keeps_is_limited_unless_said_otherwise(zoo, monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    pack(opened(zoo, "bert"))
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "32"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"

@@ -49,7 +49,9 @@ _LARGE_PIECE = 2**26
 
 def rows_at_a_time(logits: Tensor) -> int:
     """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
-    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // logits.shape[1])
+    # A small vocabulary is filled up, and counted in as many bins.
+    width = max(logits.shape[1], 2 * _BLOCK)
+    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // width)
 
 
 class Drawn(NamedTuple):
@@ -215,7 +217,7 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
 
     The upper bits of a float are the bin of a histogram, for the bits of positive floats are
     ordered as the floats are. Bins are kept from the top; only the tokens of the one bin in which
-    the mass crosses ``top_p`` are sorted, never the vocabulary.
+    the mass crosses ``top_p`` are sorted, which are few unless nearly all are equally likely.
     """
     # At most twice as many bins as tokens; with many tokens, a bin is less than two per cent wide.
     shift = max(17, 30 - weights.shape[1].bit_length())
@@ -250,7 +252,8 @@ def _crossed(mass: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
         share: Below 1.
 
     Returns:
-        Indices, int32, the mass of those above, float64, and the share; each (N, 1).
+        Indices, int32, the mass of those above, and the mass that the share amounts to, float64;
+        each (N, 1).
     """
     blocks = mass.view(len(mass), -1, _BLOCK)
     coarse = blocks.sum(2)

@@ -8,7 +8,6 @@ named here.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
@@ -53,16 +52,17 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
 
-        Without gradients the network runs on those rows only that are asked about, on a CPU a few
-        at a time; in training a batch keeps its shape.
+        Without gradients, and with ``at``, the network runs on those rows only that are asked
+        about, on a CPU a few at a time; in training a batch keeps its shape.
         """
         if not torch.is_grad_enabled():
             xt, t, at, valid = only_rows(xt, t, at, valid)
         rows = rows_at_once(xt.shape[1], xt.device)
         if at is None or torch.is_grad_enabled() or rows >= len(xt):
             return self._run(xt, t, at, valid)
-        valids = repeat(None) if valid is None else valid.split(rows)
-        pieces = zip(xt.split(rows), t.split(rows), at.split(rows), valids, strict=False)
+        count = len(xt.split(rows))
+        valids = repeat(None, count) if valid is None else valid.split(rows)
+        pieces = zip(xt.split(rows), t.split(rows), at.split(rows), valids, strict=True)
         return one_by_one((self._run(*piece) for piece in pieces), int(at.sum()))
 
     def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
@@ -96,7 +96,7 @@ def rows_at_once(tokens: int, device: torch.device) -> int:
     On a CPU more tokens than keep its cores busy bring no speed, only memory for what lies between
     the layers.
     """
-    return max(1, _CPU_TOKENS // max(1, tokens)) if device.type == "cpu" else sys.maxsize
+    return max(1, _CPU_TOKENS // max(1, tokens)) if device.type == "cpu" else 2**31
 
 
 def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:

@@ -55,7 +55,7 @@ def pack(model: PreTrainedModel) -> PreTrainedModel:
     if not available():
         raise UserError("this build of torch has no oneDNN, which --backend torch-packed needs")
     # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
-    # thousand times over. They read this once, when they are first used.
+    # thousand times over. They read this once, when oneDNN is first used in a process.
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "32")
     for layer in model.modules():

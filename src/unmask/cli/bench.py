@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from unmask.truth import Measured
 
+SMOOTHING = 0.27
+"""Added to the counts of every context, over all symbols: a hundredth for each of 27."""
 JOINT_ROWS = 300
 """Rows of four tokens for each row of text."""
 Settings = list[tuple[str, dict[str, Any]]]
@@ -123,7 +125,7 @@ def _measured(
     )
     from unmask.truth_settings import label
 
-    chain, small = SecondOrderOracle.from_ids(ids, size), small_joint()
+    chain, small = SecondOrderOracle.from_ids(ids, size, SMOOTHING / size), small_joint()
     truth = true_text(chain, rows, length, seed)
     yield [], replace(truth, setting=f"entropy {chain.entropy(length) / length:.3f}")
     console = options.console()
