@@ -13,6 +13,7 @@ arXiv:2505.15781.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from unmask.adapters.any_order import packed
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, only_at
-from unmask.adapters.ordered_attention import FROZEN, Cache, attach, running
+from unmask.adapters.ordered_attention import FROZEN, Cache, Looked, attach, running
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 
@@ -44,15 +45,15 @@ class FrozenPass:
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys and values of the whole canvas, (B, H, L, D) each."""
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]:
+        """Yield the keys and values of the whole canvas, (B, H, L, D) each."""
         rows, length = self.valid.shape
-        both = self.cache.layer(self._layer, key)
+        both = self.cache.layer(self._layer, key, length)
         self._layer += 1
         index = torch.arange(rows, device=key.device)[:, None]
         for kept, new in zip(both, (key, value), strict=True):
             kept[index, :, self.place] = new.transpose(1, 2).to(kept.dtype)
-        return both[0][:, :, :length], both[1][:, :, :length]
+        yield slice(None), both[0][:, :, :length], both[1][:, :, :length]
 
     def allowed(self, window: int | None) -> Tensor:
         """Return who may see whom, shape (B, 1, n, L), bool; see ``ordered_attention.Pass``."""

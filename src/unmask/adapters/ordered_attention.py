@@ -20,11 +20,15 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from unmask.adapters.encoder import rows_at_once
 from unmask.errors import UserError
 
 NAME = "unmask-ordered"
 FROZEN = "unmask-frozen"
 """The same attention, for a model that was not trained for an order."""
+
+Looked = tuple[slice, Tensor, Tensor]
+"""Which rows, and all keys and values that their queries may look at, (n, H, K, D) each."""
 
 
 @dataclass
@@ -39,13 +43,27 @@ class Cache:
     rows: int
     slots: int
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _clean: list[int] = field(default_factory=list)
 
-    def layer(self, index: int, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys and values of a layer, (rows, H, slots + 1, D), the last slot being waste."""
+    def layer(self, index: int, key: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a layer, (rows, H, slots + 1, D), the last slot being waste.
+
+        Args:
+            index: Which layer.
+            key: Keys of that layer, shape (B, H, K, D); the cache has their H, D and dtype.
+            size: How many slots, from the first, are about to be read. The memory of the others is
+                not touched, and a system that hands out pages as they are touched saves it.
+        """
         if index == len(self.layers):
-            shape = (self.rows, key.shape[1], self.slots + 1, key.shape[3])
-            self.layers.append((key.new_zeros(shape), key.new_zeros(shape)))
-        return self.layers[index]
+            shape = (self.rows, self.slots + 1, key.shape[1], key.shape[3])
+            self.layers.append((key.new_empty(shape), key.new_empty(shape)))
+            self._clean.append(0)
+        both, clean = self.layers[index], self._clean[index]
+        if size > clean:
+            for kept in both:
+                kept[:, clean:size] = 0
+            self._clean[index] = size
+        return both[0].transpose(1, 2), both[1].transpose(1, 2)
 
 
 @dataclass
@@ -70,22 +88,27 @@ class Pass:
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return all keys and values that this layer's queries may look at; (B, H, K, D) each."""
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]:
+        """Yield, for some rows after others, what the queries of this layer may look at."""
         if self.cache is None:
-            return key, value
-        both = self.cache.layer(self._layer, key)
-        self._layer += 1
+            yield slice(None), key, value
+            return
         count, size = self.rank.shape[1], self.seen.shape[1]
+        both = self.cache.layer(self._layer, key, size)
+        self._layer += 1
         slot = self.rank.clamp_max(self.cache.slots)
         assert self.rows is not None
-        extended = []
         for kept, new in zip(both, (key, value), strict=True):
             kept[self.rows[:, None], :, slot] = new[:, :, :count].transpose(1, 2).to(kept.dtype)
-            # All rows in their order need no copy by index.
-            own = kept if len(self.rows) == len(kept) else kept[self.rows]
-            extended.append(torch.cat([own[:, :, :size], new[:, :, count:]], 2))
-        return extended[0], extended[1]
+        # The copies that attention reads are made for a few rows at a time.
+        few = rows_at_once(size + self.asked.shape[1], key.device)
+        for start in range(0, len(self.rows), few):
+            some = slice(start, start + few)
+            keys, values = (
+                torch.cat([kept[self.rows[some], :, :size], new[some, :, count:]], 2)
+                for kept, new in zip(both, (key, value), strict=True)
+            )
+            yield some, keys, values
 
     def allowed(self, window: int | None) -> Tensor:
         """Return who may see whom, shape (B, 1, n + q, K), bool.
@@ -123,7 +146,7 @@ class Pass:
 class Run(Protocol):
     """What attention asks of a run of the network; see ``Pass``."""
 
-    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]: ...
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]: ...
 
     def allowed(self, window: int | None) -> Tensor: ...
 
@@ -142,9 +165,12 @@ def _attend(
     run = _RUNNING.get()
     if run is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    key, value = run.extend(key, value)
     allowed = run.allowed(options.get("sliding_window"))
-    return sdpa_attention_forward(module, query, key, value, allowed, **options)
+    parts = [
+        sdpa_attention_forward(module, query[some], keys, values, allowed[some], **options)[0]
+        for some, keys, values in run.extended(key, value)
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)), None
 
 
 for _name in (NAME, FROZEN):
