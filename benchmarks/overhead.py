@@ -1,7 +1,9 @@
 """The sampler's loop over the bare calls of its network: same network, same ids, same positions.
 
 Every sampler runs once with its calls recorded. The bare variant then makes these calls and does
-nothing else: body, the rows that were asked for, head.
+nothing else: body, the rows that were asked for, head. Besides the preset's own draw there is the
+plain one, without top-k and top-p: what these filters cost is the difference. With random weights
+top-p has the most to do, for it keeps nearly every token.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from transformers import PreTrainedModel
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.adapters.encoder import EncoderDenoiser
+from unmask.draw import Draw
+from unmask.presets import make_preset
 
 _PRESETS = ("refine", "ancestral", "schedule-confidence")
 _STEPS = 10
@@ -73,14 +77,28 @@ def _pairs(
     for preset in _PRESETS:
         bare = f"bare calls of {preset}"
         yield Variant(bare, partial(_build_bare, make, head_of, preset, length), against=bare)
-        yield Variant(preset, partial(_build, make, preset, length), against=bare, limit=limit)
+        for draw in dict.fromkeys((make_preset(preset).draw, Draw())):
+            filters = ", ".join(_filters(draw)) or "no filter"
+            yield Variant(
+                f"{preset}, {filters}",
+                partial(_build, make, preset, length, draw),
+                against=bare,
+                limit=limit,
+            )
 
 
-def _build(make: Callable[[], PreTrainedModel], preset: str, length: int) -> Run:
+def _filters(draw: Draw) -> Iterator[str]:
+    if draw.top_k is not None:
+        yield f"top-k {draw.top_k}"
+    if draw.top_p < 1:
+        yield f"top-p {draw.top_p}"
+
+
+def _build(make: Callable[[], PreTrainedModel], preset: str, length: int, draw: Draw) -> Run:
     model = make()
     mask = model.config.vocab_size - 1
     denoiser = writers.denoiser_of(model, mask)
-    return partial(writers.ours, denoiser, mask, preset, _STEPS, length)
+    return partial(writers.ours, denoiser, mask, preset, _STEPS, length, draw=draw)
 
 
 def _build_bare(

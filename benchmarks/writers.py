@@ -7,6 +7,7 @@ transformers, ``torch.multinomial``. They know nothing of this package.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from unmask.adapters.ordered_attention import attach
 from unmask.block_sampler import sample_blocks
 from unmask.canvas import Canvas, Frame
 from unmask.denoiser import Denoiser
+from unmask.draw import Draw
 from unmask.noise import Noise
 from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
@@ -35,10 +37,28 @@ def prompt(rows: int, vocab: int) -> Tensor:
 
 
 def ours(
-    denoiser: Denoiser, mask: int, preset: str, steps: int, length: int, rows: int = 1
+    denoiser: Denoiser,
+    mask: int,
+    preset: str,
+    steps: int,
+    length: int,
+    rows: int = 1,
+    draw: Draw | None = None,
 ) -> Tensor:
-    """Write with a preset of this package; returns ids, shape (rows, 16 + length)."""
+    """Write with a preset of this package; returns ids, shape (rows, 16 + length).
+
+    Args:
+        denoiser: The network.
+        mask: The id of the mask.
+        preset: Which sampler.
+        steps: In how many steps.
+        length: How many tokens.
+        rows: How many texts.
+        draw: How to draw; None for the preset's own way.
+    """
     chosen = make_preset(preset, steps=steps)
+    if draw is not None:
+        chosen = replace(chosen, draw=draw)
     given = prompt(rows, denoiser.vocab_size).tolist()
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1)
     process = AbsorbingProcess(make_schedule("linear"), mask)

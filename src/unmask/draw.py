@@ -33,6 +33,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -42,8 +43,9 @@ from unmask.errors import UserError, did_you_mean
 CROSSINGS = ("keep", "drop")
 _BLOCK = 128
 _ONE = 0x3F800000  # The bits of 1.0, the largest probability.
+_BELOW_ONE = 1 - 2.0**-52  # This share of a float64 is less than all of it, rounded too.
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
-_PIECE = {"cpu": 2**19}
+_PIECE = {"cpu": 2**20}
 _LARGE_PIECE = 2**26
 
 
@@ -126,7 +128,7 @@ class Draw:
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows = rows_at_a_time(logits)
+        rows, u = rows_at_a_time(logits), u.clamp_max(_BELOW_ONE)
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         pieces = zip(logits.split(rows), u.split(rows), strict=True)
         parts = [self._pick(piece.float(), noise) for piece, noise in pieces]
@@ -154,8 +156,8 @@ class Draw:
         past = _past(weights, torch.zeros_like(goal), goal, self.top_p_crossing)
         past[:, 0] = False
         weights = weights.masked_fill(past | (weights < self.min_p), 0.0)
-        place, _ = _invert(weights, u[:, None])
-        chosen = weights.gather(1, place) / weights.sum(1, keepdim=True)
+        place, total, _ = _invert(weights, u[:, None])
+        chosen = weights.gather(1, place) / total
         return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())
 
 
@@ -183,8 +185,8 @@ class BurnIn:
 def _most_likely(logits: Tensor, temperature: float) -> Drawn:
     # At temperature 0 every winner would report certainty, which tells a policy nothing.
     logits = _cooled(logits, temperature or 1)
-    best, tokens = logits.max(1)
-    return Drawn(tokens, torch.exp(best - torch.logsumexp(logits, 1)))
+    tokens = logits.max(1).indices
+    return Drawn(tokens, logits.softmax(1).gather(1, tokens[:, None])[:, 0])
 
 
 def _cooled(logits: Tensor, temperature: float) -> Tensor:
@@ -196,7 +198,9 @@ def _cooled(logits: Tensor, temperature: float) -> Tensor:
 
 def _weights(logits: Tensor) -> Tensor:
     """Return probabilities, shape (N, V'), float32; zeros up to a whole number of blocks."""
-    return pad(logits, (0, -logits.shape[1] % _BLOCK), value=-math.inf).softmax(1)
+    if lacking := -logits.shape[1] % _BLOCK:
+        logits = pad(logits, (0, lacking), value=-math.inf)
+    return logits.softmax(1)
 
 
 def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tensor:
@@ -219,10 +223,10 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     ordered as the floats are. Bins are kept from the top; only the tokens of the one bin in which
     the mass crosses ``top_p`` are sorted, which are few unless nearly all are equally likely.
     """
-    # At most twice as many bins as tokens; with many tokens, a bin is less than two per cent wide.
-    shift = max(17, 30 - weights.shape[1].bit_length())
-    level = weights.view(torch.int32) >> shift  # (N, V')
-    levels = (_ONE >> shift) // _BLOCK * _BLOCK + _BLOCK
+    low, shift = _scale(weights.shape[1], top_p)
+    level = weights.view(torch.int32) - low  # (N, V')
+    level.bitwise_right_shift_(shift).clamp_min_(0)
+    levels = (_ONE - low >> shift) // _BLOCK * _BLOCK + _BLOCK
     mass = weights.new_zeros(len(weights), levels, dtype=torch.float64)
     mass.scatter_add_(1, level.long(), weights.double())
     edge, before, goal = _crossed(mass, top_p)
@@ -238,10 +242,21 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     past[:, :1] &= before > 0
     tokens.scatter_(1, order, ordered.masked_fill(past, 0.0))
     # In the dtype of the weights a comparison is several times as fast as to a boolean.
-    above = (edge + 1 << shift).view(torch.float32)
+    above = ((edge + 1 << shift) + low).view(torch.float32)
     weights.mul_(torch.ge(weights, above, out=level.view(torch.float32)))
     weights[row, token] = tokens[row, place]
     return weights
+
+
+def _scale(width: int, top_p: float) -> tuple[int, int]:
+    """Return the bits at which the lowest bin of a histogram begins, and the shift to its bins.
+
+    No matter how many they are, weights below (1 - top_p) / V' hold too little to matter: below
+    half of that all are one bin. Above it there are at most a third as many bins as tokens.
+    """
+    least = int(np.float32((1 - top_p) / width / 2).view(np.int32))
+    shift = min(22, max(0, (3 * (_ONE - least) // width).bit_length()))
+    return least >> shift << shift, shift
 
 
 def _crossed(mass: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,31 +299,30 @@ def _equal(level: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
     return token // level.shape[1], token % level.shape[1]
 
 
-def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first index whose cumulative weight exceeds u of the whole, and u within it.
 
     Args:
-        weights: Shape (N, K), float64.
-        u: Shape (N, 1), float64 in [0, 1].
+        weights: Shape (N, K), accumulated in float64.
+        u: Shape (N, 1), float64 from 0 to ``_BELOW_ONE``.
 
     Returns:
-        Indices of positive weight, and the share of that weight that lies below u; each (N, 1).
+        Indices of positive weight, the whole, and the share of the weight found that lies below u;
+        each (N, 1).
     """
-    reached = weights.cumsum(1)
+    reached = weights.cumsum(1, dtype=torch.float64)
     total = reached[:, -1:]
-    target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
+    target = u * total
     index = torch.searchsorted(reached, target, right=True)
-    own = weights.gather(1, index)
-    before = reached.gather(1, index) - own
-    return index, ((target - before) / own).clamp(0, 1)
+    lacking = (target - reached.gather(1, index)) / weights.gather(1, index)
+    return index, total, lacking.add_(1).clamp_(0, _BELOW_ONE)
 
 
 def _from_all(weights: Tensor, u: Tensor) -> Drawn:
     blocks = weights.view(len(weights), -1, _BLOCK)
     # A float32 sum of 128 is off by 1e-7 of itself; within the block everything is float64 again.
-    mass = blocks.sum(2).double()
-    block, rest = _invert(mass, u[:, None])
+    block, total, rest = _invert(blocks.sum(2), u[:, None])
     inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0]
-    place, _ = _invert(inside.double(), rest)
-    chosen = inside.gather(1, place) / mass.sum(1, keepdim=True)
+    place, _, _ = _invert(inside, rest)
+    chosen = inside.gather(1, place) / total
     return Drawn((block * _BLOCK + place)[:, 0], chosen[:, 0].float())

@@ -23,12 +23,11 @@ from unmask.draw import rows_at_a_time
 
 
 def _confidence(logits: Tensor, tokens: Tensor) -> Tensor:
-    own = logits.gather(1, tokens[:, None])[:, 0]
-    return torch.exp(own - torch.logsumexp(logits, 1))
+    return logits.softmax(1).gather(1, tokens[:, None])[:, 0]
 
 
 def _margin(logits: Tensor, tokens: Tensor) -> Tensor:
-    two = torch.exp(logits.topk(2, dim=1).values - torch.logsumexp(logits, 1, keepdim=True))
+    two = logits.softmax(1).topk(2, dim=1).values
     return two[:, 0] - two[:, 1]
 
 

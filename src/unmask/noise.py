@@ -13,25 +13,24 @@ Reference: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+# NumPy and not torch: unsigned, and three times as fast on the few numbers of a step.
+_Bits = NDArray[np.uint64]
 
 
-def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Shift an int64 right without copying its sign, as if it were unsigned."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _hash(x: Tensor) -> Tensor:
-    x = x + _GOLDEN
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+def _hash(x: _Bits) -> _Bits:
+    x = x + np.uint64(_GOLDEN)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MIX_1)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MIX_2)
+    return x ^ (x >> np.uint64(31))
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Noise:
         """Return independent numbers for a part of each row; part 0 has those of the row itself."""
         if index == 0:
             return self
-        label = int.from_bytes(b"part", "little")
-        return Noise(_hash(_hash(_hash(self.seeds) ^ label) ^ index))
+        key = _hash(self._key("part") ^ np.uint64(index))
+        return Noise(self._on_device(key.view(np.int64)))
 
     def uniform(self, stream: str, step: int, length: int) -> Tensor:
         """Return float64 numbers in (0, 1), shape (B, length).
@@ -61,9 +60,15 @@ class Noise:
             step: The step of the sampler.
             length: Number of positions, L.
         """
-        label = int.from_bytes(stream.encode()[:7], "little")
-        key = _hash(_hash(_hash(self.seeds) ^ label) ^ step)
-        position = torch.arange(self.first, self.first + length, device=key.device)
+        key = _hash(self._key(stream) ^ np.uint64(step))
+        position = np.arange(self.first, self.first + length, dtype=np.uint64)
         # 52 bits and not 53: the half that keeps 0 and 1 out has to fit in a float64 as well.
-        bits = _shift_right(_hash(_hash(key[:, None] ^ position)), 12)
-        return (bits.double() + 0.5) * 2.0**-52
+        bits = _hash(_hash(key[:, None] ^ position)) >> np.uint64(12)
+        return self._on_device((bits.astype(np.float64) + 0.5) * 2.0**-52)
+
+    def _key(self, stream: str) -> _Bits:
+        label = np.uint64(int.from_bytes(stream.encode()[:7], "little"))
+        return _hash(_hash(self.seeds.cpu().numpy().view(np.uint64)) ^ label)
+
+    def _on_device(self, numbers: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(numbers).to(self.seeds.device)

@@ -170,8 +170,12 @@ def _ask(
     logits = denoiser(canvas.ids, time, at=asked, valid=canvas.valid)
     # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
     best = logits.amax(-1)
-    if torch.isnan(best).any():
-        raise UserError("the network answered with NaN; the checkpoint is damaged")
-    if torch.isneginf(best).any():
-        raise UserError("nothing is left to write in one place; ban or require less")
+    if not torch.isfinite(best).all():
+        raise _unusable(best)
     return _Answer(logits, asked, wanted, canvas, u, matching)
+
+
+def _unusable(best: Tensor) -> UserError:
+    if (torch.isnan(best) | torch.isposinf(best)).any():
+        return UserError("the network answered with NaN or infinity; the checkpoint is damaged")
+    return UserError("nothing is left to write in one place; ban or require less")
