@@ -254,8 +254,8 @@ MUTANTS = [
     ),
     Mutant(
         "measure.py",
-        "own - torch.logsumexp(logits, 1)",
-        "logits.amax(1) - torch.logsumexp(logits, 1)",
+        "softmax(1).gather(1, tokens[:, None])[:, 0]",
+        "softmax(1).amax(1)",
         "the confidence of a token is that of the likeliest",
         "measure",
     ),
@@ -615,5 +615,26 @@ MUTANTS = [
         "weights",
         "GPT-2's matrices are taken the wrong way round",
         "block_training",
+    ),
+    Mutant(
+        "adapters/frozen.py",
+        "self._calls % self.refresh == 0",
+        "self._calls.amax() % self.refresh == 0",
+        "a row is refreshed when another one of its batch is due",
+        "frozen",
+    ),
+    Mutant(
+        "reuse.py",
+        "zip(asked, before, strict=True)]",
+        "zip(asked[::2], before[::2], strict=True)]",
+        "an answer is used again for other positions than it was about",
+        "reuse",
+    ),
+    Mutant(
+        "reuse.py",
+        "return torch.stack(equal).all(0)",
+        "return torch.stack(equal).all(0).all().expand(len(equal[0]))",
+        "a row is asked about again because another one has changed",
+        "reuse",
     ),
 ]

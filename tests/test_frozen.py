@@ -70,8 +70,27 @@ def test_it_runs_only_on_what_changed_or_is_asked(zoo):
     assert max(sizes[1:]) < LENGTH * 0.7
 
 
-def test_a_row_does_not_depend_on_its_batch(zoo):
-    """In more steps than tokens rows are asked at different times, and go stale on their own."""
+def test_the_logits_of_a_row_do_not_depend_on_its_batch(zoo):
+    """A row that is not asked about in a call stands still, and goes stale on its own."""
+    inner, t = plain(zoo, "roberta"), torch.ones(3)
+    together = FrozenDenoiser(inner, refresh=3)
+    alone = [FrozenDenoiser(inner, refresh=3) for _ in range(3)]
+    calls, noise = set(), generator(2)
+    with torch.no_grad():
+        for xt, at, valid in canvases(9):
+            at = at & (torch.rand(3, 1, generator=noise) < 0.7)
+            parts = together(xt, t, at=at, valid=valid).split(at.sum(1).tolist())
+            for row in range(3):
+                if not at[row].any():
+                    continue
+                here = slice(row, row + 1)
+                one = alone[row](xt[here], t[here], at=at[here], valid=valid[here])
+                assert torch.allclose(one, parts[row], atol=1e-9)
+            calls.add(tuple(at.any(1).tolist()))
+    assert len(calls) > 2
+
+
+def test_a_text_does_not_depend_on_its_batch(zoo):
     writer = Unmasker.from_pretrained(str(zoo / "roberta"), cache="frozen", backend="torch")
     options = {"steps": 60, "length": 14, "seed": 3}
     prompts = ["The cat", "A dog sat on the"]

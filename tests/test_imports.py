@@ -31,6 +31,7 @@ CORE = {
     "automaton": {"regex", "errors"},
     "constraint": {"automaton", "canvas", "denoiser", "draw", "errors"},
     "guidance": {"denoiser"},
+    "reuse": {"denoiser"},
     "sampler": {
         *("canvas", "constraint", "denoiser", "draw", "measure", "noise", "policy", "errors"),
     },
@@ -112,7 +113,16 @@ def test_the_map_of_the_core_has_no_cycle():
     order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "expectation", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
-    order += ["blocks", "regex", "automaton", "guidance", "canvas", "block_sampler", "draw"]
+    order += [
+        "blocks",
+        "regex",
+        "automaton",
+        "guidance",
+        "reuse",
+        "canvas",
+        "block_sampler",
+        "draw",
+    ]
     order += ["constraint", "measure", "policy", "sampler"]
     order += ["orders", "confidence", "remasking", "revising", "chains"]
     order += ["restriction", "sliding", "presets", "choice", "oracle", "oracle_blocks"]

@@ -58,6 +58,11 @@ def calls_of(denoiser: Denoiser) -> int:
     return int(getattr(denoiser, "network_calls", 1))
 
 
+def told_time(denoiser: Denoiser) -> bool:
+    """Return whether guesses may change with t or from call to call: ``told_time``, else True."""
+    return bool(getattr(denoiser, "told_time", True))
+
+
 @dataclass(frozen=True, eq=False)
 class Around:
     """What denoisers that own a denoiser have in common.
@@ -79,6 +84,10 @@ class Around:
     @property
     def network_calls(self) -> int:
         return calls_of(self.inner)
+
+    @property
+    def told_time(self) -> bool:
+        return told_time(self.inner)
 
 
 def masked_cross_entropy(

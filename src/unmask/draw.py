@@ -252,7 +252,7 @@ def _scale(width: int, top_p: float) -> tuple[int, int]:
     """Return the bits at which the lowest bin of a histogram begins, and the shift to its bins.
 
     No matter how many they are, weights below (1 - top_p) / V' hold too little to matter: below
-    half of that all are one bin. Above it there are at most a third as many bins as tokens.
+    half of that all are one bin. Above it there are about a third as many bins as tokens, at most.
     """
     least = int(np.float32((1 - top_p) / width / 2).view(np.int32))
     shift = min(22, max(0, (3 * (_ONE - least) // width).bit_length()))

@@ -248,6 +248,10 @@ class PosteriorDenoiser(Around):
 
     process: UniformProcess
 
+    @property
+    def told_time(self) -> bool:
+        return True
+
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:

@@ -12,6 +12,7 @@ ByToken        random order if every token has a schedule of its own
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -128,6 +129,8 @@ class ByToken(Policy):
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 6 (state-dependent schedules).
     """
+
+    asks_again: ClassVar[bool] = True
 
     def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
         return grid_time(canvas, clock)

@@ -260,6 +260,11 @@ def check_left_to_right(plan: Plan) -> None:
 def _check_numbers(name: str, count: int, seed: int) -> None:
     if not 1 <= count <= MAX_ROWS:
         raise UserError(f"{name} must be from 1 to {MAX_ROWS}, not {count}")
+    check_seed(seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raise a UserError for a seed of which no row could have one of its own."""
     if not -(2**40) < seed < 2**40:
         raise UserError(f"seed must be a whole number below 2^40, not {seed}")
 

@@ -111,6 +111,9 @@ class Policy(ABC):
     revises: ClassVar[bool] = False
     """Whether what was written may be changed or hidden again."""
 
+    asks_again: ClassVar[bool] = False
+    """Whether many steps may ask about a row in which nothing has changed; see ``reuse``."""
+
     @property
     def reads(self) -> str | None:
         """The measure of the network's own distribution that is needed; see ``measure``."""

@@ -19,13 +19,14 @@ from unmask.block_sampler import sample_blocks
 from unmask.blocks import BlockContext
 from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
-from unmask.denoiser import Denoiser
+from unmask.denoiser import Denoiser, told_time
 from unmask.errors import UserError
 from unmask.method import Method, UniformMethod
 from unmask.noise import Noise
 from unmask.plan import Plan
 from unmask.presets import Preset
 from unmask.recording import Film
+from unmask.reuse import Reused
 from unmask.sampler import sample
 from unmask.sliding import slide
 from unmask.steering import Steered, Steering
@@ -157,6 +158,8 @@ class Run:
         self, denoiser: Denoiser, masks: int, canvas: Canvas, noise: Noise, **options: Any
     ) -> Iterator[Frame]:
         policy, process = self.network.method.reverse(self.preset.policy)
+        if policy.asks_again and self.network.cache == "exact" and not told_time(denoiser):
+            denoiser = Reused(denoiser)
         return sample(
             denoiser,
             process,

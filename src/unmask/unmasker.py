@@ -192,6 +192,7 @@ class Unmasker:
             stop_at_end=stop_at_end,
             **options,
         )
+        judge.check_rivals(run.plan, self.method)
         film = run.film(watch)
         canvas, started = film.frames[-1].canvas, run.now()
         kept, extra_nfe = judge.likeliest(run.plan, canvas, self.codec, self.denoiser, self.method)
@@ -406,7 +407,6 @@ class Unmasker:
         )
         if self.card.block_length:
             check_left_to_right(plan)
-        judge.check_rivals(plan, self.method)
         return self._run(plan.to(self.model.device), options)
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:

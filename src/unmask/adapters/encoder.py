@@ -47,6 +47,11 @@ class EncoderDenoiser:
         self.first = first_position(self.bare)
         self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)
 
+    @property
+    def told_time(self) -> bool:
+        """Whether the guesses depend on t."""
+        return conditioning_of(self.bare) is not None
+
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
@@ -100,7 +105,7 @@ def rows_at_once(tokens: int, device: torch.device) -> int:
 
 
 def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
-    """Return pieces (n, V) of the logits in one tensor (count, V), holding one more at a time."""
+    """Return pieces (n, V) of the logits in one tensor (count, V), as they are made."""
     answer, start = torch.empty(0), 0
     for piece in pieces:
         if not start:

@@ -96,6 +96,8 @@ class ExportedDenoiser:
         original: The denoiser that it was exported from.
     """
 
+    told_time = False
+
     def __init__(self, network: Any, original: EncoderDenoiser) -> None:
         self._network = network
         self.vocab_size, self.data_ids = original.vocab_size, original.data_ids

@@ -104,8 +104,10 @@ class Pass:
         few = rows_at_once(size + self.asked.shape[1], key.device)
         for start in range(0, len(self.rows), few):
             some = slice(start, start + few)
+            # All rows in their order need no copy by index.
+            own = some if len(self.rows) == self.cache.rows else self.rows[some]
             keys, values = (
-                torch.cat([kept[self.rows[some], :, :size], new[some, :, count:]], 2)
+                torch.cat([kept[own, :, :size], new[some, :, count:]], 2)
                 for kept, new in zip(both, (key, value), strict=True)
             )
             yield some, keys, values

@@ -69,9 +69,11 @@ def samplers(
         raise UserError("--length must be at least 3 and --rows at least 1")
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
+    from unmask.plan import check_seed
     from unmask.training.data import joined, read_documents
     from unmask.truth import SYMBOLS
 
+    check_seed(seed)
     ids, size = SYMBOLS[symbols](joined(read_documents(data, field)))
     if len(ids) < 1000:
         raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")

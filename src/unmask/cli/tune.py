@@ -30,7 +30,9 @@ PLOT = "tuning.png"
     help="The most that a text may take: the best within it.",
 )
 @click.option(
-    "--quality", type=click.FloatRange(0, 1), help="The largest distance: the fastest within it."
+    "--quality",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="The largest distance: the fastest within it.",
 )
 @click.option("--length", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(min=1))

@@ -1,0 +1,106 @@
+"""Answers that are kept are those that the network would give, and are asked for once."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from checks import chain, generator
+from unmask import Unmasker
+from unmask.adapters.conditioning import attach
+from unmask.canvas import Canvas
+from unmask.denoiser import Around, calls_of, told_time
+from unmask.draw import Draw
+from unmask.noise import Noise
+from unmask.orders import ByToken
+from unmask.reuse import Reused
+from unmask.sampler import sample
+from unmask.schedule import time_grid
+from unmask.token_process import TokenwiseProcess
+from unmask.token_schedule import spindle
+
+
+class Asked(Around):
+    """An exact denoiser that notes how many positions of each row it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__(chain())
+        self.__dict__["rows"] = []
+
+    def __call__(self, xt, t, *, at=None, valid=None):
+        self.rows.append(at.sum(1).tolist())
+        return self.inner(xt, t, at=at, valid=valid)
+
+
+def test_every_answer_is_that_of_the_network():
+    """Rows, what is asked of them and what is valid change now and then, each by itself."""
+    inner, rng = Asked(), generator(5)
+    reused, mask = Reused(inner), chain().mask_token_id
+    xt = torch.full((4, 9), mask)
+    at = torch.ones_like(xt, dtype=torch.bool)
+    valid = at.clone()
+    kept = 0
+    for _ in range(60):
+        row, column = (int(torch.randint(n, (), generator=rng)) for n in (4, 9))
+        which = int(torch.randint(5, (), generator=rng))
+        xt, at, valid = xt.clone(), at.clone(), valid.clone()
+        if which == 0:
+            xt[row, column] = int(torch.randint(mask + 1, (), generator=rng))
+        if which == 1:
+            at[row, column] ^= True
+        if which == 2:
+            valid[row, column] ^= True
+        wanted = reused(xt, torch.ones(4), at=at, valid=valid)
+        assert torch.equal(wanted, inner.inner(xt, torch.ones(4), at=at, valid=valid))
+        kept += reused.network_calls == 0
+    assert 15 < kept < 40
+    # Of the rows only those that have changed are asked about, all positions of them.
+    assert all(sum(n > 0 for n in rows) == 1 for rows in inner.rows[1:])
+
+
+def test_another_batch_or_a_question_about_everything():
+    reused, t = Reused(chain()), torch.ones(2)
+    xt = torch.full((2, 5), chain().mask_token_id)
+    everything = reused(xt, t)
+    assert everything.shape == (2, 5, chain().vocab_size)
+    assert torch.equal(reused(xt, t), everything)
+    assert calls_of(reused) == 0
+    assert reused(xt[:1, :3], t[:1]).shape == (1, 3, chain().vocab_size)
+    assert calls_of(reused) == 1
+
+
+def test_a_sampler_writes_the_same_with_fewer_calls():
+    """In 200 steps each of 8 tokens is written once, so most steps change nothing."""
+    exact = chain()
+    schedule = spindle(torch.arange(1, exact.vocab_size + 1), exact.vocab_size, exact.data_ids)
+    process = TokenwiseProcess(schedule, exact.mask_token_id)
+    canvas = Canvas.from_rows([[None] * 8] * 3, exact.mask_token_id, exact.mask_token_id)
+
+    def frames(denoiser):
+        noise, grid = Noise(torch.arange(3)), time_grid(200)
+        return list(sample(denoiser, process, canvas, ByToken(), Draw(), grid, noise))
+
+    plain, reused = frames(exact), frames(Reused(exact))
+    for one, other in zip(plain, reused, strict=True):
+        assert torch.equal(one.canvas.ids, other.canvas.ids)
+        assert torch.equal(one.confidence.nan_to_num(), other.confidence.nan_to_num())
+    changed = [bool(frame.revealed.any()) for frame in plain[:-1]]
+    assert reused[-1].nfe == 1 + sum(changed) <= 1 + 3 * 8
+    assert plain[-1].nfe == len(changed) > 100
+
+
+@pytest.mark.parametrize("cache", ["exact", "off"])
+def test_only_a_model_that_needs_it_keeps_answers(zoo, cache):
+    writer = Unmasker.from_pretrained(str(zoo / "bert"), "cpu", "torch", cache)
+    by_word = {"name": "spindle", "strength": 0.3}
+    counts = torch.arange(writer.denoiser.vocab_size)
+    card = replace(writer.card, schedule=by_word)
+    spindled = Unmasker(writer.model, writer.codec, card, counts, cache=cache)
+    calls = {w: w.generate("", length=6, steps=90, seed=1).nfe for w in (writer, spindled)}
+    assert calls[writer] <= 6
+    assert calls[spindled] <= 7 if cache == "exact" else calls[spindled] > 20
+    assert not told_time(spindled.denoiser)
+    attach(writer.model, "adaln")
+    told = Unmasker(writer.model, writer.codec, card, counts, cache=cache)
+    assert told_time(told.denoiser)
+    assert told.generate("", length=6, steps=90, seed=1).nfe > 20
