@@ -9,10 +9,11 @@ HEAD = """# Speed
 
 From `make bench` (`python -m benchmarks --json FILE`, then this page; `--only GROUP` runs a part of
 it). Every number is a ratio to the first row of its table, measured in the same run: the variants
-take turns, and the median over the turns counts. Below 1 is faster than that row. Memory is the
-most that a fresh process held beyond its libraries, in MiB. Weights are random, which changes no
-time; the configurations are the real ones. An empty cell was not measured. Tables of different
-groups may come from different runs.
+take turns, and the median over the turns counts. Below 1 is faster than that row. Seconds
+are those of a process that keeps the memory it has freed, as the command line does. Memory is the
+most that a fresh process, which gives it back, held beyond its libraries, in MiB. Weights are
+random, which changes no time but that of top-p, to its disadvantage; the configurations are the
+real ones. An empty cell was not measured. Tables of different groups may come from different runs.
 
 """
 

@@ -117,6 +117,7 @@ MISTAKES = [
     (GENERATE + "--length 4 --frames {text}", "ends in .jsonl"),
     ("show {text} --gif {text}", "ends in .gif"),
     ("bench samplers --plot {text}", "ends in .png"),
+    ("bench samplers --data {text} --seed 1000000000000000", "below 2^40"),
     ("score Hello --model {bert} --draws 0", "draws"),
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.

@@ -91,10 +91,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_card(name: str) -> Card | None:
-    """Return what ``unmask.json`` says, None for a model without one."""
+    """Return what ``unmask.json`` says, None for a model without one.
+
+    Raises:
+        UserError: If the file is damaged; of a hub id, as ``load_config``.
+    """
     name = locate(name)
     if is_local(name):
         return Card.read(Path(name))
+    # Where there is no model or no network, that is found out once, not file by file.
+    load_config(name)
     try:
         found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False)
     except OSError:
