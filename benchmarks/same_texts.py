@@ -42,7 +42,9 @@ def main() -> None:
 
 
 def _writers(reference: Unmasker, folder: Path) -> list[tuple[str, Unmasker]]:
-    found = [("torch-int8", Unmasker.from_pretrained(backend="torch-int8"))]
+    found = [
+        (name, Unmasker.from_pretrained(backend=name)) for name in ("torch-bf16", "torch-int8")
+    ]
     for weights in ("float32", "int8") if exported.installed() else ():
         reference.export(folder / weights, weights=weights)
         writer = Unmasker.from_pretrained(str(folder / weights), backend="openvino")

@@ -180,6 +180,18 @@ def test_without_hiding_it_is_ancestral_draw_for_draw(rule, schedule):
         assert torch.equal(one.time, other.time)
 
 
+@pytest.mark.parametrize("rule", [Capped(0.5), Rescaled(0.5)])
+def test_a_full_canvas_is_not_the_end_while_tokens_may_be_hidden_again(rule):
+    """Each of 20 rows of 2 tokens is by itself, so that no other one keeps the sampler going."""
+    again = 0
+    for seed in range(20):
+        frames = run(golden(), Remask(rule), blank(golden()), time_grid(40), seed=seed)
+        full = [not frame.canvas.masked.any() for frame in frames]
+        assert full[-1]
+        again += not all(full[full.index(True) :])
+    assert again >= 10
+
+
 def test_after_the_loop_a_full_canvas_is_the_end():
     """Of 100 steps the last 5 lie behind it; a row that is full then is not asked about again."""
     frames = run(ORACLE, Remask(Loop(0.5)), [[None, *[1] * 11]] * 3, time_grid(100), seed=2)
