@@ -53,7 +53,9 @@ def rows_at_a_time(logits: Tensor) -> int:
     """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
     # A small vocabulary is filled up, and counted in as many bins.
     width = max(logits.shape[1], 2 * _BLOCK)
-    return max(1, _PIECE.get(logits.device.type, _LARGE_PIECE) // width)
+    # Pieces alike: a few rows left over would cost as many operations as all others.
+    pieces = round(len(logits) * width / _PIECE.get(logits.device.type, _LARGE_PIECE))
+    return -(-max(1, len(logits)) // max(1, pieces))
 
 
 class Drawn(NamedTuple):
