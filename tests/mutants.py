@@ -219,6 +219,13 @@ MUTANTS = [
     ),
     Mutant(
         "orders.py",
+        "(time.to(canvas.ids.device) for time in (clock.t, clock.s))",
+        "(clock.t, clock.s)",
+        "the times of a learned schedule stay on the CPU",
+        "device",
+    ),
+    Mutant(
+        "orders.py",
         "canvas.masked & (chance < clock.process",
         "canvas.editable & (chance < clock.process",
         "ancestral sampling draws visible tokens anew",

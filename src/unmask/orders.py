@@ -141,7 +141,9 @@ class ByToken(Policy):
     def choose(
         self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
     ) -> Move:
-        chance = clock.process.reveal_prob(clock.t, clock.s).expand(len(canvas.ids), -1)
-        own = chance.to(canvas.ids.device).gather(1, guess.tokens.clamp_max(chance.shape[1] - 1))
+        # A learned schedule lies where its network does.
+        t, s = (time.to(canvas.ids.device) for time in (clock.t, clock.s))
+        chance = clock.process.reveal_prob(t, s).expand(len(canvas.ids), -1)
+        own = chance.gather(1, guess.tokens.clamp_max(chance.shape[1] - 1))
         reveal = candidates & (noise.uniform("reveal", clock.step, own.shape[1]) < own)
         return Move(reveal)

@@ -77,6 +77,7 @@ class Unmasker:
         self.card = card
         self.backend, self.cache = backend, cache
         self._positions = self.limit = position_limit(model)
+        counts = None if counts is None else counts.to(model.device)
         self.denoiser: Any = self._denoiser(network)
         if card.block_length:
             self.limit = None if self.denoiser.window_blocks else self.row_length
@@ -139,7 +140,6 @@ class Unmasker:
             backends.check_exportable(card)
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
-        counts = None if counts is None else counts.to(model.device)
         codec = TextCodec(loading.load_tokenizer(name))
         network = backends.prepare(backend, name, model)
         return cls(model, codec, card, counts, backend, network, cache)
