@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import POSITIONS
+from conftest import POSITIONS, story
 from unmask import Unmasker
 from unmask.autoregressor import Autoregressor
 from unmask.cli import main
@@ -218,6 +218,32 @@ def test_data_that_cannot_be_learned_from(refused, zoo, tmp_path, name):
     assert not (tmp_path / "out").exists()
     if name != "short.txt":
         assert says in refused("evaluate", "--model", zoo / "bert", "--data", tmp_path / name)
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "bench"])
+def test_a_field_of_what_has_no_columns(refused, zoo, text_file, tmp_path, verb):
+    model, out = ("--model", zoo / "bert"), ("--out", tmp_path / "out")
+    options = {
+        "train": ("train", *model, *out, *SETS),
+        "evaluate": ("evaluate", *model),
+        "tune": ("tune", *model, *out),
+        "bench": ("bench", "samplers", "--symbols", "characters"),
+    }[verb]
+    says = refused(*options, "--data", text_file, "--field", "body")
+    assert "leave out --field body" in says
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_field_that_one_of_two_sources_has(zoo, text_file, tmp_path):
+    table = tmp_path / "data.jsonl"
+    table.write_text(json.dumps({"body": story(40)}) + "\n", encoding="utf-8")
+    line = ("train", "--model", zoo / "bert", "--data", table, "--out", tmp_path / "out", *SETS)
+    assert main([str(x) for x in (*line, "--validation", text_file, "--field", "body")]) == 0
+
+
+def test_a_split_of_a_file(refused, zoo, text_file):
+    line = ("evaluate", "--model", zoo / "bert", "--data", text_file)
+    assert "has no splits" in refused(*line, "--split", "validation")
 
 
 def test_no_text_is_not_the_folder_that_one_is_in(refused, zoo, text_file, tmp_path, monkeypatch):

@@ -70,10 +70,11 @@ def samplers(
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
     from unmask.plan import check_seed
-    from unmask.training.data import joined, read_documents
+    from unmask.training.data import check_field, joined, read_documents
     from unmask.truth import SYMBOLS
 
     check_seed(seed)
+    check_field(field, data)
     ids, size = SYMBOLS[symbols](joined(read_documents(data, field)))
     if len(ids) < 1000:
         raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")

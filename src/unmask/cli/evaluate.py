@@ -67,6 +67,9 @@ def command(
     For masked models an upper bound with a 95 % interval, for causal models the exact value. Models
     that were trained on pairs are scored on the targets of pairs, given their sources.
     """
+    from unmask.training.data import check_split
+
+    check_split(split, "test", data)
     names = models or ("bundled",)
     paired = _are_paired(names)
     lay = _pairs(data, split, field, max_chars) if paired else _texts(data, split, field, max_chars)
@@ -97,8 +100,9 @@ def _are_paired(names: tuple[str, ...]) -> bool:
 
 
 def _texts(data: str, split: str, field: str, max_chars: int | None) -> Lay:
-    from unmask.training.data import joined, read_documents
+    from unmask.training.data import check_field, joined, read_documents
 
+    check_field(field, data)
     text = joined(read_documents(data, field, split))[:max_chars]
     return lambda writer: (writer.rows(text), {})
 

@@ -60,11 +60,12 @@ def command(
     plot; without a target it is the sampler of the best quality. Samplers that the model cannot
     use are left out.
     """
-    from unmask.training.data import joined, read_documents
+    from unmask.training.data import check_field, joined, read_documents
     from unmask.tuning import check_target, choose
 
     check_target(seconds, quality)
     folder = _place(model, out)
+    check_field(field, data)
     text = joined(read_documents(data, field))
     writer = options.open_unmasker(model, device)
     found = _measured(writer, text, length, rows, seed)

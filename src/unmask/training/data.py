@@ -30,8 +30,8 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
 
     Args:
         source: A path, a hub data set id, or ``pydoc``.
-        field: The column that holds the text, for tables and hub data sets.
-        split: The split of a hub data set.
+        field: The column that holds the text, for tables and hub data sets; see ``check_field``.
+        split: The split of a hub data set; see ``check_split``.
 
     Raises:
         UserError: If there is nothing there, a file is binary or not UTF-8, a row has no text, or
@@ -70,6 +70,39 @@ def read_records(source: str, split: str = "train") -> Iterator[dict[str, object
         raise UserError(f"{source} is no table; name a JSON-lines, CSV or parquet file")
     else:
         yield from _table(path) if path.is_file() else _hub(source, split)
+
+
+def check_field(field: str, *sources: str) -> None:
+    """Refuse a field that would have no effect, since none of the sources has columns.
+
+    Args:
+        field: As ``read_documents`` takes it; ``text`` is what nobody has to name.
+        sources: Paths, hub data set ids or ``pydoc``.
+
+    Raises:
+        UserError: If the field was named and every source is plain text.
+    """
+    if field != "text" and not any(map(_has_columns, sources)):
+        raise UserError(
+            f"{sources[0]} is plain text, which has no columns; leave out --field {field}"
+        )
+
+
+def check_split(split: str, usual: str, source: str) -> None:
+    """Refuse a split that would have no effect, since a source is no hub data set.
+
+    Raises:
+        UserError: If another split than the usual one was named and the source is a local one.
+    """
+    if split != usual and (source == "pydoc" or Path(source).expanduser().exists()):
+        raise UserError(f"{source} is no hub data set, so it has no splits; leave out --split")
+
+
+def _has_columns(source: str) -> bool:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return any(_suffix(file) in TABLES for file in _files(path, (*TEXTS, *TABLES)))
+    return _suffix(path) in TABLES if path.is_file() else source != "pydoc"
 
 
 def joined(documents: Sequence[str]) -> str:

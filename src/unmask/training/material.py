@@ -13,6 +13,7 @@ from unmask.training.data import (
     Batcher,
     Blocks,
     MakeBatch,
+    check_field,
     joined,
     read_documents,
     split,
@@ -60,6 +61,7 @@ class Documents:
     @classmethod
     def read(cls, data: str, validation: str | None, field: str, recipe: Recipe) -> Documents:
         """Read the sources; see ``data.read_documents``."""
+        check_field(field, data, *([] if validation is None else [validation]))
         documents, share = read_documents(data, field), recipe.data.validation_share
         if validation is not None:
             return cls(documents, joined(read_documents(validation, field)))
