@@ -1,4 +1,4 @@
-"""What computes the network: torch, compiled, packed, in eight bits, OpenVINO.
+"""What computes the network: torch, compiled, packed, in eight bits, OpenVINO; on a GPU bfloat16.
 
 Same weights, same sampler. ``torch.compile``, which the package does not offer, is left out where
 there is no C++ compiler, the exported networks where the extra ``openvino`` is not installed.
@@ -26,7 +26,6 @@ _STEPS = 10
 def comparisons(quick: bool) -> Iterator[Comparison]:
     """Yield RoBERTa-base size and the size of the model in the package."""
     layers, length = (2, 48) if quick else (12, 240)
-    base = partial(models.roberta, layers)
     kinds = ["torch float32", "torch-packed", "torch-int8"]
     notes: tuple[str, ...] = ()
     if which("g++"):
@@ -37,14 +36,27 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         kinds += ["openvino float32", "openvino int8"]
     else:
         notes += ("Left out: OpenVINO; it needs pip install 'unmask[openvino]'.",)
+    yield from _of_kinds(kinds, layers, length, notes, "float32")
+    if models.GPU is not None:
+        kinds = [kind for kind in kinds if kind in ("torch float32", "torch compiled")]
+        kinds.append("torch bfloat16")
+        yield from _of_kinds(kinds, layers, length, (), f"float32 on {models.GPU}")
+
+
+def _of_kinds(
+    kinds: list[str], layers: int, length: int, notes: tuple[str, ...], model: str
+) -> Iterator[Comparison]:
+    _, _, device = model.partition(" on ")
     for name, make, size in (
-        ("backends-base", base, f"{layers} layers of 768"),
-        ("backends-bundled", models.bundled_size, "size of the bundled model"),
+        ("base", partial(models.roberta, layers, model), f"{layers} layers of 768"),
+        ("bundled", partial(models.bundled_size, model), "size of the bundled model"),
     ):
+        what = f"{length} tokens after {writers.PROMPT}, ancestral, {_STEPS} calls, batch 1, {size}"
         yield Comparison(
-            name,
-            f"{length} tokens after {writers.PROMPT}, ancestral, {_STEPS} calls, batch 1, {size}",
+            f"backends-{name}{device and f'-{device}'}",
+            f"{what}, on {device}" if device else what,
             tuple(Variant(kind, partial(_build, make, kind, length)) for kind in kinds),
+            peak=not device,
             notes=notes,
         )
 
@@ -63,6 +75,8 @@ def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
         # The model itself is shared with the other variants.
         return writers.denoiser_of(changed[kind](deepcopy(model)), mask)
     backend, weights = kind.split()
+    if weights == "bfloat16":
+        model = deepcopy(model).bfloat16()
     if weights == "compiled":
         model = deepcopy(model)
         model.base_model.forward = torch.compile(model.base_model.forward)

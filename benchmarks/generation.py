@@ -2,7 +2,8 @@
 
 The reference is always GPT-2 in float32 through ``transformers.generate`` with its cache. Peers run
 on torch's own layers, ours on the backend that ``--backend auto`` takes on a CPU (packed float32),
-on ``torch-int8`` or in bfloat16; GPT-2 is timed on these as well.
+on ``torch-int8`` or in bfloat16; GPT-2 is timed on these as well. Where there is a GPU the race is
+run there too, everybody on torch's own layers, in float32 and in bfloat16.
 """
 
 from __future__ import annotations
@@ -46,10 +47,14 @@ class Size:
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    """Yield float32, int8 and, where the processor has it, bfloat16; then 8 rows."""
+    """Yield float32, int8 and, where the processor has it, bfloat16; 8 rows; a GPU."""
     size = Size(2, 48) if quick else Size(12, 240)
     what = f"{size.length} tokens after {writers.PROMPT}, {size.layers} layers of 768"
-    rows = (*_gpt2(size, "float32", "packed"), *_peers(size), *_ours(size, OURS, "packed"))
+    rows = (
+        *_gpt2(size, "float32", "packed"),
+        *_peers(size, "float32"),
+        *_ours(size, OURS, "packed"),
+    )
     left_out = "Left out: LLaDA2Pipeline; it needs pip install diffusers."
     notes = () if find_spec("diffusers") else (left_out,)
     yield Comparison("generation", f"{what}, batch 1, float32", rows, notes=notes)
@@ -60,10 +65,26 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     many = Size(size.layers, size.length, rows=8)
     rows = (
         *_gpt2(many, "float32", "packed"),
-        _peer(PLAIN, writers.plain_refine, many, 10),
+        _peer(PLAIN, writers.plain_refine, many, 10, "float32"),
         *_ours(many, MANY, "packed"),
     )
     yield Comparison("generation-8", f"{what}, batch 8, float32", rows, repeats=1, peak=False)
+    if models.GPU is not None:
+        yield from _on_gpu(models.GPU, size, what, notes)
+        yield from _on_gpu(models.GPU, many, what, notes)
+
+
+def _on_gpu(device: str, size: Size, what: str, notes: tuple[str, ...]) -> Iterator[Comparison]:
+    plain, half = f"float32 on {device}", f"bfloat16 on {device}"
+    for kind in (plain, half):
+        rows = (
+            *_gpt2(size, *dict.fromkeys((plain, kind))),
+            *_peers(size, kind),
+            *_ours(size, OURS, kind),
+        )
+        name = f"generation-{device}-{kind.split()[0]}-{size.rows}"
+        title = f"{what}, batch {size.rows}, {kind}"
+        yield Comparison(name, title, rows, repeats=5, peak=False, notes=notes)
 
 
 def _gpt2(size: Size, *kinds: str) -> Iterator[Variant]:
@@ -77,19 +98,19 @@ def _build_gpt2(size: Size, kind: str) -> Run:
     return partial(writers.autoregressive, model, size.length, size.rows)
 
 
-def _peers(size: Size) -> Iterator[Variant]:
-    yield _peer(PLAIN, writers.plain_refine, size, 10)
-    yield _peer("plain confidence, 32 calls", writers.plain_confidence, size, 32)
+def _peers(size: Size, kind: str) -> Iterator[Variant]:
+    yield _peer(PLAIN, writers.plain_refine, size, 10, kind)
+    yield _peer("plain confidence, 32 calls", writers.plain_confidence, size, 32, kind)
     if find_spec("diffusers"):
         whole = writers.PROMPT + size.length
         for name, block, steps in (("one block", whole, 32), ("8 blocks", whole // 8, 4)):
             write = partial(writers.llada2, block=block)
-            yield _peer(f"LLaDA2Pipeline, {name}, 32 calls", write, size, steps)
+            yield _peer(f"LLaDA2Pipeline, {name}, 32 calls", write, size, steps, kind)
 
 
-def _peer(name: str, write: Callable[..., Tensor], size: Size, steps: int) -> Variant:
+def _peer(name: str, write: Callable[..., Tensor], size: Size, steps: int, kind: str) -> Variant:
     def build() -> Run:
-        model = models.roberta(size.layers)
+        model = models.roberta(size.layers, kind)
         write(model, models.MASK, 1, size.length, size.rows)
         return partial(write, model, models.MASK, steps, size.length, size.rows)
 

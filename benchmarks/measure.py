@@ -111,9 +111,17 @@ def measure(comparison: Comparison, repeats: int, tell: Callable[[str], None]) -
 
 def _seconds(run: Run) -> float:
     gc.collect()
+    _wait_for_gpu()
     started = time.perf_counter()
     run()
+    _wait_for_gpu()
     return time.perf_counter() - started
+
+
+def _wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def measure_peaks(

@@ -25,6 +25,7 @@ logging.set_verbosity_error()
 VOCAB, MASK, SPECIAL = 50265, 50264, (0, 1, 2, 50264)
 SMALL = {"hidden": 384, "layers": 6, "heads": 6, "vocab": 128}
 BF16 = torch.cpu._is_avx512_bf16_supported()
+GPU = "cuda" if torch.cuda.is_available() else None
 
 
 @cache
@@ -89,8 +90,15 @@ def forget() -> None:
 
 
 def _as(model: PreTrainedModel, kind: str) -> PreTrainedModel:
-    """Return a model as torch computes it, or as a backend of this package does."""
-    model.eval()
+    """Return a model as torch computes it, or as a backend of this package does.
+
+    Args:
+        model: The network.
+        kind: ``float32``, ``bfloat16``, ``packed`` or ``int8``; with ``on cuda`` behind it on a
+            GPU, else on the CPU.
+    """
+    kind, _, device = kind.partition(" on ")
+    model = model.eval().to(device or "cpu")
     if kind == "bfloat16":
         return model.bfloat16()
     return {"float32": lambda x: x, "packed": pack, "int8": quantise}[kind](model)

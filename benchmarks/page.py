@@ -21,8 +21,9 @@ real ones. An empty cell was not measured. Tables of different groups may come f
 def page(results: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     machine = results["machine"]
+    gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
     about = (
-        f"{machine['cores']} cores ({machine['instructions']}), {machine['threads']} threads, "
+        f"{machine['cores']} cores ({machine['instructions']}), {machine['threads']} threads{gpu}, "
         f"torch {machine['torch']}, transformers {machine['transformers']}, {machine['time'][:10]}."
     )
     return HEAD + about + "\n\n" + "\n".join(_table(c) for c in results["comparisons"])

@@ -30,10 +30,10 @@ from unmask.schedule import make_schedule
 PROMPT = 16
 
 
-def prompt(rows: int, vocab: int) -> Tensor:
+def prompt(rows: int, vocab: int, device: torch.device) -> Tensor:
     """Return random prompts, shape (rows, 16); ids from 4 up, so that none is special."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(4, vocab - 1, (rows, PROMPT), generator=generator)
+    return torch.randint(4, vocab - 1, (rows, PROMPT), generator=generator).to(device)
 
 
 def ours(
@@ -59,10 +59,11 @@ def ours(
     chosen = make_preset(preset, steps=steps)
     if draw is not None:
         chosen = replace(chosen, draw=draw)
-    given = prompt(rows, denoiser.vocab_size).tolist()
-    canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1)
+    device = denoiser.data_ids.device
+    given = prompt(rows, denoiser.vocab_size, device).tolist()
+    canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1).to(device)
     process = AbsorbingProcess(make_schedule("linear"), mask)
-    noise, grid = Noise(torch.arange(rows)), chosen.times(length)
+    noise, grid = Noise(torch.arange(rows, device=device)), chosen.times(length)
     for frame in sample(denoiser, process, canvas, chosen.policy, chosen.drawing, grid, noise):
         canvas = frame.canvas
     assert not canvas.masked.any()
@@ -77,8 +78,9 @@ def blocks(
     The last id of the vocabulary stands for the mask.
     """
     chosen, mask = make_preset(preset, steps=steps), model.config.vocab_size - 1
-    given = prompt(1, model.config.vocab_size)[0].tolist()
-    canvas = Canvas.from_rows([[*given, *[None] * length]], mask, mask)
+    given = prompt(1, model.config.vocab_size, model.device)[0].tolist()
+    canvas = Canvas.from_rows([[*given, *[None] * length]], mask, mask).to(model.device)
+    noise = Noise(torch.arange(1, device=model.device))
     process, grid = AbsorbingProcess(make_schedule("linear"), mask), chosen.times(block_length)
 
     context = DecoderDenoiser(model, [mask], mask, block_length).context()
@@ -86,7 +88,7 @@ def blocks(
     def write(canvas: Canvas, noise: Noise) -> Iterator[Frame]:
         return sample(context, process, canvas, chosen.policy, chosen.drawing, grid, noise)
 
-    for frame in sample_blocks(context, canvas, Noise(torch.arange(1)), block_length, write):
+    for frame in sample_blocks(context, canvas, noise, block_length, write):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
@@ -114,7 +116,7 @@ def plain_refine(
         logits = model(input_ids=ids).logits.float()
         probs = torch.softmax(filters(ids, logits.flatten(0, 1)), dim=-1)
         guess = torch.multinomial(probs, 1).view_as(ids)
-        hide = torch.rand(ids.shape) < 1 - (step + 1) / steps
+        hide = torch.rand(ids.shape, device=ids.device) < 1 - (step + 1) / steps
         ids[:, PROMPT:] = torch.where(hide, mask, guess)[:, PROMPT:]
     return ids
 
@@ -149,7 +151,7 @@ def llada2(
     pipeline = LLaDA2Pipeline(model=model, scheduler=BlockRefinementScheduler())
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(
-        input_ids=prompt(rows, model.config.vocab_size),
+        input_ids=prompt(rows, model.config.vocab_size, model.device),
         gen_length=length,
         block_length=block,
         num_inference_steps=steps,
@@ -166,7 +168,7 @@ def llada2(
 
 def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor:
     """Write with ``transformers.generate``: one token after the other, keys and values cached."""
-    given = prompt(rows, model.config.vocab_size)
+    given = prompt(rows, model.config.vocab_size, model.device)
     return model.generate(
         given,
         attention_mask=torch.ones_like(given),
@@ -180,5 +182,5 @@ def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor
 
 
 def _blank(model: PreTrainedModel, mask: int, length: int, rows: int) -> Tensor:
-    given = prompt(rows, model.config.vocab_size)
-    return torch.cat([given, torch.full((rows, length), mask)], dim=1)
+    given = prompt(rows, model.config.vocab_size, model.device)
+    return torch.cat([given, torch.full((rows, length), mask, device=given.device)], dim=1)
