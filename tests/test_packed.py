@@ -133,5 +133,5 @@ def test_what_onednn_keeps_is_limited_unless_said_otherwise(zoo, monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     pack(opened(zoo, "bert"))
-    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "16"
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "12"
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"

@@ -57,7 +57,7 @@ def pack(model: PreTrainedModel) -> PreTrainedModel:
     # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
     # thousand times over. They read this once, when oneDNN is first used in a process.
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "16")
+        os.environ.setdefault(name, "12")
     for layer in model.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = PackedLinear
