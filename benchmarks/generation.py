@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from typing import Any
 
 from torch import Tensor
 
@@ -33,8 +34,11 @@ OURS = (
     ("any order with cache", 64, None, None),
 )
 # Of these a batch of 8 leaves out the slow ones.
-MANY = tuple(row for row in OURS if row[1] <= 16 or row[0].startswith("any"))
-PLAIN = "plain loop of the blog, 10 calls"
+MANY = (
+    *(row for row in OURS if row[1] <= 16 and not row[0].startswith("any")),
+    ("schedule-confidence", 16, None, None),
+    *(row for row in OURS if row[0].startswith("any")),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     what = f"{size.length} tokens after {writers.PROMPT}, {size.layers} layers of 768"
     rows = (
         *_gpt2(size, "float32", "packed"),
-        *_peers(size, "float32"),
+        *_peers(size, "float32", calls=32),
         *_ours(size, OURS, "packed"),
     )
     left_out = "Left out: LLaDA2Pipeline; it needs pip install diffusers."
@@ -65,10 +69,12 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     many = Size(size.layers, size.length, rows=8)
     rows = (
         *_gpt2(many, "float32", "packed"),
-        _peer(PLAIN, writers.plain_refine, many, 10, "float32"),
+        *_peers(many, "float32", calls=16),
         *_ours(many, MANY, "packed"),
     )
-    yield Comparison("generation-8", f"{what}, batch 8, float32", rows, repeats=1, peak=False)
+    yield Comparison(
+        "generation-8", f"{what}, batch 8, float32", rows, repeats=1, peak=False, notes=notes
+    )
     if models.GPU is not None:
         yield from _on_gpu(models.GPU, size, what, notes)
         yield from _on_gpu(models.GPU, many, what, notes)
@@ -79,7 +85,7 @@ def _on_gpu(device: str, size: Size, what: str, notes: tuple[str, ...]) -> Itera
     for kind in (plain, half):
         rows = (
             *_gpt2(size, *dict.fromkeys((plain, kind))),
-            *_peers(size, kind),
+            *_peers(size, kind, calls=32),
             *_ours(size, OURS, kind),
         )
         name = f"generation-{device}-{kind.split()[0]}-{size.rows}"
@@ -98,23 +104,28 @@ def _build_gpt2(size: Size, kind: str) -> Run:
     return partial(writers.autoregressive, model, size.length, size.rows)
 
 
-def _peers(size: Size, kind: str) -> Iterator[Variant]:
-    yield _peer(PLAIN, writers.plain_refine, size, 10, kind)
-    yield _peer("plain confidence, 32 calls", writers.plain_confidence, size, 32, kind)
+def _peers(size: Size, kind: str, calls: int) -> Iterator[Variant]:
+    yield _peer("plain loop of the blog", writers.plain_refine, size, 10, kind)
+    yield _peer("plain confidence", writers.plain_confidence, size, calls, kind)
     if find_spec("diffusers"):
         whole = writers.PROMPT + size.length
-        for name, block, steps in (("one block", whole, 32), ("8 blocks", whole // 8, 4)):
-            write = partial(writers.llada2, block=block)
-            yield _peer(f"LLaDA2Pipeline, {name}, 32 calls", write, size, steps, kind)
+        for name, blocks in (("one block", 1), ("8 blocks", 8)):
+            write = partial(_llada2, blocks=blocks, block=whole // blocks)
+            yield _peer(f"LLaDA2Pipeline, {name}", write, size, calls, kind)
 
 
-def _peer(name: str, write: Callable[..., Tensor], size: Size, steps: int, kind: str) -> Variant:
+def _llada2(*task: Any, blocks: int, block: int) -> Tensor:
+    model, mask, calls, length, rows = task
+    return writers.llada2(model, mask, max(1, calls // blocks), length, rows, block)
+
+
+def _peer(name: str, write: Callable[..., Tensor], size: Size, calls: int, kind: str) -> Variant:
     def build() -> Run:
         model = models.roberta(size.layers, kind)
         write(model, models.MASK, 1, size.length, size.rows)
-        return partial(write, model, models.MASK, steps, size.length, size.rows)
+        return partial(write, model, models.MASK, calls, size.length, size.rows)
 
-    return Variant(name, build)
+    return Variant(f"{name}, {calls} calls", build)
 
 
 def _ours(
