@@ -69,6 +69,10 @@ MISTAKES = [
     ("generate --model {zoo}/gpt2", "encoder"),
     ("train --model {zoo}/llama --data {text} --out {tmp}/out", "encoder"),
     ("train ar --model {bert} --data {text} --out {tmp}/out", "decoder"),
+    (
+        "train block-diffusion --data {text} --out {tmp}/out --set objective.block_length=0",
+        "or set objective.block_length",
+    ),
     (GENERATE + "--device nonsense", "nonsense"),
     # Numbers out of range.
     *((GENERATE + f"--length {n}", "length") for n in (0, -3, 10**12)),
@@ -78,7 +82,7 @@ MISTAKES = [
     *((GENERATE + f"--top-k {n}", "top-k") for n in (0, -3)),
     *((GENERATE + f"--top-p {n}", "top-p") for n in (0, -0.5, 1.5, "nan")),
     *((GENERATE + f"--min-p {n}", "min-p") for n in (-0.1, 2, "nan")),
-    *((GENERATE + f"--repetition-penalty {n}", "penalty") for n in (0, -1, "nan", "inf")),
+    *((GENERATE + f"--repetition-penalty {n}", "penalty") for n in (0, 1e-9, -1, "nan", 1e300)),
     *(
         (GENERATE + f"--grid {n}", "begin at 1")
         for n in ("1,0.5", "0.9,0", "1,0.5,0.5,0", "1,nan,0")
@@ -117,7 +121,11 @@ MISTAKES = [
     (GENERATE + "--length 4 --frames {text}", "ends in .jsonl"),
     ("show {text} --gif {text}", "ends in .gif"),
     ("bench samplers --plot {text}", "ends in .png"),
-    ("bench samplers --data {text} --seed 1000000000000000", "below 2^40"),
+    ("bench samplers --data {text} --rows 100000000", "too much memory; take at most"),
+    ("bench samplers --data {text} --rows 1", "--rows at least 2"),
+    ("generate The --model {bert} --length 5 --temperature 1e39", "from 0 to 1,000,000"),
+    ("generate The --model {bert} --length 5 --guidance-scale 1e39", "from 0 to 1,000,000"),
+    ("bench samplers --data {text} --seed 1000000000000000", "-2^40 and 2^40"),
     ("score Hello --model {bert} --draws 0", "draws"),
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.

@@ -393,10 +393,10 @@ def test_spellings_are_what_a_tokenizer_writes(roberta, zoo):
         ({"ban": ["cat", " "]}, "text to be left out"),
         ({"ban": 5}, "list of texts"),
         ({"ban": [7]}, "text to be left out"),
-        ({"repetition_penalty": 0.0}, "above 0"),
-        ({"repetition_penalty": -1.2}, "above 0"),
-        ({"repetition_penalty": float("nan")}, "above 0"),
-        ({"repetition_penalty": float("inf")}, "above 0"),
+        ({"repetition_penalty": 0.0}, "from 0.000001"),
+        ({"repetition_penalty": -1.2}, "from 0.000001"),
+        ({"repetition_penalty": float("nan")}, "from 0.000001"),
+        ({"repetition_penalty": float("inf")}, "from 0.000001"),
     ],
 )
 def test_a_restriction_that_makes_no_sense_is_refused(options, says):

@@ -61,7 +61,9 @@ class Automaton:
         accepting = torch.tensor([dfa.accepting[state] for state in reached])
         alive = _leading_to(accepting, table)
         if not alive[1]:
-            raise UserError(f"no text of this model's tokens matches {pattern!r}")
+            raise UserError(
+                f"no text of this model's tokens matches {pattern!r}; change the expression"
+            )
         table, accepting = _renumbered(table, alive), accepting[alive]
         # Column 0 is that of every token that is not read.
         table = torch.cat([torch.zeros_like(table[:, :1]), table], 1)

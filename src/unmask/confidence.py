@@ -132,7 +132,10 @@ class MostConfident(Policy):
             raise UserError(f"unknown measure {self.measure!r}{hint}")
         if self.rule is not None and self.measure not in self.rule.measures:
             fits = " or ".join(map(repr, self.rule.measures))
-            raise UserError(f"this sampler judges guesses by {fits}, not by {self.measure!r}")
+            raise UserError(
+                f"this sampler judges guesses by {fits}, not by {self.measure!r}; "
+                "choose one of these, or another sampler"
+            )
 
     @property
     def reads(self) -> str | None:

@@ -43,6 +43,7 @@ from unmask.errors import UserError, did_you_mean
 CROSSINGS = ("keep", "drop")
 _BLOCK = 128
 _ONE = 0x3F800000  # The bits of 1.0, the largest probability.
+_HOTTEST = 1e6  # All tokens are as likely as can be; float32 ends at 1e38.
 _BELOW_ONE = 1 - 2.0**-52  # This share of a float64 is less than all of it, rounded too.
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
 _PIECE = {"cpu": 2**20}
@@ -70,8 +71,8 @@ class Draw:
     """How a token is picked from logits.
 
     Args:
-        temperature: Logits are divided by it; 0 always takes the most likely token, and reports its
-            probability at temperature 1.
+        temperature: Logits are divided by it, at most 1e6; 0 always takes the most likely token,
+            and reports its probability at temperature 1.
         top_k: Keep only the k most likely tokens; None keeps all.
         top_p: Keep the most likely tokens that together hold p; applied after top-k and
             renormalisation; 1 keeps all.
@@ -92,8 +93,10 @@ class Draw:
     top_p_crossing: str = "keep"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise UserError(f"temperature must be a number from 0 up, not {self.temperature}")
+        if not 0 <= self.temperature <= _HOTTEST:
+            raise UserError(
+                f"temperature must be a number from 0 to {_HOTTEST:,.0f}, not {self.temperature}"
+            )
         if self.top_k is not None and self.top_k < 1:
             raise UserError(f"top-k must be at least 1, not {self.top_k}")
         if not 0 < self.top_p <= 1:

@@ -266,7 +266,7 @@ def _check_numbers(name: str, count: int, seed: int) -> None:
 def check_seed(seed: int) -> None:
     """Raise a UserError for a seed of which no row could have one of its own."""
     if not -(2**40) < seed < 2**40:
-        raise UserError(f"seed must be a whole number below 2^40, not {seed}")
+        raise UserError(f"seed must be a whole number between -2^40 and 2^40, not {seed}")
 
 
 def _row_seed(seed: int, index: int) -> int:

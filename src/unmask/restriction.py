@@ -39,16 +39,18 @@ class Restriction:
         ban: Texts that are never written, as the tokenizer spells them.
 
     Raises:
-        UserError: If the penalty is not a positive number or a ban is not a text.
+        UserError: If the penalty is not a number from 1e-6 to 1e6 or a ban is not a text.
     """
 
     repetition_penalty: float = 1.0
     ban: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.repetition_penalty < math.inf:
+        # Far from 1 a logit would leave the range of float32.
+        if not 1e-6 <= self.repetition_penalty <= 1e6:
             raise UserError(
-                f"the repetition penalty must be a number above 0, not {self.repetition_penalty}"
+                "the repetition penalty must be a number from 0.000001 to 1,000,000, "
+                f"not {self.repetition_penalty}"
             )
         for text in self.ban:
             if not isinstance(text, str) or not text.strip():

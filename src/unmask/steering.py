@@ -6,7 +6,6 @@ remains builds denoisers and draws for the sampler.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -26,6 +25,9 @@ from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.method import Method, UniformMethod
 from unmask.plan import Plan
+
+MAX_SCALE = 1_000_000
+"""Of guidance; more would leave the range of float32."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ class Steering:
     def __post_init__(self) -> None:
         scales = {"guidance": self.guidance_scale, "classifier": self.classifier_scale}
         for name, scale in scales.items():
-            if scale is not None and not (math.isfinite(scale) and scale >= 0):
-                raise UserError(f"the {name} scale must be a number from 0 up, not {scale}")
+            if scale is not None and not 0 <= scale <= MAX_SCALE:
+                raise UserError(
+                    f"the {name} scale must be a number from 0 to {MAX_SCALE:,}, not {scale}"
+                )
         if self.classifier is None:
             names = ("label", "classifier_scale", "classifier_top_k")
             said = [name for name in names if getattr(self, name) is not None]

@@ -21,6 +21,8 @@ SMOOTHING = 0.27
 """Added to the counts of every context, over all symbols: a hundredth for each of 27."""
 JOINT_ROWS = 300
 """Rows of four tokens for each row of text."""
+MOST_NUMBERS = 2**28
+"""That the exact denoiser may hold: rows x places x pairs of symbols, in float64."""
 Settings = list[tuple[str, dict[str, Any]]]
 
 
@@ -65,8 +67,8 @@ def samplers(
     temperature 1 and without filters. ± is one standard error. Ctrl-C prints what is measured.
     """
     counts = _numbers(steps)
-    if length < 3 or rows < 1:
-        raise UserError("--length must be at least 3 and --rows at least 1")
+    if length < 3 or rows < 2:
+        raise UserError("--length must be at least 3 and --rows at least 2")
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
     from unmask.plan import check_seed
@@ -78,6 +80,12 @@ def samplers(
     ids, size = SYMBOLS[symbols](joined(read_documents(data, field)))
     if len(ids) < 1000:
         raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")
+    if rows * length * size**2 > MOST_NUMBERS:
+        most = MOST_NUMBERS // (length * size**2)
+        raise UserError(
+            f"{rows} rows of {length} symbols of {size} kinds need too much memory; take at most "
+            f"{most} such rows, or shorter ones"
+        )
     joint: list[Measured] = []
     chain: list[Measured] = []
     try:

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from unmask.adapters import loading
 from unmask.adapters.decoder import add_mask_token, check_decoder
@@ -107,8 +113,7 @@ def _take_over(model: PreTrainedModel, recipe: Recipe, name: str) -> None:
 def _random(recipe: Recipe, name: str) -> PreTrainedModel:
     """Return the architecture of a model with random weights."""
     config = loading.load_config(name)
-    if _head(recipe) not in loading.model_kinds(config):
-        raise UserError(f"{name} is a {config.model_type} model, which cannot be {_head(recipe)}")
+    _check_kind(recipe, config, name)
     return _auto(recipe).from_config(config)
 
 
@@ -126,6 +131,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
         config = AutoConfig.for_model(
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
+        _check_kind(recipe, config, "model.type")
         return _auto(recipe).from_config(config)
     except UserError:
         raise
@@ -133,6 +139,15 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
         # A value of the wrong type makes each architecture raise something of its own.
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
+
+
+def _check_kind(recipe: Recipe, config: PretrainedConfig, name: str) -> None:
+    head, kinds = _head(recipe), loading.model_kinds(config)
+    if head not in kinds:
+        blocks = ", or set objective.block_length to write in blocks" if "causal" in kinds else ""
+        raise UserError(
+            f"{name} is a {config.model_type} model, which cannot be {head}; choose another{blocks}"
+        )
 
 
 def _head(recipe: Recipe) -> str:
