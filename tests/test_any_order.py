@@ -285,7 +285,8 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     assert run_train("any-order", text_file, out, "--model", zoo / name) == 0
     card = json.loads((out / "unmask.json").read_text("utf-8"))
     assert card["attention"] == "any-order"
-    assert 0 < card["scores"]["validation"]["nats_per_token"] < 6
+    # Random weights as sharp as these: between 5.5 and 6.1, as the tokenizer breaks its ties.
+    assert 4 < card["scores"]["validation"]["nats_per_token"] < 8
     writer = Unmasker.from_pretrained(str(out))
     assert isinstance(writer.method, OrderedMethod)
     kept = writer.generate("The cat", length=20, steps=8, seed=3)
