@@ -127,6 +127,36 @@ MISTAKES = [
     ("generate The --model {bert} --length 5 --guidance-scale 1e39", "from 0 to 1,000,000"),
     ("bench samplers --data {text} --seed 1000000000000000", "-2^40 and 2^40"),
     ("score Hello --model {bert} --draws 0", "draws"),
+    ("score Hello --model {zoo}/gpt2 --draws 4", "leave --draws out"),
+    ("evaluate --model {zoo}/gpt2 --data {text} --num-steps 4", "leave --num-steps out"),
+    ("evaluate --model {bert} --data {text} --num-steps 100000000000000000", "1 to 1000000"),
+    ("evaluate --model {bert} --data {text} --report {text}", "is a file"),
+    ("bench samplers --data {text} --steps 9999999", "1 to 999999"),
+    (GENERATE + "--sampler confidence --tokens-per-step 9223372036854775808", "1 to 1000000"),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
+    # Names that are empty, as of a variable that is not set, or that no file can have.
+    ("info ''", "empty"),
+    (GENERATE + "--device ''", "device ''"),
+    (GENERATE + "--sampler ''", "unknown sampler ''"),
+    (GENERATE + "--gif ''", "'--gif': it is empty"),
+    ("generate Hello --model ''", "not ''"),
+    ("evaluate --model {bert} --data ''", "empty"),
+    ("train --data '' --out {tmp}/out", "empty"),
+    ("train --data {text} --validation '' --out {tmp}/out", "empty"),
+    ("train --data {text} --out ''", "'--out': it is empty"),
+    ("train --data {text} --out {text}/out", "Not a directory"),
+    (f"train --data {{text}} --out {{tmp}}/{'x' * 300}", "File name too long"),
+    (f"{GENERATE} --gif {{tmp}}/{'x' * 300}.gif", "File name too long"),
+    (f"tune --model {{bert}} --data {{text}} --out {{tmp}}/{'x' * 300}", "File name too long"),
+    # Bytes that are not UTF-8, as Python hands them on.
+    ("generate a\udcff --model {bert} --length 3", "half a character"),
+    (GENERATE + "--ban \udcff", "half a character"),
+    ("score a\udcff --model {bert}", "half a character"),
+    ("train --data {text} --out {tmp}/out --set name=\udcff", "one line of text"),
+    ("train --list --data {text}", "--list"),
+    ("demo --prompt [MASK:3] --out {tmp}/out", "without blanks"),
+    ("demo --seed -1 --out {tmp}/out", "--seed"),
+    ("demo --minutes nan --out {tmp}/out", "--minutes"),
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.
     (GENERATE + "--sampler ancestral --threshold 0.5", "threshold"),
@@ -168,6 +198,18 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set training.epochs=inf", "training.epochs"),
     ("train --data {text} --out {tmp}/out --set training.learning_rate=nan", "learning_rate"),
     ("train --data {text} --out {tmp}/out --set training", "section.key=value"),
+    ("train --data {text} --out {tmp}/out --set training.seed=-1", "training.seed"),
+    ("train --data {text} --out {tmp}/out --set training.beta2=2", "training.beta2"),
+    ("train --data {text} --out {tmp}/out --set training.max_grad_norm=nan", "max_grad_norm"),
+    ("train --data {text} --out {tmp}/out --set model.dropout=5", "model.dropout"),
+    ("train --data {text} --out {tmp}/out --set training.report_to=foo", "training.report_to"),
+    ("train --data {text} --out {tmp}/out --set training.optimizer=galore_adamw", "galore"),
+    ("train --data {text} --out {tmp}/out --set training.schedule=cosine_with_min_lr", "min_lr"),
+    ("train --data {text} --out {tmp}/out --set model.config.hidden_size=3", "set model.type"),
+    ("train --data {text} --out {tmp}/out --set tokenizer.vocab_size=500", "set model.type"),
+    ("train tiny --data {text} --out {tmp}/out --set tokenizer.vocab_size=9", "vocab_size"),
+    ("train --data {text} --out {tmp}/out --set sampler.steps=8.5", "steps must be a whole"),
+    ("train --data {text} --out {tmp}/out --set sampler.stesp=8", "'steps'"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=adamm", "adamm"),
     ("train --data {text} --out {tmp}/out --set training.schedule=cosin", "cosin"),
     ("train --data {text} --out {tmp}/out --set schedule.name=cosin", "cosine"),
@@ -195,7 +237,8 @@ def test_a_mistake_is_one_sentence(refused, place, line, says):
     if line.startswith("train --"):
         line += " --set data.length=24" * ("data.length" not in line)
         line += " --model {bert}" * ("--model" not in line)
-    assert says in refused(*(word.format(**place) for word in line.split(" ") if word))
+    words = [word for word in line.split(" ") if word]
+    assert says in refused(*("" if w == "''" else w.format(**place) for w in words))
     assert snapshot(place["tmp"]) == before
     assert not (place["tmp"] / "out").exists()
 
@@ -306,6 +349,25 @@ def damage(name: str, folder: Path) -> None:
         card.write_text('{"format": 1, "schedule": {"name": "liner"}}')
     elif name == "card with an unknown sampler":
         card.write_text('{"format": 1, "sampler": {"name": "ancestrl"}}')
+    elif name == "card with a wrong length":
+        card.write_text('{"format": 1, "length": "abc"}')
+    elif name == "card of truths":
+        card.write_text('{"format": 1, "num_steps": true}')
+    elif name == "card with half a step":
+        card.write_text('{"format": 1, "sampler": {"name": "ancestral", "steps": 8.5}}')
+    elif name == "card as a folder":
+        card.unlink(missing_ok=True)
+        card.mkdir()
+    elif name == "weights that are no numbers":
+        tensors = {key: value * float("nan") for key, value in load_file(weights).items()}
+        save_file(tensors, weights, {"format": "pt"})
+    elif name == "config with a wrong type":
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
+    elif name == "mask token beyond the model":
+        settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        settings["mask_token"] = "<new>"
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     elif name == "damaged config":
         (folder / "config.json").write_text("{")
     elif name == "unknown architecture":
@@ -333,6 +395,13 @@ DAMAGES = {
     "card with a wrong type": "unmask.json",
     "card with an unknown schedule": "'linear'",
     "card with an unknown sampler": "'ancestral'",
+    "card with a wrong length": "'length' is 'abc'",
+    "card of truths": "'num_steps'",
+    "card with half a step": "steps must be a whole number",
+    "card as a folder": "unmask.json is damaged",
+    "weights that are no numbers": "the checkpoint is damaged",
+    "config with a wrong type": "hidden_size",
+    "mask token beyond the model": "embeddings of the model",
     "damaged config": "config.json",
     "unknown architecture": "brt",
     "no tokenizer": "tokenizer",
@@ -352,6 +421,41 @@ def test_a_damaged_checkpoint_is_refused(refused, zoo, tmp_path, name):
     before = snapshot(folder)
     assert DAMAGES[name] in refused("generate", "Hello", "--length", 4, "--model", folder)
     assert snapshot(folder) == before
+
+
+def test_a_score_of_no_number_is_refused(refused, zoo, text_file, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(zoo / "roberta", folder)
+    damage("weights that are no numbers", folder)
+    assert "damaged" in refused("score", "Hello", "--model", folder)
+    assert "damaged" in refused("evaluate", "--model", folder, "--data", text_file)
+
+
+def run_to(output: object, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "unmask", *map(str, arguments)]
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_is_full_is_one_sentence(zoo):
+    with open("/dev/full", "wb") as full:
+        done = run_to(full, "info", zoo / "bert")
+    assert done.returncode == 2
+    assert done.stderr == b"unmask: No space left on device\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run_to(writing, "train", "--list")
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_short_text_of_many_bytes_is_scored(zoo, capsys):
+    # More bytes than a file name may have.
+    assert main(["score", "déjà vu " * 24, "--model", str(zoo / "bert")]) == 0
+    assert "nats/token" in capsys.readouterr().out
 
 
 def test_the_same_mistakes_in_python_are_a_user_error(zoo):

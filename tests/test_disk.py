@@ -179,6 +179,21 @@ def test_an_output_folder_that_holds_something_else(zoo, text_file, tmp_path, ca
     assert contents(tmp_path) == before
 
 
+def test_overwrite_spares_what_only_looks_like_a_run(zoo, text_file, tmp_path, capsys):
+    own = tmp_path / "own" / "training"
+    (own / "checkpoint-best").mkdir(parents=True)
+    (own / "checkpoint-best" / "weights").write_text("mine")
+    before = contents(tmp_path)
+    assert train(zoo, text_file, tmp_path / "own", "--overwrite") == 2
+    assert contents(tmp_path) == before
+    out = tmp_path / "model"
+    assert train(zoo, text_file, out) == 0
+    shutil.copytree(own, out / "training", dirs_exist_ok=True)
+    capsys.readouterr()
+    assert train(zoo, text_file, out, "--overwrite") == 0
+    assert (out / "training" / "checkpoint-best" / "weights").read_text() == "mine"
+
+
 def test_overwrite_is_explicit(zoo, text_file, tmp_path, capsys):
     out = tmp_path / "model"
     assert train(zoo, text_file, out) == 0

@@ -20,6 +20,7 @@ CORE = {
     "objective": {"denoiser", "process", "schedule", "errors"},
     "canvas": {"errors"},
     "draw": {"errors"},
+    "values": {"errors"},
     "measure": {"draw"},
     "policy": {"canvas", "noise", "errors"},
     "orders": {"canvas", "noise", "policy"},
@@ -37,9 +38,9 @@ CORE = {
     },
     "presets": {
         *("draw", "policy", "orders", "confidence", "remasking", "revising", "chains"),
-        *("restriction", "schedule", "errors"),
+        *("restriction", "schedule", "values", "errors"),
     },
-    "choice": {"presets", "schedule", "errors"},
+    "choice": {"presets", "schedule", "values"},
     "restriction": {"denoiser", "errors"},
     "sliding": {"canvas", "noise", "errors"},
     "oracle": {"denoiser", "token_process", "transition", "errors"},
@@ -110,7 +111,7 @@ def test_core_files_know_only_earlier_ones_torch_and_numpy(name):
 
 
 def test_the_map_of_the_core_has_no_cycle():
-    order = ["errors", "noise", "schedule", "process", "denoiser", "objective"]
+    order = ["errors", "values", "noise", "schedule", "process", "denoiser", "objective"]
     order += ["token_schedule", "token_process", "expectation", "objective_token", "released"]
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
     order += [

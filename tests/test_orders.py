@@ -44,7 +44,7 @@ def test_a_number_of_tokens_per_step_is_exact(policy):
 
 @pytest.mark.parametrize("policy", [RandomQuota, FirstHitting, LeftToRight])
 def test_less_than_one_token_a_step_is_refused(policy):
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="from 1 to"):
         policy(0)
 
 

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from test_training import SHORT, metrics, sets
 from unmask import Unmasker, mbr, recording
 from unmask.canvas import Canvas
-from unmask.checkpoint import Card
+from unmask.checkpoint import RUN, Card
 from unmask.cli import main
 from unmask.cli.writing import watched
 from unmask.codec.pairs import Pair, PairCodec
@@ -570,12 +570,15 @@ def test_the_recipe_has_the_published_numbers():
 def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):
     what = resume.describe(recipes.load("diffuse", ["training.steps=9"]), "m", "d", None)
     resume.begin(tmp_path, what)
-    before = json.loads((tmp_path / resume.FILE).read_text("utf-8"))
+    before = json.loads((tmp_path / RUN).read_text("utf-8"))
     for key in ("pairs", "before", "between"):
         del before["recipe"]["data"][key]
-    (tmp_path / resume.FILE).write_text(json.dumps(before))
+    (tmp_path / RUN).write_text(json.dumps(before))
     (tmp_path / "checkpoint-2").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 2}')
+    state = {"global_step": 2, "epoch": 0.5}
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text(json.dumps(state))
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, tmp_path / "checkpoint-2" / name)
     steps = recipes.Recipe().training.__class__(steps=9)
     assert resume.last_checkpoint(tmp_path, what, steps).folder.name == "checkpoint-2"
     what["recipe"]["data"]["pairs"] = True

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,28 @@ def test_only_the_same_unfinished_run_is_resumed(zoo, text_file, tmp_path, capsy
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert run_train("diffuse", text_file, out, *again, **(short | {"training__steps": 6})) == 0
     assert [line["step"] for line in metrics(out) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "run.json"]
+)
+def test_a_damaged_checkpoint_is_not_resumed_from(zoo, text_file, tmp_path, capsys, name):
+    out = tmp_path / "model"
+    more, settings = ("--model", zoo / "bert"), {"training__steps": 4, "training__save_every": 2}
+    assert run_train("diffuse", text_file, out, *more, **settings) == 0
+    # A copy under a name of the user's own is in nobody's way.
+    shutil.copytree(out / "training" / "checkpoint-4", out / "training" / "checkpoint-best")
+    file = out / "training" / ("." if name == "run.json" else "checkpoint-4") / name
+    kept, settings["training__steps"] = file.read_bytes(), 6
+    for content in (b"", b"garbage", None):
+        if content is None and name in ("trainer_state.json", "run.json"):
+            continue  # No checkpoint at all, and one of an older version.
+        file.unlink() if content is None else file.write_bytes(content)
+        capsys.readouterr()
+        assert run_train("diffuse", text_file, out, *more, "--resume", **settings) == 2
+        assert f"{name} is" in capsys.readouterr().err
+    file.write_bytes(kept)
+    assert run_train("diffuse", text_file, out, *more, "--resume", **settings) == 0
 
 
 def test_a_resumed_run_has_only_the_rest_of_its_time(zoo, text_file, tmp_path, capsys):

@@ -21,9 +21,11 @@ from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.generated import Generated
 from unmask.likelihood import Score, Text, score_text
-from unmask.plan import what_fits
+from unmask.plan import check_numbers, what_fits
+from unmask.policy import MAX_LENGTH
 from unmask.render.snapshot import Snapshot, Track
 from unmask.restriction import Restriction
+from unmask.values import place, real, whole, word
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
@@ -60,6 +62,7 @@ class Autoregressor:
         Raises:
             UserError: If there is no such model, it is damaged, or the backend is another one.
         """
+        name = place("the model", name)
         backend, device = backends.choose(backend, name, device)
         if backend not in ("torch", "torch-packed"):
             raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
@@ -104,17 +107,20 @@ class Autoregressor:
         Raises:
             UserError: If an option is out of range or the text does not fit the model.
         """
+        num_samples, seed = whole("num_samples", num_samples), whole("seed", seed)
+        check_numbers("num_samples", num_samples, seed)
         draw = Draw(
-            1.0 if temperature is None else temperature,
-            top_k,
-            1.0 if top_p is None else top_p,
-            min_p=0.0 if min_p is None else min_p,
+            1.0 if temperature is None else real("temperature", temperature),
+            None if top_k is None else whole("top_k", top_k),
+            1.0 if top_p is None else real("top_p", top_p),
+            min_p=0.0 if min_p is None else real("min_p", min_p),
         )
-        restriction = Restriction.of(repetition_penalty, ban)
+        penalty = None if repetition_penalty is None else real("penalty", repetition_penalty)
+        restriction = Restriction.of(penalty, ban)
         spellings = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
-        given = [*self.codec.start, *self.codec.encode(prompt)]
-        length = what_fits(self.limit, len(given)) if length is None else length
-        self._check(length, num_samples, len(given))
+        given = [*self.codec.start, *self.codec.encode(word("prompt", prompt))]
+        length = what_fits(self.limit, len(given)) if length is None else whole("length", length)
+        self._check(length, len(given))
         notes: list[tuple[float, list[int]]] = []
 
         def picture(seconds: float, ids: list[int]) -> Snapshot:
@@ -179,7 +185,7 @@ class Autoregressor:
             return next_token_nats(self.model, rows, editable)
 
         return score_text(
-            text if isinstance(text, Text) else self.rows(text),
+            text if isinstance(text, Text) else self.rows(word("text", text)),
             nats,
             exact=True,
             batch_size=batch_size,
@@ -197,9 +203,9 @@ class Autoregressor:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
         return min(self.card.length or 512, self.limit or 512)
 
-    def _check(self, length: int, num_samples: int, prompt: int) -> None:
-        if length < 1 or num_samples < 1:
-            raise UserError("length and num_samples must be at least 1")
+    def _check(self, length: int, prompt: int) -> None:
+        if not 1 <= length <= MAX_LENGTH:
+            raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
         if self.limit is not None and prompt + length > self.limit:
             raise UserError(
                 f"prompt and length make {prompt + length} tokens, but the model has {self.limit} "

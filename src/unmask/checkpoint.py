@@ -21,6 +21,10 @@ from unmask.errors import UserError
 
 FORMAT = 1
 FILE = "unmask.json"
+WORK = "training"
+"""Folder beside a model for what its training leaves."""
+RUN = "run.json"
+"""File in it that says what the run is."""
 KINDS = ("masked", "block", "causal")
 EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
@@ -72,13 +76,12 @@ class Card:
         path = directory / FILE
         if not path.exists():
             return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = int(content.pop("format"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        content = read_json(path, "train or save the model again")
+        version = content.pop("format", None)
+        if type(version) is not int or version < 1:
             raise UserError(
-                f"{path} is damaged ({error}); train or save the model again"
-            ) from error
+                f"{path} is damaged (format {version!r}); train or save the model again"
+            )
         if version > FORMAT:
             raise UserError(
                 f"{path} has format {version}, newer than the {FORMAT} this version reads; "
@@ -89,17 +92,22 @@ class Card:
         except TypeError as error:
             raise UserError(f"{path} holds a key that is not known: {error}") from error
         for key, value in vars(cls()).items():
-            if value is not None and not isinstance(getattr(card, key), type(value)):
+            # Not isinstance: to Python True is a whole number.
+            if value is not None and type(getattr(card, key)) is not type(value):
                 raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
-        if card.kind not in KINDS or (card.kind == "block") != (card.block_length > 0):
+        if card.length is not None and (type(card.length) is not int or card.length < 2):
+            raise UserError(f"{path} is damaged ('length' is {card.length!r})")
+        if card.kind not in KINDS or (
+            (card.kind == "block") != (card.block_length > 0) or card.block_length < 0
+        ):
             raise UserError(
                 f"{path} is damaged (kind {card.kind!r} with a block length of {card.block_length})"
             )
         if "name" not in card.schedule:
             raise UserError(f"{path} is damaged (its schedule has no name)")
         marks = [card.pairs.get(key) for key in ("before", "between")]
-        if card.pairs and not all(isinstance(mark, str) for mark in marks):
-            raise UserError(f"{path} is damaged (its pairs lack 'before' or 'between')")
+        if card.pairs and not (len(card.pairs) == 2 and all(isinstance(m, str) for m in marks)):
+            raise UserError(f"{path} is damaged (pairs have a 'before' and a 'between', not more)")
         return card
 
     def write(self, directory: Path) -> None:
@@ -117,6 +125,26 @@ class Card:
             part.unlink(missing_ok=True)
             reason = write_failure(error)
             raise UserError(f"could not write {directory / FILE}: {reason}") from error
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged, for the message.
+
+    Raises:
+        UserError: If it cannot be read, or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is damaged ({reason}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); {remedy}")
+    return content
 
 
 def write_extra(directory: Path, tensors: dict[str, Any]) -> None:
@@ -151,10 +179,10 @@ def claim(directory: Path, overwrite: bool) -> None:
     """Make sure that a new model may be written to a directory.
 
     Raises:
-        UserError: If it holds anything and ``overwrite`` is False, or anything but a model.
+        UserError: If it holds anything and ``overwrite`` is False, or anything but a model; if it
+            cannot be made or written to.
     """
-    if directory.exists() and not directory.is_dir():
-        raise UserError(f"{directory} is a file; choose a folder for the model")
+    check_folder(directory)
     if not directory.is_dir() or not any(directory.iterdir()):
         return
     if not overwrite:
@@ -166,13 +194,33 @@ def claim(directory: Path, overwrite: bool) -> None:
         )
 
 
+def check_folder(directory: Path) -> None:
+    """Raise a UserError unless a file can be made in a folder, which may not be there yet."""
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        raise UserError(f"{directory} is a file; choose a folder")
+    missing = directory.absolute()
+    while not os.path.exists(missing.parent):
+        missing = missing.parent
+    try:
+        if directory.is_dir():
+            tempfile.TemporaryFile(dir=directory).close()
+        else:
+            missing.mkdir()
+            missing.rmdir()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {directory} ({write_failure(error)}); choose another folder"
+        ) from error
+
+
 def _holds_model(directory: Path) -> bool:
     """Return whether a folder is a model's, finished or in training, and not a user's own."""
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         return isinstance(config, dict) and "model_type" in config
     except (OSError, ValueError):
-        return [path.name for path in directory.iterdir()] == ["training"]
+        alone = [path.name for path in directory.iterdir()] == [WORK]
+        return alone and (directory / WORK / RUN).is_file()
 
 
 def write_failure(error: Exception) -> str | None:

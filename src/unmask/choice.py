@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.errors import UserError
-from unmask.presets import FILTERS, POLICY_OPTIONS, PRESETS, Preset, make_preset, option_of
+from unmask.presets import (
+    FILTERS,
+    POLICY_OPTIONS,
+    PRESETS,
+    Preset,
+    make_preset,
+    option_of,
+    read_options,
+)
 from unmask.schedule import GRIDS
+from unmask.values import word
 
 
 def choose_preset(
@@ -21,17 +29,15 @@ def choose_preset(
         options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
 
     Raises:
-        UserError: As ``make_preset``, or if there is no such option.
+        UserError: As ``make_preset`` and ``read_options``.
     """
-    wished = {key: value for key, value in options.items() if value is not None}
-    name = wished.pop("sampler", None) or saved.get("name", "ancestral")
-    numbers = {k: v for k, v in saved.items() if k != "name" and name == saved.get("name")}
+    own_name = saved.get("name", "ancestral")
+    asked = options.get("sampler")
+    name = word("sampler", own_name if asked is None else asked)
+    wished = read_options({k: v for k, v in options.items() if k != "sampler"})
+    numbers = read_options({k: v for k, v in saved.items() if k != "name" and name == own_name})
     numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, saved, wished)}
-    try:
-        preset = make_preset(name, **(numbers | wished))
-    except TypeError as error:
-        unknown = str(error).rpartition(" ")[2]
-        raise UserError(f"there is no sampler option {unknown}") from error
+    preset = make_preset(name, **(numbers | wished))
     settings = {
         "sampler": name,
         "steps": preset.steps,

@@ -14,10 +14,10 @@ class UserError(ValueError):
     """Something the caller can put right; the message says what is wrong and what to do."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for a near miss, else "; choose one of ..."."""
     known = sorted(choices)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; choose one of {', '.join(known)}"

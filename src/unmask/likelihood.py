@@ -25,6 +25,9 @@ from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.method import Bound
 from unmask.schedule import stratified_times
+from unmask.values import whole
+
+MAX_DRAWS = 1_000_000
 
 RowNats = Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]
 """(rows (B, L), editable (B, L), valid (B, L), generator) -> nats per row (B,)."""
@@ -237,8 +240,11 @@ def score_text(
         device: Where the model is.
         advance: Called with the number of rows done, for a progress bar.
     """
+    seed, batch_size = whole("seed", seed), whole("batch_size", batch_size)
     if not 0 <= seed < 2**63:
         raise UserError(f"seed must be from 0 to 2^63 - 1, not {seed}")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {batch_size}")
     generator = torch.Generator(device).manual_seed(seed)
     parts = []
     for start in range(0, len(text.rows), batch_size):
@@ -248,6 +254,8 @@ def score_text(
         parts.append(row_nats(rows, editable, valid, generator).double().cpu())
         advance(len(rows))
     nats, tokens = torch.cat(parts), text.tokens.double()
+    if bool(nats.isnan().any()):
+        raise UserError("the network answered with NaN; the checkpoint is damaged")
     # The rows differ in length: the spread around the common rate, a ratio estimate.
     spread = nats - tokens * (nats.sum() / tokens.sum())
     count = len(nats)

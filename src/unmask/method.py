@@ -42,6 +42,10 @@ Bound: TypeAlias = Callable[..., Loss]
 """(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``objective``."""
 
 
+MAX_STEPS = 1_000_000
+"""Of a bound: with more of them it is that of continuous time, but for the rounding."""
+
+
 @dataclass(frozen=True)
 class Method(ABC):
     """A forward process with what belongs to it.
@@ -67,8 +71,8 @@ class Method(ABC):
 
     def check_strides(self, num_steps: int) -> None:
         """Raise a UserError unless so many steps take equal strides over the grid trained on."""
-        if num_steps < 1:
-            raise UserError(f"the bound needs 1 or more steps, not {num_steps}")
+        if not 1 <= num_steps <= MAX_STEPS:
+            raise UserError(f"the bound needs 1 to {MAX_STEPS} steps, not {num_steps}")
         if self.num_steps % num_steps:
             grid = range(1, self.num_steps + 1)
             near = min(

@@ -9,6 +9,7 @@ from torch import Tensor
 from unmask.discretisation import d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
 from unmask.method import (
+    MAX_STEPS,
     BlockMethod,
     LearnedMethod,
     Method,
@@ -46,8 +47,10 @@ def check_names(
             else did_you_mean(process, PROCESSES)
         )
         raise UserError(f"unknown process {process!r}{hint}")
-    if num_steps < 0:
-        raise UserError(f"the bound needs 1 or more steps, or 0 for continuous time: {num_steps}")
+    if not 0 <= num_steps <= MAX_STEPS:
+        raise UserError(
+            f"the bound needs 1 to {MAX_STEPS} steps, or 0 for continuous time: {num_steps}"
+        )
     name = str(schedule["name"])
     if block_length and (process != "absorbing" or name in BY_TOKEN):
         raise UserError("blocks are for masks with one schedule for all tokens")

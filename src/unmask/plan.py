@@ -13,10 +13,10 @@ from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.policy import MAX_LENGTH
 from unmask.sliding import Window
 
 DEFAULT_LENGTH = 100
-MAX_LENGTH = 1_000_000
 MAX_ROWS = 1024
 
 
@@ -100,7 +100,7 @@ def make_plan(
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
     """
-    _check_numbers("num_samples", num_samples, seed)
+    check_numbers("num_samples", num_samples, seed)
     if length is not None and not 1 <= length <= MAX_LENGTH:
         raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
     rows: list[list[int | None]] = []
@@ -217,7 +217,7 @@ def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, se
     Raises:
         UserError: If a number is out of range, or a source is empty or leaves no room for a target.
     """
-    _check_numbers("candidates", candidates, seed)
+    check_numbers("candidates", candidates, seed)
     if not sources or not all(source.strip() for source in sources):
         raise UserError("the source is empty; give a text to write a target for")
     if len(sources) * candidates > MAX_ROWS:
@@ -257,7 +257,8 @@ def check_left_to_right(plan: Plan) -> None:
         )
 
 
-def _check_numbers(name: str, count: int, seed: int) -> None:
+def check_numbers(name: str, count: int, seed: int) -> None:
+    """Raise a UserError for more rows than are possible, or a seed that ``check_seed`` refuses."""
     if not 1 <= count <= MAX_ROWS:
         raise UserError(f"{name} must be from 1 to {MAX_ROWS}, not {count}")
     check_seed(seed)

@@ -28,6 +28,9 @@ from unmask.canvas import Canvas
 from unmask.errors import UserError
 from unmask.noise import Noise
 
+MAX_LENGTH = 1_000_000
+"""Tokens of the longest text."""
+
 
 @dataclass(frozen=True)
 class Past:
@@ -189,9 +192,9 @@ def quota(canvas: Canvas, clock: Clock, tokens_per_step: int | None = None) -> T
 
 
 def check_tokens(tokens_per_step: int | None) -> None:
-    """Raise a UserError unless this is None or at least 1."""
-    if tokens_per_step is not None and tokens_per_step < 1:
-        raise UserError(f"tokens per step must be at least 1, not {tokens_per_step}")
+    """Raise a UserError unless this is None or as many as a text may have."""
+    if tokens_per_step is not None and not 1 <= tokens_per_step <= MAX_LENGTH:
+        raise UserError(f"tokens per step must be from 1 to {MAX_LENGTH}, not {tokens_per_step}")
 
 
 def best(score: Tensor, count: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from unmask.remasking import Capped, LeastSure, Loop, Remask, Renoise, Rescaled
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
 from unmask.schedule import GRIDS, given_grid, time_grid
+from unmask.values import real, whole, word, words
 
 MAX_STEPS = 100_000
 FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_crossing": "keep"}
@@ -106,6 +107,19 @@ POLICY_OPTIONS = (
 )
 
 
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of ``make_preset`` that are not None, in Python's own types.
+
+    Raises:
+        UserError: If there is no such option, or one is no number or text where it has to be.
+    """
+    said = {key: value for key, value in options.items() if value is not None}
+    for key in said:
+        if key not in _READERS:
+            raise UserError(f"there is no sampler option {key!r}{did_you_mean(key, _READERS)}")
+    return {key: _READERS[key](key, value) for key, value in said.items()}
+
+
 def make_preset(
     name: str,
     *,
@@ -175,6 +189,21 @@ def make_preset(
     preset = replace(preset, restriction=Restriction.of(repetition_penalty, ban))
     draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     return _with_draw(name, preset, **draw, top_p_crossing=top_p_crossing)
+
+
+def _grid_of(name: str, value: Any) -> str | tuple[float, ...]:
+    """Return the name of a grid, or its times."""
+    return _read_grid(value)
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    **dict.fromkeys(("steps", "tokens_per_step", "top_k", "burn_in"), whole),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), real),
+    **dict.fromkeys(("threshold", "factor", "gamma", "eta", "edit_below"), real),
+    **dict.fromkeys(("measure", "top_p_crossing"), word),
+    "grid": _grid_of,
+    "ban": words,
+}
 
 
 def _path(part: Any, field: str) -> tuple[str, ...]:

@@ -186,6 +186,8 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
         return SCHEDULES[name](**parameters)
     except TypeError as error:
         raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
+    except OverflowError as error:
+        raise UserError(f"a parameter of the schedule {name!r} is too large: {error}") from error
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:

@@ -25,6 +25,7 @@ from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.method import Method, UniformMethod
 from unmask.plan import Plan
+from unmask.values import place, real, whole, words
 
 MAX_SCALE = 1_000_000
 """Of guidance; more would leave the range of float32."""
@@ -130,7 +131,7 @@ class Steering:
     def split(cls, options: Mapping[str, Any]) -> tuple[Steering, dict[str, Any]]:
         """Return the wishes among some options, and the other options; None is not said."""
         own = {field.name for field in fields(cls)}
-        mine = {k: v for k, v in options.items() if k in own and v is not None}
+        mine = {k: _READERS[k](k, v) for k, v in options.items() if k in own and v is not None}
         return cls(**mine), {k: v for k, v in options.items() if k not in own}
 
     @property
@@ -230,6 +231,31 @@ class Steering:
                     f"no text of {size} tokens{allowed} matches {wish}; "
                     "change the length, the expression or what is ruled out"
                 )
+
+
+def _label(name: str, value: Any) -> str | int:
+    return value if isinstance(value, str) else whole(name, value)
+
+
+def _sets(name: str, value: Any) -> list[list[int] | None]:
+    """Return the ids of each place, None for any."""
+    try:
+        return [None if ids is None else [whole(name, i) for i in ids] for ids in value]
+    except TypeError as error:
+        raise UserError(
+            f"{name} is a list of sets of ids, one for each token to be written"
+        ) from error
+
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "guidance_scale": real,
+    "classifier": place,
+    "label": _label,
+    "classifier_scale": real,
+    "classifier_top_k": whole,
+    "matching": words,
+    "allowed": _sets,
+}
 
 
 def _given(canvas: Canvas, codec: TextCodec) -> Tensor:

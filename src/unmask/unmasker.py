@@ -28,13 +28,14 @@ from unmask.codec.pairs import PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
-from unmask.likelihood import Score, Text, bound_of_rows, score_text
+from unmask.likelihood import MAX_DRAWS, Score, Text, bound_of_rows, score_text
 from unmask.method import UniformMethod
 from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
 from unmask.steering import Steering
+from unmask.values import flag, place, whole, word, words
 
 
 class Unmasker:
@@ -72,6 +73,12 @@ class Unmasker:
             raise UserError(f"unknown cache {cache!r}{did_you_mean(cache, CACHES)}")
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
+        entries = model.get_input_embeddings().num_embeddings
+        if max(codec.mask_token_id, codec.pad_token_id, codec.end or 0, *codec.start) >= entries:
+            raise UserError(
+                f"the tokenizer's special tokens go beyond the {entries} embeddings of the model; "
+                "it is the tokenizer of another one"
+            )
         self.model = model.eval()
         self.codec = codec
         self.card = card
@@ -130,7 +137,7 @@ class Unmasker:
             UserError: If there is no such model, it is no masked language model, it is damaged, or
                 the backend cannot compute it.
         """
-        name = loading.BUNDLED if name is None else str(name)
+        name = loading.BUNDLED if name is None else place("the model", name)
         # Of an exported copy nothing can be kept from call to call.
         backend, device = backends.choose(backend, name, device, exported_too=cache != "frozen")
         card = loading.load_card(name) or Card()
@@ -200,8 +207,8 @@ class Unmasker:
             texts=tuple(recording.text(self.codec, canvas, row) for row in kept),
             nfe=film.frames[-1].nfe + extra_nfe,
             seconds=film.seconds[-1] + run.now() - started,
-            seed=seed,
-            settings=settings | {"num_samples": num_samples},
+            seed=int(seed),
+            settings=settings | {"num_samples": int(num_samples)},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
         )
 
@@ -231,7 +238,8 @@ class Unmasker:
             UserError: If the model was not trained on pairs, an option is out of range, a source is
                 empty or too long, or NLTK is missing for a choice among candidates.
         """
-        sources = [source] if isinstance(source, str) else list(source)
+        sources, seed = words("source", source), whole("seed", seed)
+        candidates = whole("candidates", candidates)
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
         run, settings = self._run(plan, options)
@@ -274,7 +282,7 @@ class Unmasker:
         Raises:
             UserError: If there is no blank in a template, or as ``generate`` does.
         """
-        templates = [template] if isinstance(template, str) else list(template)
+        templates = words("template", template)
         self.require_blank(templates)
         return self.generate(templates, **options)
 
@@ -316,13 +324,14 @@ class Unmasker:
             UserError: If the text is empty, a number is below 1, or the steps do not divide those
                 that the model was trained in.
         """
-        if draws < 1 or batch_size < 1:
-            raise UserError("draws and batch size must be at least 1")
+        draws, num_steps = whole("draws", draws), whole("num_steps", num_steps)
+        if not 1 <= draws <= MAX_DRAWS:
+            raise UserError(f"draws must be from 1 to {MAX_DRAWS}, not {draws}")
         if num_steps:
             self.method.check_strides(num_steps)
         bound = self.method.in_steps(num_steps) if num_steps else self.method.bound
         return score_text(
-            text if isinstance(text, Text) else self.rows(text),
+            text if isinstance(text, Text) else self.rows(word("text", text)),
             bound_of_rows(self.denoiser, bound, draws),
             exact=False,
             draws=draws,
@@ -348,7 +357,7 @@ class Unmasker:
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
                 full; what was there stays as it was. If the weights are rounded.
         """
-        self._saved.save(Path(directory), overwrite)
+        self._saved.save(Path(place("the folder", directory)), overwrite)
 
     def export(
         self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
@@ -364,7 +373,7 @@ class Unmasker:
             UserError: As ``save_pretrained``; if OpenVINO is missing, the model is told the time,
                 was trained on pairs or writes blocks, or it cannot be exported.
         """
-        self._saved.export(Path(directory), weights, overwrite)
+        self._saved.export(Path(place("the folder", directory)), weights, overwrite)
 
     @property
     def _saved(self) -> Saved:
@@ -391,19 +400,19 @@ class Unmasker:
         **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
-        whole = "without masks" if isinstance(self.method, UniformMethod) else None
-        whole = "in blocks" if self.card.block_length else whole
+        trained = "without masks" if isinstance(self.method, UniformMethod) else None
+        trained = "in blocks" if self.card.block_length else trained
         plan = lay_out(
             self.codec,
-            [prompt] if isinstance(prompt, str) else list(prompt),
-            length=length,
-            num_samples=num_samples,
-            seed=seed,
+            words("prompt", prompt),
+            length=None if length is None else whole("length", length),
+            num_samples=whole("num_samples", num_samples),
+            seed=whole("seed", seed),
             limit=self.limit,
-            window=window,
-            stride=stride,
-            stop_at_end=stop_at_end,
-            whole="on pairs" if self.card.pairs else whole,
+            window=None if window is None else whole("window", window),
+            stride=None if stride is None else whole("stride", stride),
+            stop_at_end=flag("stop_at_end", stop_at_end),
+            whole="on pairs" if self.card.pairs else trained,
         )
         if self.card.block_length:
             check_left_to_right(plan)

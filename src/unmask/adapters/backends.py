@@ -49,7 +49,7 @@ def choose(
     """
     check_backend(backend)
     if backend == "auto":
-        if (device or loading.best_device()) != "cpu":
+        if (loading.best_device() if device is None else device) != "cpu":
             return "torch", device
         if exported_too and exported.installed() and entry_of(name) is not None:
             return "openvino", device

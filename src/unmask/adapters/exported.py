@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -59,10 +60,10 @@ class Entry:
             return None
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            version = int(content.pop("format"))
+            version = operator.index(content.pop("format"))
             if version <= FORMAT:
                 return cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is damaged; {AGAIN}") from error
         raise UserError(
             f"{path} has format {version}, newer than the {FORMAT} this version reads; "

@@ -6,6 +6,7 @@ mean, and never touches the network unless what was named cannot be a local path
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -34,8 +35,14 @@ BUNDLED = "bundled"
 
 
 def locate(name: str) -> str:
-    """Return the folder of the model in the package for its name, else the name itself."""
-    if name == BUNDLED and not Path(name).exists():
+    """Return the folder of the model in the package for its name, else the name itself.
+
+    Raises:
+        UserError: If it is empty.
+    """
+    if not name.strip():
+        raise UserError("the name of the model is empty; give a folder or a hub id")
+    if name == BUNDLED and not os.path.exists(name):
         return str(resources.files("unmask") / BUNDLED)
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
@@ -51,9 +58,9 @@ def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
     Raises:
         UserError: If there is no such device, or it cannot compute in float64.
     """
-    device = device or best_device()
+    device = best_device() if device is None else device
     try:
-        torch.ones(1, dtype=torch.float64, device=device)
+        torch.ones(1, dtype=torch.float64, device=device).tolist()
         moved: PreTrainedModel = nn.Module.to(model, device)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise UserError(f"cannot use the device {device!r}: {_first_line(error)}") from error
@@ -155,6 +162,8 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
             )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
+        if "ignore_mismatched_sizes" in str(error):
+            raise UserError(f"the weights of {name} do not fit its config.json") from error
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
     model, report = loaded
     _check_report(name, model, report, new_head)
@@ -173,7 +182,8 @@ def load_config(name: str) -> Any:
         raise UserError(f"{name} holds no model: there is no config.json in it")
     try:
         return AutoConfig.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # What a wrong value raises is a matter of the architecture.
         if local:
             raise UserError(f"cannot read {name}/config.json: {_first_line(error)}") from error
         raise UserError(
@@ -198,10 +208,10 @@ def is_local(name: str) -> bool:
     Raises:
         UserError: If it looks like a path and nothing is there.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
         return True
-    if path.exists():
+    if os.path.exists(path):
         raise UserError(f"{name} is a file; a model is a folder with config.json and its weights")
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith("/"):
         raise UserError(f"there is no model folder {name}")
@@ -226,5 +236,7 @@ def _check_report(
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # What ends in a colon only announces what is wrong.
+    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return said.rstrip(".") or type(error).__name__

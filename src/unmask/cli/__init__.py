@@ -90,10 +90,24 @@ def main(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("unmask: interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader has seen enough; keep Python from complaining again while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # The only time that click exits in this mode: the pipe is closed, for its reader has seen
+        # enough.
+        _forget_output()
         return 0
+    except UnicodeEncodeError as error:
+        place = f"character {error.start + 1} of {error.object[:40]!r}"
+        return _complain(f"{place} cannot be written as {error.encoding}; is its text UTF-8?")
+    except OSError as error:
+        # A full disk behind standard output, a name that is too long: nothing that is ours.
+        _forget_output()
+        where = "" if error.filename is None else f": {error.filename}"
+        return _complain(f"{error.strerror or error}{where}")
+
+
+def _forget_output() -> None:
+    """Keep Python from complaining while it shuts down, of what can no longer be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> int:

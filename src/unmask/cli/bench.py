@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def command() -> None:
 @click.option("--rows", default=64, show_default=True, help="Rows that each sampler writes.")
 @click.option("--steps", default="1,4,16,64,128", show_default=True, help="Numbers of steps.")
 @click.option("--sampler", multiple=True, help="Only this one; may be given several times.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw error against calls, as a PNG.")
+@click.option("--plot", type=options.PLACE, help="Draw error against calls, as a PNG.")
 @options.seed
 @options.as_json
 def samplers(
@@ -103,8 +104,10 @@ def samplers(
 
 def _numbers(text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise UserError(f"--steps takes whole numbers from 1 with commas between, not {text!r}")
+    if not all(re.fullmatch(r"\s*[0-9]{1,6}\s*", part) and int(part) for part in parts):
+        raise UserError(
+            f"--steps takes whole numbers from 1 to 999999 with commas between, not {text[:80]!r}"
+        )
     return sorted({int(part) for part in parts})
 
 

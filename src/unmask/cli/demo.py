@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.cli import options
+from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +32,7 @@ HELD_OUT = 20_000
 @click.option("--text", default="pydoc", show_default=True, help="What to fine-tune on.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.PLACE,
     default="demo",
     show_default=True,
     help="Folder for all.",
@@ -54,6 +56,12 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
     from unmask.training.data import read_documents
 
     checkpoint.claim(out, overwrite)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must be from 0 to 2^32 - 1 here, not {seed}")
+    if not math.isfinite(minutes):
+        raise UserError(f"--minutes must be a number, not {minutes}")
+    if "[MASK" in prompt:
+        raise UserError("--prompt is a text to be continued, without blanks")
     documents = read_documents(text)
     console = options.console()
     tour(Tour(console, out, prompt, minutes, seed), text, documents)

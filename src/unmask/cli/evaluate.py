@@ -34,7 +34,7 @@ PAIRS = (
 @click.option("--data", required=True, help="Text, JSON-lines, CSV or parquet file, folder, ...")
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
-@click.option("--draws", default=4, show_default=True, help="Mask patterns per row of text.")
+@click.option("--draws", type=int, help="Mask patterns per row of text; 4.")
 @click.option(
     "--num-steps",
     type=click.IntRange(min=1),
@@ -44,7 +44,7 @@ PAIRS = (
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
 @options.seed
 @options.as_json
-@click.option("--report", type=click.Path(path_type=Path), help="Folder for report.md and .json.")
+@click.option("--report", type=options.PLACE, help="Folder for report.md and .json.")
 @options.device
 @options.backend
 def command(
@@ -52,7 +52,7 @@ def command(
     data: str,
     field: str,
     split: str,
-    draws: int,
+    draws: int | None,
     num_steps: int | None,
     max_chars: int | None,
     batch_size: int,
@@ -67,15 +67,22 @@ def command(
     For masked models an upper bound with a 95 % interval, for causal models the exact value. Models
     that were trained on pairs are scored on the targets of pairs, given their sources.
     """
+    from unmask import checkpoint
     from unmask.training.data import check_split
 
     check_split(split, "test", data)
     names = models or ("bundled",)
     paired = _are_paired(names)
     lay = _pairs(data, split, field, max_chars) if paired else _texts(data, split, field, max_chars)
-    bound: dict[str, Any] = (
-        {"draws": draws} if num_steps is None else {"draws": draws, "num_steps": num_steps}
-    )
+    if report is not None:
+        checkpoint.check_folder(report)
+    wished = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
+    if wished and all(map(options.is_causal, names)):
+        option = next(iter(wished)).replace("_", "-")
+        raise UserError(
+            f"the score of a causal model is exact, without masks; leave --{option} out"
+        )
+    bound: dict[str, Any] = {"draws": 4, **wished}
     results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
     if as_json:
         click.echo(json.dumps(results))

@@ -11,7 +11,7 @@ from unmask.cli import options
 
 @click.command("export")
 @options.model
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the copy.")
+@click.option("--out", type=options.PLACE, required=True, help="Folder for the copy.")
 @click.option(
     "--weights",
     default="float32",

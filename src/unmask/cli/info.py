@@ -30,7 +30,7 @@ def card_of(name: str | None) -> dict[str, Any]:
     options.quiet_libraries()
     from unmask.adapters import backends, loading
 
-    name = name or loading.BUNDLED
+    name = loading.BUNDLED if name is None else name
     config = loading.load_config(name)
     card = loading.load_card(name)
     facts: dict[str, Any] = {
@@ -50,6 +50,7 @@ def card_of(name: str | None) -> dict[str, Any]:
     training = known.pop("training")
     keys = ("model", "data", "steps", "seconds", "device", "bf16")
     summary = {key: training[key] for key in keys if key in training}
-    if "recipe" in training:
-        summary = {"recipe": training["recipe"]["name"], **summary}
+    recipe = training.get("recipe")
+    if isinstance(recipe, dict) and "name" in recipe:
+        summary = {"recipe": recipe["name"], **summary}
     return facts | known | {"training": summary}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,24 @@ PICTURES = {
     "plot": (".png",),
 }
 """The options that name a file to draw or record to, and how that name may end."""
+
+
+class Place(click.Path):
+    """The name of a file or folder, which an unset variable of a shell does not give."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or raise click's error for an empty or unreadable name."""
+        try:
+            os.fspath(value).encode("utf-8")
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8", param, ctx)
+        return super().convert(value, param, ctx) if value else self.fail("it is empty", param, ctx)
+
+
+PLACE = Place()
 
 
 def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
@@ -168,9 +187,9 @@ output = _together(
     click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),
     seed,
     as_json,
-    click.option("--frames", type=click.Path(path_type=Path), help="Record as JSON lines."),
-    click.option("--gif", type=click.Path(path_type=Path), help="Draw an animation."),
-    click.option("--html", type=click.Path(path_type=Path), help="Write a replay page."),
+    click.option("--frames", type=PLACE, help="Record as JSON lines."),
+    click.option("--gif", type=PLACE, help="Draw an animation."),
+    click.option("--html", type=PLACE, help="Write a replay page."),
     click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
 )
 
@@ -214,18 +233,25 @@ def open_writer(
     name: str | None, device: str | None, backend: str = "auto"
 ) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
-    quiet_libraries()
     from unmask.adapters.backends import check_backend
-    from unmask.adapters.loading import load_card, load_config, model_kinds
 
     check_backend(backend)
-    if name is not None and "causal" in model_kinds(load_config(name)):
+    if name is not None and is_causal(name):
         from unmask.autoregressor import Autoregressor
 
-        card = load_card(name)
-        if card is None or card.kind != "block":
-            return Autoregressor.from_pretrained(name, device, backend)
+        return Autoregressor.from_pretrained(name, device, backend)
     return open_unmasker(name, device, backend)
+
+
+def is_causal(name: str) -> bool:
+    """Return whether a model writes token after token, by its configuration and its card."""
+    quiet_libraries()
+    from unmask.adapters.loading import load_card, load_config, model_kinds
+
+    if "causal" not in model_kinds(load_config(name)):
+        return False
+    card = load_card(name)
+    return card is None or card.kind != "block"
 
 
 def check_pictures(**paths: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from unmask.errors import UserError
 @click.command("score")
 @click.argument("text")
 @options.model
-@click.option("--draws", default=16, show_default=True, help="Mask patterns per row of text.")
+@click.option("--draws", type=int, help="Mask patterns per row of text; 16.")
 @options.seed
 @options.as_json
 @options.device
@@ -22,7 +23,7 @@ from unmask.errors import UserError
 def command(
     text: str,
     model: str | None,
-    draws: int,
+    draws: int | None,
     seed: int,
     as_json: bool,
     device: str | None,
@@ -41,18 +42,19 @@ def command(
     looks_like_file = (
         "\n" not in text
         and len(text) < 200
-        and (path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz") or path.exists())
+        and (path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz") or os.path.exists(text))
     )
     if looks_like_file:
         text = joined(read_documents(text))
     writer = options.open_writer(model, device, backend)
     from unmask.unmasker import Unmasker
 
-    score = (
-        writer.score(text, draws=draws, seed=seed)
-        if isinstance(writer, Unmasker)
-        else writer.score(text, seed=seed)
-    )
+    if isinstance(writer, Unmasker):
+        score = writer.score(text, draws=16 if draws is None else draws, seed=seed)
+    elif draws is not None:
+        raise UserError("the score of a causal model is exact, without masks; leave --draws out")
+    else:
+        score = writer.score(text, seed=seed)
     if as_json:
         click.echo(json.dumps(score.as_dict()))
         return

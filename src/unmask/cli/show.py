@@ -10,10 +10,10 @@ from unmask.cli import options
 
 
 @click.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=options.PLACE)
 @click.option("--speed", default=1.0, show_default=True, help="2 is twice as fast.")
-@click.option("--gif", type=click.Path(path_type=Path), help="Draw an animation.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a replay page.")
+@click.option("--gif", type=options.PLACE, help="Draw an animation.")
+@click.option("--html", type=options.PLACE, help="Write a replay page.")
 def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> None:
     """Replay FILE, recorded with --frames; a plain pipe gets the final text."""
     from unmask.render.record import read_tracks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--data", help="Text, JSON-lines, CSV or parquet file, folder, hub id, or pydoc.")
 @click.option("--validation", help="Data to validate on; else the end of the data.")
 @click.option("--model", default=None, metavar="DIR|HUB_ID", help="Start from; else the recipe's.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the new model.")
+@click.option("--out", type=options.PLACE, help="Folder for the new model.")
 @click.option(
     "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a recipe key."
 )
@@ -48,6 +48,8 @@ def command(
     from unmask.training import recipe as recipes
 
     if list_recipes:
+        if recipe is not None or data is not None or out is not None or settings:
+            raise UserError("--list shows the recipes and does nothing else; leave the rest out")
         for name in recipes.names():
             click.echo(f"{name:30} {recipes.summary(name)}")
         return
@@ -66,39 +68,43 @@ def command(
 
 def run_with_progress(run: Run) -> Result:
     """Train with a progress display and a loss curve, and say what came out."""
+    from unmask.checkpoint import WORK
     from unmask.training.progress import ProgressLog
-    from unmask.training.run import FOLDER, train
+    from unmask.training.run import train
 
     training = run.recipe.training
     console = options.console()
     tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
-    log = ProgressLog(run.out / FOLDER, console, tokens, training.minutes)
+    log = ProgressLog(run.out / WORK, console, tokens, training.minutes)
     try:
         result = train(run, [log], partial(console.print, highlight=False, soft_wrap=True))
     except BaseException:
         # A curve that cannot be drawn either must not hide why the run ended.
         with suppress(UserError):
             if log.started:
-                draw_curve(run.out / FOLDER, run.recipe.name)
+                draw_curve(run.out / WORK, run.recipe.name)
         raise
     finally:
         log.close()
-    draw_curve(run.out / FOLDER, run.recipe.name)
+    draw_curve(run.out / WORK, run.recipe.name)
     if result.finished and run.recipe.schedule.name == "learned":
         report_schedule(run.out, run.recipe.name)
     if not result.finished:
         console.print(
             f"stopped; continue with --resume --out {run.out}", highlight=False, soft_wrap=True
         )
-    elif result.score is not None:
-        unit = "exact" if result.score.exact else "bound"
-        console.print(
-            f"saved {run.out} · {unit} {result.score.nats_per_token:.4f} nats/token · "
-            f"{result.score.bits_per_char:.4f} bits/char",
-            highlight=False,
-            soft_wrap=True,
-        )
+    else:
+        console.print(f"saved {run.out}{_units(result)}", highlight=False, soft_wrap=True)
     return result
+
+
+def _units(result: Result) -> str:
+    """Return the score of a finished run as words; none if there was nothing to validate on."""
+    score = result.score
+    if score is None:
+        return ""
+    unit = "exact" if score.exact else "bound"
+    return f" · {unit} {score.nats_per_token:.4f} nats/token · {score.bits_per_char:.4f} bits/char"
 
 
 def draw_curve(folder: Path, name: str) -> None:
@@ -113,16 +119,15 @@ def draw_curve(folder: Path, name: str) -> None:
 def report_schedule(out: Path, name: str) -> None:
     """Plot a learned schedule against token frequency, and list what it writes first and last."""
     from unmask.adapters.extras import COUNTS, learned_of
-    from unmask.checkpoint import read_extra
+    from unmask.checkpoint import WORK, read_extra
     from unmask.render.files import replacing
     from unmask.render.plots import exponents
     from unmask.training.learned import PLOT, REPORT, order_of_writing
-    from unmask.training.run import FOLDER
 
     writer = options.open_unmasker(str(out), "cpu")
     learned, counts = learned_of(writer.model), read_extra(out)[COUNTS]
     assert learned is not None
-    exponents(counts.tolist(), learned.exponents.tolist(), out / FOLDER / PLOT, name)
-    with replacing(out / FOLDER / REPORT) as path:
+    exponents(counts.tolist(), learned.exponents.tolist(), out / WORK / PLOT, name)
+    with replacing(out / WORK / REPORT) as path:
         text = order_of_writing(learned, counts, writer.codec, name)
         path.write_text(text, encoding="utf-8")

@@ -36,7 +36,7 @@ PLOT = "tuning.png"
 )
 @click.option("--length", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(min=1))
-@click.option("--out", type=click.Path(path_type=Path), help="Save the model there instead.")
+@click.option("--out", type=options.PLACE, help="Save the model there instead.")
 @options.seed
 @options.as_json
 @options.device
@@ -80,12 +80,13 @@ def command(
     writer.card = replace(
         writer.card, sampler=chosen.sampler, scores={**writer.card.scores, "tuning": record}
     )
+    # Shown first: should the disk be full by now, the measurement is not lost.
+    click.echo(json.dumps(record) if as_json else _table(found, chosen))
+    _tell_refused(found)
     if out is not None:
         writer.save_pretrained(out)
     else:
         writer.card.write(folder)
-    click.echo(json.dumps(record) if as_json else _table(found, chosen))
-    _tell_refused(found)
     try:
         _draw(found, folder / PLOT)
     except UserError as error:
@@ -114,14 +115,16 @@ def _tell_refused(found: Tuning) -> None:
 
 def _place(model: str | None, out: Path | None) -> Path:
     """Return the folder whose card is written, before any work is done for it."""
-    if out is not None:
-        from unmask.checkpoint import claim
+    from unmask.checkpoint import check_folder, claim
 
+    if out is not None:
         claim(out, overwrite=False)
         return out
     if model is None or not Path(model).expanduser().is_dir():
         raise UserError("the choice is written beside the model; for this one pass --out FOLDER")
-    return Path(model).expanduser()
+    folder = Path(model).expanduser()
+    check_folder(folder)
+    return folder
 
 
 def _measured(writer: Unmasker, text: str, length: int, rows: int, seed: int) -> Tuning:

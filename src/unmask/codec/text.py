@@ -74,9 +74,15 @@ class TextCodec:
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of several texts. A special symbol spelt out in a text is mere letters."""
         # A long text is no mistake here: it is cut into rows later.
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-        )
+        try:
+            encoded = self.tokenizer(
+                list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+            )
+        except (TypeError, UnicodeEncodeError) as error:
+            raise UserError(
+                "a text holds half a character (a surrogate), as it comes from bytes that are not "
+                "UTF-8; give valid text"
+            ) from error
         return list(encoded["input_ids"])
 
     def spellings(self, text: str) -> list[list[int]]:

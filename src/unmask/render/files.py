@@ -13,8 +13,15 @@ from unmask.errors import UserError
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise a UserError if ``path`` is a folder or lies below a file or a read-only folder."""
-    folder = _ordinary(path).parent
-    while not folder.exists():
+    target = _ordinary(path)
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another name") from error
+    folder = target.parent
+    while not os.path.exists(folder):
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         kind = "not writable" if folder.is_dir() else "not a folder"
@@ -23,8 +30,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 def _ordinary(path: str | os.PathLike[str]) -> Path:
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "not an ordinary file"
+    if os.path.exists(target) and not os.path.isfile(target):
+        kind = "a folder" if os.path.isdir(target) else "not an ordinary file"
         raise UserError(f"cannot write to {path}, which is {kind}; choose a file name")
     return target
 

@@ -37,7 +37,7 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
         UserError: If there is nothing there, a file is binary or not UTF-8, a row has no text, or
             no text is left.
     """
-    path = Path(source).expanduser()
+    path = _path(source)
     if source == "pydoc" and not path.exists():
         documents = list(_pydoc())
     elif path.is_dir():
@@ -62,7 +62,7 @@ def read_records(source: str, split: str = "train") -> Iterator[dict[str, object
     Raises:
         UserError: If there is nothing there, or it is no table.
     """
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
         for file in _files(path, tuple(TABLES)):
             yield from _table(file)
@@ -70,6 +70,12 @@ def read_records(source: str, split: str = "train") -> Iterator[dict[str, object
         raise UserError(f"{source} is no table; name a JSON-lines, CSV or parquet file")
     else:
         yield from _table(path) if path.is_file() else _hub(source, split)
+
+
+def _path(source: str) -> Path:
+    if not source.strip():
+        raise UserError("the name of the data is empty; give a file, a folder or a hub data set")
+    return Path(source).expanduser()
 
 
 def check_field(field: str, *sources: str) -> None:
@@ -94,12 +100,12 @@ def check_split(split: str, usual: str, source: str) -> None:
     Raises:
         UserError: If another split than the usual one was named and the source is a local one.
     """
-    if split != usual and (source == "pydoc" or Path(source).expanduser().exists()):
+    if split != usual and (source == "pydoc" or _path(source).exists()):
         raise UserError(f"{source} is no hub data set, so it has no splits; leave out --split")
 
 
 def _has_columns(source: str) -> bool:
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
         return any(_suffix(file) in TABLES for file in _files(path, (*TEXTS, *TABLES)))
     return _suffix(path) in TABLES if path.is_file() else source != "pydoc"

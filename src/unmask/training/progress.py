@@ -129,7 +129,7 @@ def seconds_until(path: Path, step: int) -> float:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; a last line cut off by a killed process is left out.
+    """Read ``metrics.jsonl``; a line that is none, such as one cut off by a kill, is left out.
 
     Where a resumed run went over steps again, what it wrote of them last counts.
 
@@ -139,10 +139,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"there is no log {path}")
     records: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
+            continue
+        if not isinstance(record, dict) or not {"step", "seconds"} <= record.keys():
             continue
         while records and records[-1]["step"] > record["step"]:
             records.pop()

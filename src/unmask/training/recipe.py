@@ -20,6 +20,8 @@ from typing import Any
 from unmask.errors import UserError, did_you_mean
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
+_MOST = 1_000_000_000
+_BYTES = 260
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,7 @@ class Recipe:
         for name in ("prefix_share", "random_length_share", "validation_share"):
             if not 0 <= getattr(data, name) <= 1:
                 raise UserError(f"data.{name} must be from 0 to 1, not {getattr(data, name)}")
-        if self.model.from_scratch and self.model.new_head:
-            raise UserError("model.from_scratch makes a new head as well; leave model.new_head out")
+        self._check_model()
         self._check_blocks()
         self._check_pairs()
         self._check_parts()
@@ -256,16 +257,40 @@ class Recipe:
         if training.bf16 not in ("auto", "on", "off"):
             raise UserError(f"training.bf16 must be auto, on or off, not {training.bf16!r}")
         for name in ("batch_size", "gradient_accumulation", "log_every", "evaluation_rows"):
-            if getattr(training, name) < 1:
-                raise UserError(f"training.{name} must be at least 1")
+            if not 1 <= getattr(training, name) <= _MOST:
+                raise UserError(f"training.{name} must be from 1 to {_MOST:,}")
         for name in ("steps", "minutes", "epochs", "warmup_steps", "evaluate_every", "save_every"):
-            if not 0 <= getattr(training, name) < math.inf:
-                raise UserError(f"training.{name} must be a number from 0 up")
+            if not 0 <= getattr(training, name) <= _MOST:
+                raise UserError(f"training.{name} must be a number from 0 to {_MOST:,}")
         if not training.steps and not training.minutes and not training.epochs:
             raise UserError("one of training.steps, minutes and epochs must be above 0")
-        if not training.learning_rate > 0:
-            raise UserError("training.learning_rate must be above 0")
+        if not 0 < training.learning_rate < math.inf:
+            raise UserError("training.learning_rate must be a number above 0")
+        if not (0 <= training.weight_decay < math.inf and 0 <= training.max_grad_norm < math.inf):
+            raise UserError("training.weight_decay and max_grad_norm must be numbers from 0 up")
+        if not 0 <= training.beta2 < 1:
+            raise UserError(f"training.beta2 must be from 0 to below 1, not {training.beta2}")
+        if not 0 <= training.seed < 2**32:
+            raise UserError(f"training.seed must be from 0 to 2^32 - 1, not {training.seed}")
         return self
+
+    def _check_model(self) -> None:
+        """Refuse what would have no effect on the network, or make it fail later."""
+        model, dropout = self.model, self.model.dropout
+        if model.from_scratch and model.new_head:
+            raise UserError("model.from_scratch makes a new head as well; leave model.new_head out")
+        if dropout is not None and not 0 <= dropout < 1:
+            raise UserError(f"model.dropout must be from 0 to below 1, not {dropout}")
+        if not model.type and (model.config or self.tokenizer != TokenizerSection()):
+            raise UserError(
+                "model.config and the [tokenizer] describe a fresh model; set model.type as well, "
+                "or leave them out"
+            )
+        if not _BYTES < self.tokenizer.vocab_size <= _MOST:
+            raise UserError(
+                f"tokenizer.vocab_size must be above the {_BYTES} of bytes and special tokens, and "
+                f"at most {_MOST:,}, not {self.tokenizer.vocab_size}"
+            )
 
     def _check_blocks(self) -> None:
         """Refuse blocks that do not fill a row, and what does not go with blocks."""
@@ -311,7 +336,7 @@ class Recipe:
         # Here, so that the recipes can be listed without loading torch.
         from unmask.adapters.conditioning import DESIGNS
         from unmask.naming import check_names
-        from unmask.presets import make_preset
+        from unmask.presets import make_preset, read_options
 
         check_names(
             self.process.name,
@@ -339,11 +364,7 @@ class Recipe:
         sampler = dict(self.sampler)
         if self.kind == "causal" or not sampler:
             return
-        try:
-            make_preset(sampler.pop("name", "ancestral"), **sampler)
-        except TypeError as error:
-            reason = str(error).removeprefix("make_preset() ")
-            raise UserError(f"the recipe's [sampler] cannot be used: {reason}") from error
+        make_preset(sampler.pop("name", "ancestral"), **read_options(sampler))
 
 
 def names() -> list[str]:
@@ -365,6 +386,8 @@ def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: If there is no such recipe, a key is unknown or a value has the wrong type.
     """
+    if isinstance(settings, str):
+        raise UserError(f"settings are a list of section.key=value, not {settings!r}")
     content = _read(name)
     content["name"] = content.get("name", Path(name).stem)
     for setting in settings:
@@ -425,6 +448,8 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals:
         raise UserError(f"a setting reads section.key=value, not {setting!r}")
+    if "\n" in setting or not _is_unicode(setting):
+        raise UserError(f"a setting is one line of text, not {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -435,6 +460,11 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         if not isinstance(content, dict):
             raise UserError(f"{setting!r}: {section} is not a section")
     content[last] = value
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has a place in a file: bytes that are not UTF-8 have none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _build(cls: type, content: dict[str, Any], where: str) -> Any:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask import checkpoint
+from unmask.checkpoint import RUN
 from unmask.errors import UserError
 from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until
 from unmask.training.recipe import Recipe, TrainingSection
-from unmask.training.trainer import checkpoints
+from unmask.training.trainer import checkpoints, numbered
 
-FILE = "run.json"
 MAY_CHANGE = (
     *(f"recipe.training.{key}" for key in ("steps", "minutes", "epochs", "log_every")),
     *(f"recipe.training.{key}" for key in ("evaluate_every", "evaluation_rows", "save_every")),
@@ -42,13 +43,13 @@ def describe(
 
 def begin(work: Path, what: dict[str, Any]) -> None:
     """Remove what an earlier run left in its folder, nothing else, and note what this one is."""
-    for path in [*work.glob("checkpoint-*"), work / ".partial"]:
+    for path in [*numbered(work), work / ".partial"]:
         shutil.rmtree(path, ignore_errors=True)
     for name in (METRICS, CURVE, PLOT, REPORT):
         (work / name).unlink(missing_ok=True)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        (work / FILE).write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
+        (work / RUN).write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {work}: {checkpoint.write_failure(error)}") from error
 
@@ -67,9 +68,9 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
     found = checkpoints(work)
     if not found:
         raise UserError(f"there is no checkpoint in {work} to resume from; leave out --resume")
-    if (work / FILE).is_file():
-        _check_same(json.loads((work / FILE).read_text(encoding="utf-8")), what)
-    state = json.loads((found[-1] / "trainer_state.json").read_text(encoding="utf-8"))
+    if (work / RUN).is_file():
+        _check_same(checkpoint.read_json(work / RUN, "start anew with --overwrite"), what)
+    state = _state(found[-1])
     step, seconds = state["global_step"], seconds_until(work / METRICS, state["global_step"])
     key, limit, done = (
         ("steps", training.steps, step)
@@ -84,6 +85,24 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
             f"training.{key} higher than {math.floor(done)}"
         )
     return Point(found[-1], seconds)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """Return the state of the Trainer in a checkpoint that can be continued from.
+
+    Raises:
+        UserError: If a file of it is missing or damaged.
+    """
+    remedy = f"remove {folder.name} to resume from the checkpoint before it, or start anew"
+    state = checkpoint.read_json(folder / "trainer_state.json", remedy)
+    for key in ("global_step", "epoch"):
+        if not isinstance(state.get(key), int | float):
+            raise UserError(f"{folder / 'trainer_state.json'} is damaged (no {key}); {remedy}")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        # What torch saves is a zip archive, whose directory comes last.
+        if not zipfile.is_zipfile(folder / name):
+            raise UserError(f"{folder / name} is missing or damaged; {remedy}")
+    return state
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:

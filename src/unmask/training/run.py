@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_scheduler,
+    set_seed,
+)
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
@@ -39,8 +47,7 @@ from unmask.training.pace import Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe
 from unmask.training.trainer import DiffusionTrainer
-
-FOLDER = "training"
+from unmask.values import place
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,9 @@ def train(
     """
     if find_spec("accelerate") is None:
         raise UserError("training needs: pip install 'unmask[train]'")
+    run = replace(run, out=Path(place("out", run.out)))
     recipe = run.recipe.check()
-    work = run.out / FOLDER
+    work = run.out / checkpoint.WORK
     what = resume.describe(
         recipe,
         _label(run.model or recipe.model.name or recipe.model.type),
@@ -240,7 +248,9 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
 
 def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     training = recipe.training
-    _check_name("training.schedule", training.schedule, [kind.value for kind in SchedulerType])
+    # One that waits for the validation bound would need it after every step.
+    schedules = [k.value for k in SchedulerType if k is not SchedulerType.REDUCE_ON_PLATEAU]
+    _check_name("training.schedule", training.schedule, schedules)
     _check_name(
         "training.optimizer", training.optimizer, ["muon", *(kind.value for kind in OptimizerNames)]
     )
@@ -273,6 +283,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
     )
+    _check_parts(arguments, timed)
     if arguments.world_size > 1:
         raise UserError(
             "training on several devices at once is not possible yet; start one process"
@@ -280,6 +291,26 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     # With several GPUs and one process the Trainer would split rows, which the head's hook forbids.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
+    """Make once what the Trainer makes when it begins, since some of it needs more than a name."""
+    network: Any = nn.Linear(1, 1)
+    parts: dict[str, Callable[[], Any]] = {
+        "report_to": lambda: get_reporting_integration_callbacks(arguments.report_to),
+        "optimizer": lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, network),
+    }
+    if not timed:
+        optimizer = torch.optim.SGD(network.parameters())
+        parts["schedule"] = lambda: get_scheduler(
+            arguments.lr_scheduler_type, optimizer, int(arguments.warmup_steps), 1
+        )
+    for key, make in parts.items():
+        try:
+            make()
+        except (ImportError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"training.{key} cannot be used: {reason}; choose another") from error
 
 
 def _use_bf16(wish: str) -> bool:

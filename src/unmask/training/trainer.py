@@ -222,7 +222,12 @@ class DiffusionTrainer(Trainer):
             shutil.rmtree(old)
 
 
+def numbered(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first; one with another name is a user's copy."""
+    found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdecimal()]
+    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]))
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Return the complete checkpoints in a folder, oldest first."""
-    found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]))
+    return [p for p in numbered(folder) if (p / "trainer_state.json").is_file()]

@@ -1,0 +1,125 @@
+"""Values from Python, NumPy and torch: taken for what they are, or refused in one sentence."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unmask import Unmasker
+from unmask.autoregressor import Autoregressor
+from unmask.errors import UserError
+from unmask.values import flag, place, real, whole, word, words
+
+TAKEN = [
+    (whole, 3, 3),
+    (whole, np.int8(3), 3),
+    (whole, np.uint64(3), 3),
+    (whole, torch.tensor(3), 3),
+    (real, 3, 3.0),
+    (real, np.float32(0.5), 0.5),
+    (real, Fraction(1, 4), 0.25),
+    (flag, False, False),
+    (word, "", ""),
+    (words, "ab", ["ab"]),
+    (words, iter(["a", "b"]), ["a", "b"]),
+    (place, Path("a") / "b", "a/b"),
+]
+REFUSED = [
+    *((whole, value) for value in (1.0, np.float64(2), True, "1", None, float("nan"))),
+    *((real, value) for value in ("0.5", True, None, [1], 1j, 10**400)),
+    *((flag, value) for value in (0, "yes", None)),
+    *((word, value) for value in (b"a", None, Path("a"))),
+    *((words, value) for value in (b"a", None, 3, [None], ["a", b"b"])),
+    *((place, value) for value in ("", None, 3, b"a")),
+]
+
+
+@pytest.mark.parametrize(("read", "value", "result"), TAKEN)
+def test_what_is_meant_is_taken(read, value, result):
+    found = read("it", value)
+    assert (type(found), found) == (type(result), result)
+
+
+@pytest.mark.parametrize(("read", "value"), REFUSED)
+def test_anything_else_is_refused_by_name(read, value):
+    with pytest.raises(UserError, match=r"^it must be "):
+        read("it", value)
+
+
+@pytest.fixture(scope="module")
+def writer(zoo):
+    return Unmasker.from_pretrained(str(zoo / "bert"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({name: 1.5} for name in ("length", "num_samples", "seed", "window", "steps", "top_k")),
+        *({name: "1"} for name in ("length", "seed", "steps", "temperature", "guidance_scale")),
+        {"num_samples": None},
+        {"seed": True},
+        {"stop_at_end": 1},
+        {"sampler": 1},
+        {"measure": 1, "sampler": "schedule-confidence"},
+        {"matching": 1},
+        {"allowed": 5},
+        {"allowed": ["x"]},
+        {"classifier": 1, "label": 0},
+        {"prompt": b"Hello"},
+        {"prompt": [None]},
+    ],
+    ids=repr,
+)
+def test_a_wrong_type_is_said_before_any_work(writer, options):
+    (name,) = list(options)[:1]
+    with pytest.raises(UserError, match=rf"^{name} (must be|is a list)"):
+        writer.generate(**({"prompt": "Hello", "length": 2, "steps": 1} | options))
+
+
+def test_numpy_is_as_good_as_python(writer):
+    plain = writer.generate("Hello", length=4, steps=2, seed=3, temperature=0.5)
+    other = writer.generate(
+        "Hello",
+        length=np.int32(4),
+        steps=np.uint8(2),
+        seed=np.int16(3),
+        temperature=np.float32(0.5),
+        num_samples=np.int64(1),
+    )
+    assert other.texts == plain.texts
+    assert json.loads(json.dumps(other.as_dict()))["seed"] == 3
+    grids = [[1.0, 0.5, 0.0], np.linspace(1, 0, 3), torch.linspace(1, 0, 3)]
+    assert len({writer.generate("Hello", length=4, grid=grid).texts for grid in grids}) == 1
+    assert writer.score("Hello", seed=np.int64(2)).nats == writer.score("Hello", seed=2).nats
+
+
+def test_an_iterator_of_expressions_counts(writer):
+    wish = "[a-c ]+"
+    for matching in (wish, [wish], iter([wish])):
+        text = writer.generate("[MASK:3]", matching=matching, steps=3).texts[0]
+        assert set(text) <= set("abc ")
+
+
+@pytest.mark.parametrize("text", [None, 1, ["a"], "\ud800"])
+def test_only_a_text_is_scored(writer, zoo, text):
+    for scorer in (writer, Autoregressor.from_pretrained(str(zoo / "gpt2"))):
+        with pytest.raises(UserError, match=r"must be a text|half a character"):
+            scorer.score(text)
+
+
+@pytest.mark.parametrize(
+    "options", [{"draws": 0}, {"draws": 10**7}, {"num_steps": 10**7}, {"batch_size": 0}], ids=repr
+)
+def test_numbers_of_a_score_have_an_end(writer, options):
+    with pytest.raises(UserError):
+        writer.score("Hello there", **options)
+
+
+def test_one_prompt_is_not_several(zoo):
+    writer = Autoregressor.from_pretrained(str(zoo / "gpt2"))
+    for options in ({"prompt": ["a", "b"]}, {"seed": 1.5}, {"length": 1.5}, {"num_samples": 10**9}):
+        with pytest.raises(UserError):
+            writer.generate(**({"length": 2} | options))
