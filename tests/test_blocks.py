@@ -503,6 +503,9 @@ class Recomputing:
     def append(self, block):
         self.blocks.append(block)
 
+    def keep(self, rows):
+        pass
+
     def __call__(self, xt, t, *, at=None, valid=None):
         network, present = self.network, len(self.blocks)
         kept = self.blocks[first_block(present, network.window_blocks) :]
@@ -560,6 +563,24 @@ def test_writing_with_and_without_a_cache_alone_and_in_a_batch(name, policy):
         changed = (before.canvas.ids != after.canvas.ids).any(0).nonzero()[:, 0]
         assert ((changed >= first) & (changed < stop)).all()
         assert not after.canvas.masked[:, :first].any()
+
+
+def test_rows_that_have_ended_are_not_shown_again():
+    network = decoder("llama", 4, start=1, window=16)
+    shown = []
+    network.bare.base_model.register_forward_pre_hook(
+        lambda _module, _args, named: shown.append(named["input_ids"].shape[0]), with_kwargs=True
+    )
+    rows = [prompt for prompt in PROMPTS for _ in range(3)]
+    frames, together = texts(network, rows, 40, RandomOrder(), 3, end=10)
+    # How many rows a block has left is known when it begins; its first call also reads the last.
+    left = [int(frame.canvas.masked.any(1).sum()) for frame in frames]
+    assert shown[0] == len(rows)
+    assert min(shown) < len(rows)
+    assert shown == sorted(shown, reverse=True)
+    assert min(shown) == min(count for count in left if count)
+    for i, row in enumerate(rows):
+        assert texts(network, [row], 40, RandomOrder(), 3, end=10, first=i)[1] == [together[i]]
 
 
 def test_calls_are_counted_as_the_network_sees_them():

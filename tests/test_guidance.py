@@ -24,6 +24,7 @@ from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import RandomOrder
 from unmask.process import AbsorbingProcess
+from unmask.restriction import Banned
 from unmask.sampler import sample
 from unmask.schedule import Polynomial, time_grid
 from unmask.training.tokenizer import train_tokenizer
@@ -238,6 +239,27 @@ def test_few_candidates_rule_the_others_out():
     plain = oracle()(xt, time, at=where)
     assert (one.isneginf().sum(1) == 1).all()
     assert torch.equal(one.isneginf().int().argmax(1), plain.argmin(1))
+
+
+def test_candidates_are_tokens_that_can_be_written():
+    """Whatever is ruled out before is no candidate, and the classifier is not asked about it."""
+    xt = half_written()
+    where, time = xt == MASK, torch.ones(len(xt))
+    joint = random_joint(SIZE, LENGTH + 1, seed=6).probs
+    banned = Banned(oracle(), torch.tensor([0]))
+
+    class Narrow(Bayes):
+        def log_prob(self, ids, valid=None):
+            # Every row is one of those given with one token written, and that is not the banned.
+            written = ids[:, None] != xt
+            token = (ids[:, None] * written).sum(2)
+            assert ((written.sum(2) == 1) & (token != 0)).any(1).all()
+            return super().log_prob(ids, valid)
+
+    few = ClassifierGuided(banned, Narrow(joint, 0), 2.0, SIZE)(xt, time, at=where)
+    plain = ClassifierGuided(oracle(), Bayes(joint, 0), 2.0, SIZE)(xt, time, at=where)
+    assert few[:, 0].isneginf().all()
+    assert torch.allclose(few[:, 1:], plain[:, 1:])
 
 
 @pytest.mark.parametrize("scale", [0.7, 3.0])

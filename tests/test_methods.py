@@ -161,6 +161,26 @@ def test_time_is_refused_where_there_are_no_layers(zoo, text_file, tmp_path, cap
     assert "does not have a list of its layers" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("recipe", "sampler", "words"),
+    [
+        ("d3pm-uniform", {"name": "refine"}, "has no masks"),
+        ("md4", {"ban": ["☃"]}, "no tokens for"),
+        ("block-diffusion", {"repetition_penalty": 2.0}, "block by block"),
+    ],
+)
+def test_a_sampler_that_the_model_could_not_use_is_refused_before_training(
+    zoo, text_file, tmp_path, capsys, recipe, sampler, words
+):
+    model = zoo / ("llama" if recipe == "block-diffusion" else "bert")
+    line = ["train", recipe, "--data", text_file, "--out", tmp_path / "m", "--model", model]
+    short = {"data.length": 32, "training.steps": 1, "training.batch_size": 4}
+    wish = {f"sampler.{key}": json.dumps(value) for key, value in sampler.items()}
+    assert main([str(word) for word in [*line, *sets(short | wish)]]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
 def test_damaged_extra_weights_are_refused(zoo, text_file, tmp_path):
     out = tmp_path / "model"
     settings = {"schedule.name": "spindle", "schedule.parameters": "{strength = 0.3}"}

@@ -188,6 +188,13 @@ def test_filters_reach_the_draw_and_the_burn_in_has_none():
     assert drawing.at(3) == Draw(top_k=100, min_p=0.2)
 
 
+def test_steps_take_the_saved_burn_in_with_them():
+    saved = {"name": "gibbs", "steps": 100, "burn_in": 80}
+    assert choose_preset(saved, {})[1]["burn_in"] == 80
+    assert choose_preset(saved, {"steps": 50})[1]["burn_in"] == 25
+    assert choose_preset(saved, {"steps": 50, "burn_in": 10})[1]["burn_in"] == 10
+
+
 def test_temperature_0_drops_the_filters_that_nobody_asked_for():
     saved = {"name": "ancestral", "top_p": 0.9, "top_p_crossing": "drop", "min_p": 0.1, "steps": 5}
     preset, settings = choose_preset(saved, {"temperature": 0})
@@ -277,6 +284,8 @@ def test_restrictions_of_a_model_can_be_taken_back():
         ("confidence", {"min_p": 0.1}, "min-p"),
         ("ancestral", {"top_p_crossing": "drop"}, "without top-p"),
         ("refine", {"top_p_crossing": "dorp"}, "'drop'"),
+        ("ancestral", {"top_p_crossing": "keep"}, "without top-p"),
+        ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
         ("refine", {"min_p": 2}, "from 0 to 1"),
     ],
 )

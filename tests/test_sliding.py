@@ -25,6 +25,7 @@ from unmask.plan import make_window
 from unmask.presets import PRESETS
 from unmask.process import AbsorbingProcess
 from unmask.recording import CELLS, Film
+from unmask.restriction import BannedPhrases
 from unmask.sampler import sample
 from unmask.schedule import Polynomial, time_grid
 from unmask.sliding import Window, slide
@@ -260,6 +261,40 @@ def test_what_cannot_slide_is_refused(roberta, zoo):
         for told in ({"window": 20}, {"stride": 3}):
             with pytest.raises(UserError, match=says):
                 other.generate("The cat", length=20, **told)
+
+
+def test_a_ban_holds_across_stretches_or_is_refused(roberta):
+    ban = "cat sat on"
+    longest = max(map(len, roberta.codec.spellings(ban)))
+    assert longest > 2
+    # The start symbol, the stride, and all but one token of the ban.
+    for stride, size in [(2, longest + 2), (5, longest + 5)]:
+        options = {"length": 40, "steps": 1, "window": size, "stride": stride}
+        assert roberta.generate("The cat", ban=ban, **options).texts
+        with pytest.raises(UserError, match=f"is {longest} tokens, but a stretch sees only"):
+            roberta.generate("The cat", ban=ban, **options | {"window": size - 1})
+        # Where nothing slides there is no seam.
+        assert roberta.generate("", ban=ban, **options | {"length": 4, "window": size - 1}).texts
+
+
+def test_a_phrase_is_seen_where_one_stretch_meets_the_next():
+    """Of K tokens, where a stretch sees K - 1 before it; and is not where it sees fewer."""
+    rows, phrases = [[None] * 30] * 400, [(1, 1, 1), (0, 1, 1)]
+    process = AbsorbingProcess(Polynomial(), 3)
+
+    def crossing(window: Window) -> int:
+        canvas = Canvas.from_rows(rows, 3, 3)
+
+        def write(canvas, noise):
+            banned = BannedPhrases(chain(), phrases)
+            return sample(banned, process, canvas, RandomOrder(), Draw(), time_grid(4), noise)
+
+        *_, last = slide(write, canvas, Noise(torch.arange(len(rows))), window)
+        runs = last.canvas.ids.unfold(1, 3, 1)
+        return sum(int((runs == torch.tensor(phrase)).all(2).sum()) for phrase in phrases)
+
+    assert crossing(Window(6, 4, 0)) == crossing(Window(4, 2, 0)) == 0
+    assert crossing(Window(5, 4, 0)) > 0
 
 
 def test_without_a_limit_only_a_window_slides(roberta):

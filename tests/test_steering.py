@@ -284,6 +284,16 @@ def test_a_classifier_finds_its_label_more_often(writers, judge, form):
     assert none.texts == plain.texts
 
 
+def test_what_is_banned_is_no_candidate_of_a_classifier(writers, judge):
+    writer, ban = writers["bert"], ["the", "cat", "dog", "sat", "a"]
+    options = {"length": 8, "steps": 8, "num_samples": 8, "classifier": str(judge), "label": "cat"}
+    for count in (1, 2):
+        texts = writer.generate("on", ban=ban, classifier_top_k=count, **options).texts
+        assert not any(word in ban for text in texts for word in text.split())
+        # The penalty is a matter of degree: it acts once, on the guided guess.
+        assert writer.generate("on", repetition_penalty=2, classifier_top_k=count, **options).texts
+
+
 def test_a_classifier_an_expression_and_a_prompt_together(writers, judge):
     result = writers["bert"].generate(
         "the",

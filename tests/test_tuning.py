@@ -58,6 +58,9 @@ def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
     assert [t.distance for t in found.trials] == [t.distance for t in again.trials]
     assert [t.sampler for t in found.trials] == few
     assert found.trials[0].calls == 2
+    # Calls are those of a text by itself: a batch goes on until its last row is done.
+    batch = writer.generate(length=12, num_samples=4, sampler="entropy-bound", gamma=3.0)
+    assert 1 <= found.trials[1].calls <= batch.nfe
     assert 0 < found.floor < min(t.distance for t in found.trials)
     with pytest.raises(UserError, match="10,000 characters"):
         measure(writer, "short")
@@ -114,6 +117,20 @@ def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
         assert (folder / "unmask.json").read_bytes() == before
 
 
+def test_what_is_never_to_be_written_outlives_the_choice(zoo, tmp_path):
+    text, folder = tmp_path / "text.txt", tmp_path / "model"
+    text.write_text(story(400), encoding="utf-8")
+    writer = Unmasker.from_pretrained(str(zoo / "bert"))
+    own = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
+    writer.card = replace(writer.card, sampler=own)
+    writer.save_pretrained(folder)
+    line = ["tune", "--model", str(folder), "--data", str(text), "--length", "6", "--rows", "1"]
+    assert main(line) == 0
+    card = json.loads((folder / "unmask.json").read_text("utf-8"))
+    chosen = card["scores"]["tuning"]["chosen"]["sampler"]
+    assert card["sampler"] == chosen | {"ban": ["cat"], "repetition_penalty": 1.5}
+
+
 def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
     text, out = tmp_path / "text.txt", tmp_path / "tuned"
     text.write_text(story(400), encoding="utf-8")
@@ -126,6 +143,8 @@ def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
     assert card["sampler"] == tuned["chosen"]["sampler"]
     assert len(tuned["trials"]) > 20
     assert (out / "tuning.png").stat().st_size > 5000
+    # A time of a text is that of one alone, which no batch makes shorter.
+    assert tuned["chosen"]["calls"] <= 128
     # What was chosen is how the model writes from now on.
     assert main(["generate", "--model", str(out), "--length", "6", "--json"]) == 0
     settings = json.loads(capsys.readouterr().out)["settings"]

@@ -77,6 +77,7 @@ def sample_blocks(
         if not canvas.masked.any():
             return
         context.append(canvas.ids[:, first:stop])
+        context.keep(canvas.masked.any(1))
 
 
 def _with(canvas: Canvas, block: Canvas, first: int) -> Canvas:

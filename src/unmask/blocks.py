@@ -38,6 +38,10 @@ class BlockContext(Denoiser, Protocol):
         """Take the finished block, ids of shape (B, L'), into the context of those to come."""
         ...
 
+    def keep(self, rows: Tensor) -> None:
+        """Hear which rows will be asked about again, shape (B,), bool; the others may be let go."""
+        ...
+
 
 class BlockDenoiser(Protocol):
     """A guess p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1)) for all blocks b of a row in one call."""

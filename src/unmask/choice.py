@@ -60,6 +60,8 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
     # A list of times has steps of its own; a grid with a name goes with any number of them.
     if "tokens_per_step" in wished or wished.get("grid", GRIDS[0]) not in GRIDS:
         found.add("steps")
+    if "steps" in wished:
+        found.add("burn_in")
     if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
         found.add("grid")
     if wished.get("temperature") == 0:

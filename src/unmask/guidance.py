@@ -130,6 +130,8 @@ class ClassifierGuided(Around):
         self, count: int, logits: Tensor, xt: Tensor, where: Tensor, valid: Tensor | None
     ) -> Tensor:
         values, tokens = logits.topk(min(count, logits.shape[1]), dim=1)
+        # What cannot be written need not be in the classifier's vocabulary.
+        tokens = torch.where(values.isneginf(), tokens[:, :1], tokens)
         row, column = where.nonzero(as_tuple=True)
         # Every candidate is a copy of its row with this one token written.
         row, column = (x.repeat_interleave(tokens.shape[1]) for x in (row, column))
@@ -139,4 +141,5 @@ class ClassifierGuided(Around):
             known = None if valid is None else valid[row[part]]
             scores.append(self.judge.log_prob(copies, known))
         weighed = values + (self.scale * torch.cat(scores).view_as(values)).to(values.dtype)
-        return torch.full_like(logits, -torch.inf).scatter(1, tokens, weighed)
+        none = torch.full_like(logits, -torch.inf)
+        return none.scatter_reduce(1, tokens, weighed, "amax")

@@ -305,4 +305,12 @@ def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
             f"sampler {name!r} takes the likeliest token and judges it at temperature 1 here, so "
             "temperature would have no effect; leave it out"
         )
-    return replace(preset, draw=replace(preset.draw, **changes))
+    draw = replace(preset.draw, **changes)
+    if "top_p_crossing" in changes and draw.top_p == 1 and temperature != 0:
+        raise UserError("there is no token that crosses p without top-p; set it below 1")
+    if preset.burn_in and preset.burn_in == preset.steps and changes.keys() & FILTERS.keys():
+        raise UserError(
+            "all steps are burn-in, which draws among all tokens; leave the filters out, or set "
+            "burn-in lower"
+        )
+    return replace(preset, draw=draw)

@@ -39,8 +39,9 @@ class Reused:
         logits = self._kept(same)
         # What is not kept is let go before the network runs.
         self._logits, self.network_calls = logits, 0
-        if not same.all():
-            fresh = self.inner(xt, t, at=where & ~same[:, None], valid=valid)
+        unknown = where & ~same[:, None]
+        if unknown.any():
+            fresh = self.inner(xt, t, at=unknown, valid=valid)
             self.network_calls = calls_of(self.inner)
             logits = _merged(logits, fresh, same[:, None].expand_as(where)[where])
         self._asked, self._logits = (xt, where, there), logits

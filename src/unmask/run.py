@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -105,6 +105,7 @@ class Run:
             )
         if network.block_length:
             _check_blocks(network, preset, plan, steering)
+        _check_seam(network, preset, plan)
         policy, _ = method.reverse(preset.policy)
         denoiser = restriction.around(network.writing(), network.codec.spellings)
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
@@ -119,9 +120,12 @@ class Run:
 
     def denoiser(self, canvas: Canvas) -> Denoiser:
         """Return a denoiser to write on a canvas with, guided first and restricted then."""
-        guided = self.steered.guided(self.network.writing(), canvas)
-        spell = self.network.codec.spellings
-        return self.steered.within(self.preset.restriction.around(guided, spell))
+        spell, restriction = self.network.codec.spellings, self.preset.restriction
+        writing = self.network.writing()
+        if self.steered.picks:
+            # What is banned is no candidate. The penalty, which is a matter of degree, comes later.
+            writing = replace(restriction, repetition_penalty=1.0).around(writing, spell)
+        return self.steered.within(restriction.around(self.steered.guided(writing, canvas), spell))
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""
@@ -193,6 +197,20 @@ class Run:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter()
+
+
+def _check_seam(network: Network, preset: Preset, plan: Plan) -> None:
+    """Raise a UserError for a ban that is too long to be seen where one stretch meets the next."""
+    if plan.window is None or not plan.slides:
+        return
+    seen = plan.window.size - plan.window.start - plan.window.stride
+    for text in preset.restriction.ban:
+        longest = max(map(len, network.codec.spellings(text)))
+        if longest > seen + 1:
+            raise UserError(
+                f"the ban of {text!r} is {longest} tokens, but a stretch sees only {seen} of those "
+                "before it, so that it could be written across two; set a smaller stride"
+            )
 
 
 def _check_blocks(network: Network, preset: Preset, plan: Plan, steering: Steering) -> None:

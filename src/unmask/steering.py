@@ -40,6 +40,7 @@ class Steered:
         codec: The tokenizer.
         scale: Of the guidance without a classifier; 1 for none.
         classified: How a classifier guides a denoiser, None for none.
+        picks: Whether it does so by picking a few tokens, of which one is written.
         automata: What the blanks of a row have to match, in turn or all of them; () for nothing.
         sets: Shape (K, V), bool; sets of allowed tokens, None if all are.
         of_position: Shape (B, L), int64; the set of each position.
@@ -49,6 +50,7 @@ class Steered:
     codec: TextCodec
     scale: float = 1.0
     classified: Callable[[Denoiser], Denoiser] | None = None
+    picks: bool = False
     automata: Sequence[Automaton] = ()
     sets: Tensor | None = None
     of_position: Tensor | None = None
@@ -183,6 +185,7 @@ class Steering:
             codec,
             self.guidance_scale,
             self._classified(plan, codec),
+            self.classifier_top_k is not None,
             automata,
             None if self.allowed is None else sets,
             of_position,

@@ -19,6 +19,8 @@ from unmask.unmasker import Unmasker
 
 GRAM = 3
 LEAST = 10_000
+ALONE = 3
+"""Texts that are written one by one, to be timed."""
 
 # Settings that span what there is, from the fastest to the best.
 CANDIDATES: tuple[dict[str, Any], ...] = (
@@ -39,13 +41,13 @@ class Trial:
 
     Attributes:
         sampler: Its name and the numbers that differ from its preset.
-        calls: Network calls for the batch.
-        seconds: Of a text, the batch's divided by its texts.
+        calls: Network calls of a text that is written alone.
+        seconds: Of such a text.
         distance: Total variation between the trigrams written and those of the text.
     """
 
     sampler: dict[str, Any]
-    calls: int
+    calls: float
     seconds: float
     distance: float
 
@@ -58,7 +60,7 @@ class Trial:
         """Return what a card keeps."""
         return {
             "sampler": self.sampler,
-            "calls": self.calls,
+            "calls": round(self.calls, 1),
             "seconds_per_text": round(self.seconds, 4),
             "trigram_distance": round(self.distance, 4),
         }
@@ -118,7 +120,7 @@ def measure(
         text: What it should write like; at least 10,000 characters.
         candidates: Samplers as a card has them: ``name`` and numbers.
         length: Tokens of a text.
-        rows: Texts of each sampler.
+        rows: Texts of each sampler, to be compared.
         seed: Of the random numbers.
         advance: Called after each candidate.
 
@@ -144,7 +146,13 @@ def measure(
         else:
             size = max(size, sum(map(len, result.texts)) // rows)
             far = distance(profile(result.texts), goal)
-            trials.append(Trial(dict(sampler), result.nfe, result.seconds / rows, far))
+            # A batch takes less than all its texts, and a text is what will be waited for.
+            alone = [
+                writer.generate(length=length, seed=seed + i, sampler=sampler["name"], **options)
+                for i in range(ALONE)
+            ]
+            seconds = sum(one.seconds for one in alone) / ALONE
+            trials.append(Trial(dict(sampler), sum(one.nfe for one in alone) / ALONE, seconds, far))
         advance()
     if not trials:
         raise UserError(f"this model can use none of the samplers: {next(iter(refused.values()))}")

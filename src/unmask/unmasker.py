@@ -384,8 +384,10 @@ class Unmasker:
 
     @property
     def _computed_by(self) -> dict[str, str]:
-        """What the settings say of the backend: nothing of the usual one."""
-        return {} if self.backend == "torch" else {"backend": self.backend}
+        """What the settings say of backend and cache: nothing of the usual ones."""
+        found = {} if self.backend == "torch" else {"backend": self.backend}
+        # The other two caches write the same text.
+        return found | ({"cache": "frozen"} if self.cache == "frozen" else {})
 
     def _writing(
         self,

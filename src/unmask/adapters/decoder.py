@@ -152,10 +152,25 @@ class CachedContext:
         self._blocks: list[Tensor] = []
         self._forgotten = 0
         self._cache, self._read = DynamicCache(), 0
+        self._rows: Tensor | None = None
 
     def append(self, block: Tensor) -> None:
         """Take a finished block (B, L') into the context; it is read with the next call."""
-        self._blocks.append(block)
+        self._blocks.append(block if self._rows is None else block[self._rows])
+
+    def keep(self, rows: Tensor) -> None:
+        """Let go the rows that will not be asked about again; see ``blocks.BlockContext``."""
+        mine = rows if self._rows is None else rows[self._rows]
+        if mine.all():
+            return
+        index = mine.nonzero()[:, 0]
+        self._rows = index if self._rows is None else self._rows[index]
+        self._blocks = [block[index] for block in self._blocks]
+        if self._read:
+            self._cache.batch_select_indices(index)
+        else:
+            # An empty cache knows the size of its batch as well.
+            self._cache = DynamicCache()
 
     @torch.no_grad()
     def __call__(
@@ -163,6 +178,10 @@ class CachedContext:
     ) -> Tensor:
         """Return logits of the next block, (N, V) at ``at`` or (B, L', V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
+        if self._rows is not None:
+            # Nothing is asked about the rows that are gone, so the order of the guesses stays.
+            xt, where = xt[self._rows], where[self._rows]
+            valid = None if valid is None else valid[self._rows]
         network = self._network
         if not self._cached:
             self._cache, self._read = DynamicCache(), 0

@@ -97,9 +97,9 @@ def samplers(
         if joint:
             _print(joint, chain, as_json)
         raise
+    _print(joint, chain, as_json)
     if plot is not None:
         _draw(chain, plot)
-    _print(joint, chain, as_json)
 
 
 def _numbers(text: str) -> list[int]:

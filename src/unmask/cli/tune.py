@@ -77,8 +77,10 @@ def command(
         "floor": round(found.floor, 4),
         "length": length,
     }
+    # What is never to be written is no matter of speed or quality.
+    kept = {k: v for k, v in writer.card.sampler.items() if k in ("ban", "repetition_penalty")}
     writer.card = replace(
-        writer.card, sampler=chosen.sampler, scores={**writer.card.scores, "tuning": record}
+        writer.card, sampler=chosen.sampler | kept, scores={**writer.card.scores, "tuning": record}
     )
     # Shown first: should the disk be full by now, the measurement is not lost.
     click.echo(json.dumps(record) if as_json else _table(found, chosen))
@@ -101,7 +103,7 @@ def _table(found: Tuning, chosen: Trial) -> str:
     lines = ["| sampler | calls | seconds a text | distance | |", "|---|---|---|---|---|"]
     for trial in sorted(found.trials, key=lambda t: t.seconds):
         mark = "chosen" if trial is chosen else "best for its time" if id(trial) in best else ""
-        numbers = f"{trial.calls} | {trial.seconds:.3f} | {trial.distance:.3f}"
+        numbers = f"{trial.calls:.3g} | {trial.seconds:.3f} | {trial.distance:.3f}"
         lines.append(f"| {trial.label} | {numbers} | {mark} |")
     return "\n".join([*lines, f"| the text itself | | | {found.floor:.3f} | |"])
 

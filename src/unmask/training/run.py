@@ -35,11 +35,16 @@ from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import not_data_ids
 from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
+from unmask.choice import choose_preset
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Score, Text, bound_of_rows, score_text
 from unmask.method import Method
 from unmask.naming import BY_TOKEN, make_method
+from unmask.plan import lay_out
+from unmask.run import Network
+from unmask.run import Run as Writing
+from unmask.steering import Steering
 from unmask.training import resume
 from unmask.training.material import Documents, Material
 from unmask.training.models import about_conversion, open_model
@@ -127,6 +132,8 @@ def train(
     denoiser_of = _denoiser_of(recipe, codec, not_data_ids(codec.tokenizer, vocab_size))
     method = _method(recipe, model, codec, denoiser_of(model).data_ids, counts)
     arguments = _arguments(recipe, work, len(material.items))
+    if recipe.kind != "causal":
+        _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
@@ -291,6 +298,14 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     # With several GPUs and one process the Trainer would split rows, which the head's hook forbids.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _check_sampler(recipe: Recipe, network: Network, device: torch.device) -> None:
+    """Raise a UserError if the model could not write as its recipe will have it."""
+    preset, _ = choose_preset(recipe.sampler, {})
+    network = replace(network, block_length=recipe.objective.block_length)
+    plan = lay_out(network.codec, [""], length=1, num_samples=1, seed=0, limit=None)
+    Writing.of(network, plan.to(device), preset, Steering())
 
 
 def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
