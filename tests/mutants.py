@@ -644,4 +644,32 @@ MUTANTS = [
         "a row is asked about again because another one has changed",
         "reuse",
     ),
+    Mutant(
+        "run.py",
+        "if longest > seen + 1:",
+        "if longest > seen + 2:",
+        "a banned phrase is written where one stretch meets the next",
+        "sliding",
+    ),
+    Mutant(
+        "adapters/decoder.py",
+        "self._rows = index if self._rows is None else self._rows[index]",
+        "self._rows = index",
+        "rows are counted among those that are left, and others are shown",
+        "blocks",
+    ),
+    Mutant(
+        "guidance.py",
+        "tokens = torch.where(values.isneginf(), tokens[:, :1], tokens)",
+        "pass",
+        "a classifier is asked about tokens that cannot be written",
+        "guidance",
+    ),
+    Mutant(
+        "training/trainer.py",
+        'if p.name.rpartition("-")[2].isdecimal()',
+        "if True",
+        "a copy of a checkpoint is taken for one, and deleted",
+        "disk",
+    ),
 ]
