@@ -21,10 +21,11 @@ from pathlib import Path
 from rich.console import Console
 
 from unmask.autoregressor import Autoregressor
+from unmask.checkpoint import WORK
 from unmask.training import recipe as recipes
 from unmask.training.data import joined, read_documents
 from unmask.training.progress import ProgressLog
-from unmask.training.run import FOLDER, Run, train
+from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
@@ -44,7 +45,13 @@ class Method:
 METHODS = (
     Method("autoregressive", "ar"),
     Method("blocks of 4", "block-diffusion", ("objective.block_length=4",)),
+    Method(
+        "blocks of 4, clipped",
+        "block-diffusion",
+        ("objective.block_length=4", "objective.interval=[0.45, 0.95]"),
+    ),
     Method("blocks of 16", "block-diffusion"),
+    Method("blocks of 16, clipped", "block-diffusion", ("objective.interval=[0.3, 0.8]",)),
     Method("MLM one-step", "md4", MLM),
     Method("MD4", "md4"),
     Method("MD4, adaln", "md4", ("model.time=adaln",)),
@@ -149,7 +156,7 @@ def _one(
         str(options.data / f"{split}.txt.gz") for split in ("train", "valid", "test")
     )
     tokens = chosen.training.batch_size * chosen.data.length
-    log = ProgressLog(out / FOLDER, Console(stderr=True), tokens)
+    log = ProgressLog(out / WORK, Console(stderr=True), tokens)
     result = train(Run(chosen, data, out, validation=valid, overwrite=True), [log])
     log.close()
     if not result.finished:

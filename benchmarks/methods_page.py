@@ -16,8 +16,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from unmask.checkpoint import WORK
 from unmask.training.progress import METRICS, read_metrics
-from unmask.training.run import FOLDER
 
 UNITS = ("nats_per_token", "bits_per_char", "word_perplexity")
 CLAIM = "DiffusionBERT"
@@ -89,7 +89,7 @@ def _cell(runs: list[dict[str, Any]], unit: str) -> str:
 
 def _curve(run: dict[str, Any]) -> dict[int, float]:
     """Return the validation bound in nats per token by step."""
-    records = read_metrics(run["folder"] / FOLDER / METRICS)
+    records = read_metrics(run["folder"] / WORK / METRICS)
     return {r["step"]: r["eval_nats_per_token"] for r in records if "eval_nats_per_token" in r}
 
 

@@ -198,3 +198,16 @@ def test_asking_for_help_loads_nothing_heavy(words, says):
     )
     assert heavy == []
     assert says in text
+
+
+def test_every_benchmark_finds_what_it_imports():
+    folder = PACKAGE.parent.parent / "benchmarks"
+    names = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")]
+    assert "generation" in names
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(f'benchmarks.{name}' for name in names)}"],
+        cwd=folder.parent,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
