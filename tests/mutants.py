@@ -672,4 +672,18 @@ MUTANTS = [
         "a copy of a checkpoint is taken for one, and deleted",
         "disk",
     ),
+    Mutant(
+        "automaton.py",
+        "if any(tail in phrases for tail in tails):",
+        "if tails[0] in phrases:",
+        "a phrase inside the beginning of another is overlooked",
+        "constraint",
+    ),
+    Mutant(
+        "restriction.py",
+        "completes = completes & ~self.watched.unfold(1, len(phrase), 1).all(2)",
+        "completes = completes & ~self.watched.unfold(1, len(phrase), 1).any(2)",
+        "a phrase that crosses the edge of a blank is overlooked",
+        "restriction",
+    ),
 ]

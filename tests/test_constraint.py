@@ -254,6 +254,55 @@ def test_as_many_expressions_as_blanks():
         Matching(blank(1), [automaton(), automaton()], END)
 
 
+# --- without banned phrases ---
+
+
+PHRASES = [
+    [(0, 1)],
+    [(1, 1), (2, 2)],
+    [(0, 1, 1, 0), (1, 1)],
+    [(0, 1, 0), (1, 0)],
+    [(2, 2, 1), (0, 0, 0, 0)],
+    [(3, 0)],
+]
+
+
+def spells(phrases, ids: list[int]) -> bool:
+    """Return whether one of the phrases stands before the end symbol."""
+    read = ids[: ids.index(END)] if END in ids else ids
+    ends = range(len(read) + 1)
+    return any(tuple(read[i:j]) in phrases for i in ends for j in ends)
+
+
+@pytest.mark.parametrize("phrases", PHRASES, ids=str)
+@pytest.mark.parametrize("pattern", [PATTERN, "(a|b)*"])
+def test_an_automaton_without_phrases_accepts_what_holds_none(pattern, phrases):
+    for ends in (True, False):
+        reader = automaton(pattern).without(phrases)
+        reader = reader.up_to(END) if ends else reader
+        assert (reader.next[0] == 0).all()
+        for length in (1, 2, 3, 4, 5):
+            for ids in itertools.product(range(SIZE), repeat=length):
+                state = 1
+                for i in ids:
+                    state = int(reader.next[state, reader.of_token[i]])
+                expected = fits(pattern, ids, ends) and not spells(phrases, list(ids))
+                assert bool(reader.accepting[state]) == expected, ids
+
+
+def test_the_joint_draw_has_the_law_of_a_match_without_phrases():
+    canvas, logits, phrases = blank(20_000), product(9), [(0, 1), (2, 2, 2)]
+    matching = Matching(canvas, [automaton("(a|b)*").without(phrases)], END)
+    ids, _ = drawn(matching, Draw(), logits, canvas)
+    held = torch.tensor([spells(phrases, row) for row in all_rows().tolist()])
+    assert_rows(ids, law_of(logits, fitting("(a|b)*") & ~held))
+
+
+def test_nothing_is_left_without_phrases():
+    with pytest.raises(UserError, match="without what is banned"):
+        automaton("(ab){2}").without([(0, 1), (2, 2), (2, 0)])
+
+
 # --- in the sampler ---
 
 

@@ -309,6 +309,25 @@ def ids_of(writer: Unmasker, **options) -> list[list[int]]:
     return last.canvas.ids[:, 1 + len(writer.codec.encode("The cat")) :].tolist()
 
 
+def test_what_has_to_match_is_written_without_the_phrase(roberta):
+    """Within a blank and across its edges; what matches without the phrase is always found."""
+    spellings = roberta.codec.spellings
+    for phrase, wish, template in [
+        ("the cat", " ?the (cat|dog)", "[MASK:{}] sat."),
+        ("cat sat", " ?(cat|dog)", "The [MASK:{}] sat."),
+        ("The cat", " ?(cat|dog)", "The[MASK:{}] sat."),
+    ]:
+        banned = {tuple(ids) for ids in spellings(phrase) if len(ids) > 1}
+        assert banned
+        size = max(map(len, spellings("the dog" if "the" in wish else "dog")))
+        for steps in (1, 2, size + 1):
+            options = {"steps": steps, "num_samples": 20, "matching": wish, "ban": phrase}
+            *_, last = roberta.stream(template.format(size), **options)
+            rows = [tuple(row) for row in last.canvas.ids.tolist()]
+            assert all(not completed(row, [ids]) for row in rows for ids in banned)
+            assert any("dog" in roberta.codec.decode(list(row)) for row in rows)
+
+
 @pytest.mark.parametrize("name", ["ancestral", "refine", "confidence", "schedule-confidence"])
 def test_a_writer_leaves_out_what_it_is_told_to(roberta, name):
     options = {"sampler": name, "steps": 12, "temperature": 3.0}

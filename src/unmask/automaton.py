@@ -14,7 +14,7 @@ states of an automaton in place of hidden ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,6 +75,45 @@ class Automaton:
         for token, text in texts.items():
             of_token[token] = of_spelling[place[_spelling(dfa, text)]]
         return cls(of_token, columns, accepting)
+
+    def without(self, phrases: Sequence[Sequence[int]]) -> Automaton:
+        """Return the automaton of what this one accepts and what holds none of these sequences.
+
+        The product with an automaton whose states are the beginnings of phrases.
+
+        Args:
+            phrases: Ids that must not come to stand side by side.
+
+        Raises:
+            UserError: If nothing is left to accept.
+
+        Reference: Aho, Corasick 1975, "Efficient String Matching", Communications of the ACM 18(6).
+        """
+        read = [p for p in map(tuple, phrases) if all(int(self.of_token[i]) for i in p)]
+        if not read:
+            return self
+        ids = sorted({i for phrase in read for i in phrase})
+        goto = torch.tensor(_beginnings(read, ids))  # (P, 1 + ids), -1 where a phrase is complete
+        # The tokens of phrases are classes of their own, the rest those that they were.
+        kinds = [*range(self.next.shape[1]), *self.of_token[ids].tolist()]
+        symbols = torch.tensor([0] * self.next.shape[1] + [*range(1, 1 + len(ids))])
+        of_token = self.of_token.clone()
+        of_token[ids] = torch.arange(len(ids)) + self.next.shape[1]
+        # A class whose tokens are all in phrases has none left, and must not lead anywhere.
+        used = torch.cat([of_token, of_token.new_zeros(1)]).unique()
+        of_token = torch.searchsorted(used, of_token)
+        states, steps = self.next[:, None, kinds][..., used], goto[None, :, symbols][..., used]
+        table = (states * len(goto) + steps).masked_fill((states == 0) | (steps < 0), 0)
+        table = table.flatten(0, 1)
+        accepting = self.accepting.repeat_interleave(len(goto))
+        start = len(goto)
+        alive = _leading_to(accepting, table) & _reached_from(start, table)
+        if not alive[start]:
+            raise UserError("no text matches without what is banned; change the expression")
+        alive[0] = True
+        # State 1 is the start: nothing but the dead state comes before it.
+        alive[1:start] = False
+        return Automaton(of_token, _renumbered(table, alive), accepting[alive])
 
     def up_to(self, end: int) -> Automaton:
         """Return the automaton that also accepts an end symbol after what it accepts, and then all.
@@ -203,6 +242,35 @@ def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int],
         place[new] = torch.arange(len(found), len(found) + len(new))
         found += new
     return found, place[torch.cat(steps)]
+
+
+def _beginnings(phrases: Sequence[tuple[int, ...]], ids: Sequence[int]) -> list[list[int]]:
+    """Return where each beginning of a phrase leads: with any other token, and with each of ids.
+
+    States are the longest beginnings that what was read ends in, 0 for none; -1 for a whole phrase.
+    """
+    known = sorted({p[:k] for p in phrases for k in range(len(p))}, key=lambda b: (len(b), b))
+    place = {beginning: i for i, beginning in enumerate(known)}
+
+    def step(beginning: tuple[int, ...], token: int) -> int:
+        tails = [(*beginning, token)[k:] for k in range(len(beginning) + 2)]
+        if any(tail in phrases for tail in tails):
+            return -1
+        return next(place[tail] for tail in tails if tail in place)
+
+    return [[0, *(step(beginning, token) for token in ids)] for beginning in known]
+
+
+def _reached_from(start: int, table: Tensor) -> Tensor:
+    """Return the states that can be reached from one, shape (S,), bool."""
+    reached = torch.zeros(len(table), dtype=torch.bool)
+    reached[start] = True
+    while True:
+        more = reached.clone()
+        more[table[reached].unique()] = True
+        if torch.equal(more, reached):
+            return reached
+        reached = more
 
 
 def _leading_to(accepting: Tensor, table: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ from torch import Tensor
 from unmask.denoiser import Around, Denoiser
 from unmask.errors import UserError
 
+Spell = Callable[[str], list[list[int]]]
+"""text -> its ids, in every way that counts as the same"""
+
 
 @dataclass(frozen=True)
 class Restriction:
@@ -72,25 +75,30 @@ class Restriction:
             found["repetition_penalty"] = self.repetition_penalty
         return found | ({"ban": list(self.ban)} if self.ban else {})
 
-    def around(self, denoiser: Denoiser, spell: Callable[[str], list[list[int]]]) -> Denoiser:
+    def phrases(self, spell: Spell) -> list[tuple[int, ...]]:
+        """Return the ids of the bans that are several tokens; for ``spell`` see ``around``."""
+        spellings = (tuple(ids) for text in self.ban for ids in spell(text))
+        return [spelling for spelling in spellings if len(spelling) > 1]
+
+    def around(self, denoiser: Denoiser, spell: Spell, watched: Tensor | None = None) -> Denoiser:
         """Return a denoiser that keeps to this.
 
         Args:
             denoiser: Whose guesses are restricted.
             spell: Gives the ids of a text, in every way that counts as the same.
+            watched: See ``BannedPhrases``.
 
         Raises:
             UserError: If everything is banned.
         """
-        spellings = [tuple(ids) for text in self.ban for ids in spell(text)]
-        ids = [spelling[0] for spelling in spellings if len(spelling) == 1]
-        phrases = [spelling for spelling in spellings if len(spelling) > 1]
+        phrases = self.phrases(spell)
+        ids = [i for text in self.ban for i, *more in spell(text) if not more]
         if self.repetition_penalty != 1:
             denoiser = RepetitionPenalty(denoiser, self.repetition_penalty)
         if ids:
             denoiser = Banned(denoiser, torch.tensor(ids))
         # Outermost, so that it knows how much is left.
-        return BannedPhrases(denoiser, phrases) if phrases else denoiser
+        return BannedPhrases(denoiser, phrases, watched) if phrases else denoiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +148,15 @@ class BannedPhrases(Around):
 
     Args:
         phrases: Ids that must not come to stand side by side, two or more each.
+        watched: Shape (B, L), bool; stretches in which something else keeps phrases from being
+            written. Only what crosses their edges, or lies outside, is looked after here.
 
     Raises:
         UserError: If a phrase is too short, or there might be nothing left to write.
     """
 
     phrases: Sequence[Sequence[int]]
+    watched: Tensor | None = None
 
     def __post_init__(self) -> None:
         if any(len(phrase) < 2 for phrase in self.phrases):
@@ -165,6 +176,8 @@ class BannedPhrases(Around):
         index = where.flatten().cumsum(0).view_as(where) - 1
         for phrase in self.phrases:
             for first, completes in _completing(seen, where, phrase):
+                if self.watched is not None and completes.numel():
+                    completes = completes & ~self.watched.unfold(1, len(phrase), 1).all(2)
                 span = index[:, first : first + completes.shape[1]]
                 logits[span[completes], phrase[first]] = -math.inf
         return logits.view(*xt.shape, -1) if at is None else logits

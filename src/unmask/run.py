@@ -111,7 +111,8 @@ class Run:
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
             reason = "may change the end again" if policy.revises else "never writes an end symbol"
             raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
-        return cls(network, preset, steering.steer(plan, network.codec, denoiser, method))
+        phrases = restriction.phrases(network.codec.spellings)
+        return cls(network, preset, steering.steer(plan, network.codec, denoiser, method, phrases))
 
     @property
     def plan(self) -> Plan:
@@ -125,7 +126,10 @@ class Run:
         if self.steered.picks:
             # What is banned is no candidate. The penalty, which is a matter of degree, comes later.
             writing = replace(restriction, repetition_penalty=1.0).around(writing, spell)
-        return self.steered.within(restriction.around(self.steered.guided(writing, canvas), spell))
+        # Within a blank that has to match, the automaton knows the banned phrases as well.
+        watched = canvas.masked if self.steered.automata else None
+        guided = self.steered.guided(writing, canvas)
+        return self.steered.within(restriction.around(guided, spell, watched))
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""

@@ -156,7 +156,14 @@ class Steering:
     def _classifier_scale(self) -> float:
         return 1.0 if self.classifier_scale is None else self.classifier_scale
 
-    def steer(self, plan: Plan, codec: TextCodec, denoiser: Denoiser, method: Method) -> Steered:
+    def steer(
+        self,
+        plan: Plan,
+        codec: TextCodec,
+        denoiser: Denoiser,
+        method: Method,
+        phrases: Sequence[Sequence[int]] = (),
+    ) -> Steered:
         """Return what steers a run.
 
         Args:
@@ -164,6 +171,7 @@ class Steering:
             codec: The tokenizer.
             denoiser: Whoever guesses; what is no data of it is never written.
             method: What it was trained by.
+            phrases: Ids that must not come to stand side by side where the text has to match.
 
         Raises:
             UserError: If there is nothing to guide by, the classifier does not fit, or what is to
@@ -175,7 +183,7 @@ class Steering:
         sets, of_position = data, torch.zeros_like(plan.canvas.ids)
         if self.allowed is not None:
             sets, of_position = _allowed_sets(self.allowed, data, plan)
-        automata = self._automata(codec, denoiser.vocab_size)
+        automata = [a.without(phrases) for a in self._automata(codec, denoiser.vocab_size)]
         if automata:
             possible = Matching(plan.canvas, automata, codec.end).possible(sets, of_position)
             self._check_possible(plan, possible)
