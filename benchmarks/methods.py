@@ -30,6 +30,7 @@ from unmask.unmasker import Unmasker
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")
+FOUR, ALL_TIMES = "objective.block_length=4", "objective.interval=[0.0, 1.0]"
 LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
 
 
@@ -44,14 +45,10 @@ class Method:
 
 METHODS = (
     Method("autoregressive", "ar"),
-    Method("blocks of 4", "block-diffusion", ("objective.block_length=4",)),
-    Method(
-        "blocks of 4, clipped",
-        "block-diffusion",
-        ("objective.block_length=4", "objective.interval=[0.45, 0.95]"),
-    ),
-    Method("blocks of 16", "block-diffusion"),
-    Method("blocks of 16, clipped", "block-diffusion", ("objective.interval=[0.3, 0.8]",)),
+    Method("blocks of 4", "block-diffusion", (FOUR, ALL_TIMES)),
+    Method("blocks of 4, clipped", "block-diffusion", (FOUR, "objective.interval=[0.45, 0.95]")),
+    Method("blocks of 16", "block-diffusion", (ALL_TIMES,)),
+    Method("blocks of 16, clipped", "block-diffusion"),
     Method("MLM one-step", "md4", MLM),
     Method("MD4", "md4"),
     Method("MD4, adaln", "md4", ("model.time=adaln",)),

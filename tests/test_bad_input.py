@@ -71,7 +71,7 @@ MISTAKES = [
     ("train ar --model {bert} --data {text} --out {tmp}/out", "decoder"),
     (
         "train block-diffusion --data {text} --out {tmp}/out --set objective.block_length=0",
-        "or set objective.block_length",
+        "goes with objective.block_length",
     ),
     (GENERATE + "--device nonsense", "nonsense"),
     # Numbers out of range.
@@ -203,6 +203,7 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set training.max_grad_norm=nan", "max_grad_norm"),
     ("train --data {text} --out {tmp}/out --set model.dropout=5", "model.dropout"),
     ("train --data {text} --out {tmp}/out --set training.report_to=foo", "training.report_to"),
+    ("train --data {text} --out {tmp}/out --set training.report_to=comet_ml", "comet"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=galore_adamw", "galore"),
     ("train --data {text} --out {tmp}/out --set training.schedule=cosine_with_min_lr", "min_lr"),
     ("train --data {text} --out {tmp}/out --set model.config.hidden_size=3", "set model.type"),
@@ -450,6 +451,22 @@ def test_a_reader_that_has_seen_enough_is_no_mistake():
     done = run_to(writing, "train", "--list")
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_only_a_closed_pipe_counts_as_a_good_end(zoo, monkeypatch):
+    def leave(*_: object) -> None:
+        sys.exit("a library gave up")
+
+    monkeypatch.setattr("unmask.adapters.loading.load_config", leave)
+    with pytest.raises(SystemExit, match="gave up"):
+        main(["info", str(zoo / "bert")])
+
+
+def test_an_error_of_a_file_leaves_standard_output_alone(refused, tmp_path, capfd):
+    line = ("train", "--data", f"/{'x' * 300}", "--out", tmp_path / "out")
+    assert "no file or folder" in refused(*line)
+    print("still here")
+    assert capfd.readouterr().out == "still here\n"
 
 
 def test_a_short_text_of_many_bytes_is_scored(zoo, capsys):

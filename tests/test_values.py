@@ -13,6 +13,14 @@ from unmask.autoregressor import Autoregressor
 from unmask.errors import UserError
 from unmask.values import flag, place, real, whole, word, words
 
+
+class Bytes:
+    """A path of bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"a"
+
+
 TAKEN = [
     (whole, 3, 3),
     (whole, np.int8(3), 3),
@@ -22,6 +30,7 @@ TAKEN = [
     (real, np.float32(0.5), 0.5),
     (real, Fraction(1, 4), 0.25),
     (flag, False, False),
+    (flag, np.True_, True),
     (word, "", ""),
     (words, "ab", ["ab"]),
     (words, iter(["a", "b"]), ["a", "b"]),
@@ -29,11 +38,12 @@ TAKEN = [
 ]
 REFUSED = [
     *((whole, value) for value in (1.0, np.float64(2), True, "1", None, float("nan"))),
-    *((real, value) for value in ("0.5", True, None, [1], 1j, 10**400)),
+    *((whole, value) for value in (np.True_, torch.tensor(True), torch.tensor([1, 2]))),
+    *((real, value) for value in ("0.5", True, np.True_, None, [1], 1j, 10**400)),
     *((flag, value) for value in (0, "yes", None)),
     *((word, value) for value in (b"a", None, Path("a"))),
-    *((words, value) for value in (b"a", None, 3, [None], ["a", b"b"])),
-    *((place, value) for value in ("", None, 3, b"a")),
+    *((words, value) for value in (b"a", None, 3, [None], ["a", b"b"], np.array("a"))),
+    *((place, value) for value in ("", None, 3, b"a", Bytes())),
 ]
 
 
@@ -75,7 +85,7 @@ def writer(zoo):
 )
 def test_a_wrong_type_is_said_before_any_work(writer, options):
     (name,) = list(options)[:1]
-    with pytest.raises(UserError, match=rf"^{name} (must be|is a list)"):
+    with pytest.raises(UserError, match=rf"^(an id in )?{name} (must be|is a list)"):
         writer.generate(**({"prompt": "Hello", "length": 2, "steps": 1} | options))
 
 

@@ -115,8 +115,9 @@ class Autoregressor:
             1.0 if top_p is None else real("top_p", top_p),
             min_p=0.0 if min_p is None else real("min_p", min_p),
         )
-        penalty = None if repetition_penalty is None else real("penalty", repetition_penalty)
-        restriction = Restriction.of(penalty, ban)
+        if repetition_penalty is not None:
+            repetition_penalty = real("repetition_penalty", repetition_penalty)
+        restriction = Restriction.of(repetition_penalty, ban)
         spellings = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
         given = [*self.codec.start, *self.codec.encode(word("prompt", prompt))]
         length = what_fits(self.limit, len(given)) if length is None else whole("length", length)

@@ -220,7 +220,9 @@ def _holds_model(directory: Path) -> bool:
         return isinstance(config, dict) and "model_type" in config
     except (OSError, ValueError):
         alone = [path.name for path in directory.iterdir()] == [WORK]
-        return alone and (directory / WORK / RUN).is_file()
+        # A run of an older version said nothing of itself.
+        signs = ("checkpoint-*/trainer_state.json", RUN)
+        return alone and any(any((directory / WORK).glob(sign)) for sign in signs)
 
 
 def write_failure(error: Exception) -> str | None:

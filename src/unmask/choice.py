@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,7 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
     # A list of times has steps of its own; a grid with a name goes with any number of them.
     if "tokens_per_step" in wished or wished.get("grid", GRIDS[0]) not in GRIDS:
         found.add("steps")
-    if "steps" in wished:
+    if saved.get("burn_in", 0) > wished.get("steps", math.inf):
         found.add("burn_in")
     if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
         found.add("grid")

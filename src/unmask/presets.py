@@ -308,9 +308,4 @@ def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
     draw = replace(preset.draw, **changes)
     if "top_p_crossing" in changes and draw.top_p == 1 and temperature != 0:
         raise UserError("there is no token that crosses p without top-p; set it below 1")
-    if preset.burn_in and preset.burn_in == preset.steps and changes.keys() & FILTERS.keys():
-        raise UserError(
-            "all steps are burn-in, which draws among all tokens; leave the filters out, or set "
-            "burn-in lower"
-        )
     return replace(preset, draw=draw)

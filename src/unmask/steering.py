@@ -251,7 +251,9 @@ def _label(name: str, value: Any) -> str | int:
 def _sets(name: str, value: Any) -> list[list[int] | None]:
     """Return the ids of each place, None for any."""
     try:
-        return [None if ids is None else [whole(name, i) for i in ids] for ids in value]
+        return [
+            None if ids is None else [whole(f"an id in {name}", i) for i in ids] for ids in value
+        ]
     except TypeError as error:
         raise UserError(
             f"{name} is a list of sets of ids, one for each token to be written"

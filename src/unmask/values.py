@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from unmask.errors import UserError
@@ -16,7 +15,7 @@ from unmask.errors import UserError
 
 def whole(name: str, value: Any) -> int:
     """Return a whole number; 1.0 and True are none."""
-    if isinstance(value, bool):
+    if _is_flag(value):
         raise UserError(f"{name} must be a whole number, not {value!r}")
     try:
         return operator.index(value)
@@ -26,7 +25,7 @@ def whole(name: str, value: Any) -> int:
 
 def real(name: str, value: Any) -> float:
     """Return a number; a text that spells one is none."""
-    if isinstance(value, bool | str | bytes):
+    if _is_flag(value) or isinstance(value, str | bytes):
         raise UserError(f"{name} must be a number, not {value!r}")
     try:
         return float(value)
@@ -36,9 +35,9 @@ def real(name: str, value: Any) -> float:
 
 def flag(name: str, value: Any) -> bool:
     """Return True or False."""
-    if not isinstance(value, bool):
+    if not _is_flag(value):
         raise UserError(f"{name} must be True or False, not {value!r}")
-    return value
+    return bool(value)
 
 
 def word(name: str, value: Any) -> str:
@@ -52,13 +51,21 @@ def words(name: str, value: Any) -> list[str]:
     """Return one text or several as a list."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise UserError(f"{name} must be a text or a list of texts, not {value!r}")
-    return [word(name, text) for text in value]
+    try:
+        texts = list(value)
+    except TypeError as error:
+        raise UserError(f"{name} must be a text or a list of texts, not {value!r}") from error
+    return [word(name, text) for text in texts]
 
 
 def place(name: str, value: Any) -> str:
     """Return the name of a file, a folder or something on the hub."""
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path:
         raise UserError(f"{name} must be the name of a folder or on the hub, not {value!r}")
-    return str(value)
+    return path
+
+
+def _is_flag(value: Any) -> bool:
+    """Return whether a value is True or False, of Python, NumPy or torch."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")

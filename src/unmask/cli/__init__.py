@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -73,6 +74,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
     _quiet()
+    output = sys.stdout
     try:
         # In this mode click returns the code of ctx.exit() instead of exiting.
         result: Any = cli.main(args=arguments, prog_name="unmask", standalone_mode=False)
@@ -91,23 +93,29 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo("unmask: interrupted", err=True)
         return 130
     except SystemExit:
-        # The only time that click exits in this mode: the pipe is closed, for its reader has seen
-        # enough.
+        # Where the pipe is closed, click exits and leaves another standard output behind.
+        if sys.stdout is output:
+            raise
+        sys.stdout = output
         _forget_output()
         return 0
     except UnicodeEncodeError as error:
         place = f"character {error.start + 1} of {error.object[:40]!r}"
         return _complain(f"{place} cannot be written as {error.encoding}; is its text UTF-8?")
     except OSError as error:
-        # A full disk behind standard output, a name that is too long: nothing that is ours.
-        _forget_output()
+        # A full disk behind standard output, a name that is too long: what the system refuses.
+        try:
+            output.flush()
+        except (OSError, AttributeError):
+            _forget_output()
         where = "" if error.filename is None else f": {error.filename}"
         return _complain(f"{error.strerror or error}{where}")
 
 
 def _forget_output() -> None:
     """Keep Python from complaining while it shuts down, of what can no longer be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, AttributeError):  # There may be no such file at all.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> int:

@@ -79,6 +79,8 @@ class TextCodec:
                 list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
             )
         except (TypeError, UnicodeEncodeError) as error:
+            if not any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+                raise
             raise UserError(
                 "a text holds half a character (a surrogate), as it comes from bytes that are not "
                 "UTF-8; give valid text"

@@ -8,6 +8,7 @@ document a file; tabular files are one document a row.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,12 +39,12 @@ def read_documents(source: str, field: str = "text", split: str = "train") -> li
             no text is left.
     """
     path = _path(source)
-    if source == "pydoc" and not path.exists():
+    if source == "pydoc" and not os.path.exists(path):
         documents = list(_pydoc())
-    elif path.is_dir():
+    elif os.path.isdir(path):
         files = _files(path, (*TEXTS, *TABLES))
         documents = [text for file in files for text in _read_file(file, field)]
-    elif path.is_file():
+    elif os.path.isfile(path):
         documents = list(_read_file(path, field))
     else:
         documents = list(_column(_hub(source, split), field, source))
@@ -63,13 +64,13 @@ def read_records(source: str, split: str = "train") -> Iterator[dict[str, object
         UserError: If there is nothing there, or it is no table.
     """
     path = _path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         for file in _files(path, tuple(TABLES)):
             yield from _table(file)
-    elif source == "pydoc" or (path.is_file() and _suffix(path) not in TABLES):
+    elif source == "pydoc" or (os.path.isfile(path) and _suffix(path) not in TABLES):
         raise UserError(f"{source} is no table; name a JSON-lines, CSV or parquet file")
     else:
-        yield from _table(path) if path.is_file() else _hub(source, split)
+        yield from _table(path) if os.path.isfile(path) else _hub(source, split)
 
 
 def _path(source: str) -> Path:
@@ -100,15 +101,15 @@ def check_split(split: str, usual: str, source: str) -> None:
     Raises:
         UserError: If another split than the usual one was named and the source is a local one.
     """
-    if split != usual and (source == "pydoc" or _path(source).exists()):
+    if split != usual and (source == "pydoc" or os.path.exists(_path(source))):
         raise UserError(f"{source} is no hub data set, so it has no splits; leave out --split")
 
 
 def _has_columns(source: str) -> bool:
     path = _path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return any(_suffix(file) in TABLES for file in _files(path, (*TEXTS, *TABLES)))
-    return _suffix(path) in TABLES if path.is_file() else source != "pydoc"
+    return _suffix(path) in TABLES if os.path.isfile(path) else source != "pydoc"
 
 
 def joined(documents: Sequence[str]) -> str:

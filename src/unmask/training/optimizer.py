@@ -27,7 +27,9 @@ class Together(torch.optim.Optimizer):
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
-        super().__init__([group for o in optimizers for group in o.param_groups], {})
+        # Some schedules read the highest rate from here.
+        defaults = {"lr": optimizers[0].defaults["lr"]}
+        super().__init__([group for o in optimizers for group in o.param_groups], defaults)
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step with each."""

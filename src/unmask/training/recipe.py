@@ -286,10 +286,10 @@ class Recipe:
                 "model.config and the [tokenizer] describe a fresh model; set model.type as well, "
                 "or leave them out"
             )
-        if not _BYTES < self.tokenizer.vocab_size <= _MOST:
+        if not _BYTES <= self.tokenizer.vocab_size <= _MOST:
             raise UserError(
-                f"tokenizer.vocab_size must be above the {_BYTES} of bytes and special tokens, and "
-                f"at most {_MOST:,}, not {self.tokenizer.vocab_size}"
+                f"tokenizer.vocab_size must be at least {_BYTES}, for bytes and special tokens, "
+                f"and at most {_MOST:,}, not {self.tokenizer.vocab_size}"
             )
 
     def _check_blocks(self) -> None:

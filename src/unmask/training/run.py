@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 import warnings
@@ -312,7 +313,9 @@ def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
     """Make once what the Trainer makes when it begins, since some of it needs more than a name."""
     network: Any = nn.Linear(1, 1)
     parts: dict[str, Callable[[], Any]] = {
-        "report_to": lambda: get_reporting_integration_callbacks(arguments.report_to),
+        "report_to": lambda: [
+            callback() for callback in get_reporting_integration_callbacks(arguments.report_to)
+        ],
         "optimizer": lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, network),
     }
     if not timed:
@@ -323,8 +326,8 @@ def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
     for key, make in parts.items():
         try:
             make()
-        except (ImportError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+        except (ImportError, ValueError, TypeError, RuntimeError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"training.{key} cannot be used: {reason}; choose another") from error
 
 
@@ -375,7 +378,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
 
 def _label(source: str) -> str:
     """Return a source's name without the folders of this machine."""
-    return Path(source).name if Path(source).exists() else source
+    return Path(source).name if os.path.exists(source) else source
 
 
 def _export(
