@@ -270,15 +270,15 @@ def judge(zoo, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("form", [{}, {"classifier_top_k": 100}])
 def test_a_classifier_finds_its_label_more_often(writers, judge, form):
     writer = writers["bert"]
-    options = {"length": 8, "steps": 8, "num_samples": 30, "classifier": str(judge)}
+    options = {"length": 8, "steps": 8, "num_samples": 60, "classifier": str(judge)}
     shares = []
     for label in ("cat", "dog"):
-        result = writer.generate("", label=label, classifier_scale=4.0, **form, **options)
+        result = writer.generate("", label=label, classifier_scale=10.0, **form, **options)
         words = [("cat" in text, "dog" in text) for text in result.texts]
         shares.append(sum(cat - dog for cat, dog in words))
     assert shares[0] > shares[1], shares
     assert result.settings["label"] == "dog"
-    plain = writer.generate("", length=8, steps=8, num_samples=30)
+    plain = writer.generate("", length=8, steps=8, num_samples=60)
     assert result.nfe == 2 * plain.nfe
     none = writer.generate("", label=0, classifier_scale=0.0, **options)
     assert none.texts == plain.texts
