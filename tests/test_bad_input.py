@@ -154,6 +154,7 @@ MISTAKES = [
     ("score a\udcff --model {bert}", "half a character"),
     ("train --data {text} --out {tmp}/out --set name=\udcff", "one line of text"),
     ("train --list --data {text}", "--list"),
+    ("train --list --model {bert}", "--list"),
     ("demo --prompt [MASK:3] --out {tmp}/out", "without blanks"),
     ("demo --seed -1 --out {tmp}/out", "--seed"),
     ("demo --minutes nan --out {tmp}/out", "--minutes"),

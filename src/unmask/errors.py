@@ -14,6 +14,11 @@ class UserError(ValueError):
     """Something the caller can put right; the message says what is wrong and what to do."""
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: bytes that are none arrive as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for a near miss, else "; choose one of ..."."""
     known = sorted(choices)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unmask.errors import UserError
+from unmask.errors import UserError, is_unicode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +43,7 @@ class Place(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or raise click's error for an empty or unreadable name."""
-        try:
-            os.fspath(value).encode("utf-8")
-        except UnicodeEncodeError:
+        if not is_unicode(os.fspath(value)):
             self.fail(f"{value!r} is not UTF-8", param, ctx)
         return super().convert(value, param, ctx) if value else self.fail("it is empty", param, ctx)
 

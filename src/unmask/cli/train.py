@@ -48,7 +48,7 @@ def command(
     from unmask.training import recipe as recipes
 
     if list_recipes:
-        if recipe is not None or data is not None or out is not None or settings:
+        if any((recipe, data, validation, model, out, settings, resume, overwrite)):
             raise UserError("--list shows the recipes and does nothing else; leave the rest out")
         for name in recipes.names():
             click.echo(f"{name:30} {recipes.summary(name)}")

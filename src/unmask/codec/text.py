@@ -15,7 +15,7 @@ from itertools import product
 
 from transformers import PreTrainedTokenizerBase
 
-from unmask.errors import UserError
+from unmask.errors import UserError, is_unicode
 
 MAX_BLANK = 4096
 MAX_TEMPLATES = 4096
@@ -79,7 +79,7 @@ class TextCodec:
                 list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
             )
         except (TypeError, UnicodeEncodeError) as error:
-            if not any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            if all(map(is_unicode, texts)):
                 raise
             raise UserError(
                 "a text holds half a character (a surrogate), as it comes from bytes that are not "

@@ -17,11 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError, did_you_mean, is_unicode
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
-_MOST = 1_000_000_000
-_BYTES = 260
+_MOST = 1_000_000_000  # Of anything that is counted; the libraries count in 32 bits.
+_BYTES = 260  # Entries of the smallest tokenizer: 256 bytes and four special tokens.
 
 
 @dataclass(frozen=True)
@@ -448,7 +448,7 @@ def _apply(content: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals:
         raise UserError(f"a setting reads section.key=value, not {setting!r}")
-    if "\n" in setting or not _is_unicode(setting):
+    if "\n" in setting or not is_unicode(setting):
         raise UserError(f"a setting is one line of text, not {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -460,11 +460,6 @@ def _apply(content: dict[str, Any], setting: str) -> None:
         if not isinstance(content, dict):
             raise UserError(f"{setting!r}: {section} is not a section")
     content[last] = value
-
-
-def _is_unicode(text: str) -> bool:
-    """Return whether a text has a place in a file: bytes that are not UTF-8 have none."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _build(cls: type, content: dict[str, Any], where: str) -> Any:
