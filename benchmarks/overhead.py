@@ -1,9 +1,9 @@
 """The sampler's loop over the bare calls of its network: same network, same ids, same positions.
 
 Every sampler runs once with its calls recorded. The bare variant then makes these calls and does
-nothing else: body, the rows that were asked for, head. Besides the preset's own draw there is the
-plain one, without top-k and top-p: what these filters cost is the difference. With random weights
-top-p has the most to do, for it keeps nearly every token.
+nothing else: body, the rows that were asked for, head. The limits are for the presets as they are.
+Other draws stand beside them, to show what filters cost: with random weights top-p has the most to
+do, for it keeps nearly every token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from unmask.adapters.encoder import EncoderDenoiser
 from unmask.draw import Draw
 from unmask.presets import make_preset
 
-_PRESETS = ("refine", "ancestral", "schedule-confidence")
+# And how else to draw.
+_PRESETS = {
+    "refine": Draw(),
+    "ancestral": Draw(top_k=50),
+    "schedule-confidence": Draw(top_p=0.95),
+}
 _STEPS = 10
 
 
@@ -59,7 +64,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         "overhead-bundled",
         f"{title}, size of the bundled model",
         tuple(_pairs(partial(models.bundled_size, "packed"), _modern_head, length, limit=1.15)),
-        repeats=7,
+        repeats=25,
         peak=False,
     )
 
@@ -74,16 +79,16 @@ def _pairs(
     length: int,
     limit: float | None,
 ) -> Iterator[Variant]:
-    for preset in _PRESETS:
+    for preset, other in _PRESETS.items():
         bare = f"bare calls of {preset}"
         yield Variant(bare, partial(_build_bare, make, head_of, preset, length), against=bare)
-        for draw in dict.fromkeys((make_preset(preset).draw, Draw())):
+        for draw, most in ((make_preset(preset).draw, limit), (other, None)):
             filters = ", ".join(_filters(draw)) or "no filter"
             yield Variant(
                 f"{preset}, {filters}",
                 partial(_build, make, preset, length, draw),
                 against=bare,
-                limit=limit,
+                limit=most,
             )
 
 

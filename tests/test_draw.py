@@ -271,6 +271,39 @@ def test_a_row_does_not_depend_on_its_batch(draw):
     assert (empty.tokens.shape, empty.tokens.dtype) == ((0,), torch.int64)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "count"), [(9, 3), (64, 1), (99, 99), (5003, 40), (30_007, 50)])
+def test_top_k_finds_the_largest(size, count, dtype):
+    """In a vocabulary of few groups and of groups of groups, at its ends and with equal numbers."""
+    logits = torch.randn(40, size, generator=generator(16)).to(dtype)
+    logits[:10, -3:] += 9  # The last tokens may fill no group.
+    logits[10:20, :3] += 9
+    logits[20:30, max(1, count // 2) :] = -math.inf
+    kept = torch.zeros(40, size, dtype=torch.bool)
+    for u in (torch.arange(4 * count) + 0.5) / (4 * count):
+        tokens, _ = Draw(temperature=1e6, top_k=count)(logits, u.double().expand(40))
+        kept[torch.arange(40), tokens] = True
+    finite = torch.isfinite(logits)
+    assert torch.equal(kept.sum(1), finite.sum(1).clamp_max(count))
+    least = logits.masked_fill(~kept, math.inf).amin(1, keepdim=True)
+    assert kept[finite & (logits > least)].all()
+
+
+@pytest.mark.parametrize("draw", [*DRAWS, Draw(top_k=5), Draw(top_p=0.8), Draw(temperature=0)])
+@pytest.mark.parametrize("size", [60, 5003])
+def test_what_nothing_can_be_drawn_of_is_refused(draw, size):
+    logits = torch.randn(30, size, generator=generator(17))
+    for value in (math.nan, math.inf):
+        for place in (0, size // 2, size - 1):
+            broken = logits.clone()
+            broken[21, place] = value
+            with pytest.raises(UserError, match="NaN or infinity"):
+                draw(broken, uniform(30, 18))
+    logits[21] = -math.inf
+    with pytest.raises(UserError, match="nothing is left to write"):
+        draw(logits, uniform(30, 18))
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_logits_are_only_read(name):
     for size in (300, 512):  # With and without padding to a whole number of blocks.

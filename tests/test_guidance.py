@@ -365,6 +365,21 @@ def test_slopes_are_the_first_order_change_of_a_classifier(kit, name):
         assert float(slopes[index, token]) == pytest.approx(numeric, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_slopes_are_asked_of_rows_that_still_change_only(kit, name):
+    model, codec = classifier(kit, name)
+    judge, ran = TextClassifier(model.double(), codec, 2), []
+    ids, valid = noised(codec)
+    at = ids == codec.mask_token_id
+    whole = judge.slopes(ids, at, valid).split(at.sum(1).tolist())
+    model.get_input_embeddings().register_forward_hook(lambda *told: ran.append(len(told[2])))
+    for row in range(len(ids)):
+        if at[row].any():
+            only = at & (torch.arange(len(ids)) == row)[:, None]
+            assert torch.allclose(judge.slopes(ids, only, valid), whole[row], atol=1e-9)
+            assert ran.pop() == 1
+
+
 class Sum(nn.Module):
     """A classifier whose log p(label 0) is the sum of one number for each token."""
 

@@ -88,9 +88,9 @@ def invert(hashed: int) -> int:
             y = x ^ (y >> bits)
         return y
 
-    x = unshift(hashed, 31) * pow(_MIX_2 & full, -1, 1 << 64) & full
-    x = unshift(x, 27) * pow(_MIX_1 & full, -1, 1 << 64) & full
-    return (unshift(x, 30) - _GOLDEN) & full
+    x = unshift(hashed, 31) * pow(int(_MIX_2), -1, 1 << 64) & full
+    x = unshift(x, 27) * pow(int(_MIX_1), -1, 1 << 64) & full
+    return (unshift(x, 30) - int(_GOLDEN)) & full
 
 
 @pytest.mark.parametrize(("bits", "edge"), [(0, 0.0), ((1 << 64) - 1, 1.0)])

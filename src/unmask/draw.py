@@ -48,12 +48,14 @@ _BELOW_ONE = 1 - 2.0**-52  # This share of a float64 is less than all of it, rou
 # Numbers that are worked on at a time: what fits in a processor's cache, or fills a GPU.
 _PIECE = {"cpu": 2**20}
 _LARGE_PIECE = 2**26
+# Tokens of a group of which only the largest is looked at first.
+_GROUP = 8
 
 
-def rows_at_a_time(logits: Tensor) -> int:
-    """Return how many rows of logits (N, V) to copy at a time, so that the copy stays small."""
+def rows_at_a_time(logits: Tensor, copies: float = 1.0) -> int:
+    """Return how many rows of logits (N, V) to copy at a time, so that the copies stay small."""
     # A small vocabulary is filled up, and counted in as many bins.
-    width = max(logits.shape[1], 2 * _BLOCK)
+    width = max(logits.shape[1], 2 * _BLOCK) * copies
     # Pieces alike: a few rows left over would cost as many operations as all others.
     pieces = round(len(logits) * width / _PIECE.get(logits.device.type, _LARGE_PIECE))
     return -(-max(1, len(logits)) // max(1, pieces))
@@ -130,22 +132,32 @@ class Draw:
         Args:
             logits: Shape (N, V), floating point; -inf for what must not be drawn.
             u: Shape (N,), float64 in (0, 1).
+
+        Raises:
+            UserError: If a row has NaN or infinity, or is -inf everywhere.
         """
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
-        rows, u = rows_at_a_time(logits), u.clamp_max(_BELOW_ONE)
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
-        pieces = zip(logits.split(rows), u.split(rows), strict=True)
-        parts = [self._pick(piece.float(), noise) for piece, noise in pieces]
-        return Drawn(torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]))
+        rows = rows_at_a_time(logits, self._copies)
+        pieces = zip(logits.split(rows), u.clamp_max(_BELOW_ONE).split(rows), strict=True)
+        parts = [self._pick(piece, noise) for piece, noise in pieces]
+        return parts[0] if len(parts) == 1 else Drawn(*map(torch.cat, zip(*parts, strict=True)))
+
+    @property
+    def _copies(self) -> float:
+        """How many times the logits are copied on the way, roughly."""
+        if self.top_k is not None:
+            return 1 / _GROUP
+        return 2.0 if self.top_p < 1 else 1.0
 
     def _pick(self, logits: Tensor, u: Tensor) -> Drawn:
         if self.greedy or self.temperature == 0:
-            return _most_likely(logits, self.temperature)
-        logits = _cooled(logits, self.temperature)
+            return _most_likely(logits.float(), self.temperature)
         if self.top_k is not None:
             return self._from_best(logits, u, self.top_k)
-        weights = _weights(logits)
+        weights = _weights(_cooled(logits.float(), self.temperature))
+        check_usable(weights[:, 0], logits)
         if self.top_p < 1:
             weights = _nucleus(weights, self.top_p, self.top_p_crossing)
         if self.min_p > 0:
@@ -155,13 +167,17 @@ class Draw:
         return _from_all(weights, u)
 
     def _from_best(self, logits: Tensor, u: Tensor, top_k: int) -> Drawn:
-        values, indices = logits.topk(min(top_k, logits.shape[1]), dim=1)
+        indices = _best(logits, min(top_k, logits.shape[1]))
+        values, order = logits.gather(1, indices).float().sort(dim=1, descending=True)
+        check_usable(values[:, 0], logits)
+        indices, values = indices.gather(1, order), _cooled(values, self.temperature)
         weights = torch.exp((values - values[:, :1]).double())
-        goal = self.top_p * weights.sum(1, keepdim=True)
-        past = _past(weights, torch.zeros_like(goal), goal, self.top_p_crossing)
+        reached = weights.cumsum(1)
+        past = _past(weights, reached, self.top_p * reached[:, -1:], self.top_p_crossing)
         past[:, 0] = False
-        weights = weights.masked_fill(past | (weights < self.min_p), 0.0)
-        place, total, _ = _invert(weights, u[:, None])
+        # What is kept comes before what is dropped, so its sum is the largest that is reached.
+        total = reached.masked_fill(past | (weights < self.min_p), 0.0).amax(1, keepdim=True)
+        place = torch.searchsorted(reached, u[:, None] * total, right=True)
         chosen = weights.gather(1, place) / total
         return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())
 
@@ -190,8 +206,54 @@ class BurnIn:
 def _most_likely(logits: Tensor, temperature: float) -> Drawn:
     # At temperature 0 every winner would report certainty, which tells a policy nothing.
     logits = _cooled(logits, temperature or 1)
-    tokens = logits.max(1).indices
+    best, tokens = logits.max(1)
+    check_usable(best, logits)
     return Drawn(tokens, logits.softmax(1).gather(1, tokens[:, None])[:, 0])
+
+
+def check_usable(seen: Tensor, logits: Tensor) -> None:
+    """Raise a UserError for logits (N, V) of which nothing can be drawn.
+
+    Args:
+        seen: Shape (N,); what is not finite if a row has NaN or infinity or nothing but -inf, such
+            as its maximum or any of its probabilities.
+        logits: What the network said.
+    """
+    # A sum is finite if all its numbers are, and asks less of a device than each of them.
+    if math.isfinite(seen.sum(dtype=torch.float64)):
+        return
+    best = logits.amax(1)
+    if (torch.isnan(best) | torch.isposinf(best)).any():
+        raise UserError("the network answered with NaN or infinity; the checkpoint is damaged")
+    raise UserError("nothing is left to write in one place; ban or require less")
+
+
+def _best(numbers: Tensor, count: int) -> Tensor:
+    """Return where the largest of each row (N, K) are, in any order, (N, count), int64.
+
+    Each is in one of as many groups, those with the largest maxima, so few of them have to be told
+    apart. The numbers of a group stand far apart: maxima over a long stride are the fast ones.
+    """
+    width = numbers.shape[1] // _GROUP
+    if width < _GROUP * count:
+        return _selected(numbers, count)
+    groups = numbers[:, : _GROUP * width].unflatten(1, (_GROUP, width))
+    group = _best(groups.amax(1), count)[:, None]
+    step = torch.arange(0, _GROUP * width, width, device=numbers.device)[:, None]
+    places = (group + step).flatten(1)
+    if numbers.shape[1] > _GROUP * width:
+        rest = torch.arange(_GROUP * width, numbers.shape[1], device=numbers.device)
+        places = torch.cat([places, rest.expand(len(numbers), -1)], dim=1)
+    return places.gather(1, _selected(numbers.gather(1, places), count))
+
+
+def _selected(numbers: Tensor, count: int) -> Tensor:
+    """Return the same as ``_best``; NaN counts as the largest."""
+    if numbers.device.type != "cpu":
+        return numbers.topk(count, dim=1, sorted=False).indices
+    # NumPy has vector instructions for it: twice as fast as torch.
+    order = np.argpartition(numbers.float().numpy(), -count, axis=1)
+    return torch.from_numpy(order[:, -count:])
 
 
 def _cooled(logits: Tensor, temperature: float) -> Tensor:
@@ -208,16 +270,15 @@ def _weights(logits: Tensor) -> Tensor:
     return logits.softmax(1)
 
 
-def _past(ordered: Tensor, before: Tensor, goal: Tensor, crossing: str) -> Tensor:
+def _past(ordered: Tensor, reached: Tensor, goal: Tensor, crossing: str) -> Tensor:
     """Return which weights top-p drops, (N, K), bool, but for the likeliest token of all.
 
     Args:
         ordered: Weights, the largest first, shape (N, K).
-        before: Mass of larger ones that are not among them, shape (N, 1), float64.
+        reached: The mass of each and of all larger ones, shape (N, K), float64.
         goal: The mass to keep, shape (N, 1), float64.
         crossing: ``keep`` or ``drop``.
     """
-    reached = before + ordered.cumsum(1, dtype=torch.float64)
     return reached > goal if crossing == "drop" else reached - ordered >= goal
 
 
@@ -243,7 +304,8 @@ def _nucleus(weights: Tensor, top_p: float, crossing: str) -> Tensor:
     tokens[row, place] = weights[row, token]
     # Of equal weights the first counts as larger, so that a row does not depend on its neighbours.
     ordered, order = tokens.sort(dim=1, descending=True, stable=True)
-    past = _past(ordered, before, goal, crossing)
+    reached = before + ordered.cumsum(1, dtype=torch.float64)
+    past = _past(ordered, reached, goal, crossing)
     past[:, :1] &= before > 0
     tokens.scatter_(1, order, ordered.masked_fill(past, 0.0))
     # In the dtype of the weights a comparison is several times as fast as to a boolean.

@@ -77,7 +77,7 @@ PRESETS: dict[str, Preset] = {
         Draw(temperature=0.8, greedy=True),
         steps=None,
     ),
-    "schedule-confidence": Preset(MostConfident(), Draw(top_p=0.95), steps=32),
+    "schedule-confidence": Preset(MostConfident(), Draw(), steps=32),
     "confidence-factor": Preset(
         MostConfident("confidence", tokens_per_step=1, rule=Factor(1.0)), _GREEDY, steps=None
     ),

@@ -16,8 +16,7 @@ from torch import Tensor
 from unmask.canvas import Canvas, Frame
 from unmask.constraint import Matching
 from unmask.denoiser import Denoiser, calls_of
-from unmask.draw import BurnIn, Draw, Drawn
-from unmask.errors import UserError
+from unmask.draw import BurnIn, Draw, Drawn, check_usable
 from unmask.measure import measure
 from unmask.noise import Noise
 from unmask.policy import Clock, Guess, Past, Policy
@@ -68,8 +67,10 @@ def sample(
             return
         time = policy.time(canvas, clock, noise)
         wanted = policy.candidates(canvas, clock, noise) & ~settled[:, None]
-        guess, answer = _nothing(canvas), None
-        if wanted.any():
+        answer = None
+        if not wanted.any():
+            guess = _nothing(canvas)
+        else:
             u = noise.uniform("token", step, canvas.ids.shape[1])
             answer = _ask(denoiser, canvas, time, wanted, u, matching)
             guess = answer.guess(draw.at(step), policy.reads)
@@ -168,14 +169,6 @@ def _ask(
     """Ask the network where guesses are ``wanted`` (B, L), or needed for these to match."""
     asked = wanted if matching is None else matching.asked(canvas, wanted)
     logits = denoiser(canvas.ids, time, at=asked, valid=canvas.valid)
-    # A maximum is NaN if any of its numbers is: one pass, and no copy of the logits.
-    best = logits.amax(-1)
-    if not torch.isfinite(best).all():
-        raise _unusable(best)
+    if matching is not None:
+        check_usable(logits.amax(1), logits)
     return _Answer(logits, asked, wanted, canvas, u, matching)
-
-
-def _unusable(best: Tensor) -> UserError:
-    if (torch.isnan(best) | torch.isposinf(best)).any():
-        return UserError("the network answered with NaN or infinity; the checkpoint is damaged")
-    return UserError("nothing is left to write in one place; ban or require less")

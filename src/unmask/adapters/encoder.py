@@ -131,7 +131,7 @@ def only_rows(
 
     In row-major order the positions asked about are the same without the other rows.
     """
-    if at is None or len(rows := at.any(1).nonzero()[:, 0]) in (0, len(at)):
+    if at is None or len(at) == 1 or len(rows := at.any(1).nonzero()[:, 0]) in (0, len(at)):
         return xt, t, at, valid
     return xt[rows], t[rows], at[rows], None if valid is None else valid[rows]
 

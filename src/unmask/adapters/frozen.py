@@ -21,7 +21,7 @@ from torch import Tensor
 
 from unmask.adapters.any_order import packed
 from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser, only_at
+from unmask.adapters.encoder import EncoderDenoiser, only_at, rows_at_once
 from unmask.adapters.ordered_attention import FROZEN, Cache, Looked, attach, running
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
@@ -37,23 +37,32 @@ class FrozenPass:
         place: Shape (B, n), int64; the positions that are run, L for none.
         valid: Shape (B, L), bool; False on padding.
         cache: Keys and values of every layer, each at the slot of its position.
+        rows: Shape (B,), int64; the rows of the cache that this run is about.
     """
 
     place: Tensor
     valid: Tensor
     cache: Cache
+    rows: Tensor
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]:
-        """Yield the keys and values of the whole canvas, (B, H, L, D) each."""
-        rows, length = self.valid.shape
+        """Yield, for some rows after others, keys and values of all the canvas, (n, H, L, D)."""
+        length = self.valid.shape[1]
         both = self.cache.layer(self._layer, key, length)
         self._layer += 1
-        index = torch.arange(rows, device=key.device)[:, None]
         for kept, new in zip(both, (key, value), strict=True):
-            kept[index, :, self.place] = new.transpose(1, 2).to(kept.dtype)
-        yield slice(None), both[0][:, :, :length], both[1][:, :, :length]
+            kept[self.rows[:, None], :, self.place] = new.transpose(1, 2).to(kept.dtype)
+        if len(self.rows) == self.cache.rows:
+            yield slice(None), both[0][:, :, :length], both[1][:, :, :length]
+            return
+        # The copies of some rows are made for a few at a time.
+        few = rows_at_once(length, key.device)
+        for start in range(0, len(self.rows), few):
+            some = slice(start, start + few)
+            own = self.rows[some]
+            yield some, both[0][own, :, :length], both[1][own, :, :length]
 
     def allowed(self, window: int | None) -> Tensor:
         """Return who may see whom, shape (B, 1, n, L), bool; see ``ordered_attention.Pass``."""
@@ -100,12 +109,16 @@ class FrozenDenoiser:
         """Return logits of about p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         valid = torch.ones_like(where) if valid is None else valid
-        place, present = packed(self._due(xt, where, valid))
-        frozen = FrozenPass(place.masked_fill(~present, xt.shape[1]), valid, self._cache)
-        asked = where.gather(1, place) & present
-        position = place + self.inner.first
+        due = self._due(xt, where, valid)
+        # Rows that are finished, or wait, stay out.
+        rows = where.any(1).nonzero()[:, 0]
+        place, present = packed(due[rows])
+        slots = place.masked_fill(~present, xt.shape[1])
+        frozen = FrozenPass(slots, valid[rows], self._cache, rows)
+        asked = where[rows].gather(1, place) & present
+        ids, position = xt[rows].gather(1, place), place + self.inner.first
         with running(frozen), only_at(self.inner.bare, asked):
-            logits = self.inner.model(input_ids=xt.gather(1, place), position_ids=position).logits
+            logits = self.inner.model(input_ids=ids, position_ids=position).logits
         logits.index_fill_(-1, self.inner.not_data, float("-inf"))
         return logits[0].view(*xt.shape, -1) if at is None else logits[0]
 
