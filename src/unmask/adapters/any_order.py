@@ -130,7 +130,8 @@ class Session:
         self._follow(xt, visible, rows)
         fresh = self._written(rows) - self._already(rows)
         most = int((fresh + where[rows].sum(1)).max())
-        few = rows.split(rows_at_once(most, xt.device))
+        # Half of what is run at once without a cache, which takes the memory.
+        few = rows.split(rows_at_once(most, xt.device, share=2))
         if len(few) == 1:
             logits = self._ask(xt, rows, *packed(where[rows]))
         else:
@@ -144,7 +145,8 @@ class Session:
             self._ids = torch.full_like(xt, self.network.mask_token_id)
             self._rank = torch.full_like(xt, xt.shape[1])
             self._done = torch.zeros(len(xt), dtype=torch.int64, device=xt.device)
-            self._cache = Cache(*xt.shape) if self.cached else None
+            layers = self.network.bare.config.num_hidden_layers
+            self._cache = Cache(len(xt), xt.shape[1], layers) if self.cached else None
         ids, rank = self._ids[rows], self._rank[rows]
         known = rank < xt.shape[1]
         anew = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)

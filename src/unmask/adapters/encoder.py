@@ -95,13 +95,14 @@ def unwrap(model: nn.Module) -> Any:
     return model
 
 
-def rows_at_once(tokens: int, device: torch.device) -> int:
+def rows_at_once(tokens: int, device: torch.device, share: int = 1) -> int:
     """Return how many rows of so many tokens a network without gradients runs on at a time.
 
     On a CPU more tokens than keep its cores busy bring no speed, only memory for what lies between
-    the layers.
+    the layers. Who needs memory for other things takes one part in ``share`` of that.
     """
-    return max(1, _CPU_TOKENS // max(1, tokens)) if device.type == "cpu" else 2**31
+    few = _CPU_TOKENS // share // max(1, tokens)
+    return max(1, few) if device.type == "cpu" else 2**31
 
 
 def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:

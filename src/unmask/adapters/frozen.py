@@ -101,7 +101,7 @@ class FrozenDenoiser:
         self.inner, self.refresh = inner, refresh
         self.vocab_size, self.data_ids = inner.vocab_size, inner.data_ids
         self._ids = self._calls = torch.empty(0, dtype=torch.int64)
-        self._cache = Cache(0, 0)
+        self._cache = Cache(0, 0, 0)
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -125,7 +125,8 @@ class FrozenDenoiser:
     def _due(self, xt: Tensor, where: Tensor, valid: Tensor) -> Tensor:
         """Return what has to be run in this call, shape (B, L), bool, and take note of it."""
         if self._ids.shape != xt.shape:
-            self._cache, self._ids = Cache(*xt.shape), xt
+            layers = self.inner.bare.config.num_hidden_layers
+            self._cache, self._ids = Cache(len(xt), xt.shape[1], layers), xt
             self._calls = torch.zeros_like(xt[:, 0])
         rows = where.any(1)
         anew = rows & (self._calls % self.refresh == 0)

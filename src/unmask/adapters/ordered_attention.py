@@ -31,19 +31,19 @@ Looked = tuple[slice, Tensor, Tensor]
 """Which rows, and all keys and values that their queries may look at, (n, H, K, D) each."""
 
 
-@dataclass
 class Cache:
     """Keys and values of tokens, layer by layer, each in a slot: of its rank or its position.
 
     Args:
         rows: Rows of the batch.
         slots: Tokens that a row can hold.
+        layers: Layers of the network.
     """
 
-    rows: int
-    slots: int
-    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    _clean: list[int] = field(default_factory=list)
+    def __init__(self, rows: int, slots: int, layers: int) -> None:
+        self.rows, self.slots = rows, slots
+        self._clean = [0] * layers
+        self._kept = torch.empty(0)
 
     def layer(self, index: int, key: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return keys and values of a layer, (rows, H, slots + 1, D), the last slot being waste.
@@ -54,16 +54,16 @@ class Cache:
             size: How many slots, from the first, are about to be read. The memory of the others is
                 not touched, and a system that hands out pages as they are touched saves it.
         """
-        if index == len(self.layers):
-            shape = (self.rows, self.slots + 1, key.shape[1], key.shape[3])
-            self.layers.append((key.new_empty(shape), key.new_empty(shape)))
-            self._clean.append(0)
-        both, clean = self.layers[index], self._clean[index]
+        if not self._kept.numel():
+            # In one piece: many, each among what is freed soon, would leave holes behind.
+            kinds = (len(self._clean), 2, self.rows, self.slots + 1)
+            self._kept = key.new_empty((*kinds, key.shape[1], key.shape[3]))
+        both, clean = self._kept[index], self._clean[index]
         if size > clean:
-            for kept in both:
-                kept[:, clean:size] = 0
+            both[:, :, clean:size] = 0
             self._clean[index] = size
-        return both[0].transpose(1, 2), both[1].transpose(1, 2)
+        keys, values = both.transpose(2, 3)
+        return keys, values
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Pass:
         for kept, new in zip(both, (key, value), strict=True):
             kept[self.rows[:, None], :, slot] = new[:, :, :count].transpose(1, 2).to(kept.dtype)
         # The copies that attention reads are made for a few rows at a time.
-        few = rows_at_once(size + self.asked.shape[1], key.device)
+        few = rows_at_once(size + self.asked.shape[1], key.device, share=2)
         for start in range(0, len(self.rows), few):
             some = slice(start, start + few)
             # All rows in their order need no copy by index.
