@@ -12,8 +12,9 @@ it). Every number is a ratio to the first row of its table, measured in the same
 take turns, and the median over the turns counts. Below 1 is faster than that row. Seconds
 are those of a process that keeps the memory it has freed, as the command line does. Memory is the
 most that a fresh process, which gives it back, held beyond its libraries, in MiB. Weights are
-random, which changes no time but that of top-p, to its disadvantage; the configurations are the
-real ones. An empty cell was not measured. Tables of different groups may come from different runs.
+random, which changes no time but that of top-p without top-k, to its disadvantage; the
+configurations are the real ones. GPT-2 draws with top-k 50 and top-p 0.95, as `refine`. An empty
+cell was not measured. Tables of different groups may come from different runs.
 
 """
 

@@ -156,7 +156,6 @@ def llada2(
         block_length=block,
         num_inference_steps=steps,
         temperature=1.0,
-        top_p=0.95,
         # No guess is ever this sure, so every pass writes its share.
         threshold=2.0,
         editing_threshold=None,

@@ -169,6 +169,13 @@ MUTANTS = [
         "draw",
     ),
     Mutant(
+        "draw.py",
+        "nth = rank - (ordered > value).sum(1, keepdim=True)",
+        "nth = torch.zeros_like(rank)",
+        "of equal tokens top-k always draws the first",
+        "draw",
+    ),
+    Mutant(
         "adapters/frozen.py",
         "rows = where.any(1).nonzero()[:, 0]",
         "rows = torch.arange(len(where))",
@@ -191,14 +198,14 @@ MUTANTS = [
     ),
     Mutant(
         "draw.py",
-        "if numbers.shape[1] > _GROUP * width:",
-        "if False:",
+        "if logits.shape[1] == _GROUP * width:",
+        "if True:",
         "top-k overlooks the tokens that fill no group",
         "draw",
     ),
     Mutant(
         "draw.py",
-        "check_usable(values[:, 0], logits)",
+        "check_usable(best[:, 0], logits)",
         "pass",
         "top-k draws something where the network answered NaN",
         "draw",

@@ -271,6 +271,26 @@ def test_a_row_does_not_depend_on_its_batch(draw):
     assert (empty.tokens.shape, empty.tokens.dtype) == ((0,), torch.int64)
 
 
+@pytest.mark.parametrize("size", [60, 5003])
+def test_top_k_among_equal_tokens(size):
+    """Rounded logits: each of the equal ones has its share, in the order of their ids.
+
+    Which of them are in at the edge of k is left open.
+    """
+    logits = torch.randn(150, size, generator=generator(19)).mul(4).round()
+    u, draw = uniform(150, 20), Draw(top_k=40)
+    together = draw(logits, u).tokens
+    for row in range(0, 150, 10):
+        assert draw(logits[row : row + 1], u[row : row + 1]).tokens == together[row]
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, :40]
+    law = logits.gather(1, order).double().softmax(1)
+    for row in range(0, 150, 10):
+        inside = logits[row, order[row]] > logits[row, order[row, -1]]
+        assert inside.sum() > 5
+        for rank, reached in enumerate((law[row].cumsum(0) - law[row] / 2)[inside]):
+            assert draw(logits[row : row + 1], reached[None]).tokens == order[row, rank]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("size", "count"), [(9, 3), (64, 1), (99, 99), (5003, 40), (30_007, 50)])
 def test_top_k_finds_the_largest(size, count, dtype):
@@ -289,7 +309,10 @@ def test_top_k_finds_the_largest(size, count, dtype):
     assert kept[finite & (logits > least)].all()
 
 
-@pytest.mark.parametrize("draw", [*DRAWS, Draw(top_k=5), Draw(top_p=0.8), Draw(temperature=0)])
+@pytest.mark.parametrize(
+    "draw",
+    [*DRAWS, Draw(top_k=5), Draw(temperature=0), Draw(greedy=True), Draw(0.8, greedy=True)],
+)
 @pytest.mark.parametrize("size", [60, 5003])
 def test_what_nothing_can_be_drawn_of_is_refused(draw, size):
     logits = torch.randn(30, size, generator=generator(17))

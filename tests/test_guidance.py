@@ -378,6 +378,7 @@ def test_slopes_are_asked_of_rows_that_still_change_only(kit, name):
             only = at & (torch.arange(len(ids)) == row)[:, None]
             assert torch.allclose(judge.slopes(ids, only, valid), whole[row], atol=1e-9)
             assert ran.pop() == 1
+    assert judge.slopes(ids, torch.zeros_like(at), valid).shape == (0, whole[0].shape[1])
 
 
 class Sum(nn.Module):

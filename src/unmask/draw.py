@@ -139,16 +139,16 @@ class Draw:
         if len(logits) == 0:
             return Drawn(u.long(), u.float())
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
-        rows = rows_at_a_time(logits, self._copies)
+        rows = rows_at_a_time(logits, self._copies(logits.shape[1]))
         pieces = zip(logits.split(rows), u.clamp_max(_BELOW_ONE).split(rows), strict=True)
         parts = [self._pick(piece, noise) for piece, noise in pieces]
         return parts[0] if len(parts) == 1 else Drawn(*map(torch.cat, zip(*parts, strict=True)))
 
-    @property
-    def _copies(self) -> float:
-        """How many times the logits are copied on the way, roughly."""
+    def _copies(self, size: int) -> float:
+        """Return how many times logits (N, size) are copied on the way, roughly."""
         if self.top_k is not None:
-            return 1 / _GROUP
+            # The maxima; or all, and where they are.
+            return 1 / _GROUP if _has_groups(size, min(self.top_k, size)) else 3.0
         return 2.0 if self.top_p < 1 else 1.0
 
     def _pick(self, logits: Tensor, u: Tensor) -> Drawn:
@@ -167,19 +167,22 @@ class Draw:
         return _from_all(weights, u)
 
     def _from_best(self, logits: Tensor, u: Tensor, top_k: int) -> Drawn:
-        indices = _best(logits, min(top_k, logits.shape[1]))
-        values, order = logits.gather(1, indices).float().sort(dim=1, descending=True)
-        check_usable(values[:, 0], logits)
-        indices, values = indices.gather(1, order), _cooled(values, self.temperature)
-        weights = torch.exp((values - values[:, :1]).double())
+        count = min(top_k, logits.shape[1])
+        tokens = _with_best(logits, count)
+        numbers = logits.gather(1, tokens).float()
+        best = _descending(numbers)[:, :count]
+        check_usable(best[:, 0], logits)
+        cooled = _cooled(best, self.temperature)
+        weights = torch.exp((cooled - cooled[:, :1]).double())
         reached = weights.cumsum(1)
         past = _past(weights, reached, self.top_p * reached[:, -1:], self.top_p_crossing)
         past[:, 0] = False
         # What is kept comes before what is dropped, so its sum is the largest that is reached.
         total = reached.masked_fill(past | (weights < self.min_p), 0.0).amax(1, keepdim=True)
-        place = torch.searchsorted(reached, u[:, None] * total, right=True)
-        chosen = weights.gather(1, place) / total
-        return Drawn(indices.gather(1, place)[:, 0], chosen[:, 0].float())
+        rank = torch.searchsorted(reached, u[:, None] * total, right=True)
+        chosen = weights.gather(1, rank) / total
+        place = _at_rank(numbers, best, rank)
+        return Drawn(tokens.gather(1, place)[:, 0], chosen[:, 0].float())
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,10 @@ class BurnIn:
 
 def _most_likely(logits: Tensor, temperature: float) -> Drawn:
     # At temperature 0 every winner would report certainty, which tells a policy nothing.
-    logits = _cooled(logits, temperature or 1)
-    best, tokens = logits.max(1)
+    cooled = _cooled(logits, temperature or 1)
+    best, tokens = cooled.max(1)
     check_usable(best, logits)
-    return Drawn(tokens, logits.softmax(1).gather(1, tokens[:, None])[:, 0])
+    return Drawn(tokens, cooled.softmax(1).gather(1, tokens[:, None])[:, 0])
 
 
 def check_usable(seen: Tensor, logits: Tensor) -> None:
@@ -222,38 +225,67 @@ def check_usable(seen: Tensor, logits: Tensor) -> None:
     # A sum is finite if all its numbers are, and asks less of a device than each of them.
     if math.isfinite(seen.sum(dtype=torch.float64)):
         return
-    best = logits.amax(1)
+    best = logits.amax(1).float()
     if (torch.isnan(best) | torch.isposinf(best)).any():
         raise UserError("the network answered with NaN or infinity; the checkpoint is damaged")
     raise UserError("nothing is left to write in one place; ban or require less")
 
 
-def _best(numbers: Tensor, count: int) -> Tensor:
-    """Return where the largest of each row (N, K) are, in any order, (N, count), int64.
+def _with_best(logits: Tensor, count: int) -> Tensor:
+    """Return tokens of each row (N, V), the most likely and maybe others, from the left.
 
-    Each is in one of as many groups, those with the largest maxima, so few of them have to be told
-    apart. The numbers of a group stand far apart: maxima over a long stride are the fast ones.
+    Each of the most likely is in one of as many groups, those with the largest maxima. The tokens
+    of a group stand far apart: maxima over a long stride are the fast ones.
+
+    Returns:
+        Shape (N, n), int64, n at least ``count``.
     """
-    width = numbers.shape[1] // _GROUP
-    if width < _GROUP * count:
-        return _selected(numbers, count)
-    groups = numbers[:, : _GROUP * width].unflatten(1, (_GROUP, width))
-    group = _best(groups.amax(1), count)[:, None]
-    step = torch.arange(0, _GROUP * width, width, device=numbers.device)[:, None]
-    places = (group + step).flatten(1)
-    if numbers.shape[1] > _GROUP * width:
-        rest = torch.arange(_GROUP * width, numbers.shape[1], device=numbers.device)
-        places = torch.cat([places, rest.expand(len(numbers), -1)], dim=1)
-    return places.gather(1, _selected(numbers.gather(1, places), count))
+    if not _has_groups(logits.shape[1], count):
+        return _largest(logits, count)
+    width = logits.shape[1] // _GROUP
+    groups = logits[:, : _GROUP * width].unflatten(1, (_GROUP, width))
+    group = _largest(groups.amax(1), count)[:, None]
+    step = torch.arange(0, _GROUP * width, width, device=logits.device)[:, None]
+    tokens = (group + step).flatten(1)
+    if logits.shape[1] == _GROUP * width:
+        return tokens
+    rest = torch.arange(_GROUP * width, logits.shape[1], device=logits.device)
+    return torch.cat([tokens, rest.expand(len(logits), -1)], dim=1)
 
 
-def _selected(numbers: Tensor, count: int) -> Tensor:
-    """Return the same as ``_best``; NaN counts as the largest."""
+def _has_groups(size: int, count: int) -> bool:
+    """Return whether the most likely of so many tokens are looked for in groups."""
+    return size // _GROUP >= _GROUP * count
+
+
+def _largest(numbers: Tensor, count: int) -> Tensor:
+    """Return where the largest of (N, K) are, from the left, (N, count); NaN is the largest."""
     if numbers.device.type != "cpu":
-        return numbers.topk(count, dim=1, sorted=False).indices
+        return numbers.topk(count, dim=1).indices.sort(dim=1).values
     # NumPy has vector instructions for it: twice as fast as torch.
-    order = np.argpartition(numbers.float().numpy(), -count, axis=1)
-    return torch.from_numpy(order[:, -count:])
+    order = np.argpartition(numbers.detach().float().numpy(), -count, axis=1)
+    return torch.from_numpy(np.sort(order[:, -count:], axis=1))
+
+
+def _descending(numbers: Tensor) -> Tensor:
+    """Return each row in order, the largest first; NaN is the largest."""
+    if numbers.device.type != "cpu":
+        return numbers.sort(dim=1, descending=True).values
+    # Twenty times as fast as torch, for the same reason.
+    return torch.from_numpy(np.sort(numbers.detach().numpy(), axis=1)).flip(1)
+
+
+def _at_rank(numbers: Tensor, ordered: Tensor, rank: Tensor) -> Tensor:
+    """Return where in (N, K) the number of a rank (N, 1) is; of equal ones the first come first.
+
+    Args:
+        numbers: Shape (N, K).
+        ordered: The largest of them, the largest first, shape (N, n).
+        rank: From 0 to n - 1, int64.
+    """
+    value = ordered.gather(1, rank)
+    nth = rank - (ordered > value).sum(1, keepdim=True)
+    return torch.searchsorted((numbers == value).cumsum(1), nth + 1)
 
 
 def _cooled(logits: Tensor, temperature: float) -> Tensor:

@@ -130,8 +130,8 @@ class Session:
         self._follow(xt, visible, rows)
         fresh = self._written(rows) - self._already(rows)
         most = int((fresh + where[rows].sum(1)).max())
-        # Half of what is run at once without a cache, which takes the memory.
-        few = rows.split(rows_at_once(most, xt.device, share=2))
+        # A cache takes the memory of the other half.
+        few = rows.split(rows_at_once(most, xt.device, share=2 if self.cached else 1))
         if len(few) == 1:
             logits = self._ask(xt, rows, *packed(where[rows]))
         else:

@@ -72,6 +72,8 @@ class TextClassifier:
     def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
         """Return grad . (e_v - e_now) at ``at``, shape (N, V'), e being the input embeddings."""
         rows = at.any(1)
+        if not rows.any():
+            return self._table.new_zeros(0, len(self._table))
         ids, at, valid = ids[rows], at[rows], None if valid is None else valid[rows]
         embedding = self.model.get_input_embeddings()
         kept: list[Tensor] = []

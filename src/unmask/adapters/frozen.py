@@ -109,9 +109,11 @@ class FrozenDenoiser:
         """Return logits of about p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         valid = torch.ones_like(where) if valid is None else valid
-        due = self._due(xt, where, valid)
         # Rows that are finished, or wait, stay out.
         rows = where.any(1).nonzero()[:, 0]
+        if not len(rows):
+            return torch.zeros(0, self.vocab_size, device=xt.device)
+        due = self._due(xt, where, valid)
         place, present = packed(due[rows])
         slots = place.masked_fill(~present, xt.shape[1])
         frozen = FrozenPass(slots, valid[rows], self._cache, rows)
