@@ -135,8 +135,8 @@ MUTANTS = [
     ),
     Mutant(
         "draw.py",
-        "_invert(blocks.sum(2), u[:, None])",
-        "_invert(blocks.sum(2), u[:, None].float().double())",
+        "_invert(sums, u[:, None])",
+        "_invert(sums, u[:, None].float().double())",
         "sampling in float32: tail tokens are skipped",
         "draw",
     ),
@@ -240,8 +240,8 @@ MUTANTS = [
     ),
     Mutant(
         "policy.py",
-        "return rank < count[:, None]",
-        "return rank <= count[:, None]",
+        "scatter_(1, order, rank < count[:, None])",
+        "scatter_(1, order, rank <= count[:, None])",
         "off by one in the number of reveals",
         "confidence",
     ),

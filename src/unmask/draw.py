@@ -177,8 +177,10 @@ class Draw:
         reached = weights.cumsum(1)
         past = _past(weights, reached, self.top_p * reached[:, -1:], self.top_p_crossing)
         past[:, 0] = False
+        if self.min_p > 0:
+            past |= weights < self.min_p
         # What is kept comes before what is dropped, so its sum is the largest that is reached.
-        total = reached.masked_fill(past | (weights < self.min_p), 0.0).amax(1, keepdim=True)
+        total = reached.masked_fill(past, 0.0).amax(1, keepdim=True)
         rank = torch.searchsorted(reached, u[:, None] * total, right=True)
         chosen = weights.gather(1, rank) / total
         place = _at_rank(numbers, best, rank)
@@ -399,29 +401,28 @@ def _equal(level: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _invert(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the first index whose cumulative weight exceeds u of the whole, and u within it.
+    """Return the first index whose cumulative weight exceeds u of the whole.
 
     Args:
         weights: Shape (N, K), accumulated in float64.
         u: Shape (N, 1), float64 from 0 to ``_BELOW_ONE``.
 
     Returns:
-        Indices of positive weight, the whole, and the share of the weight found that lies below u;
-        each (N, 1).
+        Indices of positive weight, u of the whole, and the cumulative weights, (N, K); else (N, 1).
     """
     reached = weights.cumsum(1, dtype=torch.float64)
-    total = reached[:, -1:]
-    target = u * total
-    index = torch.searchsorted(reached, target, right=True)
-    lacking = (target - reached.gather(1, index)) / weights.gather(1, index)
-    return index, total, lacking.add_(1).clamp_(0, _BELOW_ONE)
+    target = u * reached[:, -1:]
+    return torch.searchsorted(reached, target, right=True), target, reached
 
 
 def _from_all(weights: Tensor, u: Tensor) -> Drawn:
     blocks = weights.view(len(weights), -1, _BLOCK)
     # A float32 sum of 128 is off by 1e-7 of itself; within the block everything is float64 again.
-    block, total, rest = _invert(blocks.sum(2), u[:, None])
+    sums = blocks.sum(2)
+    block, target, reached = _invert(sums, u[:, None])
+    # How far into the block u is, which is a uniform number again.
+    lacking = (target - reached.gather(1, block)) / sums.gather(1, block)
     inside = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0]
-    place, _, _ = _invert(inside, rest)
-    chosen = inside.gather(1, place) / total
+    place, _, _ = _invert(inside, lacking.add_(1).clamp_(0, _BELOW_ONE))
+    chosen = inside.gather(1, place) / reached[:, -1:]
     return Drawn((block * _BLOCK + place)[:, 0], chosen[:, 0].float())

@@ -199,5 +199,6 @@ def check_tokens(tokens_per_step: int | None) -> None:
 
 def best(score: Tensor, count: Tensor) -> Tensor:
     """Return where the ``count`` (B,) largest of the scores (B, L) are; equals from the left."""
-    rank = score.argsort(dim=1, descending=True, stable=True).argsort(1)
-    return rank < count[:, None]
+    order = score.argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(score.shape[1], device=score.device)
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, order, rank < count[:, None])
