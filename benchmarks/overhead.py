@@ -58,7 +58,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         "overhead-base",
         f"{title}, {layers} layers of 768",
         tuple(_pairs(base, lambda model: model.lm_head, length, limit=1.05)),
-        repeats=7,
+        repeats=25,
         peak=False,
     )
     yield Comparison(

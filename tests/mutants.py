@@ -190,6 +190,13 @@ MUTANTS = [
         "frozen",
     ),
     Mutant(
+        "adapters/ordered_attention.py",
+        "(some if len(rows) == self.rows else rows[some])",
+        "some",
+        "what is left of a batch reads the keys of its first rows",
+        "frozen",
+    ),
+    Mutant(
         "adapters/classifier.py",
         "rows = at.any(1)",
         "rows = at.any(1) | True",

@@ -294,7 +294,7 @@ def test_top_k_among_equal_tokens(size):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("size", "count"), [(9, 3), (64, 1), (99, 99), (5003, 40), (30_007, 50)])
 def test_top_k_finds_the_largest(size, count, dtype):
-    """In a vocabulary of few groups and of groups of groups, at its ends and with equal numbers."""
+    """In vocabularies of one group and of many, at their ends and with equal numbers."""
     logits = torch.randn(40, size, generator=generator(16)).to(dtype)
     logits[:10, -3:] += 9  # The last tokens may fill no group.
     logits[10:20, :3] += 9

@@ -156,6 +156,7 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("confidence", {"measure": "margn"}, "'margin'"),
         ("confidence", {"measure": "entropy"}, "judges guesses by"),
         ("confidence-edit", {"measure": "margin"}, "cannot go by 'margin'"),
+        ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, options, says):
@@ -194,6 +195,17 @@ def test_a_saved_burn_in_that_is_too_long_gives_way():
     assert choose_preset(saved, {"steps": 200})[1]["burn_in"] == 80
     assert choose_preset(saved, {"steps": 50})[1]["burn_in"] == 25
     assert choose_preset(saved, {"steps": 50, "burn_in": 10})[1]["burn_in"] == 10
+
+
+def test_saved_filters_give_way_where_all_steps_are_burn_in():
+    saved = {"name": "gibbs", "steps": 100, "top_k": 7, "min_p": 0.1}
+    assert choose_preset(saved, {})[0].draw.top_k == 7
+    for wished in ({"burn_in": 100}, {"steps": 8, "burn_in": 8}):
+        preset, settings = choose_preset(saved, wished)
+        assert preset.burn_in == preset.steps == settings["burn_in"]
+        assert preset.draw == PRESETS["gibbs"].draw
+    with pytest.raises(UserError, match="all steps are burn-in"):
+        choose_preset(saved, {"burn_in": 100, "top_k": 7})
 
 
 def test_temperature_0_drops_the_filters_that_nobody_asked_for():

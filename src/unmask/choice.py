@@ -65,7 +65,7 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found.add("burn_in")
     if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
         found.add("grid")
-    if wished.get("temperature") == 0:
+    if wished.get("temperature") == 0 or _burns_in_only(name, found, saved, wished):
         found |= set(FILTERS)
     if wished.get("top_p") == 1:
         found.add("top_p_crossing")
@@ -73,6 +73,16 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         # Where the likeliest token is taken, the temperature belonged to the measure before.
         found.add("temperature")
     return found
+
+
+def _burns_in_only(
+    name: str, dropped: set[str], saved: Mapping[str, Any], wished: Mapping[str, Any]
+) -> bool:
+    """Return whether every step draws among all tokens, so that a model's own filters are idle."""
+    if name not in PRESETS or not PRESETS[name].burn_in:
+        return False
+    said = {key: value for key, value in saved.items() if key not in dropped} | dict(wished)
+    return said.get("burn_in", 0) >= said.get("steps", PRESETS[name].steps)
 
 
 def _unusual(name: str, preset: Preset) -> dict[str, Any]:

@@ -296,6 +296,12 @@ def _with_burn_in(name: str, preset: Preset, burn_in: int | None) -> Preset:
 
 def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
     changes = {key: value for key, value in changes.items() if value is not None}
+    filtered = any(changes.get(key, off) != off for key, off in FILTERS.items())
+    if filtered and preset.burn_in and preset.burn_in == preset.steps:
+        raise UserError(
+            "all steps are burn-in, which draws among all tokens; leave top-k, top-p and min-p "
+            "out, or set burn-in lower"
+        )
     temperature = changes.get("temperature")
     if temperature == 0:
         # Filters that the user did not ask for must not stand in the way of the most likely token.

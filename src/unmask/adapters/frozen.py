@@ -54,14 +54,8 @@ class FrozenPass:
         self._layer += 1
         for kept, new in zip(both, (key, value), strict=True):
             kept[self.rows[:, None], :, self.place] = new.transpose(1, 2).to(kept.dtype)
-        if len(self.rows) == self.cache.rows:
-            yield slice(None), both[0][:, :, :length], both[1][:, :, :length]
-            return
-        # The copies of some rows are made for a few at a time.
         few = rows_at_once(length, key.device)
-        for start in range(0, len(self.rows), few):
-            some = slice(start, start + few)
-            own = self.rows[some]
+        for some, own in self.cache.few_at_a_time(self.rows, few):
             yield some, both[0][own, :, :length], both[1][own, :, :length]
 
     def allowed(self, window: int | None) -> Tensor:

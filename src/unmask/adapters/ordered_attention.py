@@ -65,6 +65,18 @@ class Cache:
         keys, values = both.transpose(2, 3)
         return keys, values
 
+    def few_at_a_time(self, rows: Tensor, few: int) -> Iterator[tuple[slice, slice | Tensor]]:
+        """Yield which rows of a run come next, and where in the cache they are.
+
+        Args:
+            rows: Shape (B,), int64; the rows of the cache that the run is about.
+            few: How many at a time, so that what is copied of them stays small.
+        """
+        for start in range(0, len(rows), few):
+            some = slice(start, start + few)
+            # All rows in their order need no copy by index.
+            yield some, (some if len(rows) == self.rows else rows[some])
+
 
 @dataclass
 class Pass:
@@ -100,12 +112,8 @@ class Pass:
         assert self.rows is not None
         for kept, new in zip(both, (key, value), strict=True):
             kept[self.rows[:, None], :, slot] = new[:, :, :count].transpose(1, 2).to(kept.dtype)
-        # The copies that attention reads are made for a few rows at a time.
         few = rows_at_once(size + self.asked.shape[1], key.device, share=2)
-        for start in range(0, len(self.rows), few):
-            some = slice(start, start + few)
-            # All rows in their order need no copy by index.
-            own = some if len(self.rows) == self.cache.rows else self.rows[some]
+        for some, own in self.cache.few_at_a_time(self.rows, few):
             keys, values = (
                 torch.cat([kept[own, :, :size], new[some, :, count:]], 2)
                 for kept, new in zip(both, (key, value), strict=True)
