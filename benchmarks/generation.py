@@ -22,22 +22,21 @@ from benchmarks.measure import Comparison, Run, Variant
 # Preset, calls, and the largest ratio to GPT-2 allowed in float32 and in int8.
 OURS = (
     ("refine", 10, 1 / 2.0, 1 / 3.2),
+    ("refine", 16, None, None),
+    ("refine", 32, None, None),
+    ("refine", 64, None, None),
     ("ancestral", 10, 1 / 2.4, 1 / 4.0),
     ("ancestral", 16, None, None),
     ("ancestral", 32, None, None),
     ("ancestral", 64, None, None),
     ("schedule-confidence", 10, None, None),
+    ("schedule-confidence", 16, None, None),
     ("schedule-confidence", 32, 1 / 0.65, 1 / 1.05),
+    ("schedule-confidence", 64, None, None),
     ("any order with cache", 10, None, None),
     ("any order with cache", 16, None, None),
     ("any order with cache", 32, 1 / 5.0, 1 / 9.0),
     ("any order with cache", 64, None, None),
-)
-# Of these a batch of 8 leaves out the slow ones.
-MANY = (
-    *(row for row in OURS if row[1] <= 16 and not row[0].startswith("any")),
-    ("schedule-confidence", 16, None, None),
-    *(row for row in OURS if row[0].startswith("any")),
 )
 
 
@@ -70,7 +69,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     rows = (
         *_gpt2(many, "float32", "packed"),
         *_peers(many, "float32", calls=16),
-        *_ours(many, MANY, "packed"),
+        *_ours(many, OURS, "packed"),
     )
     yield Comparison(
         "generation-8", f"{what}, batch 8, float32", rows, repeats=1, peak=False, notes=notes

@@ -5,12 +5,19 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import (
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    EsmConfig,
+    FNetConfig,
+)
 
 from checks import assert_law, generator, golden, random_joint
 from test_training import run_train
 from unmask import Unmasker
 from unmask.adapters.any_order import AnyOrderDenoiser, shuffle
+from unmask.adapters.extras import equip
 from unmask.adapters.ordered_attention import attach
 from unmask.canvas import Canvas
 from unmask.draw import Draw
@@ -312,6 +319,26 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     capsys.readouterr()
     assert run_train("md4", text_file, tmp_path / "other", "--model", out) == 2
     assert "trained to write in any order" in capsys.readouterr().err
+
+
+def test_a_network_that_guesses_by_more_than_it_may_see_is_refused(zoo):
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "vocab_size": 60}
+    esm = {"num_attention_heads": 2, "mask_token_id": 4, "pad_token_id": 1}
+    esm |= {"position_embedding_type": "rotary", "max_position_embeddings": 64}
+    for config, words in (
+        (FNetConfig(**small), "does not let its attention be replaced"),
+        (EsmConfig(**small, **esm, token_dropout=True), "depend on more than the tokens"),
+    ):
+        torch.manual_seed(0)
+        model = AutoModelForMaskedLM.from_config(config)
+        with pytest.raises(UserError, match=words):
+            equip(model, "none", {"name": "linear"}, "any-order")
+    model = AutoModelForMaskedLM.from_config(EsmConfig(**small, **esm)).train()
+    equip(model, "none", {"name": "linear"}, "any-order")
+    assert model.training
+    for name in ZOO:
+        model = AutoModelForMaskedLM.from_pretrained(zoo / name)
+        equip(model, "none", {"name": "linear"}, "any-order")
 
 
 @pytest.mark.parametrize(

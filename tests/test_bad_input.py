@@ -131,7 +131,11 @@ MISTAKES = [
     ("evaluate --model {zoo}/gpt2 --data {text} --num-steps 4", "leave --num-steps out"),
     ("evaluate --model {bert} --data {text} --num-steps 100000000000000000", "1 to 1000000"),
     ("evaluate --model {bert} --data {text} --report {text}", "is a file"),
-    ("bench samplers --data {text} --steps 9999999", "1 to 999999"),
+    ("bench samplers --data {text} --steps 9999999", "1 to 100000"),
+    ("bench samplers --data {text} --steps 200000", "1 to 100000"),
+    ("bench samplers --data {text} --steps 4 --sampler gibbs", "--steps would have no effect"),
+    ("tune --model {tmp}/none --data {text}", "there is no model folder"),
+    ("tune --model {bert} --data {text} --overwrite", "--overwrite is about --out"),
     (GENERATE + "--sampler confidence --tokens-per-step 9223372036854775808", "1 to 1000000"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
     # Names that are empty, as of a variable that is not set, or that no file can have.
@@ -243,6 +247,24 @@ def test_a_mistake_is_one_sentence(refused, place, line, says):
     assert says in refused(*("" if w == "''" else w.format(**place) for w in words))
     assert snapshot(place["tmp"]) == before
     assert not (place["tmp"] / "out").exists()
+
+
+def test_what_unmask_did_not_write_is_not_overwritten(refused, zoo, text_file, tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "precious"}\n', encoding="utf-8")
+    line = ("generate", "Hello", "--model", zoo / "bert", "--length", "3", "--frames")
+    before = snapshot(tmp_path)
+    assert "is no recording of unmask" in refused(*line, data)
+    score = ("evaluate", "--model", zoo / "bert", "--data", text_file, "--max-chars", "200")
+    for name in ("report.md", "report.json"):
+        (tmp_path / name).write_text("# Mine\n", encoding="utf-8")
+        assert "a report that unmask did not write" in refused(*score, "--report", tmp_path)
+        (tmp_path / name).unlink()
+    assert snapshot(tmp_path) == before
+    # What it wrote itself is.
+    for _ in range(2):
+        assert main([str(x) for x in (*line, tmp_path / "run.jsonl")]) == 0
+        assert main([str(x) for x in (*score, "--draws", 1, "--report", tmp_path / "new")]) == 0
 
 
 DATA = {

@@ -17,6 +17,7 @@ from transformers import (
     MambaConfig,
     MptConfig,
     Qwen3Config,
+    XGLMConfig,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
@@ -607,6 +608,8 @@ def test_networks_that_do_not_follow_a_mask_are_refused():
         MambaConfig(**small),
         BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCAB),
         MptConfig(d_model=32, n_layers=2, n_heads=4, vocab_size=VOCAB),
+        # It takes a mask for one row, and not for two.
+        XGLMConfig(d_model=32, num_layers=2, attention_heads=4, ffn_dim=64, vocab_size=VOCAB),
     ]
     for config in refused:
         torch.manual_seed(0)

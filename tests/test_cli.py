@@ -28,6 +28,8 @@ PLAIN = {
     "remask-rescaled": ["--steps", "8", "--eta", "0.2"],
     "remask-least-sure": ["--steps", "8"],
     "remask-loop": ["--steps", "16", "--eta", "0.2"],
+    "remask-next-rate": ["--steps", "5"],
+    "remask-forward-backward": ["--steps", "8"],
     "keep-likeliest": ["--steps", "6", "--eta", "2"],
     "confidence-edit": ["--edit-below", "0.1"],
 }
@@ -36,7 +38,7 @@ CALLS = {"random-quota": 6, "first-hitting": 12, "left-to-right": 4, "schedule-c
 CALLS |= {"refine": 4, "keep-likeliest": 6}
 AT_MOST = {"ancestral": 5, "confidence": 12, "confidence-factor": 12, "entropy-bound": 12}
 AT_MOST |= {"remask-capped": 8, "remask-rescaled": 8, "remask-least-sure": 8, "remask-loop": 16}
-AT_MOST |= {"confidence-edit": 37}
+AT_MOST |= {"confidence-edit": 37, "remask-next-rate": 5, "remask-forward-backward": 8}
 
 
 @pytest.fixture
@@ -156,6 +158,18 @@ def test_a_prompt_can_stand_at_the_end_or_in_the_middle(unmask, zoo):
     middle = unmask("generate", "[MASK:4] the river [MASK:4]", *roberta)
     assert " the river" in middle
     assert not middle.startswith(" the river")
+
+
+def test_spaces_that_are_given_stay_but_for_the_one_before_a_word(roberta):
+    """The tokenizer puts that one at the head of the word."""
+    indented = "def f():\n    "
+    (text,) = roberta.generate(indented, length=3, seed=1).texts
+    assert text.startswith(indented[:-1])
+    (text,) = roberta.generate("a  [MASK]  b", seed=1).texts
+    assert text.startswith("a ")
+    assert text.endswith("  b")
+    for prompt in ("The cat", "The cat "):
+        assert roberta.generate(prompt, length=3, seed=2).texts[0].startswith("The cat")
 
 
 def test_infill_writes_on_every_blank_and_nowhere_else(unmask, zoo):

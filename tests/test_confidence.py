@@ -7,13 +7,16 @@ from itertools import pairwise
 import pytest
 import torch
 
-from checks import generator, random_joint
+from checks import assert_law, generator, random_joint
 from sampling import blank, divergence, law_of_path, run
+from unmask.canvas import Canvas
 from unmask.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.measure import MEASURES, measure
+from unmask.noise import Noise
 from unmask.oracle import JointOracle
+from unmask.policy import Clock, Guess, Past
 from unmask.presets import Preset, make_preset
 from unmask.process import AbsorbingProcess
 from unmask.schedule import Polynomial, time_grid
@@ -34,6 +37,47 @@ def sharp(seed: int, power: float = 6.0) -> JointOracle:
     noise = torch.rand((3,) * 4, dtype=torch.float64, generator=generator(seed))
     weights = (-noise.log()) ** power + 1e-6
     return JointOracle(weights / weights.sum())
+
+
+# --- the order's temperature ---
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_a_random_order_takes_positions_in_proportion_to_how_sure_they_are(temperature):
+    """Two of four, drawn without replacement: 20,000 rows against the law, position by position."""
+    sure = torch.tensor([0.5, 0.2, 0.35, 0.4])
+    canvas = Canvas.from_rows([[None] * 4] * 20_000, MASK, MASK)
+    process = AbsorbingProcess(Polynomial(), MASK)
+    time = torch.tensor([1.0, 0.5]).double()
+    clock = Clock(0, time[0], time[1], process, last=False, past=Past.of(canvas))
+    policy = MostConfident(order_temperature=temperature)
+    each = sure.expand(20_000, 4)
+    guess = Guess(torch.zeros_like(canvas.ids), each, each)
+    noise = Noise(torch.arange(20_000))
+    taken = policy.choose(canvas, canvas.masked, guess, clock, noise).reveal
+    assert (taken.sum(1) == 2).all()
+    weight = (sure.double() / temperature).exp()
+    law = torch.zeros(4, 4, dtype=torch.float64)
+    for i, j in itertools.permutations(range(4), 2):
+        low, high = sorted((i, j))
+        law[low, high] += weight[i] / weight.sum() * weight[j] / (weight.sum() - weight[i])
+    pair = taken.nonzero()[:, 1].view(-1, 2)
+    counts = (pair[:, 0] * 4 + pair[:, 1]).bincount(minlength=16)
+    possible = law.flatten() > 0
+    assert not counts[~possible].any()
+    assert_law(counts[possible], law.flatten()[possible])
+
+
+def test_without_a_temperature_the_order_is_the_surest_first():
+    rows = PROMPTED * 20
+    plain = frames_of(Preset(MostConfident(), Draw(), 4), rows)
+    for same in (0.0, 1e-9):
+        policy = MostConfident(order_temperature=same)
+        for one, other in zip(plain, frames_of(Preset(policy, Draw(), 4), rows), strict=True):
+            assert torch.equal(one.canvas.ids, other.canvas.ids)
+    other = frames_of(Preset(MostConfident(order_temperature=1.0), Draw(), 4), rows)
+    assert not torch.equal(plain[1].revealed, other[1].revealed)
+    assert torch.equal(plain[1].revealed.sum(1), other[1].revealed.sum(1))
 
 
 # --- the quota ---

@@ -12,7 +12,7 @@ from unmask.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.orders import FirstHitting, LeftToRight, RandomQuota
-from unmask.presets import POLICY_OPTIONS, PRESETS, make_preset
+from unmask.presets import POLICY_OPTIONS, PRESETS, make_preset, option_of
 from unmask.remasking import Capped, Loop, Remask, Rescaled
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
@@ -44,6 +44,7 @@ HONOURED = {
         "keep-likeliest": Planned(0.25),
     },
     "edit_below": {"confidence-edit": Edited(SURE, 0.25)},
+    "order_temperature": {"schedule-confidence": MostConfident(order_temperature=0.25)},
     "measure": {
         "confidence": MostConfident("confidence", 1, Threshold(0.9)),
         "schedule-confidence": MostConfident("confidence"),
@@ -65,6 +66,9 @@ def test_an_option_is_honoured_or_refused(name, option):
     elif (name, option) == ("entropy-bound", "measure"):
         with pytest.raises(UserError, match="judges guesses by 'entropy'"):
             make_preset(name, measure=value)
+    elif option == "order_temperature" and option_of(PRESETS[name].policy, "measure"):
+        with pytest.raises(UserError, match="this sampler writes what is sure enough"):
+            make_preset(name, order_temperature=value)
     else:
         with pytest.raises(UserError, match=f"has no {option.replace('_', '-')}; these have: "):
             make_preset(name, **{option: value})
@@ -157,6 +161,10 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("confidence", {"measure": "entropy"}, "judges guesses by"),
         ("confidence-edit", {"measure": "margin"}, "cannot go by 'margin'"),
         ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
+        ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn-in .* would have no effect"),
+        ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "no token that crosses p"),
+        ("schedule-confidence", {"order_temperature": -1.0}, "order-temperature"),
+        ("schedule-confidence", {"order_temperature": float("inf")}, "order-temperature"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, options, says):
@@ -197,13 +205,35 @@ def test_a_saved_burn_in_that_is_too_long_gives_way():
     assert choose_preset(saved, {"steps": 50, "burn_in": 10})[1]["burn_in"] == 10
 
 
+def test_a_saved_temperature_of_0_gives_way_to_filters_and_to_a_burn_in():
+    saved = {"name": "gibbs", "steps": 10, "temperature": 0}
+    assert choose_preset(saved, {})[1]["temperature"] == 0
+    assert "burn_in" not in choose_preset(saved, {})[1]
+    for wished in ({"top_k": 5}, {"burn_in": 3}):
+        assert choose_preset(saved, wished)[1]["temperature"] == 1
+    assert choose_preset(saved, {"top_p": 1.0})[1]["temperature"] == 0
+    saved = {"name": "gibbs", "steps": 10, "burn_in": 3}
+    assert "burn_in" not in choose_preset(saved, {"temperature": 0})[1]
+
+
+def test_what_is_not_to_be_written_is_said_to_every_sampler():
+    saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
+    for name in PRESETS:
+        preset, settings = choose_preset(saved, {"sampler": name})
+        assert preset.restriction == Restriction(1.5, ("cat",))
+        assert (settings["ban"], settings["repetition_penalty"]) == (["cat"], 1.5)
+    assert choose_preset(saved, {"sampler": "ancestral"})[0].steps == PRESETS["ancestral"].steps
+    assert choose_preset(saved, {"ban": ["dog"]})[0].restriction.ban == ("dog",)
+
+
 def test_saved_filters_give_way_where_all_steps_are_burn_in():
     saved = {"name": "gibbs", "steps": 100, "top_k": 7, "min_p": 0.1}
     assert choose_preset(saved, {})[0].draw.top_k == 7
     for wished in ({"burn_in": 100}, {"steps": 8, "burn_in": 8}):
         preset, settings = choose_preset(saved, wished)
         assert preset.burn_in == preset.steps == settings["burn_in"]
-        assert preset.draw == PRESETS["gibbs"].draw
+        assert preset.draw == Draw()
+        assert (settings["top_k"], "min_p" in settings) == (None, False)
     with pytest.raises(UserError, match="all steps are burn-in"):
         choose_preset(saved, {"burn_in": 100, "top_k": 7})
 

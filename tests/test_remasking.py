@@ -14,13 +14,23 @@ from unmask.errors import UserError
 from unmask.orders import RandomOrder
 from unmask.policy import Clock, Past
 from unmask.process import AbsorbingProcess
-from unmask.remasking import Capped, LeastSure, Loop, Remask, Renoise, Rescaled
+from unmask.remasking import (
+    Capped,
+    ForwardBackward,
+    LeastSure,
+    Loop,
+    NextRate,
+    Remask,
+    Renoise,
+    Rescaled,
+)
 from unmask.schedule import Cosine, Geometric, Polynomial, time_grid
 
 ORACLE = random_joint(2, 12)
 MASK = ORACLE.mask_token_id
 PROMPTED = [[1, None, None, 0, None, None, None, 1, None, None, None, None]]
 RULES = [Capped(0.2), Rescaled(0.3), LeastSure(), Loop(0.3), Capped(0), Capped(1), Rescaled(1)]
+RULES += [NextRate(), ForwardBackward()]
 SCHEDULES = [Polynomial(), Cosine(), Geometric()]
 
 
@@ -48,6 +58,18 @@ def test_refine_guesses_visible_tokens_anew():
     for before, frame in pairwise(run(ORACLE, Renoise(), PROMPTED * 50, time_grid(3))):
         assert torch.equal(frame.revealed, frame.canvas.editable & ~frame.canvas.masked)
         assert torch.equal(frame.remasked, frame.canvas.masked & ~before.canvas.masked)
+
+
+def test_with_the_next_rate_masks_are_as_in_refine_and_what_stays_is_not_guessed_anew():
+    """Each token is a mask by a chance of its own, whatever it was; one that is seen stays."""
+    frames = run(ORACLE, Remask(NextRate()), PROMPTED * 4000, time_grid(5))
+    editable = frames[0].canvas.editable
+    for t, (before, frame) in zip(time_grid(5)[1:-1], pairwise(frames[:-1]), strict=True):
+        kept = editable & ~before.canvas.masked & ~frame.canvas.masked
+        assert torch.equal(before.canvas.ids[kept], frame.canvas.ids[kept])
+        for was in (before.canvas.masked, ~before.canvas.masked):
+            if (editable & was).any():
+                assert_mean(frame.canvas.masked[editable & was], t.item())
 
 
 # --- the reverse step ---
@@ -99,6 +121,10 @@ def test_sigma_is_what_its_rule_says():
     assert float(hide(Capped(0.25))) == pytest.approx(0.25)
     assert float(hide(Capped(0.9))) == pytest.approx(0.8)
     assert float(hide(Rescaled(0.25))) == pytest.approx(0.2)
+    assert float(hide(NextRate())) == pytest.approx(0.4)
+    assert float(NextRate().rates(canvas, clock).reveal) == pytest.approx(0.6)
+    assert float(hide(ForwardBackward())) == pytest.approx(0.2)
+    assert float(ForwardBackward().rates(canvas, clock).reveal) == pytest.approx(0.2 + 0.2)
     weight = [math.exp(-0.9), math.exp(-0.4)]
     expected = [0.8 * w / sum(weight) for w in weight]
     assert hide(LeastSure())[0].tolist() == pytest.approx([*expected, 0], rel=1e-6)
@@ -127,7 +153,10 @@ def test_the_loop_visits_its_rates():
 # --- whole chains ---
 
 
-@pytest.mark.parametrize("rule", [Capped(0.2), Rescaled(0.3), LeastSure(), Loop(0.3)])
+@pytest.mark.parametrize(
+    "rule",
+    [Capped(0.2), Rescaled(0.3), LeastSure(), Loop(0.3), NextRate(), ForwardBackward()],
+)
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
 def test_every_step_ends_with_the_mask_rate_of_its_time(rule, schedule):
     grid = time_grid(12)
@@ -142,7 +171,10 @@ def test_every_step_ends_with_the_mask_rate_of_its_time(rule, schedule):
     assert not frames[-1].remasked.any()
 
 
-@pytest.mark.parametrize("rule", [Capped(0.3), Rescaled(0.5), Loop(0.4, 0.7, 0.3, 0.6)])
+@pytest.mark.parametrize(
+    "rule",
+    [Capped(0.3), Rescaled(0.5), Loop(0.4, 0.7, 0.3, 0.6), NextRate(), ForwardBackward()],
+)
 @pytest.mark.parametrize("oracle", [golden(), random_joint(3, 3, seed=5)])
 def test_the_law_is_that_of_all_paths_summed_up(rule, oracle):
     grid, schedule = time_grid(6), Polynomial()

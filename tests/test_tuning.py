@@ -73,11 +73,22 @@ def test_a_candidate_takes_nothing_from_the_models_own_sampler(zoo):
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     few = [{"name": "ancestral", "steps": 4}]
     fresh = measure(writer, text, candidates=few, length=12, rows=4)
-    own = {"name": "ancestral", "steps": 2, "temperature": 0, "ban": ["the"]}
+    own = {"name": "ancestral", "steps": 2, "temperature": 0}
     writer.card = replace(writer.card, sampler=own)
     tuned = measure(writer, text, candidates=few, length=12, rows=4)
     assert tuned.trials[0].distance == fresh.trials[0].distance
     assert writer.card.sampler == own
+    # But what is not to be written is not written in the trials either.
+    banned = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    writer.card = replace(writer.card, sampler=own | {"ban": banned})
+    restricted = measure(writer, text, candidates=few, length=12, rows=4)
+    assert restricted.trials[0].distance != fresh.trials[0].distance
+
+
+def test_a_text_must_be_longer_than_what_is_compared_with_it(zoo):
+    writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
+    with pytest.raises(UserError, match="at least twice as many, so pass more text or a smaller"):
+        measure(writer, text, length=len(text), rows=1)
 
 
 def test_samplers_that_a_model_cannot_use_are_left_out(zoo):
@@ -113,10 +124,17 @@ def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
     assert said.err.count("left out:") == 1
     assert "keeps what it has written" in said.err
     before = (folder / "unmask.json").read_bytes()
-    for wrong in (["--seconds", "-1"], ["--quality", "0"], ["--seconds", "1e-9"]):
+    for wrong in (["--seconds", "-1"], ["--quality", "0"]):
         assert main([*line, *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
         assert (folder / "unmask.json").read_bytes() == before
+    # Out of reach; what was measured is printed all the same.
+    assert main([*line, "--seconds", "1e-9"]) == 2
+    said = capsys.readouterr()
+    assert "no sampler writes a text in 1e-09 s" in said.err.splitlines()[-1]
+    assert said.out.count("best for its time") >= 1
+    assert "chosen" not in said.out
+    assert (folder / "unmask.json").read_bytes() == before
 
 
 def test_what_is_never_to_be_written_outlives_the_choice(zoo, tmp_path):
@@ -151,10 +169,11 @@ def test_the_card_keeps_the_choice(zoo, tmp_path, capsys):
     assert settings["sampler"] == card["sampler"]["name"]
     for wrong, words in [
         (["tune", "--data", str(text)], "pass --out"),
-        ([*line, "--out", str(out)], "is not empty"),
+        ([*line, "--out", str(out)], "or pass --overwrite"),
         ([*line, "--seconds", "1", "--quality", "0.5"], "not both"),
         (["tune", "--data", str(text), "--seconds", "-1"], "x>0"),
         (["tune", "--model", str(out), "--data", str(tmp_path / "no.txt")], "no.txt"),
     ]:
         assert main(wrong) == 2
         assert words in capsys.readouterr().err
+    assert main([*line, "--rows", "1", "--out", str(out), "--overwrite"]) == 0

@@ -186,7 +186,10 @@ def claim(directory: Path, overwrite: bool) -> None:
     if not directory.is_dir() or not any(directory.iterdir()):
         return
     if not overwrite:
-        raise UserError(f"{directory} is not empty; choose another folder or pass --overwrite")
+        raise UserError(
+            f"{directory} is not empty; choose another folder, or pass --overwrite "
+            "(overwrite=True in Python)"
+        )
     if not _holds_model(directory):
         raise UserError(
             f"{directory} holds something other than a model, so it is not overwritten; choose "

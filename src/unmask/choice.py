@@ -18,6 +18,11 @@ from unmask.presets import (
 from unmask.schedule import GRIDS
 from unmask.values import word
 
+RESTRICTIONS = {"ban", "repetition_penalty"}
+"""What a model's own sampler says of every other one too."""
+IDLE = {**FILTERS, "burn_in": 0}
+"""What is idle where the likeliest token is taken, with the values that are idle anywhere."""
+
 
 def choose_preset(
     saved: Mapping[str, Any], options: Mapping[str, Any]
@@ -25,8 +30,9 @@ def choose_preset(
     """Return the sampler that is asked for, and the settings that are then in force.
 
     Args:
-        saved: Name and options of a model's own sampler; its options belong to its name only, and
-            those that contradict what is asked for are left out.
+        saved: Name and options of a model's own sampler; but for what is never to be written, or
+            less willingly, its options belong to its name only, and those that contradict what is
+            asked for are left out.
         options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
 
     Raises:
@@ -36,8 +42,9 @@ def choose_preset(
     asked = options.get("sampler")
     name = word("sampler", own_name if asked is None else asked)
     wished = read_options({k: v for k, v in options.items() if k != "sampler"})
-    numbers = read_options({k: v for k, v in saved.items() if k != "name" and name == own_name})
-    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, saved, wished)}
+    ours = set(saved) - {"name"} if name == own_name else RESTRICTIONS
+    numbers = read_options({k: v for k, v in saved.items() if k in ours})
+    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, numbers, wished)}
     preset = make_preset(name, **(numbers | wished))
     settings = {
         "sampler": name,
@@ -65,6 +72,10 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found.add("burn_in")
     if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
         found.add("grid")
+    if wished.get("temperature") == 0:
+        found.add("burn_in")
+    if saved.get("temperature") == 0 and any(wished.get(k, off) != off for k, off in IDLE.items()):
+        found.add("temperature")
     if wished.get("temperature") == 0 or _burns_in_only(name, found, saved, wished):
         found |= set(FILTERS)
     if wished.get("top_p") == 1:

@@ -115,14 +115,18 @@ class MostConfident(Policy):
             own distribution, at temperature 1 and before filters (see ``measure``).
         tokens_per_step: At least so many; None for what the time grid asks for, see ``quota``.
         rule: What may be revealed beyond that; None for nothing.
+        order_temperature: The positions are drawn without replacement, each time in proportion to
+            exp(measure / order_temperature), instead of the surest; None or 0 for these.
 
     Reference: Chang et al. 2022, "MaskGIT", arXiv:2202.04200, and Nie et al. 2025, arXiv:2502.09992
-    (quota); see the rules for theirs.
+    (quota); Ye et al. 2025, "Dream", arXiv:2508.15487 (``alg_temp``, the order's temperature); see
+    the rules for theirs.
     """
 
     measure: str = DRAWN
     tokens_per_step: int | None = None
     rule: Rule | None = None
+    order_temperature: float | None = None
 
     def __post_init__(self) -> None:
         check_tokens(self.tokens_per_step)
@@ -135,6 +139,17 @@ class MostConfident(Policy):
             raise UserError(
                 f"this sampler judges guesses by {fits}, not by {self.measure!r}; "
                 "choose one of these, or another sampler"
+            )
+        if self.order_temperature is None:
+            return
+        if not 0 <= self.order_temperature < torch.inf:
+            raise UserError(
+                f"order-temperature must be a number from 0 up, not {self.order_temperature}"
+            )
+        if self.order_temperature and self.rule is not None:
+            raise UserError(
+                "order-temperature makes the order of a fixed share random, and this sampler "
+                "writes what is sure enough; use 'schedule-confidence', or leave it out"
             )
 
     @property
@@ -153,4 +168,8 @@ class MostConfident(Policy):
         if self.rule is not None:
             ordered = sure.sort(dim=1, descending=True).values
             count = torch.maximum(count, self.rule.count(ordered))
+        if self.order_temperature:
+            u = noise.uniform("order", clock.step, sure.shape[1])
+            # The largest of scores with Gumbel noise are draws without replacement.
+            sure = sure.double() - self.order_temperature * u.log().neg().log()
         return Move(best(sure, count) & candidates)

@@ -19,7 +19,16 @@ from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError, did_you_mean
 from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
 from unmask.policy import Policy
-from unmask.remasking import Capped, LeastSure, Loop, Remask, Renoise, Rescaled
+from unmask.remasking import (
+    Capped,
+    ForwardBackward,
+    LeastSure,
+    Loop,
+    NextRate,
+    Remask,
+    Renoise,
+    Rescaled,
+)
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
 from unmask.schedule import GRIDS, given_grid, time_grid
@@ -89,6 +98,8 @@ PRESETS: dict[str, Preset] = {
     "remask-rescaled": Preset(Remask(Rescaled(0.015)), Draw(top_p=0.9), steps=128),
     "remask-least-sure": Preset(Remask(LeastSure()), Draw(top_p=0.9), steps=128),
     "remask-loop": Preset(Remask(Loop(0.02)), Draw(top_p=0.9), steps=128),
+    "remask-next-rate": Preset(Remask(NextRate()), Draw(top_k=50, top_p=0.95), steps=10),
+    "remask-forward-backward": Preset(Remask(ForwardBackward()), Draw(top_p=0.9), steps=128),
     "keep-likeliest": Preset(Planned(), Draw(), steps=64),
     "confidence-edit": Preset(Edited(_SURE), _GREEDY, steps=None),
     "gibbs": Preset(Gibbs(), Draw(top_k=100), steps=500, burn_in=250),
@@ -104,7 +115,13 @@ POLICY_OPTIONS = (
     "gamma",
     "eta",
     "edit_below",
+    "order_temperature",
 )
+
+
+def option_names() -> set[str]:
+    """Return the names of all options of ``make_preset``."""
+    return set(_READERS)
 
 
 def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,6 +154,7 @@ def make_preset(
     gamma: float | None = None,
     eta: float | None = None,
     edit_below: float | None = None,
+    order_temperature: float | None = None,
     burn_in: int | None = None,
     repetition_penalty: float | None = None,
     ban: str | Sequence[str] | None = None,
@@ -162,6 +180,7 @@ def make_preset(
         gamma: The entropy that a step may write, in nats; see ``EntropyBound``.
         eta: How much is hidden again; see ``Capped``, ``Rescaled``, ``Loop`` and ``Planned``.
         edit_below: The probability below which a written token is hidden again; see ``Edited``.
+        order_temperature: How random ``schedule-confidence``'s order is; see ``MostConfident``.
         burn_in: For ``gibbs``, how many steps draw among all tokens at first; half of the steps if
             only these are given.
         repetition_penalty: Above 1, tokens that the row shows already become less likely.
@@ -174,7 +193,10 @@ def make_preset(
     if name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
-    own = (tokens_per_step, measure, threshold, factor, gamma, eta, edit_below)
+    own = (
+        *(tokens_per_step, measure, threshold, factor, gamma, eta, edit_below),
+        *(order_temperature,),
+    )
     for option, value in zip(POLICY_OPTIONS, own, strict=True):
         if value is not None:
             preset = _with_option(name, preset, option, value)
@@ -188,7 +210,7 @@ def make_preset(
     preset = _with_burn_in(name, preset, burn_in)
     preset = replace(preset, restriction=Restriction.of(repetition_penalty, ban))
     draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    return _with_draw(name, preset, **draw, top_p_crossing=top_p_crossing)
+    return _with_draw(name, preset, burn_in, **draw, top_p_crossing=top_p_crossing)
 
 
 def _grid_of(name: str, value: Any) -> str | tuple[float, ...]:
@@ -200,6 +222,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("steps", "tokens_per_step", "top_k", "burn_in"), whole),
     **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), real),
     **dict.fromkeys(("threshold", "factor", "gamma", "eta", "edit_below"), real),
+    "order_temperature": real,
     **dict.fromkeys(("measure", "top_p_crossing"), word),
     "grid": _grid_of,
     "ban": words,
@@ -294,24 +317,37 @@ def _with_burn_in(name: str, preset: Preset, burn_in: int | None) -> Preset:
     return replace(preset, burn_in=burn_in)
 
 
-def _with_draw(name: str, preset: Preset, **changes: Any) -> Preset:
+def _with_draw(name: str, preset: Preset, burn_in: int | None, **changes: Any) -> Preset:
     changes = {key: value for key, value in changes.items() if value is not None}
-    filtered = any(changes.get(key, off) != off for key, off in FILTERS.items())
-    if filtered and preset.burn_in and preset.burn_in == preset.steps:
-        raise UserError(
-            "all steps are burn-in, which draws among all tokens; leave top-k, top-p and min-p "
-            "out, or set burn-in lower"
-        )
     temperature = changes.get("temperature")
-    if temperature == 0:
-        # Filters that the user did not ask for must not stand in the way of the most likely token.
-        changes = FILTERS | changes
     if temperature and preset.draw.greedy and option_of(preset.policy, "measure") != DRAWN:
         raise UserError(
             f"sampler {name!r} takes the likeliest token and judges it at temperature 1 here, so "
             "temperature would have no effect; leave it out"
         )
-    draw = replace(preset.draw, **changes)
-    if "top_p_crossing" in changes and draw.top_p == 1 and temperature != 0:
+    # Filters that the user did not ask for must not stand in the way of the most likely token.
+    own = FILTERS if temperature == 0 else {}
+    draw = replace(preset.draw, **(own | changes))
+    if "top_p_crossing" in changes and draw.top_p == 1:
         raise UserError("there is no token that crosses p without top-p; set it below 1")
-    return replace(preset, draw=draw)
+    preset = replace(preset, draw=draw)
+    return _burnt_in(preset, burn_in, changes) if preset.burn_in else preset
+
+
+def _burnt_in(preset: Preset, burn_in: int | None, changes: Mapping[str, Any]) -> Preset:
+    """Return a sampler with a burn-in, which draws among all tokens, and with filters after it."""
+    if not any(getattr(preset.draw, key) != off for key, off in FILTERS.items()):
+        if burn_in:
+            raise UserError(
+                "burn-in draws among all tokens and so do the steps after it, so it would have no "
+                "effect; leave it out, or set top-k, top-p or min-p"
+            )
+        return replace(preset, burn_in=0)
+    if preset.burn_in < (preset.steps or 0):
+        return preset
+    if any(changes.get(key, off) != off for key, off in FILTERS.items()):
+        raise UserError(
+            "all steps are burn-in, which draws among all tokens; leave top-k, top-p and min-p "
+            "out, or set burn-in lower"
+        )
+    return replace(preset, draw=replace(preset.draw, **FILTERS))

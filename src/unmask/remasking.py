@@ -15,6 +15,8 @@ sigma up to min(1, (1 - alpha_s) / alpha_t), where the second line reaches 1. A 
     Rescaled       a share of the largest possible
     LeastSure      one token a step, likelier one that was written with little confidence
     Loop           a constant, in a stretch of time in which the mask rate stands still
+    NextRate       the mask rate after the step: what is seen does not depend on the step before
+    ForwardBackward   what the forward process would hide, were it to undo the step
 
 Reference: Wang et al. 2025, "Remasking Discrete Diffusion Models with Inference-Time Scaling"
 (ReMDM), arXiv:2503.00307, Section 4.
@@ -121,8 +123,18 @@ class Remask(Policy):
         return Move(candidates, visible & (chance < self.rule.rates(canvas, clock).hide))
 
 
+class _OnGrid:
+    """The mask rate is that of the grid, and only the end of it is the end."""
+
+    def time(self, clock: Clock) -> Tensor:
+        return clock.t
+
+    def is_over(self, clock: Clock) -> bool:
+        return clock.last
+
+
 @dataclass(frozen=True)
-class Capped:
+class Capped(_OnGrid):
     """sigma = min(eta, the largest possible)."""
 
     eta: float = 0.008
@@ -132,9 +144,6 @@ class Capped:
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
         return _rates(_shared(clock), torch.clamp_max(_largest(clock), self.eta))
-
-    def time(self, clock: Clock) -> Tensor:
-        return clock.t
 
     def is_over(self, clock: Clock) -> bool:
         return clock.last or self.eta == 0
@@ -151,7 +160,37 @@ class Rescaled(Capped):
 
 
 @dataclass(frozen=True)
-class LeastSure:
+class NextRate(_OnGrid):
+    """sigma = 1 - alpha_s: every token, old or new, is a mask with the mask rate after the step.
+
+    ``Renoise`` for a network that copies what it sees: visible tokens are not guessed anew.
+    """
+
+    def rates(self, canvas: Canvas, clock: Clock) -> Rates:
+        after = clock.process.schedule.mask_prob(clock.s)
+        return _rates(_shared(clock), torch.minimum(after, _largest(clock)))
+
+
+@dataclass(frozen=True)
+class ForwardBackward(_OnGrid):
+    """sigma = (alpha_s - alpha_t) / alpha_t, or the largest possible.
+
+    As much is hidden again as the step reveals, and the step reveals twice as much for it.
+
+    Reference: Campbell et al. 2022, "A Continuous Time Framework for Discrete Denoising Models",
+    arXiv:2205.14987 (the corrector); Wang et al. 2025, arXiv:2503.00307 (as a choice of sigma).
+    """
+
+    def rates(self, canvas: Canvas, clock: Clock) -> Rates:
+        schedule = clock.process.schedule
+        before, after = schedule.mask_prob(clock.t), schedule.mask_prob(clock.s)
+        # Infinite where nothing is visible yet.
+        sigma = (before - after) / (1 - before)
+        return _rates(_shared(clock), torch.minimum(sigma, _largest(clock)))
+
+
+@dataclass(frozen=True)
+class LeastSure(_OnGrid):
     r"""sigma of a visible token in proportion to exp(-confidence), in all the largest of a row.
 
         sigma_i = m softmax_i(-c_i),   m = min(1, (1 - alpha_s) / alpha_t)
@@ -173,9 +212,6 @@ class LeastSure:
         mass = (masked * (1 - reveal)).clamp_max(float(_largest(clock)))
         mass = mass * visible.any(1, keepdim=True)
         return Rates((reveal + mass / masked.clamp_min(1)).clamp_max(1), mass * share)
-
-    def time(self, clock: Clock) -> Tensor:
-        return clock.t
 
     def is_over(self, clock: Clock) -> bool:
         # Where nothing is left to write, nothing can make up for what is hidden.

@@ -130,9 +130,14 @@ class Steering:
             )
 
     @classmethod
+    def names(cls) -> set[str]:
+        """Return the names of all wishes."""
+        return {field.name for field in fields(cls)}
+
+    @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[Steering, dict[str, Any]]:
         """Return the wishes among some options, and the other options; None is not said."""
-        own = {field.name for field in fields(cls)}
+        own = cls.names()
         mine = {k: _READERS[k](k, v) for k, v in options.items() if k in own and v is not None}
         return cls(**mine), {k: v for k, v in options.items() if k not in own}
 

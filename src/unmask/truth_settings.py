@@ -16,6 +16,7 @@ UP_TO_LENGTH: tuple[tuple[str, Option], ...] = (
     ("random-quota", {"grid": "cosine"}),
     ("schedule-confidence", {}),
     ("schedule-confidence", {"measure": "entropy"}),
+    ("schedule-confidence", {"order_temperature": 0.5}),
     ("keep-likeliest", {}),
 )
 # And those that have use for more.
@@ -26,6 +27,8 @@ BEYOND: tuple[tuple[str, Option], ...] = (
     ("remask-rescaled", {}),
     ("remask-least-sure", {}),
     ("remask-loop", {}),
+    ("remask-next-rate", {}),
+    ("remask-forward-backward", {}),
     ("refine", {}),
 )
 # Samplers that decide themselves how much they write in a step, and the number that they decide by.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from unmask.choice import RESTRICTIONS
 from unmask.errors import UserError
 from unmask.unmasker import Unmasker
 
@@ -81,6 +82,14 @@ class Tuning:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+def restrictions(sampler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a sampler says that is no matter of speed or quality: what is not to be written.
+
+    It holds in every trial and stays whatever is chosen.
+    """
+    return {key: value for key, value in sampler.items() if key in RESTRICTIONS}
+
+
 def label(sampler: Mapping[str, Any]) -> str:
     """Return a sampler and its numbers in words."""
     rest = (f"{k.replace('_', ' ')} {v:g}" for k, v in sampler.items() if k != "name")
@@ -125,14 +134,15 @@ def measure(
         advance: Called after each candidate.
 
     Raises:
-        UserError: If the text is too short, the model cannot write so much, or none of the
-            candidates can be used with it.
+        UserError: If the text is too short for the length, the model cannot write so much, or none
+            of the candidates can be used with it.
     """
     if len(text) < LEAST:
         raise UserError(f"tuning needs {LEAST:,} characters to compare with, not {len(text):,}")
-    # What the model's own sampler says besides its name would be mixed into a candidate's numbers.
+    _check_length(writer, text, length)
+    # What the model's own sampler says besides would be mixed into a candidate's numbers.
     writer = copy.copy(writer)
-    writer.card = replace(writer.card, sampler={})
+    writer.card = replace(writer.card, sampler=restrictions(writer.card.sampler))
     wishes: dict[str, Any] = {"length": length, "num_samples": rows, "seed": seed}
     # Whatever is done on first use is no time of the first candidate.
     writer.generate(**wishes, sampler="ancestral", steps=1)
@@ -159,6 +169,18 @@ def measure(
     # Parts from all over the text: neighbours would share their topic.
     places = [i * max(len(text) - size, 0) // rows for i in range(rows)]
     return Tuning(trials, distance(profile(text[p : p + size] for p in places), goal), refused)
+
+
+def _check_length(writer: Unmasker, text: str, length: int) -> None:
+    """Raise a UserError if the text is about as long as what is compared with it, or shorter."""
+    sample = text[:LEAST]
+    characters = length * len(sample) // max(len(writer.codec.encode(sample)), 1)
+    if len(text) < 2 * characters:
+        raise UserError(
+            f"{length} tokens are about {characters:,} characters and the text to compare with has "
+            f"only {len(text):,}; tuning needs at least twice as many, so pass more text or a "
+            "smaller length"
+        )
 
 
 def frontier(trials: Sequence[Trial]) -> list[Trial]:

@@ -10,6 +10,7 @@ writer.score("Some text").bits_per_char
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from unmask.likelihood import MAX_DRAWS, Score, Text, bound_of_rows, score_text
 from unmask.method import UniformMethod
 from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
+from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
 from unmask.steering import Steering
@@ -422,6 +424,7 @@ class Unmasker:
 
     def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
         """Return a run of what is asked for, and the settings that are in force."""
+        _check_names(options)
         steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
         network = Network(
@@ -429,3 +432,15 @@ class Unmasker:
         )
         run = Run.of(network, plan, preset, steering)
         return run, settings | run.plan.settings | steering.settings | self._computed_by
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Refuse what is no option of ``generate``, with all of them in view for the one meant."""
+    rest = {"sampler"} | option_names() | Steering.names()
+    named = {
+        name
+        for name, kind in signature(Unmasker.generate).parameters.items()
+        if kind.kind is kind.KEYWORD_ONLY
+    }
+    for name in options.keys() - rest:
+        raise UserError(f"there is no option {name!r}{did_you_mean(name, rest | named)}")

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from unmask.adapters.encoder import EncoderDenoiser, one_by_one, only_at, rows_at_once
 from unmask.adapters.ordered_attention import Cache, Pass, is_attached, running
@@ -86,6 +87,47 @@ class AnyOrderDenoiser(EncoderDenoiser):
             ).logits
         logits.index_fill_(-1, self.not_data, float("-inf"))
         return logits[0]
+
+
+@torch.no_grad()
+def check_order(model: PreTrainedModel) -> None:
+    """Find out whether a model that was attached sees what it is to see and nothing else.
+
+    Token by token with a cache it must answer what it answers to the whole text at once.
+
+    Raises:
+        UserError: If it does not.
+    """
+    why = f"a {model.config.model_type} model cannot write in any order: "
+    # Some networks do different things with masks and with padding.
+    mask, pad = (getattr(model.config, f"{kind}_token_id", None) for kind in ("mask", "pad"))
+    mask = 0 if mask is None else mask
+    ids = [i for i in range(8) if i not in (mask, pad)]
+    text, other = (torch.tensor([part], device=model.device) for part in (ids[:3], ids[3:6]))
+    rank = torch.arange(3, device=model.device)[None]
+    everywhere = torch.ones_like(rank, dtype=torch.bool)
+    training = model.training
+    model.eval()
+    try:
+        denoiser = AnyOrderDenoiser(model, (), mask)
+        at_once = denoiser.conditionals(text, rank, everywhere)
+        elsewhere = denoiser.conditionals(other, rank, everywhere)
+        session, parts, t = denoiser.session(), [], torch.ones(1, device=model.device)
+        for i in range(3):
+            parts.append(session(text.where(rank < i, mask), t, at=rank == i))
+    except Exception as error:
+        # What a model does with an input that it does not know is up to each architecture.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
+    finally:
+        model.train(training)
+    gap = (torch.cat(parts) - at_once).abs().max()
+    # What a change of the context does is the measure: in a fresh model that is little.
+    if not gap <= 1e-2 * (at_once - elsewhere).abs().max():
+        raise UserError(
+            f"{why}its guesses depend on more than the tokens that it may see; take a BERT, "
+            "RoBERTa, ModernBERT, ..."
+        )
 
 
 def make_denoiser(model: nn.Module, not_data: Iterable[int], mask_token_id: int) -> EncoderDenoiser:

@@ -271,15 +271,16 @@ def check_decoder(model: PreTrainedModel) -> None:
     """
     why = f"a {model.config.model_type} model cannot be trained in blocks: "
     denoiser = DecoderDenoiser(model, (), mask_token_id=0, block_length=2)
-    noised, clean = torch.tensor([[0, 1, 2, 0, 0, 3]]), torch.tensor([[4, 1, 2, 5, 6, 3]])
-    noised, clean = noised.to(model.device), clean.to(model.device)
+    # Two rows: some architectures take a mask for one row only.
+    noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
+    clean = torch.tensor([[4, 1, 2, 5, 6, 3], [5, 1, 3, 2, 6, 4]], device=model.device)
     training = model.training
     model.eval()
     try:
         at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
         context, parts = denoiser.context(), []
         for block in range(0, 6, 2):
-            parts.append(context(noised[:, block : block + 2], torch.ones(1)))
+            parts.append(context(noised[:, block : block + 2], torch.ones(2)))
             context.append(clean[:, block : block + 2])
     except UserError:
         raise

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unmask.adapters import ordered_attention
+from unmask.adapters.any_order import check_order
 from unmask.adapters.conditioning import NAME, attach, split_state
 from unmask.errors import UserError
 from unmask.token_schedule import LearnedExponents
@@ -36,9 +37,10 @@ def equip(
     Raises:
         UserError: If the model does not have what the conditioning or the attention needs.
     """
-    attach(model, time)
     if attention == "any-order":
         ordered_attention.attach(model)
+        check_order(model)
+    attach(model, time)
     if schedule["name"] != "learned":
         return
     parameters = {key: value for key, value in schedule.items() if key != "name"}

@@ -204,7 +204,8 @@ def attach(model: PreTrainedModel, name: str = NAME) -> None:
     if "position_ids" not in inspect.signature(model.forward).parameters:
         raise UserError(f"{kind} takes no positions, which writing in any order needs")
     model.set_attn_implementation(name)
-    if model.config._attn_implementation != name:
+    # A network without any attention says yes to every kind of it.
+    if model.config._attn_implementation != name or not model._supports_attention_backend:
         raise UserError(f"{kind} does not let its attention be replaced; choose another encoder")
 
 

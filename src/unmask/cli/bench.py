@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from unmask.truth import Measured
 
+STEPS = "1,4,16,64,128"
 SMOOTHING = 0.27
 """Added to the counts of every context, over all symbols: a hundredth for each of 27."""
 JOINT_ROWS = 300
@@ -44,7 +45,7 @@ def command() -> None:
 )
 @click.option("--length", default=64, show_default=True, help="Symbols in a row.")
 @click.option("--rows", default=64, show_default=True, help="Rows that each sampler writes.")
-@click.option("--steps", default="1,4,16,64,128", show_default=True, help="Numbers of steps.")
+@click.option("--steps", help=f"Numbers of steps, for samplers that have one; {STEPS} if left out.")
 @click.option("--sampler", multiple=True, help="Only this one; may be given several times.")
 @click.option("--plot", type=options.PLACE, help="Draw error against calls, as a PNG.")
 @options.seed
@@ -55,7 +56,7 @@ def samplers(
     symbols: str,
     length: int,
     rows: int,
-    steps: str,
+    steps: str | None,
     sampler: tuple[str, ...],
     plot: Path | None,
     seed: int,
@@ -67,11 +68,16 @@ def samplers(
     enumerated, and of symbols of a Markov chain of order 2 estimated from --data. All draw at
     temperature 1 and without filters. ± is one standard error. Ctrl-C prints what is measured.
     """
-    counts = _numbers(steps)
+    counts = _numbers(STEPS if steps is None else steps)
     if length < 3 or rows < 2:
         raise UserError("--length must be at least 3 and --rows at least 2")
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
+    if steps is not None and _settings([1], length, sampler) == _settings([2], length, sampler):
+        raise UserError(
+            f"{' and '.join(sampler)} is measured at numbers of its own, so --steps would have no "
+            "effect; leave it out"
+        )
     from unmask.plan import check_seed
     from unmask.training.data import check_field, joined, read_documents
     from unmask.truth import SYMBOLS
@@ -103,10 +109,15 @@ def samplers(
 
 
 def _numbers(text: str) -> list[int]:
+    from unmask.presets import MAX_STEPS
+
     parts = text.split(",")
-    if not all(re.fullmatch(r"\s*[0-9]{1,6}\s*", part) and int(part) for part in parts):
+    if not all(
+        re.fullmatch(r"\s*[0-9]{1,6}\s*", part) and 1 <= int(part) <= MAX_STEPS for part in parts
+    ):
         raise UserError(
-            f"--steps takes whole numbers from 1 to 999999 with commas between, not {text[:80]!r}"
+            f"--steps takes whole numbers from 1 to {MAX_STEPS} with commas between, "
+            f"not {text[:80]!r}"
         )
     return sorted({int(part) for part in parts})
 

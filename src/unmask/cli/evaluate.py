@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A writer -> the data as rows for it, and what else is to be reported of them."""
+TITLE = "# Likelihood on"
 TEXTS = (
     "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
     "diffusion); ± and brackets give the 95 % interval over rows. A word is what white space "
@@ -76,6 +77,7 @@ def command(
     lay = _pairs(data, split, field, max_chars) if paired else _texts(data, split, field, max_chars)
     if report is not None:
         checkpoint.check_folder(report)
+        _check_report(report)
     wished = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
     if wished and all(map(options.is_causal, names)):
         option = next(iter(wished)).replace("_", "-")
@@ -191,10 +193,21 @@ def _number(result: dict[str, Any], unit: str, digits: int) -> str:
     return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
+def _check_report(folder: Path) -> None:
+    """Raise a UserError if there is a report of somebody else's."""
+    page = folder / "report.md"
+    ours = page.is_file() and page.read_bytes().startswith(TITLE.encode())
+    if not ours and (page.exists() or (folder / "report.json").exists()):
+        raise UserError(
+            f"{folder} has a report that unmask did not write, so it is not overwritten; choose "
+            "another folder"
+        )
+
+
 def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]], legend: str) -> None:
     from unmask.render.files import replacing
 
-    text = f"# Likelihood on {Path(data).name}\n\n{table(results)}\n\n{legend}\n"
+    text = f"{TITLE} {Path(data).name}\n\n{table(results)}\n\n{legend}\n"
     with replacing(folder / "report.md") as path:
         path.write_text(text, encoding="utf-8")
     with replacing(folder / "report.json") as path:

@@ -23,7 +23,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 NAMES = (
     "ancestral, random-quota, first-hitting, left-to-right, confidence, schedule-confidence, "
     "confidence-factor, entropy-bound, refine, remask-capped, remask-rescaled, remask-least-sure, "
-    "remask-loop, keep-likeliest, confidence-edit, gibbs, gibbs-sequential"
+    "remask-loop, remask-next-rate, remask-forward-backward, keep-likeliest, confidence-edit, "
+    "gibbs, gibbs-sequential"
 )
 
 PICTURES = {
@@ -79,7 +80,8 @@ backend = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: the fastest exact one.",
+    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: what the model was exported "
+    "for, else the fastest exact one.",
 )
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -92,7 +94,8 @@ sampler = _together(
         "--steps",
         type=int,
         default=None,
-        help="Steps of the sampler, for each block if the model writes in blocks.",
+        help="Steps of the sampler, at most so many if it takes what is sure enough; for each "
+        "block if the model writes in blocks.",
     ),
     click.option(
         "--grid", default=None, metavar="NAME|TIMES", help="uniform, cosine, or such as 1,0.5,0."
@@ -131,6 +134,12 @@ sampler = _together(
         "--edit-below", type=float, default=None, help="Below it confidence-edit hides a token."
     ),
     click.option(
+        "--order-temperature",
+        type=float,
+        default=None,
+        help="Above 0, schedule-confidence takes the surest not always but more often.",
+    ),
+    click.option(
         "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
     ),
     click.option(
@@ -150,7 +159,7 @@ sampler = _together(
 # What an autoregressive model has no use for.
 DIFFUSION_ONLY = (
     *("sampler", "steps", "grid", "tokens_per_step", "top_p_crossing", "measure", "threshold"),
-    *("factor", "gamma", "eta", "edit_below", "burn_in"),
+    *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in"),
 )
 steering = _together(
     click.option(
@@ -272,6 +281,11 @@ def check_pictures(**paths: Path | None) -> None:
             raise UserError(
                 f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
             )
+        if option == "frames":
+            from unmask.render.record import check_replaceable
+
+            # Data of the user's have this ending too.
+            check_replaceable(path)
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +37,7 @@ PLOT = "tuning.png"
 @click.option("--length", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--rows", default=16, show_default=True, type=click.IntRange(min=1))
 @click.option("--out", type=options.PLACE, help="Save the model there instead.")
+@click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
 @options.seed
 @options.as_json
 @options.device
@@ -49,6 +50,7 @@ def command(
     length: int,
     rows: int,
     out: Path | None,
+    overwrite: bool,
     seed: int,
     as_json: bool,
     device: str | None,
@@ -61,32 +63,26 @@ def command(
     use are left out.
     """
     from unmask.training.data import check_field, joined, read_documents
-    from unmask.tuning import check_target, choose
+    from unmask.tuning import check_target, choose, restrictions
 
     check_target(seconds, quality)
-    folder = _place(model, out)
+    folder = _place(model, out, overwrite)
     check_field(field, data)
     text = joined(read_documents(data, field))
     writer = options.open_unmasker(model, device)
     found = _measured(writer, text, length, rows, seed)
-    chosen = choose(found.trials, seconds, quality)
-    record = {
-        "chosen": chosen.as_dict(),
-        "trials": [trial.as_dict() for trial in found.trials],
-        "left_out": list(found.refused),
-        "floor": round(found.floor, 4),
-        "length": length,
-    }
-    # What is never to be written is no matter of speed or quality.
-    kept = {k: v for k, v in writer.card.sampler.items() if k in ("ban", "repetition_penalty")}
-    writer.card = replace(
-        writer.card, sampler=chosen.sampler | kept, scores={**writer.card.scores, "tuning": record}
-    )
-    # Shown first: should the disk be full by now, the measurement is not lost.
-    click.echo(json.dumps(record) if as_json else _table(found, chosen))
-    _tell_refused(found)
+    # Shown first: should the target be out of reach or the disk full, the measurement is not lost.
+    try:
+        chosen = choose(found.trials, seconds, quality)
+    except UserError:
+        _show(found, None, length, as_json)
+        raise
+    record = _show(found, chosen, length, as_json)
+    scores = {**writer.card.scores, "tuning": record}
+    sampler = chosen.sampler | restrictions(writer.card.sampler)
+    writer.card = replace(writer.card, sampler=sampler, scores=scores)
     if out is not None:
-        writer.save_pretrained(out)
+        writer.save_pretrained(out, overwrite=overwrite)
     else:
         writer.card.write(folder)
     try:
@@ -95,7 +91,21 @@ def command(
         click.echo(f"no plot: {error}", err=True)
 
 
-def _table(found: Tuning, chosen: Trial) -> str:
+def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> dict[str, Any]:
+    """Print what was measured; return it as a card keeps it."""
+    record = {
+        "chosen": None if chosen is None else chosen.as_dict(),
+        "trials": [trial.as_dict() for trial in found.trials],
+        "left_out": list(found.refused),
+        "floor": round(found.floor, 4),
+        "length": length,
+    }
+    click.echo(json.dumps(record) if as_json else _table(found, chosen))
+    _tell_refused(found)
+    return record
+
+
+def _table(found: Tuning, chosen: Trial | None) -> str:
     """Return all trials as a table, fastest first."""
     from unmask.tuning import frontier
 
@@ -115,13 +125,20 @@ def _tell_refused(found: Tuning) -> None:
         click.echo(f"left out: {names} ({reason})", err=True)
 
 
-def _place(model: str | None, out: Path | None) -> Path:
+def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
     """Return the folder whose card is written, before any work is done for it."""
     from unmask.checkpoint import check_folder, claim
 
     if out is not None:
-        claim(out, overwrite=False)
+        claim(out, overwrite)
         return out
+    if overwrite:
+        raise UserError("--overwrite is about --out; pass both, or neither")
+    if model is not None:
+        options.quiet_libraries()
+        from unmask.adapters.loading import is_local
+
+        is_local(model)  # A path where nothing is has a sentence of its own.
     if model is None or not Path(model).expanduser().is_dir():
         raise UserError("the choice is written beside the model; for this one pass --out FOLDER")
     folder = Path(model).expanduser()

@@ -167,8 +167,8 @@ class TextCodec:
     def rows(self, parts: list[str | Blank]) -> Iterator[tuple[list[int | None], tuple[int, ...]]]:
         """Yield every row that a template stands for, with the lengths of its blanks.
 
-        A row holds None where a token is to be written. Text before a blank loses its trailing
-        blank where the tokenizer puts the space at the head of the next word.
+        A row holds None where a token is to be written. Of text before a blank the last space is
+        left to the blank: tokenizers put it at the head of the next word.
         """
         lengths = _combinations([part for part in parts if isinstance(part, Blank)])
         encoded = [
@@ -186,7 +186,7 @@ class TextCodec:
         text = parts[index]
         assert isinstance(text, str)
         before_blank = index + 1 < len(parts)
-        return self.encode(text.rstrip(" ") if before_blank else text)
+        return self.encode(text.removesuffix(" ") if before_blank else text)
 
 
 def _blank(mark: re.Match[str]) -> Blank:

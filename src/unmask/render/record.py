@@ -36,6 +36,18 @@ def write_tracks(path: str | os.PathLike[str], tracks: Sequence[Track]) -> None:
                 file.write(json.dumps({"track": index, **vars(snapshot)}, allow_nan=False) + "\n")
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise a UserError if a file is there that is no recording: it may be somebody's data."""
+    try:
+        if path.exists() and path.stat().st_size:
+            _read_header(path, _read_lines(path)[0])
+    except UserError as error:
+        raise UserError(
+            f"{path} is there and is no recording of unmask, so it is not overwritten; choose "
+            "another name"
+        ) from error
+
+
 def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
     """Read what ``write_tracks`` wrote.
 
