@@ -195,6 +195,19 @@ def test_auto_takes_what_is_there(exports, zoo, monkeypatch):
 
 
 @runtime
+def test_it_is_said_when_an_export_rounds(exports, capsys):
+    line = ["generate", "The cat", "--length", "4", "--json", "--model"]
+    for weights, backend in (("float32", "openvino"), ("int8", "openvino int8")):
+        assert main([*line, str(exports("bert", weights))]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["settings"]["backend"] == backend
+        assert ("computed in int8" in err) == (weights == "int8")
+    # Who asks for it by name knows.
+    assert main([*line, str(exports("bert", "int8")), "--backend", "openvino"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@runtime
 def test_the_command_line(zoo, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", "--model", str(zoo / "bert"), "--out", str(out)]) == 0

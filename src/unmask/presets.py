@@ -193,10 +193,7 @@ def make_preset(
     if name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
-    own = (
-        *(tokens_per_step, measure, threshold, factor, gamma, eta, edit_below),
-        *(order_temperature,),
-    )
+    own = (tokens_per_step, measure, threshold, factor, gamma, eta, edit_below, order_temperature)
     for option, value in zip(POLICY_OPTIONS, own, strict=True):
         if value is not None:
             preset = _with_option(name, preset, option, value)

@@ -49,7 +49,7 @@ class Unmasker:
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
-        backend: What computes the network; see ``adapters.backends``. Never ``auto``.
+        backend: What computes the network; see ``adapters.backends.label``. Never ``auto``.
         network: What ``backends.prepare`` returned.
         cache: What the network keeps from call to call while it writes: ``exact`` keeps what cannot
             change (of a model that writes in any order every written token, of one that writes in
@@ -151,7 +151,8 @@ class Unmasker:
         model = loading.place(model, device)
         codec = TextCodec(loading.load_tokenizer(name))
         network = backends.prepare(backend, name, model)
-        return cls(model, codec, card, counts, backend, network, cache)
+        label = backends.label(backend, name)
+        return cls(model, codec, card, counts, label, network, cache)
 
     def generate(
         self,

@@ -122,6 +122,12 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
     return exported.open_network(folder_of(name) or Path(name))
 
 
+def label(backend: str, name: str) -> str:
+    """Return what results say of a backend of ``choose``: also whether an exported copy rounds."""
+    entry = entry_of(name) if backend == "openvino" else None
+    return backend if entry is None or entry.weights == "float32" else f"{backend} {entry.weights}"
+
+
 def _in_bfloat16(model: PreTrainedModel) -> None:
     if conditioning_of(model) is not None or extras.learned_of(model) is not None:
         raise UserError(

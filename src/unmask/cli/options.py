@@ -233,7 +233,11 @@ def open_unmasker(
     quiet_libraries()
     from unmask.unmasker import Unmasker
 
-    return Unmasker.from_pretrained(name, device, backend, cache)
+    writer = Unmasker.from_pretrained(name, device, backend, cache)
+    if backend == "auto" and writer.backend == "openvino int8":
+        said = "computed in int8, as this model was exported; --backend torch-packed does not round"
+        click.echo(said, err=True)
+    return writer
 
 
 def open_writer(
