@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unmask.truth import Measured
 
 STEPS = "1,4,16,64,128"
+SWEPT = ("steps", "tokens per step", "threshold", "factor", "gamma", "edit below")
+"""Settings that change along a line of the plot."""
 SMOOTHING = 0.27
 """Added to the counts of every context, over all symbols: a hundredth for each of 27."""
 JOINT_ROWS = 300
@@ -175,9 +177,11 @@ def _draw(text: list[Measured], plot: Path) -> None:
 
 
 def _line(one: Measured) -> str:
-    """Return the sampler and those of its settings that are words, not numbers."""
-    words = [part for part in one.setting.split(", ") if part.split()[-1].isalpha()]
-    return ", ".join([one.sampler, *words])
+    """Return the sampler and those of its settings that stay the same along a line of the plot."""
+    parts = [part for part in one.setting.split(", ") if not part.startswith(SWEPT)]
+    return ", ".join(
+        [one.sampler, *("other eta" if part.startswith("eta ") else part for part in parts)]
+    )
 
 
 def _print(joint: list[Measured], text: list[Measured], as_json: bool) -> None:
