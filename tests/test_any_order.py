@@ -336,6 +336,19 @@ def test_a_network_that_guesses_by_more_than_it_may_see_is_refused(zoo):
     model = AutoModelForMaskedLM.from_config(EsmConfig(**small, **esm)).train()
     equip(model, "none", {"name": "linear"}, "any-order")
     assert model.training
+    # Few words, words that were never trained, and parts that are to stay without dropout.
+    bert = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    bert |= {"intermediate_size": 64}
+    few = BertForMaskedLM(BertConfig(**bert, vocab_size=6))
+    bare = BertForMaskedLM(BertConfig(**bert, vocab_size=60))
+    bare.bert.embeddings.word_embeddings.weight.data[:8] = 0
+    still = BertForMaskedLM(BertConfig(**bert, vocab_size=60))
+    for layer in still.bert.encoder.layer:
+        layer.attention.output.dense.weight.data.zero_()
+    still.bert.embeddings.eval()
+    for model in (few, bare, still):
+        equip(model, "none", {"name": "linear"}, "any-order")
+    assert not still.bert.embeddings.training
     for name in ZOO:
         model = AutoModelForMaskedLM.from_pretrained(zoo / name)
         equip(model, "none", {"name": "linear"}, "any-order")

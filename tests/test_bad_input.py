@@ -136,6 +136,7 @@ MISTAKES = [
     ("bench samplers --data {text} --steps 4 --sampler gibbs", "--steps would have no effect"),
     ("tune --model {tmp}/none --data {text}", "there is no model folder"),
     ("tune --model {bert} --data {text} --overwrite", "--overwrite is about --out"),
+    ("tune --model {bert} --data {text} --out {bert} --overwrite", "--out is the model itself"),
     (GENERATE + "--sampler confidence --tokens-per-step 9223372036854775808", "1 to 1000000"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
     # Names that are empty, as of a variable that is not set, or that no file can have.
@@ -254,11 +255,11 @@ def test_what_unmask_did_not_write_is_not_overwritten(refused, zoo, text_file, t
     data.write_text('{"text": "precious"}\n', encoding="utf-8")
     line = ("generate", "Hello", "--model", zoo / "bert", "--length", "3", "--frames")
     before = snapshot(tmp_path)
-    assert "is no recording of unmask" in refused(*line, data)
+    assert "is no recording of this version" in refused(*line, data)
     score = ("evaluate", "--model", zoo / "bert", "--data", text_file, "--max-chars", "200")
     for name in ("report.md", "report.json"):
         (tmp_path / name).write_text("# Mine\n", encoding="utf-8")
-        assert "a report that unmask did not write" in refused(*score, "--report", tmp_path)
+        assert "was not written by unmask evaluate" in refused(*score, "--report", tmp_path)
         (tmp_path / name).unlink()
     assert snapshot(tmp_path) == before
     # What it wrote itself is.

@@ -125,6 +125,8 @@ def test_sigma_is_what_its_rule_says():
     assert float(NextRate().rates(canvas, clock).reveal) == pytest.approx(0.6)
     assert float(hide(ForwardBackward())) == pytest.approx(0.2)
     assert float(ForwardBackward().rates(canvas, clock).reveal) == pytest.approx(0.2 + 0.2)
+    early = clock_of(Polynomial(), torch.tensor(0.4).double(), 0.75 * s, canvas, MASK)
+    assert float(ForwardBackward().rates(canvas, early).hide) == pytest.approx(0.1 / 0.6)
     weight = [math.exp(-0.9), math.exp(-0.4)]
     expected = [0.8 * w / sum(weight) for w in weight]
     assert hide(LeastSure())[0].tolist() == pytest.approx([*expected, 0], rel=1e-6)

@@ -76,6 +76,9 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found.add("burn_in")
     if saved.get("temperature") == 0 and any(wished.get(k, off) != off for k, off in IDLE.items()):
         found.add("temperature")
+    if "burn_in" not in wished and any(wished.get(k, off) != off for k, off in FILTERS.items()):
+        # Filters that are asked for must have steps to act in.
+        found |= {"burn_in"} if _burns_in_only(name, found, saved, wished) else set()
     if wished.get("temperature") == 0 or _burns_in_only(name, found, saved, wished):
         found |= set(FILTERS)
     if wished.get("top_p") == 1:

@@ -142,11 +142,12 @@ class MostConfident(Policy):
             )
         if self.order_temperature is None:
             return
-        if not 0 <= self.order_temperature < torch.inf:
+        # Far above, noise would leave the range of its numbers.
+        if not 0 <= self.order_temperature <= 1e6:
             raise UserError(
-                f"order-temperature must be a number from 0 up, not {self.order_temperature}"
+                f"order-temperature must be from 0 to 1,000,000, not {self.order_temperature}"
             )
-        if self.order_temperature and self.rule is not None:
+        if self.rule is not None:
             raise UserError(
                 "order-temperature makes the order of a fixed share random, and this sampler "
                 "writes what is sure enough; use 'schedule-confidence', or leave it out"

@@ -251,11 +251,20 @@ def _replaced(part: Any, path: tuple[str, ...], value: Any) -> Any:
     return replace(part, **{path[0]: _replaced(getattr(part, path[0]), path[1:], value)})
 
 
+def _takes(policy: Policy, option: str, value: Any) -> bool:
+    """Return whether a policy has an option that goes with the rest of it, and with a value."""
+    path = _path(policy, option)
+    try:
+        return bool(path) and bool(_replaced(policy, path, value))
+    except UserError:
+        return False
+
+
 def _with_option(name: str, preset: Preset, option: str, value: Any) -> Preset:
     path = _path(preset.policy, option)
     if not path:
         said = option.replace("_", "-")
-        others = ", ".join(other for other, p in PRESETS.items() if _path(p.policy, option))
+        others = ", ".join(other for other, p in PRESETS.items() if _takes(p.policy, option, value))
         raise UserError(f"sampler {name!r} has no {said}; these have: {others}")
     preset = replace(preset, policy=_replaced(preset.policy, path, value))
     return replace(preset, steps=None) if option == "tokens_per_step" else preset
@@ -336,8 +345,8 @@ def _burnt_in(preset: Preset, burn_in: int | None, changes: Mapping[str, Any]) -
     if not any(getattr(preset.draw, key) != off for key, off in FILTERS.items()):
         if burn_in:
             raise UserError(
-                "burn-in draws among all tokens and so do the steps after it, so it would have no "
-                "effect; leave it out, or set top-k, top-p or min-p"
+                "burn-in would have no effect, as the steps after it have no top-k, top-p or min-p "
+                "either (temperature 0 drops them); leave it out"
             )
         return replace(preset, burn_in=0)
     if preset.burn_in < (preset.steps or 0):

@@ -444,4 +444,6 @@ def _check_names(options: Mapping[str, Any]) -> None:
         if kind.kind is kind.KEYWORD_ONLY
     }
     for name in options.keys() - rest:
+        if name in named:
+            raise UserError(f"{name!r} is an option of generate and not taken here; leave it out")
         raise UserError(f"there is no option {name!r}{did_you_mean(name, rest | named)}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.adapters.encoder import only_at, told_apart, unwrap
+from unmask.adapters.encoder import evaluating, only_at, told_apart, unwrap
 from unmask.errors import UserError
 
 MASK_TOKENS = ("<mask>", "[MASK]", "<|mask|>")
@@ -274,22 +274,19 @@ def check_decoder(model: PreTrainedModel) -> None:
     # Two rows: some architectures take a mask for one row only.
     noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
     clean = torch.tensor([[4, 1, 2, 5, 6, 3], [5, 1, 3, 2, 6, 4]], device=model.device)
-    training = model.training
-    model.eval()
     try:
-        at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
-        context, parts = denoiser.context(), []
-        for block in range(0, 6, 2):
-            parts.append(context(noised[:, block : block + 2], torch.ones(2)))
-            context.append(clean[:, block : block + 2])
+        with evaluating(model):
+            at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
+            context, parts = denoiser.context(), []
+            for block in range(0, 6, 2):
+                parts.append(context(noised[:, block : block + 2], torch.ones(2)))
+                context.append(clean[:, block : block + 2])
     except UserError:
         raise
     except Exception as error:
         # What a model does with an input that it does not know is up to each architecture.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
-    finally:
-        model.train(training)
     gap = (torch.cat(parts, 1) - at_once).abs().max()
     # What a change of the context does is the measure: in a fresh model that is little.
     if not gap <= 1e-2 * (at_once - elsewhere).abs().max():

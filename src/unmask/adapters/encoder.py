@@ -138,6 +138,18 @@ def only_rows(
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within this context a model is without dropout; then each of its parts is as it was."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
 def only_at(model: PreTrainedModel, at: Tensor | tuple[Tensor, ...] | None) -> Iterator[None]:
     """Within this context the model's head sees only the positions ``at``, as one row.
 

@@ -76,9 +76,9 @@ def samplers(
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
     if steps is not None and _settings([1], length, sampler) == _settings([2], length, sampler):
+        names = " and ".join(dict.fromkeys(sampler))
         raise UserError(
-            f"{' and '.join(sampler)} is measured at numbers of its own, so --steps would have no "
-            "effect; leave it out"
+            f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
         )
     from unmask.plan import check_seed
     from unmask.training.data import check_field, joined, read_documents

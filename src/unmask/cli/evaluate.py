@@ -194,14 +194,18 @@ def _number(result: dict[str, Any], unit: str, digits: int) -> str:
 
 
 def _check_report(folder: Path) -> None:
-    """Raise a UserError if there is a report of somebody else's."""
-    page = folder / "report.md"
-    ours = page.is_file() and page.read_bytes().startswith(TITLE.encode())
-    if not ours and (page.exists() or (folder / "report.json").exists()):
-        raise UserError(
-            f"{folder} has a report that unmask did not write, so it is not overwritten; choose "
-            "another folder"
-        )
+    """Raise a UserError for a file in the place of a report that is none."""
+    for name, begins in (("report.md", TITLE), ("report.json", '{\n  "')):
+        file = folder / name
+        try:
+            ours = not file.exists() or file.read_bytes().startswith(begins.encode())
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError(
+                f"{file} was not written by unmask evaluate, so it is not overwritten; choose "
+                "another folder"
+            )
 
 
 def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]], legend: str) -> None:

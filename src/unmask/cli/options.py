@@ -80,8 +80,8 @@ backend = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: what the model was exported "
-    "for, else the fastest exact one.",
+    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: on a CPU what the model was "
+    "exported for, else the fastest exact one.",
 )
 seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -235,7 +235,7 @@ def open_unmasker(
 
     writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
-        said = "computed in int8, as this model was exported; --backend torch-packed does not round"
+        said = "computed in int8, as this model was exported, which gives another text than float32"
         click.echo(said, err=True)
     return writer
 

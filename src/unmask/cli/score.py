@@ -56,7 +56,8 @@ def command(
     else:
         score = writer.score(text, seed=seed)
     if as_json:
-        click.echo(json.dumps(score.as_dict()))
+        computed = {"backend": writer.backend} if isinstance(writer, Unmasker) else {}
+        click.echo(json.dumps(score.as_dict() | computed))
         return
     sign = "" if score.exact else "<= "
     click.echo(

@@ -130,6 +130,8 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
     from unmask.checkpoint import check_folder, claim
 
     if out is not None:
+        if model is not None and Path(model).expanduser().resolve() == out.resolve():
+            raise UserError("--out is the model itself; leave it out to keep the choice there")
         claim(out, overwrite)
         return out
     if overwrite:

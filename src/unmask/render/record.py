@@ -19,6 +19,7 @@ from unmask.render.files import replacing
 from unmask.render.snapshot import Snapshot, Status, Track
 
 FORMAT = 1
+_HEADER = 1_000_000
 _STATES = frozenset(get_args(Status))
 
 
@@ -40,11 +41,12 @@ def check_replaceable(path: Path) -> None:
     """Raise a UserError if a file is there that is no recording: it may be somebody's data."""
     try:
         if path.exists() and path.stat().st_size:
-            _read_header(path, _read_lines(path)[0])
-    except UserError as error:
+            with path.open("rb") as file:
+                _read_header(path, file.readline(_HEADER).decode("utf-8", "replace"))
+    except (OSError, UserError) as error:
         raise UserError(
-            f"{path} is there and is no recording of unmask, so it is not overwritten; choose "
-            "another name"
+            f"{path} is there and is no recording of this version of unmask, so it is not "
+            "overwritten; choose another name"
         ) from error
 
 
