@@ -257,8 +257,12 @@ def test_what_unmask_did_not_write_is_not_overwritten(refused, zoo, text_file, t
     before = snapshot(tmp_path)
     assert "is no recording of this version" in refused(*line, data)
     score = ("evaluate", "--model", zoo / "bert", "--data", text_file, "--max-chars", "200")
-    for name in ("report.md", "report.json"):
-        (tmp_path / name).write_text("# Mine\n", encoding="utf-8")
+    for name, mine in (
+        ("report.md", "# Mine\n"),
+        ("report.json", "# Mine\n"),
+        ("report.json", '{\n  "mine": {"a": 1}\n}'),
+    ):
+        (tmp_path / name).write_text(mine, encoding="utf-8")
         assert "was not written by unmask evaluate" in refused(*score, "--report", tmp_path)
         (tmp_path / name).unlink()
     assert snapshot(tmp_path) == before

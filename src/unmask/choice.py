@@ -11,6 +11,7 @@ from unmask.presets import (
     POLICY_OPTIONS,
     PRESETS,
     Preset,
+    has_filters,
     make_preset,
     option_of,
     read_options,
@@ -20,8 +21,6 @@ from unmask.values import word
 
 RESTRICTIONS = {"ban", "repetition_penalty"}
 """What a model's own sampler says of every other one too."""
-IDLE = {**FILTERS, "burn_in": 0}
-"""What is idle where the likeliest token is taken, with the values that are idle anywhere."""
 
 
 def choose_preset(
@@ -74,12 +73,13 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found.add("grid")
     if wished.get("temperature") == 0:
         found.add("burn_in")
-    if saved.get("temperature") == 0 and any(wished.get(k, off) != off for k, off in IDLE.items()):
+    if saved.get("temperature") == 0 and (has_filters(wished) or wished.get("burn_in")):
         found.add("temperature")
-    if "burn_in" not in wished and any(wished.get(k, off) != off for k, off in FILTERS.items()):
+    idle = _burns_in_only(name, found, saved, wished)
+    if idle and has_filters(wished) and "burn_in" not in wished:
         # Filters that are asked for must have steps to act in.
-        found |= {"burn_in"} if _burns_in_only(name, found, saved, wished) else set()
-    if wished.get("temperature") == 0 or _burns_in_only(name, found, saved, wished):
+        found.add("burn_in")
+    elif idle or wished.get("temperature") == 0:
         found |= set(FILTERS)
     if wished.get("top_p") == 1:
         found.add("top_p_crossing")

@@ -39,6 +39,11 @@ FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_cro
 """What keeps tokens out of a draw, with the values that let all in."""
 
 
+def has_filters(said: Mapping[str, Any]) -> bool:
+    """Return whether some options, or the fields of a draw, keep tokens out."""
+    return any(said.get(key, off) != off for key, off in FILTERS.items())
+
+
 @dataclass(frozen=True)
 class Preset:
     """A named sampler.
@@ -342,7 +347,7 @@ def _with_draw(name: str, preset: Preset, burn_in: int | None, **changes: Any) -
 
 def _burnt_in(preset: Preset, burn_in: int | None, changes: Mapping[str, Any]) -> Preset:
     """Return a sampler with a burn-in, which draws among all tokens, and with filters after it."""
-    if not any(getattr(preset.draw, key) != off for key, off in FILTERS.items()):
+    if not has_filters(vars(preset.draw)):
         if burn_in:
             raise UserError(
                 "burn-in would have no effect, as the steps after it have no top-k, top-p or min-p "
@@ -351,7 +356,7 @@ def _burnt_in(preset: Preset, burn_in: int | None, changes: Mapping[str, Any]) -
         return replace(preset, burn_in=0)
     if preset.burn_in < (preset.steps or 0):
         return preset
-    if any(changes.get(key, off) != off for key, off in FILTERS.items()):
+    if has_filters(changes):
         raise UserError(
             "all steps are burn-in, which draws among all tokens; leave top-k, top-p and min-p "
             "out, or set burn-in lower"

@@ -195,17 +195,22 @@ def _number(result: dict[str, Any], unit: str, digits: int) -> str:
 
 def _check_report(folder: Path) -> None:
     """Raise a UserError for a file in the place of a report that is none."""
-    for name, begins in (("report.md", TITLE), ("report.json", '{\n  "')):
-        file = folder / name
-        try:
-            ours = not file.exists() or file.read_bytes().startswith(begins.encode())
-        except OSError:
-            ours = False
-        if not ours:
+    for file in (folder / "report.md", folder / "report.json"):
+        if file.exists() and not _is_report(file):
             raise UserError(
                 f"{file} was not written by unmask evaluate, so it is not overwritten; choose "
                 "another folder"
             )
+
+
+def _is_report(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".md":
+            return text.startswith(TITLE)
+        return all("nats_per_token" in scores for scores in json.loads(text).values())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]], legend: str) -> None:
