@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from unmask.adapters.compat import cache_argument
 from unmask.adapters.encoder import evaluating, only_at, told_apart, unwrap
 from unmask.errors import UserError
 
@@ -60,6 +61,7 @@ class DecoderDenoiser:
         self.vocab_size = int(self.bare.get_output_embeddings().out_features)
         self.data_ids, self._not_data = told_apart(self.vocab_size, not_data, self.bare.device)
         self.mask_token_id, self.block_length, self.start = mask_token_id, block_length, start
+        self._cache_argument = cache_argument(self.bare)
         # Of a single block no half could be kept.
         blocks = 0 if window is None else window // block_length
         self.window_blocks = blocks if blocks > 1 else None
@@ -120,8 +122,8 @@ class DecoderDenoiser:
                 input_ids=ids,
                 attention_mask=self._as_wanted(allowed)[None, None],
                 position_ids=place[None],
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{self._cache_argument: cache},
             ).logits[0]
         return logits.index_fill_(-1, self._not_data, float("-inf"))
 
