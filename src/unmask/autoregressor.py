@@ -20,12 +20,13 @@ from unmask.codec.text import TextCodec
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.generated import Generated
-from unmask.likelihood import Score, Text, score_text
+from unmask.likelihood import Part, Score, score_text
 from unmask.plan import check_numbers, what_fits
 from unmask.policy import MAX_LENGTH
 from unmask.render.snapshot import Snapshot, Track
 from unmask.restriction import Restriction
-from unmask.values import place, real, whole, word
+from unmask.text_rows import Text, window_of
+from unmask.values import place, real, whole, word, words
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
@@ -182,22 +183,28 @@ class Autoregressor:
             advance: Called with the number of rows done.
         """
 
-        def nats(rows: Tensor, editable: Tensor, _valid: Tensor, _gen: torch.Generator) -> Tensor:
-            return next_token_nats(self.model, rows, editable)
+        def nats(part: Part) -> Tensor:
+            return next_token_nats(self.model, part.rows, part.editable)
 
         return score_text(
             text if isinstance(text, Text) else self.rows(word("text", text)),
             nats,
-            exact=True,
+            kind="exact",
             batch_size=batch_size,
             seed=seed,
             device=self.model.device,
             advance=advance,
         )
 
-    def rows(self, text: str) -> Text:
-        """Return a text in the rows that ``score`` cuts it into."""
-        return Text.from_string(text, self.codec, self.row_length)
+    def rows(
+        self, text: str | Sequence[str], window: int | None = None, stride: int | None = None
+    ) -> Text:
+        """Return a text, or several documents, in the rows that ``score`` cuts it into.
+
+        See ``Unmasker.rows``.
+        """
+        length = window_of(window, self.row_length, self.limit)
+        return Text.from_documents(words("text", text), self.codec, length, stride)
 
     @property
     def row_length(self) -> int:

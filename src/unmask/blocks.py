@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unmask.denoiser import Denoiser
+from unmask.noise import Generator, uniform
 from unmask.objective import Loss
 
 
@@ -122,7 +123,7 @@ def cut(rows: Tensor, block_length: int) -> Tensor:
     return pad(rows, (0, -rows.shape[1] % block_length)).reshape(-1, block_length)
 
 
-def block_times(t: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def block_times(t: Tensor, count: int, generator: Generator) -> Tensor:
     r"""Spread the times of rows over their blocks.
 
         t_(i,b) = (t_i + pi_i(b)) / n,   pi_i a random permutation of 0 ... n - 1 for each row
@@ -141,7 +142,7 @@ def block_times(t: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """
     if count == 1:
         return t.double()[:, None]
-    noise = torch.rand(len(t), count, generator=generator, device=generator.device)
+    noise = uniform((len(t), count), generator, generator.device)
     return (t.double()[:, None] + noise.argsort(1)) / count
 
 
@@ -152,7 +153,7 @@ def block_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Loss:

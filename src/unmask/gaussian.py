@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
+from unmask.noise import Generator, uniform
 from unmask.process import Corrupted
 
 _LARGEST_TABLE = 2**31  # bytes
@@ -98,10 +99,8 @@ class GaussianProcess:
     def _step(self, t: Tensor) -> Tensor:
         return (t.double() * len(self.betas)).round().long()
 
-    def corrupt(
-        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
-    ) -> Corrupted:
-        u = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+    def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
+        u = uniform(x0.shape, generator, x0.device)
         # A given token may be no level at all.
         law = self._cumulative[self._step(t)[:, None], x0.masked_fill(~editable, 0)]  # (B, L, K)
         return Corrupted(torch.where(editable, _invert(law, u), x0), editable)

@@ -1,132 +1,87 @@
 r"""Likelihood of a text under a model, in units that do not depend on its tokenizer.
 
-A diffusion model gives an upper bound on -log p (for masks and one schedule the exact-k estimate of
-the continuous-time bound), a causal model the exact value. Both are computed on the same rows: the
-text cut into blocks, each predicted from its own start symbol. Nats are averaged first and turned
-into other units last:
+A diffusion model gives an upper bound on -log p, estimated from random masks; a causal model, and a
+model that writes in a fixed order, the exact value. Both are computed on the same rows, see
+``text_rows``. Nats are averaged first and turned into other units last:
 
     perplexity = exp(nats / tokens),  bits per character = nats / (characters ln 2),
     word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>).
+
+Random masks are drawn in rounds. In a round every row is hidden at one time or at several; the
+times of ``intervals.GROUP`` consecutive rows together cover the unit interval evenly (an estimate
+of less variance), rounds are independent (an estimate of its error). The masks of a row follow from
+the seed and the number of the row alone, whatever the size of the batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from unmask.codec.pairs import PairRows
-from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
+from unmask.intervals import GROUP, Spread, clusters_of, over_masks, over_texts
 from unmask.method import Bound
-from unmask.schedule import stratified_times
-from unmask.values import whole
+from unmask.noise import RowGenerator, row_seeds
+from unmask.text_rows import Text
+from unmask.values import real, whole
 
 MAX_DRAWS = 1_000_000
+UNITS = ("nats_per_token", "perplexity", "bits_per_char", "word_perplexity")
+PRECISION = 0.01
+"""Standard error of the nats, as a share of them, at which ``draws=None`` stops."""
+_ENOUGH = 7  # Degrees of freedom below which an error is not trusted to be small.
+_STRATA = 256  # Tokens in a round, below which its rows are hidden at several times.
+_MOST_STRATA = 32
+_LAST = 2**14  # Draws of a row after which ``draws=None`` gives up.
 
-RowNats = Callable[[Tensor, Tensor, Tensor, torch.Generator], Tensor]
-"""(rows (B, L), editable (B, L), valid (B, L), generator) -> nats per row (B,)."""
 
-
-@dataclass(frozen=True)
-class Text:
-    """A text as rows of a model, and what its nats are divided by.
+class Part(NamedTuple):
+    """Some rows of a text, with what is random about them.
 
     Attributes:
-        rows: Shape (N, L), int64, padded at the right.
-        editable: Shape (N, L), bool; the tokens that are predicted.
-        valid: Shape (N, L), bool; False on padding.
-        tokens: Shape (N,), int64; what the nats of each row are divided by.
-        characters: Unicode characters of the text.
-        words: Words separated by white space, plus one for every line end.
-        unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
-            per word flatter the model.
+        rows: Shape (B, L), int64.
+        editable: Shape (B, L), bool.
+        valid: Shape (B, L), bool.
+        times: Shape (B,), float64, uniform in (0, 1].
+        generator: A stream of random numbers for every row.
     """
 
     rows: Tensor
     editable: Tensor
     valid: Tensor
-    tokens: Tensor
-    characters: int
-    words: int
-    unknown: int
-
-    @classmethod
-    def from_string(
-        cls, text: str, codec: TextCodec, length: int, max_rows: int | None = None
-    ) -> Text:
-        """Cut a text into rows of at most ``length`` tokens, the start symbol included.
-
-        Args:
-            text: The text.
-            codec: The tokenizer.
-            length: Tokens in a full row.
-            max_rows: Keep only this many rows and the characters and words of just these.
-
-        Raises:
-            UserError: If the text is empty.
-        """
-        body = length - len(codec.start)
-        if max_rows is None:
-            encoded = codec.encode(text)
-        else:
-            encoded, text = codec.beginning(text, max_rows * body)
-        ids = torch.tensor(encoded, dtype=torch.int64)
-        if len(ids) == 0:
-            raise UserError("there is no text to score")
-        rows = pad(ids, (0, -len(ids) % body), value=codec.pad_token_id).view(-1, body)
-        valid = (torch.arange(rows.numel()) < len(ids)).view_as(rows)
-        start = torch.tensor(codec.start, dtype=torch.int64).expand(len(rows), -1)
-        rows = torch.cat([start, rows], 1)
-        # One short row needs no padding up to the full length.
-        used = len(codec.start) + int(valid.sum(1).max())
-        return cls(
-            rows=rows[:, :used],
-            editable=pad(valid, (start.shape[1], 0), value=False)[:, :used],
-            valid=pad(valid, (start.shape[1], 0), value=True)[:, :used],
-            tokens=valid.sum(1),
-            characters=len(text),
-            words=_words(text),
-            unknown=_unknown(ids, codec),
-        )
-
-    @classmethod
-    def from_pairs(cls, pairs: PairRows, codec: TextCodec, max_rows: int | None = None) -> Text:
-        """Take the targets as the text, each of them given its source.
-
-        The nats are those of the target, its end and the fillers after it, so that the bound is
-        on the target with its length; they are divided by the tokens of target and end.
-
-        Args:
-            pairs: The rows; see ``codec.pairs.PairCodec.lay_out``.
-            codec: The tokenizer.
-            max_rows: Keep only the first so many.
-        """
-        ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
-        targets = pairs.targets[:max_rows]
-        return cls(
-            rows=ids,
-            editable=editable,
-            valid=torch.ones_like(editable),
-            tokens=pairs.tokens[:max_rows],
-            characters=sum(map(len, targets)),
-            words=sum(map(_words, targets)),
-            unknown=_unknown(ids[editable], codec),
-        )
+    times: Tensor
+    generator: RowGenerator
 
 
-def _words(text: str) -> int:
-    return len(text.split()) + text.count("\n")
+RowNats = Callable[[Part], Tensor]
+"""Nats of every row, (B, L) -> (B,)."""
 
 
-def _unknown(ids: Tensor, codec: TextCodec) -> int:
-    unknown = codec.tokenizer.unk_token_id
-    return 0 if unknown is None else int((ids == unknown).sum())
+def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
+    """Return a function that estimates the bound of every row from one mask pattern.
+
+    Args:
+        denoiser: The network.
+        bound: How a pattern is drawn and judged; see ``method.Method.bound``.
+    """
+
+    def nats(part: Part) -> Tensor:
+        return bound(
+            denoiser,
+            x0=part.rows,
+            t=part.times,
+            editable=part.editable,
+            generator=part.generator,
+            valid=part.valid,
+        ).nats
+
+    return nats
 
 
 @dataclass(frozen=True)
@@ -135,25 +90,45 @@ class Score:
 
     Attributes:
         nats: Total nats.
-        standard_error: Of ``nats``, over rows (texts and masks); NaN for a single row.
         tokens: Tokens that ``nats`` is divided by.
         characters: Characters of the text.
         words: Words and line ends of the text.
         unknown: Unknown tokens; see ``Text``.
-        exact: True for an exact value, False for an upper bound.
-        draws: Mask patterns per row; 1 for an exact value.
+        lossy: Whether the tokenizer does not give the text back; see ``Text``.
+        kind: ``bound`` (an upper bound), ``exact``, or ``pseudo`` (a pseudo-log-likelihood, which
+            is neither).
+        draws: Mask patterns per row; 1 unless it is a bound.
         seed: Of the masks.
+        masks: Error of ``nats`` as an estimate of the bound on this text; None for a single round
+            of masks and for what needs none.
+        texts: Error of ``nats`` as an estimate for texts like this one; None for a single row.
+        clusters: What the error ``texts`` is over, such as ``20 blocks of rows``.
+        rounds: Shape (R, N), float64; nats of every row in every round of masks.
+        text: What was scored.
+        token_nats: Shape (N, L), float64; nats of every token, 0 where none is predicted; None
+            where a row is known as a whole only.
     """
 
     nats: float
-    standard_error: float
     tokens: int
     characters: int
     words: int
     unknown: int
-    exact: bool
+    lossy: bool
+    kind: str
     draws: int
     seed: int
+    masks: Spread | None
+    texts: Spread | None
+    clusters: str
+    rounds: Tensor = field(repr=False, compare=False)
+    text: Text = field(repr=False, compare=False)
+    token_nats: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is a likelihood and not a bound on one."""
+        return self.kind == "exact"
 
     @property
     def nats_per_token(self) -> float:
@@ -175,22 +150,35 @@ class Score:
         """exp(nats per word), a line end counting as a word."""
         return _exp(self.nats / max(self.words, 1))
 
-    def interval(self, unit: str) -> tuple[float, float]:
-        """Return the 95 % confidence interval of a property, by name."""
-        low, high = (
-            Score(**{**self.__dict__, "nats": self.nats + z * self.standard_error})
-            for z in (-1.96, 1.96)
-        )
+    def interval(self, unit: str, over: str = "texts") -> tuple[float, float] | None:
+        """Return a 95 % confidence interval of a property, None where the spread is unknown.
+
+        Args:
+            unit: A name in ``UNITS``, or ``nats``.
+            over: ``masks`` for the bound on this text, ``texts`` for that on texts like this one;
+                see ``intervals``.
+        """
+        spread = self.masks if over == "masks" else self.texts
+        if spread is None:
+            return None
+        low, high = (replace(self, nats=self.nats + sign * spread.margin) for sign in (-1, 1))
         return getattr(low, unit), getattr(high, unit)
 
-    def as_dict(self) -> dict[str, float | int | bool | list[float] | None]:
-        """Return all numbers, with units in the names, fit for JSON (None where undefined)."""
-        result: dict[str, float | int | bool | list[float] | None] = {"exact": self.exact}
-        for unit in ("nats_per_token", "perplexity", "bits_per_char", "word_perplexity"):
+    def as_dict(self) -> dict[str, Any]:
+        """Return all numbers, with units in the names, fit for JSON.
+
+        An interval that is unknown is left out.
+        """
+        result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
+        for unit in UNITS:
             result[unit] = getattr(self, unit)
-            low, high = self.interval(unit)
-            result[unit + "_95"] = None if math.isnan(low) else [low, high]
-        counts = ("nats", "tokens", "characters", "words", "unknown", "draws", "seed")
+            for over in ("masks", "texts"):
+                interval = self.interval(unit, over)
+                if interval is not None:
+                    result[f"{unit}_95_{over}"] = list(interval)
+        if self.texts is not None:
+            result["texts_over"] = self.clusters
+        counts = ("nats", "tokens", "characters", "words", "unknown", "lossy", "draws", "seed")
         return result | {name: getattr(self, name) for name in counts}
 
 
@@ -198,31 +186,14 @@ def _exp(nats: float) -> float:
     return math.inf if nats > 700 else math.exp(nats)
 
 
-def bound_of_rows(denoiser: Denoiser, bound: Bound, draws: int) -> RowNats:
-    """Return a function that estimates the bound of every row, the mean of ``draws`` patterns.
-
-    Args:
-        denoiser: The network.
-        bound: How one pattern is drawn and judged; see ``method.Method.bound``.
-        draws: Patterns per row.
-    """
-
-    def nats(rows: Tensor, editable: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
-        times = [stratified_times(len(rows), generator) for _ in range(draws)]
-        batch = {"x0": rows, "editable": editable, "valid": valid, "generator": generator}
-        losses = [bound(denoiser, t=t, **batch) for t in times]
-        return torch.stack([loss.nats for loss in losses]).mean(0)
-
-    return nats
-
-
 @torch.no_grad()
 def score_text(
     text: Text,
     row_nats: RowNats,
     *,
-    exact: bool,
-    draws: int = 1,
+    kind: str = "bound",
+    draws: int | None = 1,
+    precision: float = PRECISION,
     batch_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -232,42 +203,192 @@ def score_text(
 
     Args:
         text: The rows.
-        row_nats: Nats of a batch of rows; see ``bound_of_rows``.
-        exact: Whether these are exact.
-        draws: Mask patterns per row that ``row_nats`` averages, for the record.
+        row_nats: Nats of a batch of rows, (B,), or of their tokens, (B, L); see ``bound_of_rows``.
+        kind: ``bound``; else every row is computed once, see ``Score``.
+        draws: Mask patterns per row; None for as many as make the standard error over masks less
+            than ``precision`` of the nats.
+        precision: See ``draws``.
         batch_size: Rows at a time.
         seed: Of the masks; the same seed gives the same masks for every model with this tokenizer.
         device: Where the model is.
         advance: Called with the number of rows done, for a progress bar.
+
+    Raises:
+        UserError: If a number is out of range, or the network answers with NaN.
     """
     seed, batch_size = whole("seed", seed), whole("batch_size", batch_size)
     if not 0 <= seed < 2**63:
         raise UserError(f"seed must be from 0 to 2^63 - 1, not {seed}")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    generator = torch.Generator(device).manual_seed(seed)
-    parts = []
-    for start in range(0, len(text.rows), batch_size):
-        part = slice(start, start + batch_size)
-        # Rows of one batch share a length, so that only the last one of a text is padded.
-        rows, editable, valid = (x[part].to(device) for x in (text.rows, text.editable, text.valid))
-        parts.append(row_nats(rows, editable, valid, generator).double().cpu())
-        advance(len(rows))
-    nats, tokens = torch.cat(parts), text.tokens.double()
-    if bool(nats.isnan().any()):
-        raise UserError("the network answered with NaN; the checkpoint is damaged")
-    # The rows differ in length: the spread around the common rate, a ratio estimate.
-    spread = nats - tokens * (nats.sum() / tokens.sum())
-    count = len(nats)
-    error = math.sqrt(count / (count - 1) * float(spread.square().sum())) if count > 1 else math.nan
+    if not 0 < real("precision", precision) < 1:
+        raise UserError(f"precision must be a share between 0 and 1, not {precision}")
+    draws = draws if kind == "bound" else 1
+    strata = strata_of(text, draws)
+    rounds: list[Tensor] = []
+    while not _enough(rounds, strata, draws, precision):
+        done: list[Tensor] = []
+        for part in _batches(text, len(rounds), strata, seed, batch_size, device):
+            done.append(row_nats(part).double().cpu())
+            advance(len(part.rows))
+        found = torch.cat(done)
+        if bool(found.isnan().any()):
+            raise UserError("the network answered with NaN; the checkpoint is damaged")
+        # (N strata,) or (N strata, L): the mean over the draws of each row.
+        rounds.append(found.view(-1, strata, *found.shape[1:]).mean(1))
+    return _score(text, torch.stack(rounds), kind=kind, draws=len(rounds) * strata, seed=seed)
+
+
+def strata_of(text: Text, draws: int | None) -> int:
+    """Return at how many times each row is hidden in a round.
+
+    One for a text of some length, several for a short one, whose rounds would hardly cover the unit
+    interval; always a divisor of ``draws`` that leaves rounds enough to see how they differ.
+    """
+    most = max(1, min(_MOST_STRATA, _STRATA // int(text.tokens.sum())))
+    if draws is None:
+        return most
+    rounds = min(draws, _ENOUGH + 1)
+    return max(n for n in range(1, most + 1) if draws % n == 0 and draws // n >= rounds)
+
+
+def _enough(rounds: list[Tensor], strata: int, draws: int | None, precision: float) -> bool:
+    if draws is not None:
+        return len(rounds) * strata == draws
+    if len(rounds) < 2:
+        return False
+    found = torch.stack(rounds)
+    spread = over_masks(found if found.ndim == 2 else found.sum(2))
+    if spread is None or spread.freedom < _ENOUGH:
+        return False
+    total = float(found.mean(0).sum())
+    return spread.error <= precision * abs(total) or len(rounds) * strata >= _LAST
+
+
+def spread_times(rows: int, strata: int, seed: int, index: int) -> Tensor:
+    """Return the times of a round, float64, in (0, 1], shape (rows, strata).
+
+        t_(i,s) = (s + (pi(i) + u) / n) / strata,   u ~ U(0, 1), pi a permutation of 0 ... n - 1
+
+    for each group of n rows. Each alone is uniform; those of a row lie one in each of its strata,
+    those of a group one in each of n * strata.
+
+    Args:
+        rows: Rows of the text, N.
+        strata: Times of each row.
+        seed: Of the text.
+        index: Number of the round.
+    """
+    times = []
+    for first in range(0, rows, GROUP):
+        key = row_seeds(seed, torch.tensor([-1 - first]), torch.tensor([index]))
+        generator = torch.Generator().manual_seed(int(key) & (2**63 - 1))
+        count = min(GROUP, rows - first)
+        shift = torch.rand((), dtype=torch.float64, generator=generator)
+        order = torch.randperm(count, generator=generator).double()
+        times.append((order + shift)[:, None] / count)
+    stratum = torch.arange(strata, dtype=torch.float64)
+    # From [0, 1) to (0, 1].
+    return 1 - (stratum + torch.cat(times)) / strata
+
+
+def _batches(
+    text: Text, index: int, strata: int, seed: int, batch_size: int, device: torch.device | str
+) -> Iterator[Part]:
+    """Yield the rows of a round, each ``strata`` times in a row, a batch at a time."""
+    count = len(text.rows)
+    times = spread_times(count, strata, seed, index).flatten()
+    number = torch.arange(count).repeat_interleave(strata)
+    draw = index * strata + torch.arange(strata).repeat(count)
+    seeds = row_seeds(seed, number, draw)
+    for start in range(0, len(number), batch_size):
+        which = slice(start, start + batch_size)
+        rows, editable, valid = (
+            x[number[which]].to(device) for x in (text.rows, text.editable, text.valid)
+        )
+        generator = RowGenerator(seeds[which].to(device))
+        yield Part(rows, editable, valid, times[which].to(device), generator)
+
+
+def _score(text: Text, rounds: Tensor, *, kind: str, draws: int, seed: int) -> Score:
+    """Return the score of rounds of nats per row, (R, N), or per token, (R, N, L)."""
+    token_nats = rounds.mean(0) if rounds.ndim == 3 else None
+    rounds = rounds if token_nats is None else rounds.sum(2)
+    nats = rounds.mean(0)
+    clusters, name = clusters_of(text.documents)
     return Score(
         nats=float(nats.sum()),
-        standard_error=error,
-        tokens=int(tokens.sum()),
+        tokens=int(text.tokens.sum()),
         characters=text.characters,
         words=text.words,
         unknown=text.unknown,
-        exact=exact,
+        lossy=text.lossy,
+        kind=kind,
         draws=draws,
         seed=seed,
+        masks=over_masks(rounds),
+        texts=over_texts(nats, text.tokens.double(), clusters),
+        clusters=f"{len(clusters.unique())} {name}",
+        rounds=rounds,
+        text=text,
+        token_nats=token_nats,
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one model needs more than another on the same rows, and with the same masks.
+
+    Attributes:
+        nats: Total nats of the first less those of the second.
+        tokens: Tokens of the text.
+        characters: Characters of the text.
+        masks: Error of ``nats`` for this text; None if unknown.
+        texts: Error of ``nats`` for texts like this one; None for a single row.
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+    masks: Spread | None
+    texts: Spread | None
+
+    @classmethod
+    def of(cls, first: Score, second: Score) -> Difference:
+        """Compare two scores.
+
+        Raises:
+            UserError: If they are not of the same rows.
+        """
+        rows, others = first.text, second.text
+        if not (
+            torch.equal(rows.rows, others.rows) and torch.equal(rows.editable, others.editable)
+        ):
+            raise UserError(
+                "these models cut the text into different rows, so their scores cannot be paired; "
+                "compare models of one tokenizer and one row length, or leave --paired out"
+            )
+        if len({len(one.rounds) for one in (first, second) if one.kind == "bound"}) > 1:
+            raise UserError("scores with different numbers of draws cannot be paired")
+        # An exact value is the same in every round.
+        rounds = first.rounds - second.rounds
+        nats, (clusters, _) = rounds.mean(0), clusters_of(rows.documents)
+        return cls(
+            nats=float(nats.sum()),
+            tokens=first.tokens,
+            characters=first.characters,
+            masks=over_masks(rounds),
+            texts=over_texts(nats, rows.tokens.double(), clusters),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers with units in the names, fit for JSON; what is unknown is left out."""
+        per = {"nats_per_token": self.tokens, "bits_per_char": self.characters * math.log(2)}
+        result: dict[str, Any] = {unit: self.nats / count for unit, count in per.items()}
+        for over, spread in (("masks", self.masks), ("texts", self.texts)):
+            if spread is not None:
+                for unit, count in per.items():
+                    ends = (self.nats - spread.margin, self.nats + spread.margin)
+                    result[f"{unit}_95_{over}"] = [end / count for end in ends]
+                result[f"p_{over}"] = spread.p_value(self.nats)
+        return result

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from math import prod
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -80,3 +81,52 @@ class Noise:
 
     def _on_device(self, numbers: NDArray[Any]) -> Tensor:
         return torch.from_numpy(numbers).to(self.seeds.device)
+
+
+def row_seeds(seed: int, rows: Tensor, draws: Tensor) -> Tensor:
+    """Return a seed for every draw of every row, int64, of the shape that both broadcast to.
+
+    Args:
+        seed: Of the whole text, from 0 to 2^63 - 1.
+        rows: Numbers of rows in the text, int64, at least one.
+        draws: Numbers of draws, int64, at least one.
+    """
+    key = _hash(np.array([seed], dtype=np.uint64))
+    key = _hash(key ^ rows.cpu().numpy().astype(np.uint64))
+    return torch.from_numpy(_hash(key ^ draws.cpu().numpy().astype(np.uint64)).view(np.int64))
+
+
+class RowGenerator:
+    """Random numbers in place of a ``torch.Generator``, where a row must not depend on its batch.
+
+    Args:
+        seeds: Shape (B,), int64; one per row.
+    """
+
+    def __init__(self, seeds: Tensor) -> None:
+        self._noise = Noise(seeds)
+        self._calls = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are."""
+        return self._noise.seeds.device
+
+    def uniform(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        """Return float64 numbers in (0, 1); every row has its own share of the first dimension."""
+        numbers = self._noise.uniform("bound", self._calls, prod(shape) // len(self._noise.seeds))
+        self._calls += 1
+        return numbers.reshape(shape)
+
+
+Generator: TypeAlias = torch.Generator | RowGenerator
+"""A source of random numbers: one for a batch, or one for each row of it."""
+
+
+def uniform(
+    shape: torch.Size | tuple[int, ...], generator: Generator, device: torch.device
+) -> Tensor:
+    """Return float64 random numbers from 0 to 1 of a shape whose first dimension are the rows."""
+    if isinstance(generator, RowGenerator):
+        return generator.uniform(shape)
+    return torch.rand(shape, dtype=torch.float64, generator=generator, device=device)

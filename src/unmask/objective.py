@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from unmask.denoiser import Denoiser, masked_cross_entropy
+from unmask.noise import Generator
 from unmask.process import AbsorbingProcess, bert_replacement
 from unmask.schedule import rate
 
@@ -87,7 +88,7 @@ def continuous_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the continuous-time bound from one noised copy of every row.
@@ -125,7 +126,7 @@ def discrete_nelbo(
     t: Tensor,
     num_steps: int,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the T-step bound: T u(s, t) S(x_0, x_t) at a grid time t drawn uniformly.
@@ -156,7 +157,7 @@ def exact_k_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the continuous-time bound by hiding exactly k tokens, k uniform in 1..L.

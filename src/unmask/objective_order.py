@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unmask.denoiser import Denoiser, row_nats
+from unmask.noise import Generator, uniform
 from unmask.objective import Loss
 
 
@@ -56,11 +57,9 @@ class OrderedDenoiser(Denoiser, Protocol):
         ...
 
 
-def random_ranks(editable: Tensor, valid: Tensor | None, generator: torch.Generator) -> Tensor:
+def random_ranks(editable: Tensor, valid: Tensor | None, generator: Generator) -> Tensor:
     """Return a random order of each row, shape (B, L), int64: given tokens first, padding last."""
-    noise = torch.rand(
-        editable.shape, dtype=torch.float64, generator=generator, device=editable.device
-    )
+    noise = uniform(editable.shape, generator, editable.device)
     noise = torch.where(editable, noise + 1, noise)
     if valid is not None:
         noise = noise.masked_fill(~valid, 2)
@@ -94,7 +93,7 @@ def order_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the bound by the likelihood in one random order for each row.

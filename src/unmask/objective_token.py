@@ -30,6 +30,7 @@ from torch import Tensor
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.expectation import cost_and_mean
+from unmask.noise import Generator
 from unmask.objective import Loss
 from unmask.process import Corrupted
 from unmask.token_process import TokenwiseProcess
@@ -168,7 +169,7 @@ def tokenwise_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
     first_time: float = 1e-3,
 ) -> Loss:
@@ -223,7 +224,7 @@ def tokenwise_discrete_nelbo(
     t: Tensor,
     num_steps: int,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the T-step bound: T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at a uniform grid time t.
@@ -252,7 +253,7 @@ def rloo_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
     first_time: float = 1e-3,
 ) -> tuple[Loss, Tensor]:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from unmask.denoiser import Denoiser
+from unmask.noise import Generator
 from unmask.objective import Loss
 from unmask.transition import TransitionProcess, UniformProcess
 
@@ -36,7 +37,7 @@ def transition_nelbo(
     t: Tensor,
     num_steps: int,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the T-step bound from one noised copy of every row.
@@ -82,7 +83,7 @@ def uniform_nelbo(
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
-    generator: torch.Generator,
+    generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
     """Estimate the continuous-time bound for uniform noise from one noised copy of every row.

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unmask.noise import Generator, uniform
 from unmask.schedule import Schedule
 
 
@@ -42,9 +43,7 @@ class AbsorbingProcess:
     schedule: Schedule
     mask_token_id: int
 
-    def corrupt(
-        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
-    ) -> Corrupted:
+    def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         """Draw x_t given x_0: hide each editable token with probability 1 - alpha(t).
 
         Args:
@@ -54,14 +53,14 @@ class AbsorbingProcess:
             generator: Source of randomness.
         """
         hide_prob = self.schedule.mask_prob(t.double())[:, None]
-        noise = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        noise = uniform(x0.shape, generator, x0.device)
         return self._hide(x0, (noise < hide_prob) & editable)
 
     def corrupt_exactly(
-        self, x0: Tensor, count: Tensor, editable: Tensor, generator: torch.Generator
+        self, x0: Tensor, count: Tensor, editable: Tensor, generator: Generator
     ) -> Corrupted:
         """Hide exactly ``count`` (B,), int64, editable tokens of each row, uniformly."""
-        order = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        order = uniform(x0.shape, generator, x0.device)
         return self.hide_first(x0, order, count, editable)
 
     def hide_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:

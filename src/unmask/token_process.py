@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
+from unmask.noise import Generator, uniform
 from unmask.process import Corrupted
 from unmask.token_schedule import TokenSchedule
 
@@ -58,9 +59,7 @@ class TokenwiseProcess:
         return self.schedule.mask_prob(t.double()).gather(1, x0)
 
     @torch.no_grad()
-    def corrupt(
-        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
-    ) -> Corrupted:
+    def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         """Draw x_t given x_0: hide each editable token v with probability 1 - alpha_v(t).
 
         Args:
@@ -69,7 +68,7 @@ class TokenwiseProcess:
             editable: Shape (B, L), bool; False where a token is given and never hidden.
             generator: Source of randomness.
         """
-        noise = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        noise = uniform(x0.shape, generator, x0.device)
         masked = (noise < self._hidden(x0, t)) & editable
         return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
 

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
+from unmask.noise import Generator, uniform
 from unmask.process import Corrupted
 from unmask.schedule import Schedule
 
@@ -51,9 +52,7 @@ class TransitionProcess(Protocol):
         """Return where each id stands in ``data_ids``, in 0..K-1, same shape."""
         ...
 
-    def corrupt(
-        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
-    ) -> Corrupted:
+    def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         """Draw x_t given x_0 at the editable positions.
 
         Args:
@@ -170,14 +169,9 @@ class UniformProcess:
         redrawn = torch.where(alpha > 0, fallen / alpha, 1.0)
         return torch.where(t == 0, 1.0, kept), torch.where(t == 0, 0.0, redrawn)
 
-    def corrupt(
-        self, x0: Tensor, t: Tensor, editable: Tensor, generator: torch.Generator
-    ) -> Corrupted:
+    def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         _, redrawn = self._rates(t, torch.zeros_like(t))
-        chance, which = (
-            torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
-            for _ in range(2)
-        )
+        chance, which = (uniform(x0.shape, generator, x0.device) for _ in range(2))
         noisy = (chance < redrawn[:, None]) & editable
         return Corrupted(torch.where(noisy, self.noise_ids(which), x0), editable)
 

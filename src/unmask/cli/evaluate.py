@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,20 +14,16 @@ from unmask.cli import options
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.likelihood import Text
+    from unmask.likelihood import Score
+    from unmask.text_rows import Text
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A writer -> the data as rows for it, and what else is to be reported of them."""
 TITLE = "# Likelihood on"
-TEXTS = (
-    "Rows are predicted one by one from their own start symbol. ≤ marks an upper bound (masked "
-    "diffusion); ± and brackets give the 95 % interval over rows. A word is what white space "
-    "separates; a line end counts as one."
-)
+TEXTS = "Rows are predicted one by one from their own start symbol."
 PAIRS = (
-    "Targets are predicted given their sources. ≤ marks an upper bound; it is on a target with its "
-    "length, and divided by the tokens of the target and its end; ± and brackets give the 95 % "
-    "interval over pairs. A word is what white space separates."
+    "Targets are predicted given their sources. The bound is on a target with its length, and is "
+    "divided by the tokens of the target and its end."
 )
 
 
@@ -40,6 +37,21 @@ PAIRS = (
     "--num-steps",
     type=click.IntRange(min=1),
     help="Bound of a sampler with this many steps; else the method's own.",
+)
+@click.option(
+    "--window",
+    type=int,
+    help="Tokens in a row; else what the model was trained on, at most 512.",
+)
+@click.option(
+    "--stride",
+    type=int,
+    help="Rows overlap: each predicts so many tokens, conditioned on those before in the row.",
+)
+@click.option(
+    "--paired",
+    is_flag=True,
+    help="Compare each model with the first one on the same rows and masks.",
 )
 @click.option("--max-chars", type=click.IntRange(min=1), help="Score only the beginning.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
@@ -55,6 +67,9 @@ def command(
     split: str,
     draws: int | None,
     num_steps: int | None,
+    window: int | None,
+    stride: int | None,
+    paired: bool,
     max_chars: int | None,
     batch_size: int,
     seed: int,
@@ -65,16 +80,24 @@ def command(
 ) -> None:
     """Score models on a text in units that do not depend on the tokenizer.
 
-    For masked models an upper bound with a 95 % interval, for causal models the exact value. Models
-    that were trained on pairs are scored on the targets of pairs, given their sources.
+    For masked models an upper bound, for causal models the exact value, each with two 95 %
+    intervals: over random masks and over texts. Models that were trained on pairs are scored on the
+    targets of pairs, given their sources.
     """
     from unmask import checkpoint
+    from unmask import report as reports
     from unmask.training.data import check_split
 
     check_split(split, "test", data)
     names = models or ("bundled",)
-    paired = _are_paired(names)
-    lay = _pairs(data, split, field, max_chars) if paired else _texts(data, split, field, max_chars)
+    _check_paired(paired, names)
+    of_pairs = _of_pairs(names)
+    cut = {"window": window, "stride": stride}
+    lay = (
+        _pairs(data, split, field, max_chars, cut)
+        if of_pairs
+        else _texts(data, split, field, max_chars, cut)
+    )
     if report is not None:
         checkpoint.check_folder(report)
         _check_report(report)
@@ -86,15 +109,28 @@ def command(
         )
     bound: dict[str, Any] = {"draws": 4, **wished}
     results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
-    if as_json:
-        click.echo(json.dumps(results))
-    else:
-        click.echo(table(results))
+    scores = {name: result.score for name, result in results.items()}
+    facts = {name: result.as_dict() for name, result in results.items()}
+    found = reports.differences(scores) if paired else {}
+    for name, difference in found.items():
+        facts[name][f"minus {names[0]}"] = difference.as_dict()
+    tables = [reports.table(scores)]
+    if paired:
+        tables.append(reports.difference_table(names[0], found))
+    click.echo(json.dumps(facts) if as_json else "\n\n".join(tables))
     if report is not None:
-        _write_report(report, data, results, PAIRS if paired else TEXTS)
+        legend = f"{PAIRS if of_pairs else TEXTS} {reports.legend(scores)}"
+        _write_report(report, data, "\n\n".join([*tables, legend]), facts)
 
 
-def _are_paired(names: tuple[str, ...]) -> bool:
+def _check_paired(paired: bool, names: tuple[str, ...]) -> None:
+    if len(set(names)) < len(names):
+        raise UserError("a model is named twice; name each --model once")
+    if paired and len(names) < 2:
+        raise UserError("--paired compares models; name at least two with --model")
+
+
+def _of_pairs(names: tuple[str, ...]) -> bool:
     """Return whether models were trained on pairs; all must have been, or none."""
     options.quiet_libraries()
     from unmask.adapters.loading import load_card
@@ -108,20 +144,38 @@ def _are_paired(names: tuple[str, ...]) -> bool:
     return found.pop()
 
 
-def _texts(data: str, split: str, field: str, max_chars: int | None) -> Lay:
-    from unmask.training.data import check_field, joined, read_documents
+def _texts(
+    data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
+) -> Lay:
+    from unmask.training.data import check_field, read_documents
 
     check_field(field, data)
-    text = joined(read_documents(data, field, split))[:max_chars]
-    return lambda writer: (writer.rows(text), {})
+    documents = _beginning(read_documents(data, field, split), max_chars)
+    return lambda writer: (writer.rows(documents, **cut), {})
 
 
-def _pairs(data: str, split: str, field: str, max_chars: int | None) -> Lay:
-    from unmask.likelihood import Text
+def _beginning(documents: list[str], max_chars: int | None) -> list[str]:
+    """Return the documents that begin within so many characters, the last one cut."""
+    if max_chars is None:
+        return documents
+    kept: list[str] = []
+    for document in documents:
+        if max_chars <= 0:
+            break
+        kept.append(document[:max_chars])
+        max_chars -= len(document)
+    return kept
+
+
+def _pairs(
+    data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
+) -> Lay:
+    from unmask.text_rows import Text
     from unmask.training.pairs import read_pairs
 
-    if max_chars is not None:
-        raise UserError("--max-chars is for texts; this model was trained on pairs")
+    for option, value in {"max-chars": max_chars, **cut}.items():
+        if value is not None:
+            raise UserError(f"--{option} is for texts; this model was trained on pairs")
     pairs = read_pairs(data, split, field)
 
     def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
@@ -133,6 +187,18 @@ def _pairs(data: str, split: str, field: str, max_chars: int | None) -> Lay:
     return lay
 
 
+@dataclass(frozen=True)
+class Result:
+    """The score of a model, and what else there is to report of how it was computed."""
+
+    score: Score
+    facts: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, fit for JSON."""
+        return self.score.as_dict() | self.facts
+
+
 def _score(
     name: str,
     lay: Lay,
@@ -141,16 +207,18 @@ def _score(
     seed: int,
     device: str | None,
     backend: str,
-) -> dict[str, Any]:
+) -> Result:
     from rich.progress import Progress
 
     from unmask.unmasker import Unmasker
 
     writer = options.open_writer(name, device, backend)
     text, facts = lay(writer)
+    masked = isinstance(writer, Unmasker)
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(name, total=len(text.rows))
+        total = len(text.rows) * (bound["draws"] if masked else 1)
+        task = progress.add_task(name, total=total)
         shared: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
@@ -158,39 +226,9 @@ def _score(
         }
         if not isinstance(writer, Unmasker):
             # What is exact has no number of steps.
-            return writer.score(text, **shared).as_dict() | facts
+            return Result(writer.score(text, **shared), facts)
         score = writer.score(text, **bound, **shared)
-    return score.as_dict() | facts | bound | {"backend": writer.backend}
-
-
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Return a Markdown table, one row a model; "<=" marks upper bounds."""
-    lines = [
-        "| model | nats/token | perplexity | bits/char | word perplexity | tokens |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, result in results.items():
-        sign = "" if result["exact"] else "≤ "
-        cells = [
-            sign + _number(result, "nats_per_token", 4),
-            sign + _number(result, "perplexity", 2),
-            sign + _number(result, "bits_per_char", 4),
-            sign + _number(result, "word_perplexity", 1),
-        ]
-        unknown = f" ({result['unknown']} unknown)" if result["unknown"] else ""
-        lines.append(f"| {name} | {' | '.join(cells)} | {result['tokens']}{unknown} |")
-    return "\n".join(lines)
-
-
-def _number(result: dict[str, Any], unit: str, digits: int) -> str:
-    """Return a number with its interval: ± half of it where it is symmetric, else its ends."""
-    value, interval = result[unit], result[unit + "_95"]
-    if interval is None or interval[0] == interval[1]:
-        return f"{value:.{digits}f}"
-    low, high = interval
-    if "perplexity" in unit:
-        return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-    return f"{value:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+    return Result(score, facts | bound | {"backend": writer.backend})
 
 
 def _check_report(folder: Path) -> None:
@@ -213,11 +251,10 @@ def _is_report(file: Path) -> bool:
         return False
 
 
-def _write_report(folder: Path, data: str, results: dict[str, dict[str, Any]], legend: str) -> None:
+def _write_report(folder: Path, data: str, text: str, facts: dict[str, dict[str, Any]]) -> None:
     from unmask.render.files import replacing
 
-    text = f"{TITLE} {Path(data).name}\n\n{table(results)}\n\n{legend}\n"
     with replacing(folder / "report.md") as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(f"{TITLE} {Path(data).name}\n\n{text}\n", encoding="utf-8")
     with replacing(folder / "report.json") as path:
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from unmask.codec.text import TextCodec
-from unmask.likelihood import Text
+from unmask.text_rows import Text
 from unmask.training.data import (
     Batcher,
     Blocks,

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from unmask.codec.pairs import Pair, PairCodec, PairRows
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
-from unmask.likelihood import Text
+from unmask.text_rows import Text
 from unmask.training.data import Batch, read_records, text_fields
 from unmask.training.material import Material
 from unmask.training.recipe import Recipe

@@ -39,13 +39,14 @@ from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
-from unmask.likelihood import Score, Text, bound_of_rows, score_text
+from unmask.likelihood import Part, Score, bound_of_rows, score_text
 from unmask.method import Method
 from unmask.naming import BY_TOKEN, make_method
 from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
 from unmask.steering import Steering
+from unmask.text_rows import Text
 from unmask.training import resume
 from unmask.training.material import Documents, Material
 from unmask.training.models import about_conversion, open_model
@@ -231,15 +232,15 @@ def _validator(
     exact = recipe.kind == "causal"
 
     def validate(model: nn.Module) -> Score:
-        def exact_nats(rows: Any, editable: Any, _valid: Any, _generator: Any) -> torch.Tensor:
-            return next_token_nats(model, rows, editable)
+        def exact_nats(part: Part) -> torch.Tensor:
+            return next_token_nats(model, part.rows, part.editable)
 
-        bound = None if exact else bound_of_rows(denoiser_of(model), method.bound, draws=1)
+        bound = None if exact else bound_of_rows(denoiser_of(model), method.bound)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
                 text,
                 bound or exact_nats,
-                exact=exact,
+                kind="exact" if exact else "bound",
                 batch_size=arguments.per_device_train_batch_size,
                 seed=recipe.training.seed,
                 device=arguments.device,

@@ -1,0 +1,116 @@
+r"""Two questions about an estimate, and an interval for each of them.
+
+    masks   How far is the estimate from the bound of *this* text? Rounds of random masks are
+            repeated; the spread of the totals of each group of rows between rounds answers it.
+    texts   How far is it from the bound on *texts like this one*? Documents are independent draws
+            of text, the rows of one document are not; the spread between documents answers it.
+
+Both are Student's t intervals: error times the quantile of a t law with so many degrees of freedom.
+
+References: Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance Components"
+(degrees of freedom of a sum of variances); Cochran 1977, "Sampling Techniques", Section 9A.5 (ratio
+estimate over clusters).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GROUP = 32
+"""Rows whose times cover the unit interval together; their errors depend on each other."""
+FEWEST_DOCUMENTS = 10
+BLOCKS = 20
+"""Parts that a text of fewer documents is cut into, in place of documents."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard error and what is known of it.
+
+    Attributes:
+        error: Standard error of a total, in nats.
+        freedom: Degrees of freedom of the error; infinite if it is known.
+    """
+
+    error: float
+    freedom: float
+
+    @property
+    def margin(self) -> float:
+        """Half of the 95 % confidence interval, in nats."""
+        return self.error * _t_quantile(0.975, self.freedom)
+
+    def p_value(self, estimate: float) -> float:
+        """Return the two-sided p-value of the hypothesis that the true total is 0."""
+        if self.error == 0:
+            return 1.0 if estimate == 0 else 0.0
+        from scipy.special import stdtr
+
+        return float(2 * stdtr(min(self.freedom, 1e9), -abs(estimate) / self.error))
+
+
+def over_masks(rounds: Tensor) -> Spread | None:
+    """Return the error of the mean over rounds of the total nats, None for a single round.
+
+    Args:
+        rounds: Shape (R, N), float64; nats of every row in every round. Rows of one group of
+            ``GROUP`` consecutive rows depend on each other within a round, rounds do not.
+    """
+    count, rows = rounds.shape
+    if count < 2:
+        return None
+    group = torch.arange(rows) // GROUP
+    totals = rounds.new_zeros(count, int(group[-1]) + 1).index_add(1, group, rounds)
+    variance = totals.var(0) / count
+    total = float(variance.sum())
+    if total == 0:
+        return Spread(0.0, math.inf)
+    freedom = (count - 1) * total**2 / float(variance.square().sum())
+    return Spread(math.sqrt(total), freedom)
+
+
+def over_texts(nats: Tensor, tokens: Tensor, clusters: Tensor) -> Spread | None:
+    """Return the error of the total nats as an estimate for other texts, None for one cluster.
+
+        d_c = nats_c - tokens_c * rate,    error^2 = C / (C - 1) sum_c d_c^2
+
+    Args:
+        nats: Shape (N,), float64; nats of every row.
+        tokens: Shape (N,); what they are divided by.
+        clusters: Shape (N,), int64; which rows belong together, see ``clusters_of``.
+    """
+    rate = nats.sum() / tokens.sum()
+    _, index = clusters.unique(return_inverse=True)
+    count = int(index.max()) + 1
+    if count < 2:
+        return None
+    excess = nats - tokens * rate
+    total = excess.new_zeros(count).index_add(0, index, excess)
+    return Spread(math.sqrt(count / (count - 1) * float(total.square().sum())), count - 1)
+
+
+def clusters_of(documents: Tensor) -> tuple[Tensor, str]:
+    """Return which rows belong together, (N,), and what such a cluster is called.
+
+    Rows of a document. Of fewer than ``FEWEST_DOCUMENTS`` documents no spread can be told; there
+    consecutive rows form up to ``BLOCKS`` blocks, nearly independent if they are long (batch
+    means).
+
+    Args:
+        documents: Shape (N,), int64; the document that each row begins in.
+    """
+    if len(documents.unique()) >= FEWEST_DOCUMENTS:
+        return documents, "documents"
+    rows = len(documents)
+    blocks = min(rows, BLOCKS)
+    return torch.arange(rows) * blocks // rows, "blocks of rows" if blocks < rows else "rows"
+
+
+def _t_quantile(probability: float, freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(min(freedom, 1e9), probability))

@@ -1,0 +1,160 @@
+"""Scores as lines and tables for people to read.
+
+"≤" marks an upper bound. Behind a number stands half of its 95 % confidence interval over masks
+(this text), then that over texts (texts like this one); see ``intervals``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from unmask.likelihood import Difference, Score
+
+LEGEND = (
+    "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "
+    "well the bound on this text is known; exact values have none. The second ± and the range in "
+    "brackets are over texts: how far the bound on other texts like this one may be. A word is "
+    "what white space separates; a line end counts as one."
+)
+_LOSSY = (
+    "† The tokenizer does not give the text back (case, accents or white space are lost): "
+    "characters and words are those of the tokens, so the number is on another text than that of "
+    "a lossless tokenizer."
+)
+
+
+def lines(score: Score) -> list[str]:
+    """Return a score as a few lines of text."""
+    sign = "<= " if score.kind == "bound" else ""
+    margin = "" if score.masks is None else f" ± {score.masks.margin:.2f}"
+    found = [
+        f"{sign}{score.nats:.2f}{margin} nats in {score.tokens} tokens, "
+        f"{score.characters} characters, {score.words} words and line ends",
+        " · ".join(
+            [
+                f"{sign}{_with_margin(score, 'nats_per_token', 4, 'masks')} nats/token",
+                f"perplexity {_with_range(score, 'perplexity', 2, 'masks')}",
+                f"{_with_margin(score, 'bits_per_char', 4, 'masks')} bits/char",
+                f"word perplexity {_with_range(score, 'word_perplexity', 1, 'masks')}",
+            ]
+        ),
+    ]
+    if score.masks is not None:
+        found.append(f"±: 95 % over {score.draws} random masks of each row, for this text")
+    elif score.kind == "bound":
+        found.append("one random mask a row gives no error; raise --draws")
+    if score.texts is not None:
+        found.append(
+            "for texts like this one: "
+            f"± {_half(score, 'nats_per_token', 'texts'):.4f} nats/token, "
+            f"± {_half(score, 'bits_per_char', 'texts'):.4f} bits/char "
+            f"(95 %, over {score.clusters})"
+        )
+    return found + notes(score)
+
+
+def notes(score: Score) -> list[str]:
+    """Return what a reader has to know of the units."""
+    found = [_LOSSY] if score.lossy else []
+    if score.unknown:
+        found.append(
+            f"{score.unknown} of {score.tokens} tokens are unknown to the tokenizer, which "
+            "flatters the units per character and per word"
+        )
+    return found
+
+
+def table(scores: Mapping[str, Score]) -> str:
+    """Return scores by the names of their models as a Markdown table."""
+    rows = [
+        "| model | nats/token | perplexity | bits/char | word perplexity | tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, score in scores.items():
+        sign = "≤ " if score.kind == "bound" else ""
+        cells = [
+            sign + _with_both(score, "nats_per_token", 4),
+            sign + _with_range(score, "perplexity", 2, "texts"),
+            sign + _with_both(score, "bits_per_char", 4),
+            sign + _with_range(score, "word_perplexity", 1, "texts"),
+        ]
+        unknown = f" ({score.unknown} unknown)" if score.unknown else ""
+        mark = " †" if score.lossy else ""
+        rows.append(f"| {name}{mark} | {' | '.join(cells)} | {score.tokens}{unknown} |")
+    return "\n".join(rows)
+
+
+def legend(scores: Mapping[str, Score]) -> str:
+    """Return what the signs of a table mean."""
+    over = sorted({score.clusters for score in scores.values() if score.texts is not None})
+    parts = [LEGEND, *([f"Over texts: {', '.join(over)}."] if over else [])]
+    return " ".join(parts + [_LOSSY] * any(score.lossy for score in scores.values()))
+
+
+def differences(scores: Mapping[str, Score]) -> dict[str, Difference]:
+    """Return the difference of each score to the first one, by name.
+
+    Raises:
+        UserError: If two are not of the same rows.
+    """
+    (_, first), *others = scores.items()
+    return {name: Difference.of(score, first) for name, score in others}
+
+
+def difference_table(first: str, found: Mapping[str, Difference]) -> str:
+    """Return paired differences to the first model as a Markdown table."""
+    rows = [
+        f"| model, less {first} | nats/token | bits/char | p (masks) | p (texts) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, difference in found.items():
+        facts = difference.as_dict()
+        cells = [_signed(facts, unit) for unit in ("nats_per_token", "bits_per_char")]
+        cells += [_p(facts, over) for over in ("masks", "texts")]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _signed(facts: dict[str, Any], unit: str) -> str:
+    text = f"{facts[unit]:+.4f}"
+    for over in ("masks", "texts"):
+        if f"{unit}_95_{over}" in facts:
+            low, high = facts[f"{unit}_95_{over}"]
+            text += f" ± {(high - low) / 2:.4f}"
+    return text
+
+
+def _p(facts: dict[str, Any], over: str) -> str:
+    p = facts.get(f"p_{over}")
+    if p is None:
+        return "-"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+def _half(score: Score, unit: str, over: str) -> float:
+    interval = score.interval(unit, over)
+    assert interval is not None
+    return (interval[1] - interval[0]) / 2
+
+
+def _with_margin(score: Score, unit: str, digits: int, over: str) -> str:
+    value = f"{getattr(score, unit):.{digits}f}"
+    if score.interval(unit, over) is None:
+        return value
+    return f"{value} ± {_half(score, unit, over):.{digits}f}"
+
+
+def _with_both(score: Score, unit: str, digits: int) -> str:
+    text = _with_margin(score, unit, digits, "masks")
+    if score.texts is None:
+        return text
+    return f"{text} ± {_half(score, unit, 'texts'):.{digits}f}"
+
+
+def _with_range(score: Score, unit: str, digits: int, over: str) -> str:
+    """Return a number with the ends of its interval, which is not symmetric."""
+    value, interval = f"{getattr(score, unit):.{digits}f}", score.interval(unit, over)
+    if interval is None:
+        return value
+    return f"{value} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
