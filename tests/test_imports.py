@@ -48,8 +48,11 @@ CORE = {
     "token_process": {"process", "token_schedule", "errors"},
     "expectation": set(),
     "objective_token": {
-        *("denoiser", "expectation", "objective", "process", "token_process", "errors"),
+        *("denoiser", "expectation", "objective", "process", "schedule", "token_process"),
+        "errors",
     },
+    "objective_order": {"denoiser", "objective"},
+    "chain_rule": {"blocks", "denoiser", "objective_order"},
     "blocks": {"denoiser", "objective"},
     "block_sampler": {"blocks", "canvas", "denoiser", "noise"},
     "oracle_blocks": {"oracle"},
@@ -63,7 +66,7 @@ CORE = {
     "discretisation": {"errors"},
     "transition": {"process", "schedule", "errors"},
     "gaussian": {"process", "errors"},
-    "objective_transition": {"denoiser", "objective", "transition"},
+    "objective_transition": {"denoiser", "objective", "schedule", "transition"},
 }
 # The layers above the core, lowest first: each may know those before it, never those after.
 LAYERS = ["core", "codec", "adapters", "likelihood", "plan", "judge", "mbr", "recording"]
@@ -116,6 +119,8 @@ def test_the_map_of_the_core_has_no_cycle():
     order += ["discretisation", "transition", "gaussian", "objective_transition"]
     order += [
         "blocks",
+        "objective_order",
+        "chain_rule",
         "regex",
         "automaton",
         "guidance",

@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from checks import SCHEDULES, assert_mean, draw_rows, generator, golden, random_joint
-from unmask.denoiser import masked_cross_entropy
+from checks import SCHEDULES, TimeTold, assert_mean, draw_rows, generator, golden, random_joint
+from unmask.choice import sampler_grid
+from unmask.denoiser import Denoiser, masked_cross_entropy
+from unmask.errors import UserError
+from unmask.method import BlockMethod, SharedMethod
 from unmask.objective import (
     continuous_nelbo,
     discrete_nelbo,
@@ -17,8 +20,17 @@ from unmask.objective import (
     masked_mean,
 )
 from unmask.oracle import JointOracle
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial, rate, stratified_times, time_grid
+from unmask.oracle_blocks import BlockOracle
+from unmask.process import AbsorbingProcess, Corrupted
+from unmask.schedule import (
+    LogLinear,
+    Polynomial,
+    given_grid,
+    grid_step,
+    rate,
+    stratified_times,
+    time_grid,
+)
 
 H = 1.220607
 MARGINALS = 1.283876
@@ -32,14 +44,15 @@ def iid_times(count: int, seed: int) -> Tensor:
     return 1 - torch.rand(count, dtype=torch.float64, generator=generator(seed))
 
 
-def every_mask(oracle: JointOracle, denoiser: JointOracle) -> tuple[Tensor, Tensor]:
-    """Return all masks (2^L, L) and S(x, mask) for every sequence, shape (V^L, 2^L)."""
+def every_mask(oracle: JointOracle, denoiser: Denoiser, t: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return all masks (2^L, L) and S(x, mask) at t for every sequence, shape (V^L, 2^L)."""
     masks = torch.tensor(list(product([False, True], repeat=oracle.length)))
     x0, count = oracle.sequences(), len(masks)
     rows = x0.repeat_interleave(count, 0)
     masked = masks.repeat(len(x0), 1)
-    xt = rows.masked_fill(masked, denoiser.mask_token_id)
-    nats = masked_cross_entropy(denoiser, xt, torch.ones(len(xt)), rows, masked)
+    xt = rows.masked_fill(masked, oracle.mask_token_id)
+    time = torch.full((len(xt),), t, dtype=torch.float64)
+    nats = masked_cross_entropy(denoiser, xt, time, rows, masked)
     return masks, nats.view(len(x0), count)
 
 
@@ -48,10 +61,12 @@ def mask_law(masks: Tensor, hide: Tensor) -> Tensor:
     return torch.where(masks, hide[:, None, None], 1 - hide[:, None, None]).prod(2)
 
 
-def discrete_value(oracle: JointOracle, denoiser: JointOracle, steps: int) -> float:
+def discrete_value(
+    oracle: JointOracle, denoiser: JointOracle, steps: int, grid: Tensor | None = None
+) -> float:
     """Return the T-step bound by summing over sequences, masks and steps."""
     masks, nats = every_mask(oracle, denoiser)
-    process, grid = linear(oracle.mask_token_id), time_grid(steps)
+    process, grid = linear(oracle.mask_token_id), time_grid(steps) if grid is None else grid
     weight = process.reveal_prob(grid[:-1], grid[1:])
     per_mask = weight @ mask_law(masks, process.schedule.mask_prob(grid[:-1]))
     return float(oracle.probs.flatten() @ nats @ per_mask)
@@ -154,6 +169,89 @@ def test_monte_carlo_bound_of_a_few_steps():
             golden(), linear(2), x0, iid_times(40_000, 7), steps, everywhere, generator(8)
         )
         assert_mean(loss.nats, discrete_value(golden(), golden(), steps))
+
+
+GRIDS = {
+    "cosine": time_grid(4, "cosine"),
+    "list": given_grid([1, 0.97, 0.4, 0.39, 0.1, 0]),
+}
+
+
+class Dealt(AbsorbingProcess):
+    """A process that deals the masks it was given, each row in turn."""
+
+    def deal(self, masked: Tensor) -> "Dealt":
+        object.__setattr__(self, "masked", masked)
+        return self
+
+    def corrupt(self, x0, t, editable, generator):
+        return Corrupted(x0.masked_fill(self.masked, self.mask_token_id), self.masked)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_bound_of_a_grid_is_that_of_its_steps(name):
+    """Summed over all sequences, masks and steps, not sampled."""
+    oracle, grid = random_joint(), GRIDS[name]
+    steps = len(grid) - 1
+    masks = torch.tensor(list(product([False, True], repeat=4)))
+    x0 = oracle.sequences()
+    rows, masked = x0.repeat_interleave(16, 0), masks.repeat(len(x0), 1)
+    process = Dealt(Polynomial(), oracle.mask_token_id).deal(masked)
+    total = 0.0
+    for j in range(steps):
+        # Step j from the noisy end has the share (T - j - 1, T - j] of uniform times.
+        t = torch.full((len(rows),), (steps - j - 0.5) / steps, dtype=torch.float64)
+        everywhere = torch.ones_like(rows).bool()
+        loss = discrete_nelbo(oracle, process, rows, t, steps, everywhere, generator(0), grid=grid)
+        law = mask_law(masks, grid[j : j + 1])[0]
+        total += float(oracle.probs.flatten() @ (loss.nats.view(len(x0), 16) @ law)) / steps
+    assert total == pytest.approx(discrete_value(oracle, oracle, steps, grid), abs=1e-9)
+    assert abs(total - discrete_value(oracle, oracle, steps)) > 1e-3
+
+
+def test_golden_bound_of_the_cosine_grid():
+    """The sampler's own four steps are not the uniform ones, which come to 1.236424."""
+    value = discrete_value(golden(), golden(), 4, GRIDS["cosine"])
+    assert value == pytest.approx(1.23987, abs=1e-5)
+    for method in (SharedMethod(linear(2)), BlockMethod(linear(2), block_length=2)):
+        bound = method.in_steps(4, sampler_grid({}, 4))
+        denoiser = BlockOracle(golden(), 2) if isinstance(method, BlockMethod) else golden()
+        x0 = draw_rows(golden(), 40_000, 6)
+        everywhere = torch.ones_like(x0, dtype=torch.bool)
+        loss = bound(
+            denoiser, x0=x0, t=iid_times(40_000, 7), editable=everywhere, generator=generator(8)
+        )
+        assert_mean(loss.nats, value)
+
+
+def test_a_grid_has_as_many_times_as_steps_and_one():
+    with pytest.raises(UserError, match="4 steps need a grid of 5 times, not 4"):
+        grid_step(torch.ones(1), 4, time_grid(3))
+    now, before = grid_step(torch.tensor([0.25, 0.26, 1.0]), 4, GRIDS["cosine"])
+    assert torch.equal(now, GRIDS["cosine"][[3, 2, 0]])
+    assert torch.equal(before, GRIDS["cosine"][[4, 3, 1]])
+
+
+@pytest.mark.parametrize("name", ["linear", "quadratic", "cosine", "far from 1", "geometric"])
+def test_exact_k_is_the_bound_of_a_network_that_is_told_the_time(name):
+    """By quadrature over the mask rate, at the time of which the network is told."""
+    oracle = random_joint(3, 3)
+    denoiser = TimeTold(oracle)
+    schedule = LogLinear(eps=0.3) if name == "far from 1" else SCHEDULES[name]
+    process = AbsorbingProcess(schedule, oracle.mask_token_id)
+    last = schedule.mask_prob(torch.ones((), dtype=torch.float64))
+    node, width = (torch.tensor(x) for x in np.polynomial.legendre.leggauss(60))
+    mask_rate, total = (node + 1) / 2, 0.0
+    for m, dm in zip(mask_rate, width / 2, strict=True):
+        time = schedule.inverse(1 - last * m).clamp(0, 1).item()
+        masks, nats = every_mask(oracle, denoiser, time)
+        total += float(dm / m * (oracle.probs.flatten() @ nats @ mask_law(masks, m[None])[0]))
+    x0, gen = draw_rows(oracle, 60_000, 31), generator(32)
+    everywhere = torch.ones_like(x0, dtype=torch.bool)
+    t = stratified_times(len(x0), gen)
+    assert_mean(exact_k_nelbo(denoiser, process, x0, t, everywhere, gen).nats, total)
+    if name in ("linear", "quadratic", "cosine"):
+        assert_mean(continuous_nelbo(denoiser, process, x0, t, everywhere, gen).nats, total)
 
 
 def test_estimators_agree():

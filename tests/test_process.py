@@ -4,6 +4,7 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
+from scipy.stats import beta
 
 from checks import SCHEDULES, assert_law, assert_mean, generator
 from unmask.process import AbsorbingProcess, bert_replacement
@@ -54,7 +55,7 @@ def test_given_tokens_are_never_hidden(exact):
     editable = torch.rand(200, 10, generator=generator(4)) < 0.5
     x0 = torch.randint(9, (200, 10), generator=generator(5))
     if exact:
-        noised = process.corrupt_exactly(x0, editable.sum(1), editable, generator(6))
+        noised, _ = process.corrupt_exactly(x0, editable.sum(1), editable, generator(6))
     else:
         noised = process.corrupt(x0, torch.ones(200), editable, generator(6))
     assert torch.equal(noised.masked, editable)
@@ -65,9 +66,28 @@ def test_corrupt_exactly_hides_that_many():
     process = AbsorbingProcess(SCHEDULES["linear"], MASK)
     editable = torch.rand(300, 12, generator=generator(7)) < 0.7
     count = (editable.sum(1) * torch.rand(300, generator=generator(8))).long()
-    noised = process.corrupt_exactly(torch.zeros(300, 12).long(), count, editable, generator(9))
+    noised, _ = process.corrupt_exactly(torch.zeros(300, 12).long(), count, editable, generator(9))
     assert torch.equal(noised.masked.sum(1), count)
     assert not (noised.masked & ~editable).any()
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "log-linear"])
+def test_corrupt_exactly_draws_the_time_of_its_count(name):
+    """Given k of L masks the mask rate has the law Beta(k, L - k + 1), whichever they are."""
+    process = AbsorbingProcess(SCHEDULES[name], MASK)
+    editable = every_row(30_000, 6)
+    editable[:, 1] = False
+    x0, count = torch.zeros(30_000, 6, dtype=torch.int64), torch.full((30_000,), 2)
+    noised, t = process.corrupt_exactly(x0, count, editable, generator(11))
+    rate = process.schedule.mask_prob(t) / process.schedule.mask_prob(torch.ones(1).double())
+    cells = torch.linspace(0, 1, 11, dtype=torch.float64)
+    law = torch.tensor(beta.cdf(cells, 2, 4)).diff()
+    for rows in (noised.masked[:, 0], ~noised.masked[:, 0]):
+        counts = torch.bucketize(rate[rows], cells[1:-1]).bincount(minlength=10)
+        assert_law(counts[:8], law[:8] / law[:8].sum())
+    nothing, t = process.corrupt_exactly(x0, 0 * count, editable, generator(12))
+    assert not nothing.masked.any()
+    assert t.max() < 1e-12
 
 
 def test_corrupt_exactly_takes_every_subset_equally_often():
@@ -76,7 +96,7 @@ def test_corrupt_exactly_takes_every_subset_equally_often():
     editable[:, 1] = False
     count = torch.full((30_000,), 2)
     x0 = torch.zeros(30_000, 5, dtype=torch.int64)
-    masked = process.corrupt_exactly(x0, count, editable, generator(10)).masked
+    masked = process.corrupt_exactly(x0, count, editable, generator(10))[0].masked
     pattern = (masked * 2 ** torch.arange(5)).sum(1)
     subsets = [2**i + 2**j for i, j in combinations([0, 2, 3, 4], 2)]
     counts = pattern.bincount(minlength=32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from unmask.presets import (
     FILTERS,
@@ -57,6 +59,32 @@ def choose_preset(
     if preset.burn_in:
         settings["burn_in"] = preset.burn_in
     return preset, settings | _unusual(name, preset)
+
+
+def sampler_grid(
+    saved: Mapping[str, Any],
+    num_steps: int | None = None,
+    grid: str | Sequence[float] | None = None,
+) -> Tensor:
+    """Return the times at which ``ancestral`` writes: the grid of its bound, ``Method.in_steps``.
+
+    Of all samplers only ``ancestral``, without filters, has this bound, so another sampler that a
+    model has for its own is left aside.
+
+    Args:
+        saved: Name and options of a model's own sampler, as in its card.
+        num_steps: Number of steps, T; None for the model's own, or as many as the grid has.
+        grid: A name or times, as for ``make_preset``; None for the model's own.
+
+    Returns:
+        The T + 1 times from 1 down to 0, float64.
+
+    Raises:
+        UserError: If a number is out of range, or steps and a list of times are both given.
+    """
+    options = {"sampler": "ancestral", "steps": num_steps, "grid": grid}
+    preset, _ = choose_preset(saved, options)
+    return preset.times(masks=1)
 
 
 def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]) -> set[str]:

@@ -110,6 +110,16 @@ def masked_cross_entropy(
     return row_nats(denoiser(xt, t, at=masked, valid=valid), x0, masked)
 
 
+def token_nats(logits: Tensor, x0: Tensor, at: Tensor) -> Tensor:
+    """Return -log p(x_0) at the positions ``at``, in nats, shape (B, L); 0 elsewhere.
+
+    The arguments are those of ``row_nats``.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    nats = cross_entropy(logits, x0[at], reduction="none")
+    return nats.new_zeros(x0.shape).masked_scatter(at, nats)
+
+
 def row_nats(logits: Tensor, x0: Tensor, at: Tensor) -> Tensor:
     """Return the sum of -log p(x_0) over the positions ``at``, in nats per sequence.
 

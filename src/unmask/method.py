@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -24,18 +24,26 @@ from torch import Tensor
 
 from unmask.blocks import block_nelbo
 from unmask.canvas import Canvas
+from unmask.chain_rule import block_token_nats, order_token_nats, sequential_token_nats
 from unmask.chains import Transition
 from unmask.denoiser import Around, Denoiser
 from unmask.errors import UserError
 from unmask.noise import Noise
 from unmask.objective import Loss, continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.objective_order import OrderedDenoiser, order_nelbo
-from unmask.objective_token import rloo_nelbo, tokenwise_discrete_nelbo, tokenwise_nelbo
+from unmask.objective_token import (
+    rloo_nelbo,
+    tokenwise_discrete_nelbo,
+    tokenwise_last_step_nelbo,
+    tokenwise_nelbo,
+)
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
 from unmask.orders import ByToken, RandomOrder
 from unmask.policy import Policy
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
+from unmask.token_process import TokenwiseProcess
+from unmask.token_schedule import FromMasks
 from unmask.transition import UniformProcess
 
 Bound: TypeAlias = Callable[..., Loss]
@@ -66,8 +74,43 @@ class Method(ABC):
         """The bound in continuous time, as training estimates it."""
 
     @abstractmethod
-    def in_steps(self, num_steps: int) -> Bound:
-        """Return the bound of a sampler that takes T steps."""
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        """Return the bound of a sampler that takes T steps.
+
+        Args:
+            num_steps: T.
+            grid: The T + 1 times of the sampler, float64; None for equal steps. See
+                ``choice.sampler_grid`` and ``check_grid``.
+        """
+
+    def token_nats(
+        self,
+        denoiser: Any,
+        *,
+        x0: Tensor,
+        rank: Tensor,
+        editable: Tensor,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Return the exact -log p of every token when one a call is written in a given order.
+
+        The arguments and the result are those of ``chain_rule.sequential_token_nats``, and the
+        order goes across a row or, in blocks, within each of them.
+
+        Raises:
+            UserError: If this process writes no tokens one by one.
+        """
+        nats: Tensor = sequential_token_nats(denoiser, self.process, x0, rank, editable, valid)
+        return nats
+
+    def check_grid(self, grid: Tensor) -> None:
+        """Raise a UserError unless all times of a grid are among those that were trained on."""
+        steps = grid.double() * self.num_steps
+        if self.num_steps and bool(((steps - steps.round()).abs() > 1e-6).any()):
+            raise UserError(
+                f"the times of this grid are not among the {self.num_steps} steps that this model "
+                "was trained in; take the grid 'uniform' with a number of steps that divides them"
+            )
 
     def check_strides(self, num_steps: int) -> None:
         """Raise a UserError unless so many steps take equal strides over the grid trained on."""
@@ -135,8 +178,8 @@ class SharedMethod(Method):
     def continuous(self) -> Bound:
         return partial(continuous_nelbo, process=self.process)
 
-    def in_steps(self, num_steps: int) -> Bound:
-        return partial(discrete_nelbo, process=self.process, num_steps=num_steps)
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        return partial(discrete_nelbo, process=self.process, num_steps=num_steps, grid=grid)
 
     @property
     def bound(self) -> Bound:
@@ -151,11 +194,22 @@ class OrderedMethod(Method):
     def continuous(self) -> Bound:
         return order_nelbo
 
-    def in_steps(self, num_steps: int) -> Bound:
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
         raise UserError(
             "a network that sees tokens in the order of writing has an exact likelihood for every "
             "order, and no bound of a number of steps; leave the number of steps out"
         )
+
+    def token_nats(
+        self,
+        denoiser: Any,
+        *,
+        x0: Tensor,
+        rank: Tensor,
+        editable: Tensor,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        return order_token_nats(denoiser, x0, rank, editable, valid)
 
     def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
         assert isinstance(denoiser, OrderedDenoiser)
@@ -178,9 +232,22 @@ class BlockMethod(SharedMethod):
     def continuous(self) -> Bound:
         return partial(self._in_blocks(super().continuous), interval=self.interval)
 
-    def in_steps(self, num_steps: int) -> Bound:
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
         """Return the bound of a sampler that takes T steps for every block."""
-        return self._in_blocks(super().in_steps(num_steps))
+        return self._in_blocks(super().in_steps(num_steps, grid))
+
+    def token_nats(
+        self,
+        denoiser: Any,
+        *,
+        x0: Tensor,
+        rank: Tensor,
+        editable: Tensor,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        return block_token_nats(
+            denoiser, self.process, self.block_length, x0, rank, editable, valid
+        )
 
     @property
     def bound(self) -> Bound:
@@ -202,8 +269,17 @@ class TokenwiseMethod(Method):
     def continuous(self) -> Bound:
         return partial(tokenwise_nelbo, process=self.process)
 
-    def in_steps(self, num_steps: int) -> Bound:
-        return partial(tokenwise_discrete_nelbo, process=self.process, num_steps=num_steps)
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        return partial(
+            tokenwise_discrete_nelbo, process=self.process, num_steps=num_steps, grid=grid
+        )
+
+    @property
+    def bound(self) -> Bound:
+        """What was trained on in steps, or continuous time as a sampler goes through it."""
+        if self.num_steps:
+            return self.in_steps(self.num_steps)
+        return partial(tokenwise_last_step_nelbo, process=from_masks(self.process))
 
     def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         if isinstance(policy, RandomOrder):
@@ -218,6 +294,15 @@ class LearnedMethod(TokenwiseMethod):
     def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
         return rloo_nelbo(denoiser, self.process, **batch)
 
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        process = from_masks(self.process)
+        return partial(tokenwise_discrete_nelbo, process=process, num_steps=num_steps, grid=grid)
+
+
+def from_masks(process: TokenwiseProcess) -> TokenwiseProcess:
+    """Return a process as a sampler goes through it, which starts from masks alone."""
+    return replace(process, schedule=FromMasks(process.schedule))
+
 
 class UniformMethod(Method):
     """No masks: a token turns into any other; the process is a ``UniformProcess``."""
@@ -226,8 +311,22 @@ class UniformMethod(Method):
     def continuous(self) -> Bound:
         return partial(uniform_nelbo, process=self.process)
 
-    def in_steps(self, num_steps: int) -> Bound:
-        return partial(transition_nelbo, process=self.process, num_steps=num_steps)
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        return partial(transition_nelbo, process=self.process, num_steps=num_steps, grid=grid)
+
+    def token_nats(
+        self,
+        denoiser: Any,
+        *,
+        x0: Tensor,
+        rank: Tensor,
+        editable: Tensor,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        raise UserError(
+            "a model of the uniform process writes all tokens in every step, so it has no "
+            "likelihood in an order; score it by its bound"
+        )
 
     def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         if not isinstance(policy, RandomOrder):

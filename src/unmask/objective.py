@@ -12,7 +12,8 @@ Four functions, each an unbiased estimate of what it names:
 
     continuous_nelbo      one time per row, weight -alpha' / (1 - alpha)
     discrete_nelbo        the T-step bound, which is larger and tends to the first
-    exact_k_nelbo         hide exactly k tokens, weight L / k: lowest variance, for evaluation
+    exact_k_nelbo         hide exactly k tokens, weight L / k, at a time drawn given k: lowest
+                          variance, for evaluation
     masked_mean           cross-entropy at a given mask rate, unweighted: BERT, the RoBERTa blog
 
 References: Shi et al. 2024, arXiv:2406.04329, Eq. 4-6; Sahoo et al. 2024, arXiv:2406.07524, Eq. 10;
@@ -30,7 +31,7 @@ from torch import Tensor
 from unmask.denoiser import Denoiser, masked_cross_entropy
 from unmask.noise import Generator
 from unmask.process import AbsorbingProcess, bert_replacement
-from unmask.schedule import rate
+from unmask.schedule import grid_step, rate
 
 
 @dataclass(frozen=True)
@@ -128,22 +129,24 @@ def discrete_nelbo(
     editable: Tensor,
     generator: Generator,
     valid: Tensor | None = None,
+    grid: Tensor | None = None,
 ) -> Loss:
-    """Estimate the T-step bound: T u(s, t) S(x_0, x_t) at a grid time t drawn uniformly.
+    """Estimate the T-step bound: T u(s, t) S(x_0, x_t) at a time t of the grid, drawn uniformly.
 
     The first step of the grid (s = 0) has u = 1 and is the reconstruction term.
 
     Args:
-        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        t: Uniform times in (0, 1], shape (B,); each picks a step, see ``schedule.grid_step``.
         num_steps: T, at least 1.
+        grid: The T + 1 times of the sampler, from 1 down to 0, float64; see ``schedule.time_grid``
+            and ``schedule.given_grid``. None for equal steps.
 
     The other arguments and the result are those of ``continuous_nelbo``.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Section 3; Shi et al. 2024, arXiv:2406.04329,
     Eq. 4.
     """
-    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
-    now, before = index / num_steps, (index - 1) / num_steps
+    now, before = grid_step(t, num_steps, grid)
     noised = process.corrupt(x0, now, editable, generator)
     surprise = masked_cross_entropy(denoiser, noised.ids, now, x0, noised.masked, valid)
     weight = num_steps * process.reveal_prob(now, before)
@@ -160,12 +163,23 @@ def exact_k_nelbo(
     generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
-    """Estimate the continuous-time bound by hiding exactly k tokens, k uniform in 1..L.
+    r"""Estimate the continuous-time bound by hiding exactly k tokens, k uniform in 1..L.
 
-        nats = L / k * S(x_0, x_0 with k random tokens hidden),    k = ceil(L t)
+        nats = L / k * S(x_0, x_0 with k random tokens hidden at the mask rate m)
+        k = ceil(L t),    m ~ Beta(k, L - k + 1)
 
-    The same expectation as ``continuous_nelbo`` for every schedule, but bounded, without a clamp
-    near t = 0, and with zero variance when every token costs the same.
+    In terms of the mask rate the bound is the sum over k of
+
+        int_0^1 dm / m  C(L, k) m^k (1 - m)^(L - k)  S_k(m) = 1 / k  E_{m ~ Beta(k, L-k+1)} S_k(m),
+
+    with S_k(m) the mean cost of k masks for a network that is conditioned on the time of m. So the
+    expectation is that of ``continuous_nelbo`` for every network and every schedule from 1 to 0,
+    but the estimate is bounded, needs no clamp near t = 0, and has no variance when every token
+    costs the same.
+
+    A schedule that does not reach its ends is taken as a sampler takes it, which starts from masks
+    alone and lets the network write what is left at t = 0: at t a token is masked with probability
+    m(t) / m(1). So there is no reconstruction and no prior term.
 
     Args:
         t: Uniform times in (0, 1], shape (B,), from which k is derived.
@@ -174,8 +188,7 @@ def exact_k_nelbo(
     """
     tokens = editable.sum(1)
     count = torch.minimum(torch.ceil(t.double() * tokens).long().clamp_min(1), tokens)
-    noised = process.corrupt_exactly(x0, count, editable, generator)
-    time = process.time_of(noised.masked, editable)
+    noised, time = process.corrupt_exactly(x0, count, editable, generator)
     surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
     weight = tokens.double() / count.clamp_min(1)
     return _loss(weight.to(surprise.dtype), surprise, tokens)

@@ -11,6 +11,8 @@ learned schedule would cheat the "bound". At t -> 0 the weight is infinite, so t
 at a first time t_1 and the rest is bounded by a decoder that sees nothing, mu_v ~ 1 - alpha_v(t_1).
 
     tokenwise_nelbo            continuous time
+    tokenwise_last_step_nelbo  the same, but the network itself writes what is left at t_1: for
+                               evaluation, as nothing is lost by it
     tokenwise_discrete_nelbo   T steps, which is larger and tends to the first (without t_1)
     rloo_nelbo                 continuous time, with an unbiased gradient for a learned schedule
 
@@ -33,6 +35,7 @@ from unmask.expectation import cost_and_mean
 from unmask.noise import Generator
 from unmask.objective import Loss
 from unmask.process import Corrupted
+from unmask.schedule import grid_step
 from unmask.token_process import TokenwiseProcess
 
 
@@ -79,7 +82,18 @@ def integrand(
         t: Times in (0, 1], shape (B,).
         valid: Shape (B, L), bool; False on padding.
     """
-    rate = process.schedule.rate(t.double())
+    return _integrand(denoiser, process.schedule.rate(t.double()), x0, noised, t, valid)
+
+
+def _integrand(
+    denoiser: Denoiser,
+    rate: Tensor,
+    x0: Tensor,
+    noised: Corrupted,
+    t: Tensor,
+    valid: Tensor | None,
+) -> Tensor:
+    """Return ``integrand`` for a table of the rates r_v of each row, (B, V)."""
     # mu adds up to 1, so what all rates share drops out of sum_v r_v mu_v - r_x. Taken off before,
     # it leaves no difference of large numbers, and exactly 0 where all rates are equal.
     excess = rate - rate[:, :1]
@@ -156,10 +170,14 @@ def _prior(denoiser: Denoiser, process: TokenwiseProcess, x0: Tensor, editable: 
     return (visible[x0] * editable).sum(1) * math.log(len(denoiser.data_ids))
 
 
-def _times(t: Tensor, first_time: float) -> Tensor:
-    """Return the uniform times t in (0, 1] squeezed into (first_time, 1], float64."""
+def _check_first(first_time: float) -> None:
     if not 0 < first_time < 1:
         raise UserError(f"the first time of the bound lies between 0 and 1, not at {first_time}")
+
+
+def _times(t: Tensor, first_time: float) -> Tensor:
+    """Return the uniform times t in (0, 1] squeezed into (first_time, 1], float64."""
+    _check_first(first_time)
     return first_time + (1 - first_time) * t.double()
 
 
@@ -201,6 +219,46 @@ def tokenwise_nelbo(
     return _loss(denoiser, process, x0, editable, diffusion, first_time)
 
 
+def tokenwise_last_step_nelbo(
+    denoiser: Denoiser,
+    process: TokenwiseProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: torch.Generator,
+    valid: Tensor | None = None,
+    first_time: float = 1e-5,
+) -> Loss:
+    """Estimate the bound of a sampler: continuous time down to t_1, then one step to 0.
+
+        nats = integrand(t)                                                 where t > t_1
+               1 / t_1 * sum over masked positions of -log mu_x, at t_1     elsewhere
+
+    plus the prior, t uniform in (0, 1]: the last step is drawn as often as it is long, so one
+    call of the network estimates both. The decoder that sees nothing, of ``tokenwise_nelbo``, costs
+    about t_1 log V nats per token; the network, which sees the text, costs what the tokens are
+    worth, but for the rare case that several are masked at t_1.
+
+    Args:
+        t: Times uniform in (0, 1], shape (B,); see ``schedule.stratified_times``.
+        first_time: t_1, the start of the last step. The default loses less than 1e-4 nats per token
+            where masks become as rare as t^(1/2).
+
+    The other arguments are those of ``tokenwise_nelbo``.
+
+    Returns:
+        Nats per sequence, all of ``diffusion`` but the prior, and editable tokens per sequence.
+    """
+    _check_first(first_time)
+    time = t.double().clamp_min(first_time)
+    noised = process.corrupt(x0, time, editable, generator)
+    # Where all rates are equal the cross-entropy is left of the integrand, times that rate.
+    last_step = (t <= first_time)[:, None]
+    rate = torch.where(last_step, 1 / first_time, process.schedule.rate(time))
+    diffusion = _integrand(denoiser, rate, x0, noised, time, valid)
+    return _loss(denoiser, process, x0, editable, diffusion, first_time=None)
+
+
 def _loss(
     denoiser: Denoiser,
     process: TokenwiseProcess,
@@ -226,21 +284,23 @@ def tokenwise_discrete_nelbo(
     editable: Tensor,
     generator: Generator,
     valid: Tensor | None = None,
+    grid: Tensor | None = None,
 ) -> Loss:
-    """Estimate the T-step bound: T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at a uniform grid time t.
+    """Estimate the T-step bound: T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at a random grid time t.
 
     The first step of the grid (s = 0) is the reconstruction and counted under ``diffusion``.
 
     Args:
-        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        t: Uniform times in (0, 1], shape (B,); each picks a step, see ``schedule.grid_step``.
         num_steps: T, at least 1.
+        grid: The T + 1 times of the sampler, from 1 down to 0, float64; see ``schedule.time_grid``
+            and ``schedule.given_grid``. None for equal steps.
 
     The other arguments and the result are those of ``tokenwise_nelbo``.
 
     References: Austin et al. 2021, arXiv:2107.03006, Section 3; He et al. 2022, arXiv:2211.15029.
     """
-    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
-    now, before = index / num_steps, (index - 1) / num_steps
+    now, before = grid_step(t, num_steps, grid)
     noised = process.corrupt(x0, now, editable, generator)
     step = step_kl(denoiser, process, x0, noised, now, before, valid)
     loss = _loss(denoiser, process, x0, editable, num_steps * step.kl, first_time=None)

@@ -27,6 +27,7 @@ from torch import Tensor
 from unmask.denoiser import Denoiser
 from unmask.noise import Generator
 from unmask.objective import Loss
+from unmask.schedule import grid_step
 from unmask.transition import TransitionProcess, UniformProcess
 
 
@@ -39,23 +40,26 @@ def transition_nelbo(
     editable: Tensor,
     generator: Generator,
     valid: Tensor | None = None,
+    grid: Tensor | None = None,
 ) -> Loss:
     """Estimate the T-step bound from one noised copy of every row.
 
         nats = T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) + KL(q(x_1 | x_0) || pure noise)
 
-    summed over editable positions, at a grid time t = j / T drawn uniformly, s = (j - 1) / T. At
-    s = 0 the first term is -log p(x_0 | x_t), the reconstruction.
+    summed over editable positions, at a time t of the grid drawn uniformly, s the next one towards
+    0. At s = 0 the first term is -log p(x_0 | x_t), the reconstruction.
 
     Args:
         denoiser: The network; its logits are the guess g.
         process: The forward process.
         x0: Clean ids, shape (B, L), int64; data ids where editable.
-        t: Uniform times in (0, 1], shape (B,); each is rounded up to the grid j / T.
+        t: Uniform times in (0, 1], shape (B,); each picks a step, see ``schedule.grid_step``.
         num_steps: T, at least 1; for a ``GaussianProcess`` its own T or a divisor of it.
         editable: Shape (B, L), bool; the positions that are modelled. The rest is given.
         generator: Source of randomness.
         valid: Shape (B, L), bool; False on padding.
+        grid: The T + 1 times of the sampler, from 1 down to 0, float64; None for equal steps. For a
+            ``GaussianProcess`` only times of its own.
 
     Returns:
         Nats per sequence, with -log g(x_0) over all editable positions as ``cross_entropy``, and
@@ -65,8 +69,7 @@ def transition_nelbo(
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Eq. 1 and 5.
     """
-    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
-    now, before = index / num_steps, (index - 1) / num_steps
+    now, before = grid_step(t, num_steps, grid)
     xt = process.corrupt(x0, now, editable, generator).ids
     guess = _log_guess(denoiser, process, xt, now, editable, valid)  # (N, K)
     row = editable.nonzero()[:, 0]

@@ -58,10 +58,28 @@ class AbsorbingProcess:
 
     def corrupt_exactly(
         self, x0: Tensor, count: Tensor, editable: Tensor, generator: Generator
-    ) -> Corrupted:
-        """Hide exactly ``count`` (B,), int64, editable tokens of each row, uniformly."""
-        order = uniform(x0.shape, generator, x0.device)
-        return self.hide_first(x0, order, count, editable)
+    ) -> tuple[Corrupted, Tensor]:
+        """Hide exactly ``count`` editable tokens of each row; also draw a time that fits them.
+
+        Every token is hidden at a uniform mask rate of its own, so the smallest ``count`` rates say
+        which tokens are hidden, and the largest of these is the rate at which the last one was: it
+        has the law Beta(count, L - count + 1), whichever tokens they are.
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            count: How many, shape (B,), int64.
+            editable: Shape (B, L), bool.
+            generator: Source of randomness.
+
+        Returns:
+            The noised batch, and float64 times, shape (B,); 0 for a row without masks. A sampler
+            starts from masks alone, so the mask rate at t is m(t) / m(1), with m = 1 - alpha.
+        """
+        rates = uniform(x0.shape, generator, x0.device)
+        noised = self.hide_first(x0, rates, count, editable)
+        largest = rates.masked_fill(~noised.masked, 0).amax(1)
+        last = self.schedule.mask_prob(torch.ones_like(largest))
+        return noised, self.schedule.inverse(1 - last * largest).clamp(0, 1)
 
     def hide_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:
         """Hide the ``count`` (B,) editable tokens of each row that come first in ``order`` (B, L).

@@ -238,6 +238,33 @@ def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
     raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, GRIDS)}")
 
 
+def grid_step(t: Tensor, num_steps: int, grid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the step of a grid that each uniform time falls in: its start and its end.
+
+    Step j of T, counted from the clean end, has the times ((j - 1) / T, j / T]: uniform times make
+    every step equally likely, however long it is.
+
+    Args:
+        t: Uniform times in (0, 1], any shape.
+        num_steps: Number of steps, T.
+        grid: The T + 1 times of the grid, from 1 down to 0, float64; None for equal steps.
+
+    Returns:
+        The later and the earlier time of each step, float64, in the shape of t.
+
+    Raises:
+        UserError: If the grid has another number of steps.
+    """
+    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
+    if grid is None:
+        return index / num_steps, (index - 1) / num_steps
+    if len(grid) != num_steps + 1:
+        raise UserError(f"{num_steps} steps need a grid of {num_steps + 1} times, not {len(grid)}")
+    place = num_steps - index.long()
+    grid = grid.to(t.device, torch.float64)
+    return grid[place], grid[place + 1]
+
+
 def given_grid(times: Sequence[float]) -> Tensor:
     """Return a user's own times as the time grid of a sampler, float64.
 

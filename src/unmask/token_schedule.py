@@ -131,6 +131,31 @@ def spindle(counts: Tensor, vocab_size: int, data_ids: Tensor, strength: float =
     return Spindle(f - (count @ f[data_ids]) / count.sum(), strength)
 
 
+@dataclass(frozen=True, eq=False)
+class FromMasks:
+    """A schedule as a sampler takes it, which starts from masks alone: m_v(t) / m_v(1).
+
+    m_v is 1 - alpha_v. The rates are those of the schedule. What differs is the end: where
+    alpha_v(1) > 0 the bound of the schedule itself has a prior term, for the tokens that are
+    visible at t = 1.
+
+    Args:
+        inner: The schedule.
+    """
+
+    inner: TokenSchedule
+
+    @property
+    def vocab_size(self) -> int:
+        return self.inner.vocab_size
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        return self.inner.mask_prob(t) / self.inner.mask_prob(torch.ones_like(t))
+
+    def rate(self, t: Tensor) -> Tensor:
+        return self.inner.rate(t)
+
+
 class LearnedExponents(nn.Module):
     """1 - alpha_v(t) = (1 - eps) t^(w_v) with one trained exponent per entry, w = softplus(param).
 

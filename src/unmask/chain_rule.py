@@ -1,0 +1,201 @@
+r"""Exact likelihoods by the chain rule, in a fixed order of writing, token by token.
+
+A sampler that writes one token a call in an order sigma has the law
+
+    -log p(x) = sum_i -log p(x_{sigma(i)} | x_{sigma(1)}, ..., x_{sigma(i-1)}),
+
+so its likelihood is exact and no bound: no noise level is drawn. It is the likelihood of that
+sampler alone; a network that guesses well but not exactly has another one for every order.
+
+    sequential_token_nats   any network of masks: one row of a network call for every token
+    order_token_nats        a network that sees tokens in the order of writing: one call for all
+    block_token_nats        a network of blocks: one call for every place in a block
+    pseudo_token_nats       every token given all others, which is no likelihood
+
+All return nats per token, shape (B, L), 0 at positions that are not modelled.
+
+References: Uria et al. 2014, arXiv:1310.1757 (orders of writing); Wang & Cho 2019,
+arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unmask.blocks import BlockDenoiser, InContext, cut
+from unmask.denoiser import Denoiser, token_nats
+from unmask.objective_order import OrderedDenoiser
+
+PAIRS = 256
+"""Masked copies of rows in one call of the network."""
+
+
+class MaskingProcess(Protocol):
+    """What is needed of a forward process: ``AbsorbingProcess`` or ``TokenwiseProcess``."""
+
+    @property
+    def mask_token_id(self) -> int:
+        """The id that a hidden token is replaced by."""
+        ...
+
+    def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
+        """Return the time that a sampler has reached with these masks, (B,), float64."""
+        ...
+
+
+def left_to_right_ranks(editable: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the order from left to right, shape (B, L), int64: given tokens first, padding last.
+
+    Args:
+        editable: Shape (B, L), bool; the tokens to be written.
+        valid: Shape (B, L), bool; False on padding.
+    """
+    group = editable.long()
+    if valid is not None:
+        group = group.masked_fill(~valid, 2)
+    return group.argsort(dim=1, stable=True).argsort(1)
+
+
+def order_token_nats(
+    denoiser: OrderedDenoiser,
+    x0: Tensor,
+    rank: Tensor,
+    editable: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return -log p of every token given those before it, from one call of the network.
+
+    Args:
+        denoiser: A network that sees tokens in the order of writing.
+        x0: Clean ids, shape (B, L), int64.
+        rank: The order; see ``OrderedDenoiser.conditionals``. Given tokens must come first.
+        editable: Shape (B, L), bool; the tokens to be written.
+        valid: Shape (B, L), bool; False on padding.
+
+    Returns:
+        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64).
+    """
+    return token_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
+
+
+def sequential_token_nats(
+    denoiser: Denoiser,
+    process: MaskingProcess,
+    x0: Tensor,
+    rank: Tensor,
+    editable: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return -log p of every token with exactly the tokens masked that are not written yet.
+
+    The network runs on one copy of a row for each of its editable tokens. A network that is
+    conditioned on time is given the time of as many masks, ``process.time_of``.
+
+    Args:
+        denoiser: The network.
+        process: The forward process, of masks.
+        x0: Clean ids, shape (B, L), int64.
+        rank: Shape (B, L), int64, the place of each position in the order of its row, all
+            different. Tokens that are not editable are visible whatever their rank is.
+        editable: Shape (B, L), bool; the tokens to be written.
+        valid: Shape (B, L), bool; False on padding.
+
+    Returns:
+        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64); no gradient.
+    """
+
+    def hidden(row: Tensor, place: Tensor) -> Tensor:
+        return editable[row] & (rank[row] >= rank[row, place][:, None])
+
+    return _one_by_one(denoiser, process, x0, editable, valid, hidden)
+
+
+def pseudo_token_nats(
+    denoiser: Denoiser,
+    process: MaskingProcess,
+    x0: Tensor,
+    editable: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return -log p of every token given all others: its sum is the pseudo-log-likelihood.
+
+    It is no likelihood and no bound, as no sampler has it for its law: every token is seen when all
+    others are predicted. It compares texts under one model, not models.
+
+    The arguments and the result are those of ``sequential_token_nats``.
+
+    References: Wang & Cho 2019, arXiv:1902.04094; Salazar et al. 2020, arXiv:1910.14659.
+    """
+
+    def hidden(row: Tensor, place: Tensor) -> Tensor:
+        return torch.arange(x0.shape[1], device=x0.device) == place[:, None]
+
+    return _one_by_one(denoiser, process, x0, editable, valid, hidden)
+
+
+@torch.no_grad()
+def _one_by_one(
+    denoiser: Denoiser,
+    process: MaskingProcess,
+    x0: Tensor,
+    editable: Tensor,
+    valid: Tensor | None,
+    hidden: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the cost of every editable token, each predicted from a masked copy of its row.
+
+    Args:
+        hidden: What to mask to predict a token, from the rows and places of n tokens, (n,) each:
+            shape (n, L), bool.
+    """
+    parts = []
+    for row, place in zip(*(x.split(PAIRS) for x in editable.nonzero().T), strict=True):
+        masked = hidden(row, place)
+        xt = x0[row].masked_fill(masked, process.mask_token_id)
+        time = process.time_of(masked, editable[row])
+        asked = torch.arange(x0.shape[1], device=x0.device) == place[:, None]
+        real = None if valid is None else valid[row]
+        logits = denoiser(xt, time, at=asked, valid=real)
+        parts.append(token_nats(logits, x0[row], asked).sum(1))
+    nats = torch.cat(parts)
+    return nats.new_zeros(x0.shape).masked_scatter(editable, nats)
+
+
+@torch.no_grad()
+def block_token_nats(
+    denoiser: BlockDenoiser,
+    process: MaskingProcess,
+    block_length: int,
+    x0: Tensor,
+    rank: Tensor,
+    editable: Tensor,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Return -log p of every token, block after block, with an order of writing in each block.
+
+    Args:
+        denoiser: A network of blocks.
+        block_length: L'.
+        rank: The order; only that within a block counts, the blocks are written left to right.
+
+    The other arguments and the result are those of ``sequential_token_nats``. All blocks of a row
+    are in one call of the network, and each call predicts one token of every block.
+    """
+    network = InContext(denoiser, x0)
+    clean, free = cut(x0, block_length), cut(editable, block_length)
+    real = None if valid is None else cut(valid, block_length)
+    last = rank.max() + 1
+    turn = cut(rank, block_length).masked_fill(~free, last)
+    turn = turn.argsort(1).argsort(1).masked_fill(~free, -1)
+    total = torch.zeros((), device=x0.device).expand(clean.shape)
+    for step in range(int(turn.max()) + 1):
+        masked, asked = turn >= step, turn == step
+        xt = clean.masked_fill(masked, process.mask_token_id)
+        logits = network(xt, process.time_of(masked, free), at=asked, valid=real)
+        nats = token_nats(logits, clean, asked)
+        total = total.to(nats.dtype) + nats
+    return total.view(len(x0), -1)[:, : x0.shape[1]]
