@@ -238,7 +238,7 @@ def test_score(unmask, zoo, tmp_path):
 
 def test_evaluate_compares_models_and_reports(unmask, zoo, text_file, tmp_path):
     models = ("--model", zoo / "bert", "--model", zoo / "gpt2")
-    line = ("evaluate", *models, "--data", text_file, "--max-chars", 2000, "--draws", 1)
+    line = ("evaluate", *models, "--data", text_file, "--max-chars", 2000, "--draws", 2)
     out = unmask(*line, "--report", tmp_path / "report")
     rows = [row for row in out.splitlines() if str(zoo) in row]
     assert "≤" in rows[0]
@@ -246,8 +246,58 @@ def test_evaluate_compares_models_and_reports(unmask, zoo, text_file, tmp_path):
     facts = json.loads(unmask(*line, "--json"))
     assert facts == json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
     assert out.strip() in (tmp_path / "report" / "report.md").read_text("utf-8")
-    low, high = facts[str(zoo / "bert")]["bits_per_char_95"]
-    assert low < facts[str(zoo / "bert")]["bits_per_char"] < high
+    bert, gpt2 = (facts[str(zoo / name)] for name in ("bert", "gpt2"))
+    for over in ("masks", "texts"):
+        low, high = bert[f"bits_per_char_95_{over}"]
+        assert low < bert["bits_per_char"] < high
+    assert bert["lossy"]
+    assert not gpt2["lossy"]
+    assert "bits_per_char_95_masks" not in gpt2, "an exact value needs no masks"
+    assert "†" in rows[0]
+
+
+def test_models_are_compared_on_the_same_rows_and_masks(unmask, zoo, text_file):
+    names = [str(zoo / name) for name in ("roberta", "modernbert", "gpt2")]
+    models = [word for name in names for word in ("--model", name)]
+    line = ("evaluate", *models, "--data", text_file, "--window", 32, "--draws", 4, "--paired")
+    facts = json.loads(unmask(*line, "--json"))
+    for name in names[1:]:
+        difference = facts[name][f"minus {names[0]}"]
+        gap = facts[name]["nats_per_token"] - facts[names[0]]["nats_per_token"]
+        assert difference["nats_per_token"] == pytest.approx(gap)
+        low, high = difference["nats_per_token_95_texts"]
+        assert low < difference["nats_per_token"] < high
+        assert 0 <= difference["p_texts"] <= 1
+    assert f"less {names[0]}" in unmask(*line)
+
+
+def test_a_stride_gives_every_token_more_to_see(unmask, zoo, text_file):
+    line = ("evaluate", "--model", zoo / "gpt2", "--data", text_file, "--window", 16, "--json")
+    plain, sliding = (
+        json.loads(unmask(*line, *more))[str(zoo / "gpt2")] for more in ((), ("--stride", 4))
+    )
+    assert plain["tokens"] == sliding["tokens"]
+    assert plain["nats"] != sliding["nats"]
+
+
+@pytest.mark.parametrize("model", ["roberta", "gpt2"])
+def test_nats_of_every_token_add_up_to_the_score(unmask, zoo, model):
+    line = ("score", "The cat sat on the mat.", "--model", zoo / model, "--per-token", "--json")
+    ways = [(), ("--order", "left-to-right"), ("--order", "right-to-left"), ("--pseudo",)]
+    for way in ways if model == "roberta" else ways[:1]:
+        facts = json.loads(unmask(*line, *way))
+        assert "".join(one["token"] for one in facts["per_token"]) == "The cat sat on the mat."
+        nats = sum(one["nats"] for one in facts["per_token"])
+        assert nats == pytest.approx(facts["nats"])
+    assert facts["kind"] == ("pseudo" if model == "roberta" else "exact")
+
+
+def test_a_row_of_the_table_is_the_same_in_any_batch(unmask, zoo, text_file):
+    line = ("evaluate", "--model", zoo / "roberta", "--data", text_file, "--json")
+    one, other = (
+        json.loads(unmask(*line, "--batch-size", size))[str(zoo / "roberta")] for size in (3, 32)
+    )
+    assert one["nats"] == pytest.approx(other["nats"], rel=1e-5)
 
 
 @pytest.mark.parametrize("other", ["gpt2", "llama", "bert"])

@@ -15,9 +15,9 @@ CORE = {
     "errors": set(),
     "noise": set(),
     "schedule": {"errors"},
-    "process": {"schedule", "errors"},
+    "process": {"noise", "schedule", "errors"},
     "denoiser": {"errors"},
-    "objective": {"denoiser", "process", "schedule", "errors"},
+    "objective": {"denoiser", "noise", "process", "schedule", "errors"},
     "canvas": {"errors"},
     "draw": {"errors"},
     "values": {"errors"},
@@ -45,15 +45,15 @@ CORE = {
     "sliding": {"canvas", "noise", "errors"},
     "oracle": {"denoiser", "token_process", "transition", "errors"},
     "token_schedule": {"errors"},
-    "token_process": {"process", "token_schedule", "errors"},
+    "token_process": {"noise", "process", "token_schedule", "errors"},
     "expectation": set(),
     "objective_token": {
-        *("denoiser", "expectation", "objective", "process", "schedule", "token_process"),
+        *("denoiser", "expectation", "noise", "objective", "process", "schedule", "token_process"),
         "errors",
     },
-    "objective_order": {"denoiser", "objective"},
-    "chain_rule": {"blocks", "denoiser", "objective_order"},
-    "blocks": {"denoiser", "objective"},
+    "objective_order": {"denoiser", "noise", "objective"},
+    "chain_rule": {"blocks", "denoiser", "objective_order", "values", "errors"},
+    "blocks": {"denoiser", "noise", "objective"},
     "block_sampler": {"blocks", "canvas", "denoiser", "noise"},
     "oracle_blocks": {"oracle"},
     "oracle_chain": {"oracle", "errors"},
@@ -64,12 +64,24 @@ CORE = {
     },
     "released": {"denoiser", "process"},
     "discretisation": {"errors"},
-    "transition": {"process", "schedule", "errors"},
-    "gaussian": {"process", "errors"},
-    "objective_transition": {"denoiser", "objective", "schedule", "transition"},
+    "transition": {"noise", "process", "schedule", "errors"},
+    "gaussian": {"noise", "process", "errors"},
+    "objective_transition": {"denoiser", "noise", "objective", "schedule", "transition"},
 }
 # The layers above the core, lowest first: each may know those before it, never those after.
-LAYERS = ["core", "codec", "adapters", "likelihood", "plan", "judge", "mbr", "recording"]
+LAYERS = [
+    "core",
+    "intervals",
+    "codec",
+    "adapters",
+    "text_rows",
+    "likelihood",
+    "report",
+    "plan",
+    "judge",
+    "mbr",
+    "recording",
+]
 LAYERS += ["steering", "run", "generated", "saving", "unmasker", "autoregressor", "training", "cli"]
 
 

@@ -23,7 +23,8 @@ from unmask.cli.writing import watched
 from unmask.codec.pairs import Pair, PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
-from unmask.likelihood import Text, bound_of_rows, score_text
+from unmask.likelihood import bound_of_rows, score_text
+from unmask.text_rows import Text
 from unmask.training import recipe as recipes
 from unmask.training import resume
 from unmask.training.pairs import read_pairs
@@ -429,8 +430,8 @@ def test_the_bound_is_on_all_that_is_written_per_target_token(writer):
     rows = writer.pairs.lay_out(pairs)
     text = Text.from_pairs(rows, writer.codec)
     # Exact, for a network without an opinion: hiding k of n costs n / k times k log V.
-    bound = bound_of_rows(Flat(writer.denoiser), writer.method.bound, 2)
-    score = score_text(text, bound, exact=False)
+    bound = bound_of_rows(Flat(writer.denoiser), writer.method.bound)
+    score = score_text(text, bound, draws=2)
     ends = sum(len(writer.codec.encode(pair.target)) + 1 for pair in pairs)
     written = sum(LENGTH - len(head) for head in writer.pairs.given([p.source for p in pairs]))
     assert score.nats == pytest.approx(written * math.log(len(writer.denoiser.data_ids)))

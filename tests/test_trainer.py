@@ -12,10 +12,9 @@ from checks import assert_law, chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.likelihood import bound_of_rows
 from unmask.method import SharedMethod
 from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial
+from unmask.schedule import Polynomial, stratified_times
 from unmask.training.data import Batcher, Blocks
 from unmask.training.recipe import Recipe
 from unmask.training.trainer import DiffusionTrainer
@@ -134,9 +133,11 @@ def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
     # And the estimate that a user is shown agrees with the enumeration.
     rows = draw_rows(joint, 20_000, seed=2)
     everything = torch.ones_like(rows, dtype=torch.bool)
-    judge = bound_of_rows(EncoderDenoiser(run.model, [MASK]), SharedMethod(process).bound, draws=1)
+    times, noise = stratified_times(len(rows), generator(4)), generator(3)
+    batch = {"x0": rows, "t": times, "editable": everything, "generator": noise}
     with torch.no_grad():
-        nats = judge(rows, everything, everything, generator(3)).double()
+        judge = SharedMethod(process).bound
+        nats = judge(EncoderDenoiser(run.model, [MASK]), **batch).nats.double()
     error = float(nats.std() / len(nats) ** 0.5)
     assert abs(float(nats.mean()) - bound) < 4.5 * error
     assert error < 0.02 * bound

@@ -20,7 +20,7 @@ arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -28,7 +28,9 @@ from torch import Tensor
 
 from unmask.blocks import BlockDenoiser, InContext, cut
 from unmask.denoiser import Denoiser, token_nats
+from unmask.errors import UserError, did_you_mean
 from unmask.objective_order import OrderedDenoiser
+from unmask.values import whole
 
 PAIRS = 256
 """Masked copies of rows in one call of the network."""
@@ -58,6 +60,40 @@ def left_to_right_ranks(editable: Tensor, valid: Tensor | None = None) -> Tensor
     if valid is not None:
         group = group.masked_fill(~valid, 2)
     return group.argsort(dim=1, stable=True).argsort(1)
+
+
+ORDERS = ("left-to-right", "right-to-left")
+
+
+def ranks(order: str | Sequence[int], editable: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return an order by its name, or as the numbers of the tokens, as ranks (B, L), int64.
+
+    Args:
+        order: A name in ``ORDERS``, or for rows of n editable tokens the numbers 0 ... n - 1 of
+            these, the one that is written first at the beginning.
+        editable: Shape (B, L), bool; the tokens to be written.
+        valid: Shape (B, L), bool; False on padding.
+
+    Raises:
+        UserError: If there is no such order, or the numbers are not those of the tokens.
+    """
+    forward = left_to_right_ranks(editable, valid)
+    if order == "left-to-right":
+        return forward
+    given, count = (~editable if valid is None else valid & ~editable).sum(1), editable.sum(1)
+    number = forward - given[:, None]
+    if order == "right-to-left":
+        return torch.where(editable, given[:, None] + count[:, None] - 1 - number, forward)
+    if isinstance(order, str):
+        raise UserError(f"unknown order {order!r}{did_you_mean(order, ORDERS)}")
+    numbers = [whole("order", one) for one in order]
+    if sorted(numbers) != list(range(len(numbers))) or bool((count != len(numbers)).any()):
+        raise UserError(
+            f"the order must name each of the {int(count[0])} tokens once, from 0 to "
+            f"{int(count[0]) - 1}, and the text must fit in one row"
+        )
+    place = torch.tensor(numbers, device=editable.device).argsort()
+    return torch.where(editable, given[:, None] + place[number.clamp(0, len(place) - 1)], forward)
 
 
 def order_token_nats(

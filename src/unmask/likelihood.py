@@ -84,6 +84,27 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
     return nats
 
 
+def bound_of_tokens(denoiser: Denoiser, token_bound: Callable[..., Tensor]) -> RowNats:
+    """Return a function that estimates the bound token by token, (B, L).
+
+    Args:
+        denoiser: The network.
+        token_bound: See ``method.Method.token_bound``.
+    """
+
+    def nats(part: Part) -> Tensor:
+        return token_bound(
+            denoiser,
+            x0=part.rows,
+            t=part.times,
+            editable=part.editable,
+            generator=part.generator,
+            valid=part.valid,
+        )
+
+    return nats
+
+
 @dataclass(frozen=True)
 class Score:
     """A negative log-likelihood or an upper bound on it, of a whole text.

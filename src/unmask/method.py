@@ -29,7 +29,13 @@ from unmask.chains import Transition
 from unmask.denoiser import Around, Denoiser
 from unmask.errors import UserError
 from unmask.noise import Noise
-from unmask.objective import Loss, continuous_nelbo, discrete_nelbo, exact_k_nelbo
+from unmask.objective import (
+    Loss,
+    continuous_nelbo,
+    discrete_nelbo,
+    exact_k_nelbo,
+    exact_k_token_nats,
+)
 from unmask.objective_order import OrderedDenoiser, order_nelbo
 from unmask.objective_token import (
     rloo_nelbo,
@@ -52,6 +58,12 @@ Bound: TypeAlias = Callable[..., Loss]
 
 MAX_STEPS = 1_000_000
 """Of a bound: with more of them it is that of continuous time, but for the rounding."""
+
+
+def check_steps(num_steps: int) -> None:
+    """Raise a UserError unless a bound can have so many steps."""
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise UserError(f"the bound needs 1 to {MAX_STEPS} steps, not {num_steps}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,11 @@ class Method(ABC):
             grid: The T + 1 times of the sampler, float64; None for equal steps. See
                 ``choice.sampler_grid`` and ``check_grid``.
         """
+
+    @property
+    def token_bound(self) -> Callable[..., Tensor] | None:
+        """The bound token by token, as ``objective.exact_k_token_nats``; None where it has none."""
+        return None
 
     def token_nats(
         self,
@@ -114,8 +131,7 @@ class Method(ABC):
 
     def check_strides(self, num_steps: int) -> None:
         """Raise a UserError unless so many steps take equal strides over the grid trained on."""
-        if not 1 <= num_steps <= MAX_STEPS:
-            raise UserError(f"the bound needs 1 to {MAX_STEPS} steps, not {num_steps}")
+        check_steps(num_steps)
         if self.num_steps % num_steps:
             grid = range(1, self.num_steps + 1)
             near = min(
@@ -186,6 +202,10 @@ class SharedMethod(Method):
         """The continuous-time bound by exact k, however many steps were trained on."""
         return partial(exact_k_nelbo, process=self.process)
 
+    @property
+    def token_bound(self) -> Callable[..., Tensor] | None:
+        return partial(exact_k_token_nats, process=self.process)
+
 
 class OrderedMethod(Method):
     """Masks, and a network that sees tokens in the order of writing; an ``AbsorbingProcess``."""
@@ -252,6 +272,10 @@ class BlockMethod(SharedMethod):
     @property
     def bound(self) -> Bound:
         return self._in_blocks(super().bound)
+
+    @property
+    def token_bound(self) -> Callable[..., Tensor] | None:
+        return None
 
     def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
         network: Any = denoiser

@@ -28,9 +28,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser, masked_cross_entropy
+from unmask.denoiser import Denoiser, masked_cross_entropy, token_nats
 from unmask.noise import Generator
-from unmask.process import AbsorbingProcess, bert_replacement
+from unmask.process import AbsorbingProcess, Corrupted, bert_replacement
 from unmask.schedule import grid_step, rate
 
 
@@ -186,12 +186,41 @@ def exact_k_nelbo(
 
     The other arguments and the result are those of ``continuous_nelbo``.
     """
+    noised, time, weight = _hide_exactly(process, x0, t, editable, generator)
+    surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
+    return _loss(weight.to(surprise.dtype), surprise, editable.sum(1))
+
+
+def exact_k_token_nats(
+    denoiser: Denoiser,
+    process: AbsorbingProcess,
+    x0: Tensor,
+    t: Tensor,
+    editable: Tensor,
+    generator: Generator,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Estimate the share of every token in the bound that ``exact_k_nelbo`` estimates.
+
+    The arguments are those of ``exact_k_nelbo``.
+
+    Returns:
+        Nats, shape (B, L), 0 where nothing was masked; the sum over a row is that of its bound.
+    """
+    noised, time, weight = _hide_exactly(process, x0, t, editable, generator)
+    logits = denoiser(noised.ids, time, at=noised.masked, valid=valid)
+    nats = token_nats(logits, x0, noised.masked)
+    return weight[:, None].to(nats.dtype) * nats
+
+
+def _hide_exactly(
+    process: AbsorbingProcess, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator
+) -> tuple[Corrupted, Tensor, Tensor]:
+    """Return rows with k = ceil(L t) masks, their times, (B,), and weights L / k, (B,), float64."""
     tokens = editable.sum(1)
     count = torch.minimum(torch.ceil(t.double() * tokens).long().clamp_min(1), tokens)
     noised, time = process.corrupt_exactly(x0, count, editable, generator)
-    surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
-    weight = tokens.double() / count.clamp_min(1)
-    return _loss(weight.to(surprise.dtype), surprise, tokens)
+    return noised, time, tokens.double() / count.clamp_min(1)
 
 
 def masked_mean(

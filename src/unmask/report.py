@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unmask.codec.text import TextCodec
 from unmask.likelihood import Difference, Score
 
 LEGEND = (
@@ -52,6 +53,14 @@ def lines(score: Score) -> list[str]:
             f"(95 %, over {score.clusters})"
         )
     return found + notes(score)
+
+
+def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
+    """Return every token of a text that was predicted, and its nats, in reading order."""
+    assert score.token_nats is not None
+    text = score.text
+    pieces = codec.pieces(text.rows[text.editable].tolist())
+    return list(zip(pieces, score.token_nats[text.editable].tolist(), strict=True))
 
 
 def notes(score: Score) -> list[str]:

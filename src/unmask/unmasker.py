@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask import judge, mbr, recording
+from unmask import chain_rule, judge, mbr, recording
 from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
@@ -24,13 +24,22 @@ from unmask.adapters.encoder import not_data_ids, position_limit
 from unmask.adapters.exported import ExportedDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
-from unmask.choice import choose_preset
+from unmask.choice import choose_preset, sampler_grid
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import TextCodec
+from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
-from unmask.likelihood import MAX_DRAWS, Score, bound_of_rows, score_text
-from unmask.method import UniformMethod
+from unmask.likelihood import (
+    MAX_DRAWS,
+    Part,
+    RowNats,
+    Score,
+    bound_of_rows,
+    bound_of_tokens,
+    score_text,
+)
+from unmask.method import Bound, UniformMethod, check_steps
 from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.presets import option_names
@@ -310,9 +319,11 @@ class Unmasker:
         seed: int = 0,
         batch_size: int = 32,
         num_steps: int = 0,
+        grid: str | Sequence[float] | None = None,
+        per_token: bool = False,
         advance: Callable[[int], None] = lambda rows: None,
     ) -> Score:
-        """Return an upper bound on -log p(text).
+        """Return an upper bound on -log p(text), with its error.
 
         Args:
             text: Cut into rows of the length that the model was trained on, unless they are rows
@@ -321,29 +332,114 @@ class Unmasker:
                 under 1 % of the nats.
             seed: Of the masks.
             batch_size: Rows at a time.
-            num_steps: T for the bound of a sampler with T steps; 0 for the method's own bound,
-                which for masks and one schedule is that of continuous time.
+            num_steps: T for the bound of the sampler ``ancestral`` with T steps; 0 for the method's
+                own bound, which for masks and one schedule is that of continuous time.
+            grid: The times of these steps, as for ``generate``; None for those that ``ancestral``
+                takes, or equal steps for a model that was trained in steps.
+            per_token: Also estimate the share of every token.
             advance: Called with the number of rows done.
 
         Raises:
-            UserError: If the text is empty, a number is below 1, or the steps do not divide those
-                that the model was trained in.
+            UserError: If the text is empty, a number is below 1, the steps are not among those that
+                the model was trained in, or its bound is known for whole rows only.
         """
-        num_steps = whole("num_steps", num_steps)
         if draws is not None and not 1 <= (draws := whole("draws", draws)) <= MAX_DRAWS:
             raise UserError(f"draws must be from 1 to {MAX_DRAWS}, not {draws}")
-        if num_steps:
-            self.method.check_strides(num_steps)
-        bound = self.method.in_steps(num_steps) if num_steps else self.method.bound
-        return score_text(
-            text if isinstance(text, Text) else self.rows(word("text", text)),
-            bound_of_rows(self.denoiser, bound),
-            draws=draws,
-            batch_size=batch_size,
-            seed=seed,
-            device=self.model.device,
-            advance=advance,
+        bound = self._bound(whole("num_steps", num_steps), grid)
+        row_nats = bound_of_rows(self.denoiser, bound)
+        if flag("per_token", per_token):
+            token_bound = self.method.token_bound
+            if token_bound is None or num_steps or grid is not None:
+                raise UserError(
+                    "this bound is known for whole rows only; leave per_token out, or score in an "
+                    "order such as left-to-right"
+                )
+            row_nats = bound_of_tokens(self.denoiser, token_bound)
+        return self._score(
+            text, row_nats, draws=draws, batch_size=batch_size, seed=seed, advance=advance
         )
+
+    def score_in_order(
+        self,
+        text: str | Text,
+        order: str | Sequence[int] = "left-to-right",
+        *,
+        batch_size: int = 32,
+        advance: Callable[[int], None] = lambda rows: None,
+    ) -> Score:
+        """Return the exact -log p(text) of writing one token at a time in a fixed order.
+
+        A network that writes in any order is called once a row, any other one once a token.
+
+        Args:
+            text: As for ``score``.
+            order: ``left-to-right``, ``right-to-left``, or the numbers of the tokens of a text of
+                one row; see ``chain_rule.ranks``.
+            batch_size: Rows at a time.
+            advance: Called with the number of rows done.
+
+        Raises:
+            UserError: If there is no such order, or the model writes no tokens one by one.
+        """
+
+        def nats(part: Part) -> Tensor:
+            rank = chain_rule.ranks(order, part.editable, part.valid)
+            where = {"editable": part.editable, "valid": part.valid}
+            return self.method.token_nats(self.denoiser, x0=part.rows, rank=rank, **where)
+
+        return self._score(text, nats, kind="exact", batch_size=batch_size, advance=advance)
+
+    def pseudo_score(
+        self,
+        text: str | Text,
+        *,
+        batch_size: int = 32,
+        advance: Callable[[int], None] = lambda rows: None,
+    ) -> Score:
+        """Return the pseudo-log-likelihood of a text: every token given all others in its row.
+
+        It is no likelihood and no bound; see ``chain_rule.pseudo_token_nats``. The arguments are
+        those of ``score_in_order``.
+
+        Raises:
+            UserError: If the model does not see all other tokens, or has no masks.
+        """
+        if self.card.block_length or self.card.attention != "full":
+            raise UserError(
+                "a pseudo-log-likelihood needs a network that sees all other tokens, which this "
+                "model does not; score it by its bound or in an order"
+            )
+        if isinstance(self.method, UniformMethod):
+            raise UserError("a model of the uniform process has no masks; score it by its bound")
+
+        def nats(part: Part) -> Tensor:
+            process: Any = self.method.process
+            return chain_rule.pseudo_token_nats(
+                self.denoiser, process, part.rows, part.editable, part.valid
+            )
+
+        return self._score(text, nats, kind="pseudo", batch_size=batch_size, advance=advance)
+
+    def _score(self, text: str | Text, row_nats: RowNats, **options: Any) -> Score:
+        rows = text if isinstance(text, Text) else self.rows(word("text", text))
+        return score_text(rows, row_nats, device=self.model.device, **options)
+
+    def _bound(self, num_steps: int, grid: str | Sequence[float] | None) -> Bound:
+        """Return the method's own bound, or that of ``ancestral`` with so many steps."""
+        if not num_steps and grid is None:
+            return self.method.bound
+        # A network that knows the time has seen none but those of its training.
+        tied = isinstance(self.method, UniformMethod) or told_time(self.denoiser)
+        tied = tied and bool(self.method.num_steps)
+        if num_steps:
+            check_steps(num_steps)
+        if tied and grid is None:
+            self.method.check_strides(num_steps)
+            return self.method.in_steps(num_steps)
+        times = sampler_grid(self.card.sampler, num_steps or None, grid)
+        if tied:
+            self.method.check_grid(times)
+        return self.method.in_steps(len(times) - 1, times)
 
     def rows(
         self, text: str | Sequence[str], window: int | None = None, stride: int | None = None

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.generation.streamers import BaseStreamer
 
-from unmask.denoiser import row_nats
+from unmask.denoiser import token_nats
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
-    """Return the exact -log p of the editable tokens given all to their left, nats per row (B,).
+    """Return the exact -log p of every editable token given all to its left, in nats, (B, L).
 
     Args:
         model: A causal language model.
@@ -23,7 +24,7 @@ def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
     """
     logits: Any = model(input_ids=rows[:, :-1]).logits
     at = editable[:, 1:]
-    return row_nats(logits[at], rows[:, 1:], at)
+    return pad(token_nats(logits[at], rows[:, 1:], at), (1, 0))
 
 
 class Stopwatch(BaseStreamer):

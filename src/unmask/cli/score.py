@@ -64,20 +64,19 @@ def command(
         raise UserError("--pseudo and --order are two ways to score; choose one")
     text = _read(text)
     writer = options.open_writer(model, device, backend)
-    score = _score(writer, text, draws=draws, order=order, pseudo=pseudo, seed=seed)
-    if per_token and score.token_nats is None:
-        raise UserError(
-            "the bound of this model is known for whole rows only; add --order left-to-right or "
-            "--pseudo to --per-token"
-        )
-    pieces = report.token_table(score, writer.codec) if per_token else []
+    wished = {"draws": draws, "order": order, "pseudo": pseudo or None}
+    score = _score(
+        writer, text, {k: v for k, v in wished.items() if v is not None}, seed, per_token
+    )
+    pieces = report.token_scores(score, writer.codec) if per_token else []
     if as_json:
         facts = score.as_dict() | _computed(writer)
-        facts |= {"per_token": [piece.as_dict() for piece in pieces]} if per_token else {}
+        if per_token:
+            facts["per_token"] = [{"token": piece, "nats": nats} for piece, nats in pieces]
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
-    for piece in pieces:
-        click.echo(piece.line())
+    for piece, nats in pieces:
+        click.echo(f"{nats:9.4f}  {piece!r}")
     click.echo("\n".join(report.lines(score)))
 
 
@@ -97,34 +96,28 @@ def _read(text: str) -> str:
 
 
 def _score(
-    writer: Unmasker | Autoregressor,
-    text: str,
-    *,
-    draws: int | None,
-    order: str | None,
-    pseudo: bool,
-    seed: int,
+    writer: Unmasker | Autoregressor, text: str, wished: dict[str, Any], seed: int, per_token: bool
 ) -> Score:
     from unmask.unmasker import Unmasker
 
-    if isinstance(writer, Unmasker):
-        if pseudo or order is not None:
-            if draws is not None:
-                what = "--pseudo" if pseudo else "--order"
-                raise UserError(f"{what} hides no token at random; leave --draws out")
-            return writer.pseudo_score(text) if pseudo else writer.score(text, order=_order(order))
-        return writer.score(text, draws=draws, seed=seed)
-    for option, value in (("draws", draws), ("order", order), ("pseudo", pseudo or None)):
-        if value is not None:
+    if not isinstance(writer, Unmasker):
+        for option in wished:
             raise UserError(
                 f"a causal model has one exact score, from left to right; leave --{option} out"
             )
-    return writer.score(text, seed=seed)
+        return writer.score(text, seed=seed)
+    way = next((name for name in ("order", "pseudo") if name in wished), None)
+    if way is None:
+        return writer.score(text, draws=wished.get("draws"), seed=seed, per_token=per_token)
+    if "draws" in wished:
+        raise UserError(f"--{way} masks no token at random; leave --draws out")
+    if way == "pseudo":
+        return writer.pseudo_score(text)
+    return writer.score_in_order(text, _order(wished["order"]))
 
 
-def _order(order: str | None) -> str | list[int]:
+def _order(order: str) -> str | list[int]:
     """Return the name of an order, or the numbers that spell one."""
-    assert order is not None
     parts = [part.strip() for part in order.split(",")]
     return [int(part) for part in parts] if all(p.isdecimal() for p in parts) else order
 
