@@ -81,7 +81,8 @@ class TimeTold:
     told_time = True
 
     def __init__(self, inner: JointOracle) -> None:
-        self.inner, self.vocab_size, self.data_ids = inner, inner.vocab_size, inner.data_ids
+        self.inner, self.mask_token_id = inner, inner.mask_token_id
+        self.vocab_size, self.data_ids = inner.vocab_size, inner.data_ids
 
     def __call__(self, xt, t, *, at=None, valid=None):
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at

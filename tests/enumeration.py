@@ -109,15 +109,45 @@ def tokenwise_bound(
     return (diffusion + ends).detach()
 
 
+def tokenwise_last_step_bound(
+    joint: JointOracle, process: TokenwiseProcess, nelbo, first_time: float
+) -> Tensor:
+    """Return the bound of every sequence that ends in one step from ``first_time``, (V^L,).
+
+    Args:
+        joint: The distribution, whose exact guess is bounded.
+        process: The forward process.
+        nelbo: ``tokenwise_last_step_nelbo`` with this first time.
+        first_time: The start of the last step, drawn as often as it is long.
+    """
+    u, width = nodes()
+    u = torch.cat([first_time + (1 - first_time) * u, u.new_tensor([first_time / 2])])
+    width = torch.cat([(1 - first_time) * width, width.new_tensor([first_time])])
+    x0, masked, t = everything(joint, u)
+    dealt = Dealt(process.schedule, joint.mask_token_id, masked=masked)
+    oracle = TokenwiseOracle(joint, dealt)
+    loss = nelbo(oracle, process=dealt, x0=x0, t=t, editable=anywhere(x0), generator=generator(0))
+    chance = chances(dealt, x0, masked, t.clamp_min(first_time))
+    shape = (len(u), joint.probs.numel(), -1)
+    diffusion = (width[:, None] * (chance * loss.diffusion).view(shape).sum(2)).sum(0)
+    return (diffusion + (loss.reconstruction + loss.prior).view(shape)[0, :, 0]).detach()
+
+
 def tokenwise_steps_bound(
-    joint: JointOracle, schedule: TokenSchedule, num_steps: int, denoiser=None
+    joint: JointOracle, schedule: TokenSchedule, num_steps: int, denoiser=None, grid=None
 ) -> Tensor:
     """Return the T-step bound of every sequence, shape (V^L,), with the oracle if no other."""
-    x0, masked, t = everything(joint, time_grid(num_steps)[:-1])
+    even = time_grid(num_steps)
+    when = even if grid is None else grid
+    x0, masked, now = everything(joint, when[:-1])
     process = Dealt(schedule, joint.mask_token_id, masked=masked)
     denoiser = denoiser or TokenwiseOracle(joint, process)
-    loss = tokenwise_discrete_nelbo(denoiser, process, x0, t, num_steps, anywhere(x0), generator(0))
-    chance = chances(process, x0, masked, t)
+    # Any time of a stratum picks its step.
+    t = even[:-1].repeat_interleave(len(x0) // num_steps) - 0.5 / num_steps
+    loss = tokenwise_discrete_nelbo(
+        denoiser, process, x0, t, num_steps, anywhere(x0), generator(0), grid=grid
+    )
+    chance = chances(process, x0, masked, now)
     return (chance * loss.nats).view(num_steps, joint.probs.numel(), -1).sum((0, 2)) / num_steps
 
 

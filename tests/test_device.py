@@ -128,7 +128,10 @@ def _losses(_zoo: Path, device: str) -> None:
     from test_learning import METHODS, encoder
     from unmask.adapters.encoder import EncoderDenoiser
     from unmask.adapters.extras import equip, learned_of
+    from unmask.chain_rule import left_to_right_ranks, pseudo_token_nats
+    from unmask.method import UniformMethod
     from unmask.naming import make_method
+    from unmask.schedule import time_grid
 
     for process, schedule, num_steps, weight, time in METHODS.values():
 
@@ -158,8 +161,18 @@ def _losses(_zoo: Path, device: str) -> None:
                 denoiser, x0=x0, t=times, editable=everywhere, generator=noise
             )
             nats.sum().backward()
+            with torch.no_grad():
+                batch = {"x0": x0, "t": times, "editable": everywhere, "generator": noise}
+                judged = [method.bound(denoiser, **batch).nats]
+                if not method.num_steps:
+                    grid = time_grid(4, "cosine")
+                    judged += [method.in_steps(4, grid)(denoiser, **batch).nats]
+                if not isinstance(method, UniformMethod):
+                    order = {"rank": left_to_right_ranks(everywhere), "editable": everywhere}
+                    judged += [method.token_nats(denoiser, x0=x0, **order).sum(1)]
+                    judged += [pseudo_token_nats(denoiser, method.process, x0, everywhere).sum(1)]
             slopes = [p.grad.norm().item() for p in model.parameters() if p.grad is not None]
-            return (), [*nats.tolist(), *slopes]
+            return (), [*nats.tolist(), *torch.cat(judged).tolist(), *slopes]
 
         _equal_on(device, run)
 

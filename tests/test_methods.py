@@ -10,9 +10,12 @@ from safetensors.torch import load_file, save_file
 from test_training import run_train, sets, weights
 from unmask import Unmasker
 from unmask.adapters.conditioning import DESIGNS
+from unmask.choice import sampler_grid
 from unmask.cli import main
 from unmask.errors import UserError
 from unmask.method import TokenwiseMethod, UniformMethod
+from unmask.schedule import Polynomial, given_grid, time_grid
+from unmask.transition import UniformProcess
 
 METHODS = ["md4", "mdlm", "genmd4", "d3pm-absorbing", "d3pm-uniform", "diffusionbert", "bert-mouth"]
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"
@@ -111,6 +114,32 @@ def test_strides_that_do_not_divide_are_refused_with_what_would(zoo):
     for asked, near in ((16, 15), (26, 30), (61, 60), (1000, 60)):
         with pytest.raises(UserError, match=f"60 that this model was trained in; {near} would"):
             writer.method.check_strides(asked)
+
+
+@pytest.mark.parametrize(
+    ("saved", "options", "expected"),
+    [
+        ({}, {}, time_grid(64, "cosine")),
+        ({"name": "ancestral", "steps": 32, "grid": "uniform", "top_k": 9}, {}, time_grid(32)),
+        ({"name": "ancestral", "grid": "uniform"}, {"num_steps": 7}, time_grid(7)),
+        ({"name": "confidence", "threshold": 0.5}, {"num_steps": 4}, time_grid(4, "cosine")),
+        ({}, {"num_steps": 5, "grid": "uniform"}, time_grid(5)),
+        ({"name": "ancestral", "steps": 9}, {"grid": "1,0.3,0"}, given_grid([1, 0.3, 0])),
+    ],
+)
+def test_the_grid_of_a_bound_is_that_of_the_models_sampler(saved, options, expected):
+    assert torch.equal(sampler_grid(saved, **options), expected)
+
+
+def test_a_grid_that_was_not_trained_on_is_refused():
+    process = UniformProcess(Polynomial(), torch.arange(4))
+    method = UniformMethod(process, num_steps=12)
+    method.check_grid(time_grid(4))
+    method.check_grid(given_grid([1, 0.75, 0.5, 0]))
+    with pytest.raises(UserError, match="not among the 12 steps"):
+        method.check_grid(time_grid(4, "cosine"))
+    # In continuous time any grid will do.
+    UniformMethod(process).check_grid(time_grid(4, "cosine"))
 
 
 def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_path, capsys):

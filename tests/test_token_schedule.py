@@ -6,13 +6,14 @@ its probability, at the nodes of a quadrature over t.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 
 import pytest
 import torch
 from torch import Tensor
 
-from checks import assert_law, assert_mean, generator, golden, random_joint
+from checks import assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import (
     Dealt,
     anywhere,
@@ -20,21 +21,24 @@ from enumeration import (
     everything,
     nodes,
     tokenwise_bound,
+    tokenwise_last_step_bound,
     tokenwise_steps_bound,
 )
 from unmask.errors import UserError
+from unmask.method import LearnedMethod, TokenwiseMethod
 from unmask.objective import continuous_nelbo, discrete_nelbo
 from unmask.objective_token import (
     integrand,
     rloo_nelbo,
     step_kl,
     tokenwise_discrete_nelbo,
+    tokenwise_last_step_nelbo,
     tokenwise_nelbo,
 )
 from unmask.oracle import JointOracle, TokenwiseOracle
 from unmask.process import AbsorbingProcess, Corrupted
 from unmask.released import ReleasedSpindle, released_diffusionbert
-from unmask.schedule import Polynomial, time_grid
+from unmask.schedule import Polynomial, given_grid, stratified_times, time_grid
 from unmask.token_process import TokenwiseProcess
 from unmask.token_schedule import LearnedExponents, Spindle, TokenSchedule, log_frequency, spindle
 
@@ -354,6 +358,56 @@ def test_bound_of_few_and_many_steps():
     # The specification's Monte-Carlo estimate at 256 steps.
     assert gaps[-1] + H == pytest.approx(1.2232, abs=0.0039)
     assert 0 < gaps[-1] < 0.0003
+
+
+def test_bound_of_a_grid():
+    """Its steps one by one, each over all masks."""
+    joint, schedule = random_joint(3, 3), corpus_spindle(random_joint(3, 3))
+    grid = given_grid([1, 0.8, 0.15, 0])
+    process, total = TokenwiseProcess(schedule, 3), torch.zeros(27).double()
+    for now, before in pairwise(grid):
+        x0, masked, t = everything(joint, now[None])
+        noised = Corrupted(x0.masked_fill(masked, 3), masked)
+        oracle = TokenwiseOracle(joint, process)
+        step = step_kl(oracle, process, x0, noised, t, before.expand(len(t)))
+        total += (chances(process, x0, masked, t) * step.kl).view(27, -1).sum(1)
+    value = tokenwise_steps_bound(joint, schedule, 3, grid=grid)
+    assert torch.allclose(value, total, atol=1e-9)
+    assert (value - tokenwise_steps_bound(joint, schedule, 3)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", [TokenwiseMethod, LearnedMethod])
+def test_what_a_model_is_judged_by_loses_nothing_at_the_ends(method):
+    """A decoder that sees nothing costs what the tokens are worth apart, a prior costs log V."""
+    if method is TokenwiseMethod:
+        joint, schedule = echo(), corpus_spindle(echo())
+    else:
+        joint, schedule = golden(), SCHEDULES["clamped exponents"]()
+    bound = method(TokenwiseProcess(schedule, joint.mask_token_id)).bound
+    value = tokenwise_last_step_bound(joint, bound.keywords["process"], bound.func, 1e-4)
+    slack = value + joint.log_prob(joint.sequences())
+    assert slack.abs().max() < 1e-7
+    assert -1e-9 < joint.probs.flatten() @ slack < 1e-8
+    blind = joint.probs.flatten() @ tokenwise_bound(joint, schedule, first_time=1e-3)
+    assert blind > joint.entropy() + 1e-3
+
+
+def test_monte_carlo_of_what_a_model_is_judged_by():
+    joint = golden()
+    process = TokenwiseProcess(corpus_spindle(joint), 2)
+    x0, noise = draw_rows(joint, 100_000, 41), generator(42)
+    t = stratified_times(len(x0), noise)
+    bound = TokenwiseMethod(process).bound
+    oracle = TokenwiseOracle(joint, process)
+    loss = bound(oracle, x0=x0, t=t, editable=anywhere(x0), generator=noise)
+    assert_mean(loss.nats, H)
+    # The last step alone, drawn as often as it is long.
+    loss = tokenwise_last_step_nelbo(oracle, process, x0, t, anywhere(x0), noise, first_time=0.5)
+    expected = joint.probs.flatten() @ tokenwise_last_step_bound(
+        joint, process, partial(tokenwise_last_step_nelbo, first_time=0.5), 0.5
+    )
+    assert_mean(loss.nats, expected.item())
+    assert expected > H + 1e-3
 
 
 def test_clamped_schedules_pay_for_what_is_visible_at_the_end():

@@ -15,7 +15,7 @@ from unmask.errors import UserError
 from unmask.gaussian import GaussianProcess
 from unmask.objective_transition import transition_nelbo, uniform_nelbo
 from unmask.oracle import LeaveOneOutOracle
-from unmask.schedule import Polynomial, Schedule, stratified_times, time_grid
+from unmask.schedule import Polynomial, Schedule, given_grid, stratified_times, time_grid
 from unmask.transition import UniformProcess, posterior
 
 H, MARGINALS = 1.220607, 1.283876
@@ -385,20 +385,24 @@ def test_an_id_that_is_no_data_is_an_error_and_not_another_id():
 
 # --- bounds ---
 
+OWN_GRID = (1, 9 / 12, 8 / 12, 2 / 12, 0)
+
 
 @every_process
-@pytest.mark.parametrize("steps", [1, 3, 12])
-def test_the_bound_is_the_divergence_of_explicit_matrices(name, steps):
+@pytest.mark.parametrize("grid", [time_grid(1), time_grid(3), time_grid(12), given_grid(OWN_GRID)])
+def test_the_bound_is_the_divergence_of_explicit_matrices(name, grid):
     process = PROCESSES[name]
     ids = process.data_ids
     denoiser = Opinion(9, ids)
     x0 = ids[torch.randint(4, (6, 3), generator=generator(5))]
     editable = torch.rand(6, 3, generator=generator(6)) < 0.7
+    steps = len(grid) - 1
+    own = {} if torch.equal(grid, time_grid(steps)) else {"grid": grid}
     for j in range(1, steps + 1):
-        now, before = j / steps, (j - 1) / steps
+        before, now = grid.flip(0)[j - 1 : j + 1].tolist()
         # Any time of the interval counts as its end.
-        t = times(now - 0.4 / steps, 6)
-        loss = transition_nelbo(denoiser, process, x0, t, steps, editable, generator(7))
+        t = times((j - 0.4) / steps, 6)
+        loss = transition_nelbo(denoiser, process, x0, t, steps, editable, generator(7), **own)
         xt = process.corrupt(x0, times(now, 6), editable, generator(7)).ids
         guess = denoiser(xt, t)[..., ids].softmax(2)
         like = matrix(process, now, before)
