@@ -2,7 +2,7 @@
 
     absorbing, one schedule       D3PM-absorbing, MD4, MDLM; the bound is estimated by exact k
     absorbing, one per token      spindle (DiffusionBERT), learned exponents (GenMD4)
-    absorbing, attention in the   any order: the likelihood of an order is exact, and what is
+    absorbing, attention in the   any order: the likelihood in a fixed order is exact, and what is
     order of writing              written is computed once
     absorbing, in blocks          BD3-LM: the first of these for each block, given those before it
     uniform                       D3PM-uniform, in T steps or continuous time
@@ -216,8 +216,8 @@ class OrderedMethod(Method):
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
         raise UserError(
-            "a network that sees tokens in the order of writing has an exact likelihood for every "
-            "order, and no bound of a number of steps; leave the number of steps out"
+            "a network that sees tokens in the order of writing has an exact likelihood in every "
+            "fixed order, and no bound of a number of steps; leave the number of steps out"
         )
 
     def token_nats(
