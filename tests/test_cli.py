@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from checks import generator
-from unmask import Unmasker, recording
+from unmask import Unmasker, judge
 from unmask.cli import main
-from unmask.likelihood import bound_of_rows
+from unmask.plan import lay_out
 
 PLAIN = {
     "ancestral": ["--steps", "5"],
@@ -187,26 +185,50 @@ def test_a_template_alone_means_infill(unmask, zoo):
     assert unmask(*line) == unmask("infill", *line)
 
 
-def test_a_blank_of_a_range_keeps_the_likeliest_length(roberta):
+def test_the_length_of_a_blank_is_chosen_before_it_is_written(roberta):
     options = {"sampler": "refine", "steps": 3}
-    judge = bound_of_rows(roberta.denoiser, roberta.method.bound, draws=100)
-    kept, average = 0.0, 0.0
-    for seed in range(4):
-        best = roberta.infill("A [MASK:1-6] mat.", seed=seed, **options)
-        assert best.nfe == 3 + 16, "three steps, and sixteen calls to judge the lengths"
-        *_, last = roberta.stream("A [MASK:1-6] mat.", seed=seed, **options)
-        rows, valid = last.canvas.ids, last.canvas.valid
-        editable = valid & (torch.arange(rows.shape[1]) > 0)
-        with torch.no_grad():
-            bounds = judge(rows, editable, valid, generator(0)) / editable.sum(1)
-        texts = [recording.text(roberta.codec, last.canvas, row) for row in range(6)]
-        assert [
-            roberta.infill(f"A [MASK:{n}] mat.", seed=seed, **options).texts[0] for n in range(1, 7)
-        ] == texts
-        kept += float(bounds[texts.index(best.texts[0])] - bounds.min())
-        average += float(bounds.mean() - bounds.min())
-    # Sixteen mask patterns are an estimate, so a near tie may go the other way.
-    assert kept < 0.2 * average, (kept, average)
+    found = roberta.infill("A [MASK:1-6] mat.", num_samples=40, seed=4, **options)
+    assert found.nfe == 3 + 16, "three steps, and sixteen calls to judge the lengths"
+    lengths = [size for (size,) in found.settings["blank_lengths"]]
+    assert len(set(lengths)) > 2, "the samples of one text have lengths of their own"
+    assert found.settings["choose_length"] == "sample"
+    written = {
+        n: roberta.infill(f"A [MASK:{n}] mat.", num_samples=40, seed=4, **options).texts
+        for n in set(lengths)
+    }
+    assert list(found.texts) == [written[n][i] for i, n in enumerate(lengths)]
+    *_, last = roberta.stream("A [MASK:1-6] mat.", num_samples=40, seed=4, **options)
+    assert last.canvas.editable.sum(1).tolist() == lengths, "only what is chosen is written"
+    assert last.nfe == 3
+    best = roberta.infill("A [MASK:1-6] mat.", choose_length="likeliest", num_samples=9, **options)
+    plan = lay_out(
+        roberta.codec, ["A [MASK:1-6] mat."], length=None, num_samples=1, seed=0, limit=64
+    )
+    nats, _ = judge.given_nats(plan, len(roberta.codec.start), roberta.denoiser, roberta.method)
+    assert best.settings["blank_lengths"] == [[int(nats.argmin()) + 1]] * 9
+
+
+def test_a_chosen_length_is_that_of_the_sample_whatever_is_beside_it(roberta):
+    templates = ["A [MASK:1-6] mat.", "The [MASK:2] and [MASK:1-3] a [MASK:2-4] .", "[MASK:1-9]"]
+    options = {"steps": 2, "seed": 7}
+    together = roberta.infill(templates, num_samples=5, **options)
+    alone = [roberta.infill(template, num_samples=3, **options) for template in templates]
+    for number, result in enumerate(alone):
+        part = slice(5 * number, 5 * number + 3)
+        assert together.texts[part] == result.texts
+        sizes = together.settings["blank_lengths"][part]
+        assert sizes == result.settings["blank_lengths"]
+        assert all(len(own) == (1, 3, 1)[number] for own in sizes)
+    assert alone[2].nfe == 2, "of nothing but a blank no length is judged"
+
+
+def test_the_chosen_lengths_are_in_the_record(unmask, zoo):
+    line = ("infill", "A [MASK:2-4] mat.", "--model", zoo / "roberta", "--steps", 2)
+    settings = json.loads(unmask(*line, "--json", "--choose-length", "likeliest"))["settings"]
+    assert settings["choose_length"] == "likeliest"
+    ((size,),) = settings["blank_lengths"]
+    assert size in (2, 3, 4)
+    assert settings["length"] == size
 
 
 def test_recordings_and_pictures(unmask, zoo, tmp_path):

@@ -398,6 +398,13 @@ def test_bleu_and_the_choice():
     for words in ([one, one, other], [other, one, one], ["cat", "cat", "dog"], ["", "cat", "cat"]):
         assert words[mbr.choose(words, bleu)] == max(words, key=words.count)
     assert mbr.choose(["", ""], bleu) == 0
+    # The BLEU of a text with itself grows with its length and must not count.
+    short, long = "New York", "a place that is far away"
+    assert bleu(long, long) > 4 * bleu(short, short)
+    assert mbr.choose([short] * 4 + [long], bleu) == 0
+    assert mbr.choose([long] + [short] * 4, bleu) == 1
+    assert mbr.choose([short, long], bleu) == 0, "the utility of one reference each is the same"
+    assert mbr.choose([long], bleu) == 0
     # The first argument is the hypothesis, the second the reference.
     worth = {("a", "b"): 1.0, ("b", "a"): 0.0}
     assert mbr.choose(["b", "a"], lambda one, other: worth.get((one, other), 0.5)) == 1
@@ -491,6 +498,7 @@ def test_the_canvas_is_shown_live(writer):
     [
         ("Hello --source dog --model {trained}", "goes without a prompt"),
         ("--source dog --length 4 --model {trained}", "goes without a prompt"),
+        ("--source dog --choose-length likeliest --model {trained}", "goes without a prompt"),
         ("--source dog --num-samples 2 --model {trained}", "goes without a prompt"),
         ("--candidates 3 --model {trained}", "--candidates goes with --source"),
         ("Hello --candidates 1 --model {trained}", "--candidates goes with --source"),

@@ -58,6 +58,22 @@ class Canvas:
         parts = (self.ids, self.masked, self.editable, self.valid)
         return Canvas(*(x[:, first:stop] for x in parts))
 
+    def rows(self, index: Sequence[int]) -> Canvas:
+        """Return some rows, in the given order, without columns that are padding in all of them."""
+        width = int(self.valid[index].sum(1).max())
+        parts = (self.ids, self.masked, self.editable, self.valid)
+        return Canvas(*(x[index, :width] for x in parts))
+
+    def given(self, start: int) -> Tensor:
+        """Return the tokens that the blanks are conditioned on, shape (B, L), bool.
+
+        Args:
+            start: Start symbols at the head of each row, which do not count.
+        """
+        given = self.valid & ~self.editable
+        given[:, :start] = False
+        return given
+
     def reveal(self, where: Tensor, ids: Tensor) -> Canvas:
         """Write ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable

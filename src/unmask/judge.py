@@ -1,66 +1,153 @@
-"""Which of the rows that compete with each other to keep: the one that the model finds likeliest.
+r"""The lengths of blanks, chosen before anything is written.
 
-Rows of different lengths are compared by the bound on all their text, in nats per token.
+    p(n | given) ~ p(n) p(given; n)
+
+with n the lengths of all blanks of a text and p(n) uniform over the stated ranges. The likelihood
+is that of the given tokens alone, at the places that n puts them at, with every token of the
+blanks masked. Its estimate is the bound with exactly k of the m given tokens masked as well,
+
+    -log p(given; n) <= mean over k of  m/k * sum over the k masked of -log p(x_i | the others; n)
+
+on the same k and the same masks for every n, so that their noise cancels in the comparison. What
+would be written in the blanks does not enter: its cost grows with n, and dividing by the number
+of tokens compares texts whose tokens differ.
+
+References: Bayes' rule; Ou et al. 2024, arXiv:2406.03736, and Hoogeboom et al. 2021,
+arXiv:2110.02037 (the bound by k); here the exact likelihood of a random order takes its place
+where the network has one.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from unmask.canvas import Canvas
-from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser, masked_cross_entropy
-from unmask.errors import UserError
-from unmask.method import Method, UniformMethod
+from unmask.errors import UserError, did_you_mean
+from unmask.method import Method, OrderedMethod, UniformMethod
 from unmask.noise import Noise
+from unmask.objective_order import OrderedDenoiser, order_nats
 from unmask.plan import Plan
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
 
 DRAWS = 16
+RULES = ("sample", "likeliest")
+MAX_LOGITS = 2**26
+"""Logits in one call: 256 MiB in float32."""
 
 
-def check_rivals(plan: Plan, method: Method) -> None:
-    """Raise a UserError if rows compete and the method has no masks to judge them with."""
-    if isinstance(method, UniformMethod) and any(len(group) > 1 for group in plan.groups):
+def check_choice(plan: Plan, method: Method, rule: str | None) -> None:
+    """Raise a UserError if lengths cannot be chosen, or there are none to choose from.
+
+    Args:
+        plan: The texts and the rows that each may become.
+        method: What the network was trained by.
+        rule: One of ``RULES``, or None if the caller did not name one.
+    """
+    if rule is not None and rule not in RULES:
+        raise UserError(f"unknown rule {rule!r} for lengths{did_you_mean(rule, RULES)}")
+    if rule is not None and not plan.is_open:
+        raise UserError(
+            "no blank has a range of lengths, such as [MASK:3-8], so there is none to choose; "
+            "leave choose_length out"
+        )
+    if isinstance(method, UniformMethod) and plan.is_open:
         raise UserError("blanks of unknown length are judged with masks, which this model lacks")
 
 
-@torch.no_grad()
-def likeliest(
-    plan: Plan, canvas: Canvas, codec: TextCodec, denoiser: Denoiser, method: Method
-) -> tuple[list[int], int]:
-    """Return the row of each group with the lowest bound per token, and the calls it took.
+def choose_rows(plan: Plan, nats: Tensor, rule: str) -> list[int]:
+    """Return the row that each text becomes.
 
     Args:
-        plan: Which rows compete, and their seeds.
-        canvas: The finished rows.
-        codec: The tokenizer.
-        denoiser: The network, not called where no row has a rival.
-        method: What it was trained by.
-
-    Raises:
-        UserError: If the method has no masks to judge with.
+        plan: The texts and the rows that each may become.
+        nats: -log p(given; n) of every row, shape (R,), float64.
+        rule: ``sample`` draws from p(n | given); ``likeliest`` takes its maximum, and one at random
+            where several are equal but for rounding. Text i depends on its own seed alone.
     """
-    if all(len(group) == 1 for group in plan.groups):
-        return [group[0] for group in plan.groups], 0
-    check_rivals(plan, method)
-    editable = canvas.valid.clone()
-    editable[:, : len(codec.start)] = False
-    tokens = editable.sum(1)
-    noise, length = Noise(plan.seeds), canvas.ids.shape[1]
-    process = AbsorbingProcess(make_schedule("linear"), codec.mask_token_id)
-    total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-    for draw in range(DRAWS):
-        # Every length is judged at the same shares of hidden tokens, and every row by its own
-        # seed, so that the choice does not depend on what else is in the batch.
-        count = torch.ceil((draw + 0.5) / DRAWS * tokens).long()
-        order = noise.uniform("judge", draw, length)
-        hidden = process.hide_first(canvas.ids, order, count, editable)
-        time = process.time_of(hidden.masked, editable)
+    u = Noise(plan.seeds).uniform("length", 0, 1)[:, 0].tolist()
+    kept = []
+    for rows, number in zip(plan.choices, u, strict=True):
+        probs = torch.softmax(-nats[rows], 0)
+        if rule == "likeliest":
+            probs = (probs > (1 - 1e-4) * probs.max()).double()
+        law = probs.cumsum(0)
+        kept.append(rows[int((law < number * law[-1]).sum())])
+    return kept
+
+
+@torch.no_grad()
+def given_nats(
+    plan: Plan, start: int, denoiser: Denoiser, method: Method, draws: int = DRAWS
+) -> tuple[Tensor, int]:
+    """Estimate -log p(given; n) of every row that competes with another.
+
+    Args:
+        plan: The texts and the rows that each may become. All samples of a prompt share the masks,
+            which depend on the seed of the first.
+        start: Start symbols at the head of each row.
+        denoiser: The network, not called for texts of one possible length or without given tokens.
+        method: What it was trained by.
+        draws: Mask patterns, one network call each.
+
+    Returns:
+        Nats, shape (R,), float64, 0 where nothing had to be estimated; and the network calls.
+    """
+    device = plan.seeds.device
+    nats = torch.zeros(len(plan.canvas.ids), dtype=torch.float64, device=device)
+    of_row: dict[int, int] = {}
+    for text, rows in enumerate(plan.choices):
+        for row in rows if len(rows) > 1 else ():
+            of_row.setdefault(row, text)
+    given = plan.canvas.given(start)
+    # A symbol that the network never predicts has no probability: it is context, never masked.
+    given &= torch.isin(plan.canvas.ids, denoiser.data_ids)
+    open_rows = [row for row in of_row if given[row].any()]
+    if not open_rows:
+        return nats, 0
+    index = torch.tensor(open_rows, device=device)
+    seeds = plan.seeds[[of_row[row] for row in open_rows]]
+    tokens = int(given[index].sum(1).max())
+    size = max(MAX_LOGITS // (tokens * denoiser.vocab_size), 1)
+    for piece, own in zip(index.split(size), seeds.split(size), strict=True):
+        part = plan.canvas.rows(piece.tolist())
+        where = given[piece, : part.ids.shape[1]]
+        nats[piece] = _bound(part, where, Noise(own), denoiser, method, draws)
+    return nats, draws
+
+
+def _bound(
+    canvas: Canvas, given: Tensor, noise: Noise, denoiser: Denoiser, method: Method, draws: int
+) -> Tensor:
+    """Return the estimate for rows with at least one given token (B, L), shape (B,), float64."""
+    count = given.sum(1)
+    # Which given token it is, whatever place the length of a blank puts it at.
+    number = (given.cumsum(1) - 1).clamp_min(0)
+    absorbing = AbsorbingProcess(make_schedule("linear"), method.process.mask_token_id)
+    offset = noise.uniform("share", 0, 1)[:, 0]
+    total = torch.zeros(len(given), dtype=torch.float64, device=given.device)
+    for draw in range(draws):
+        order = noise.uniform("judge", draw, int(count.max())).gather(1, number)
+        if isinstance(method, OrderedMethod):
+            assert isinstance(denoiser, OrderedDenoiser)
+            total += order_nats(
+                denoiser, canvas.ids, _rank(canvas, given, order), given, canvas.valid
+            ).double()
+            continue
+        # The shares of the draws are stratified, with an offset that makes every k as likely.
+        k = ((draw + offset) / draws * count).long().clamp_max(count - 1) + 1
+        hidden = absorbing.hide_first(canvas.ids, order, k, given)
+        time = method.process.time_of(hidden.masked | canvas.masked, given | canvas.masked)
         nats = masked_cross_entropy(
             denoiser, hidden.ids, time, canvas.ids, hidden.masked, canvas.valid
         )
-        total += nats.double() / count
-    scores = total.tolist()
-    return [min(group, key=scores.__getitem__) for group in plan.groups], DRAWS
+        total += nats.double() * count / k
+    return total / draws
+
+
+def _rank(canvas: Canvas, given: Tensor, order: Tensor) -> Tensor:
+    """Return places in an order of writing, (B, L), int64: what is masked or padding comes last."""
+    known = canvas.valid & ~canvas.masked
+    place = torch.where(given, order + 1, torch.where(known, 0.0, 3.0))
+    return place.argsort(dim=1, stable=True).argsort(1)

@@ -1,9 +1,11 @@
 """Minimum Bayes risk: of several candidates, the one that all of them agree with most.
 
-    argmax_c  sum over c' of BLEU(hypothesis c, reference c')
+    argmax_c  sum over the other candidates c' of BLEU(hypothesis c, reference c')
 
-A candidate counts among its own references, which adds about the same to each. Sentence BLEU is
-NLTK's, of words that white space separates, up to four of them, smoothed by its method 4.
+A candidate is no reference of its own: the smoothed BLEU of a text with itself grows with its
+length, and an outlier of many words would win. Another candidate with the same text is one.
+Sentence BLEU is NLTK's, of words that white space separates, up to four of them, smoothed by its
+method 4.
 
 References: Kumar, Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machine Translation",
 NAACL; Chen, Cherry 2014, "A Systematic Comparison of Smoothing Techniques for Sentence-Level BLEU",
@@ -12,6 +14,7 @@ WMT (method 4); as in He et al. 2022, arXiv:2211.15029.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -45,6 +48,9 @@ def bleu() -> Utility:
 
 
 def choose(candidates: Sequence[str], utility: Utility) -> int:
-    """Return the index of the candidate with the highest total utility, the first of equals."""
-    totals = [sum(utility(one, other) for other in candidates) for one in candidates]
+    """Return the index of the candidate with the highest utility over the others; ties: first."""
+    totals = [
+        math.fsum(utility(one, other) for j, other in enumerate(candidates) if j != i)
+        for i, one in enumerate(candidates)
+    ]
     return totals.index(max(totals))

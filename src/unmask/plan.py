@@ -1,4 +1,4 @@
-"""From prompts to a canvas: how many rows, which seeds, and which rows compete with each other."""
+"""From prompts to a canvas: how many texts, their seeds, and the lengths each of them may have."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from unmask.sliding import Window
 
 DEFAULT_LENGTH = 100
 MAX_ROWS = 1024
+MAX_LAYOUTS = 4096
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,18 @@ class Plan:
     """What one call writes.
 
     Attributes:
-        canvas: The rows.
-        seeds: Shape (B,), int64; of each row's random numbers.
-        groups: For every text that is to come out, the rows that compete for it: the possible
-            lengths of its blanks, or the candidates for a source.
+        canvas: The possible rows, (R, L): each prompt with each combination of blank lengths.
+        seeds: Shape (N,), int64; one for each text to be written.
+        choices: For each text the rows of the canvas that it may become, one of which is written.
+        blanks: For each row the length of each of its blanks, in tokens.
         window: What the network sees at once; None for all of a row.
         end: The id behind which nothing is written; None for none.
     """
 
     canvas: Canvas
     seeds: Tensor
-    groups: list[list[int]]
+    choices: list[list[int]]
+    blanks: list[tuple[int, ...]]
     window: Window | None = None
     end: int | None = None
 
@@ -43,6 +45,11 @@ class Plan:
     def length(self) -> int:
         """Tokens to write in the row with the most blanks."""
         return int(self.canvas.masked.sum(1).max())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a blank of some text has more than one possible length."""
+        return any(len(choice) > 1 for choice in self.choices)
 
     def to(self, device: torch.device) -> Plan:
         """Return the same plan on a device."""
@@ -67,13 +74,19 @@ class Plan:
         length = self.canvas.ids.shape[1]
         return length if self.window is None else min(length, self.window.size)
 
-    def only(self, kept: Tensor) -> Plan:
-        """Return the plan of some rows, chosen by a boolean for each, (B,)."""
-        c = self.canvas
-        canvas = Canvas(c.ids[kept], c.masked[kept], c.editable[kept], c.valid[kept])
-        number = (kept.cumsum(0) - 1).tolist()
-        groups = [[number[row] for row in group if kept[row]] for group in self.groups]
-        return replace(self, canvas=canvas, seeds=self.seeds[kept], groups=groups)
+    def only(self, possible: Tensor) -> Plan:
+        """Return the plan without the rows for which a boolean (R,) is False."""
+        kept = possible.tolist()
+        return replace(self, choices=[[r for r in rows if kept[r]] for rows in self.choices])
+
+    def chosen(self, rows: Sequence[int]) -> Plan:
+        """Return the plan in which text i is row i of the canvas: the former row ``rows[i]``."""
+        return replace(
+            self,
+            canvas=self.canvas.rows(rows),
+            choices=[[i] for i in range(len(rows))],
+            blanks=[self.blanks[row] for row in rows],
+        )
 
 
 def make_plan(
@@ -104,17 +117,22 @@ def make_plan(
     if length is not None and not 1 <= length <= MAX_LENGTH:
         raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
     rows: list[list[int | None]] = []
-    groups: list[list[int]] = []
-    seeds: list[int] = []
+    blanks: list[tuple[int, ...]] = []
+    choices: list[list[int]] = []
     for prompt in prompts:
-        candidates = [row for row, _ in codec.rows(_parts(codec, prompt, length, limit))]
-        for index in range(num_samples):
-            groups.append(list(range(len(rows), len(rows) + len(candidates))))
-            rows += candidates
-            seeds += [_row_seed(seed, index)] * len(candidates)
-    if len(rows) > MAX_ROWS:
+        first = len(rows)
+        for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
+            rows.append(row)
+            blanks.append(sizes)
+        choices += [list(range(first, len(rows)))] * num_samples
+    if len(choices) > MAX_ROWS:
         raise UserError(
-            f"prompts x samples x lengths make {len(rows)} rows; at most {MAX_ROWS} are possible"
+            f"prompts x samples make {len(choices)} rows; at most {MAX_ROWS} are possible"
+        )
+    if len(rows) > MAX_LAYOUTS:
+        raise UserError(
+            f"prompts x lengths make {len(rows)} rows to choose from; at most {MAX_LAYOUTS} are "
+            "possible: narrow the ranges of the blanks"
         )
     longest = max(map(len, rows), default=0)
     if limit is not None and longest > limit and (window is None or length is None):
@@ -123,7 +141,8 @@ def make_plan(
             "shorten the prompt or the length"
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
-    return Plan(canvas, torch.tensor(seeds), groups, window)
+    seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in range(num_samples)])
+    return Plan(canvas, seeds, choices, blanks, window)
 
 
 def lay_out(
@@ -206,12 +225,12 @@ def make_window(
 
 
 def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, seed: int) -> Plan:
-    """Lay out a row for every candidate for the target of every source.
+    """Lay out the candidates for the target of every source, one source after the other.
 
     Args:
         pairs: The layout.
         sources: Texts.
-        candidates: Rows of each source.
+        candidates: Targets to write for each source.
         seed: Candidate i for every source gets its seed from (seed, i).
 
     Raises:
@@ -233,12 +252,13 @@ def make_pair_plan(pairs: PairCodec, sources: Sequence[str], candidates: int, se
                 f"the source takes {len(given)} of the {pairs.length} tokens that the model was "
                 "trained on, which leaves no room for a target; shorten it"
             )
-        rows += [[*given, *[None] * room]] * candidates
+        rows.append([*given, *[None] * room])
     codec = pairs.codec
     return Plan(
         Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id),
         torch.tensor([_row_seed(seed, i) for i in range(candidates)] * len(sources)),
-        [list(range(i, i + candidates)) for i in range(0, len(rows), candidates)],
+        [[row] for row in range(len(rows)) for _ in range(candidates)],
+        [(row.count(None),) for row in rows],
     )
 
 
@@ -251,7 +271,7 @@ def check_left_to_right(plan: Plan) -> None:
             "a model of blocks writes from left to right and does not see what stands behind a "
             "blank; leave the text after the blank out, or take a masked model (an encoder)"
         )
-    if any(len(group) > 1 for group in plan.groups):
+    if plan.is_open:
         raise UserError(
             "a model of blocks cannot choose among the lengths of a blank; give one length"
         )

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 
+from unmask import judge
 from unmask.adapters.frozen import FrozenDenoiser
 from unmask.block_sampler import sample_blocks
 from unmask.blocks import BlockContext
@@ -78,11 +79,15 @@ class Run:
         network: What writes.
         preset: The sampler.
         steered: The rows, and what else their text has to be.
+        nfe: Network calls before the first step.
+        seconds: Time that they took.
     """
 
     network: Network
     preset: Preset
     steered: Steered
+    nfe: int = 0
+    seconds: float = 0.0
 
     @classmethod
     def of(cls, network: Network, plan: Plan, preset: Preset, steering: Steering) -> Run:
@@ -116,8 +121,25 @@ class Run:
 
     @property
     def plan(self) -> Plan:
-        """The rows that are written; of some lengths of a blank nothing may be possible."""
+        """The rows that can be written; one for each text after ``with_lengths``."""
         return self.steered.plan
+
+    def with_lengths(self, rule: str | None = None) -> Run:
+        """Return the run in which every blank has one length; see ``judge``.
+
+        Args:
+            rule: ``sample`` or ``likeliest``; None for the first of them.
+
+        Raises:
+            UserError: If a rule is given where no length is open, or the model cannot choose.
+        """
+        network, plan, begun = self.network, self.plan, self.now()
+        judge.check_choice(plan, network.method, rule)
+        nats, nfe = judge.given_nats(
+            plan, len(network.codec.start), network.denoiser, network.method
+        )
+        kept = judge.choose_rows(plan, nats, rule or "sample")
+        return replace(self, steered=self.steered.chosen(kept), nfe=nfe, seconds=self.now() - begun)
 
     def denoiser(self, canvas: Canvas) -> Denoiser:
         """Return a denoiser to write on a canvas with, guided first and restricted then."""
@@ -180,12 +202,12 @@ class Run:
         )
 
     def film(self, watch: Watch | None = None) -> Film:
-        """Write, and return the frames with the seconds spent until each.
+        """Write, and return the frames with the seconds spent until each, ``seconds`` included.
 
         Args:
             watch: Called with every frame; what it takes is not counted.
         """
-        film, spent = Film(), 0.0
+        film, spent = Film(), self.seconds
         frames, begun = self.frames(), self.now()
         for frame in frames:
             spent += self.now() - begun

@@ -7,7 +7,7 @@ remains builds denoisers and draws for the sampler.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,7 @@ class Steered:
     """What steers one run.
 
     Attributes:
-        plan: The rows that can be written.
+        plan: The rows that can be written, of which each text has one.
         codec: The tokenizer.
         scale: Of the guidance without a classifier; 1 for none.
         classified: How a classifier guides a denoiser, None for none.
@@ -55,10 +55,17 @@ class Steered:
     sets: Tensor | None = None
     of_position: Tensor | None = None
 
+    def chosen(self, rows: Sequence[int]) -> Steered:
+        """Return what steers the row ``rows[i]`` of the plan as text i; see ``Plan.chosen``."""
+        plan, of_position = self.plan.chosen(rows), self.of_position
+        if of_position is not None:
+            of_position = of_position[rows, : plan.canvas.ids.shape[1]]
+        return replace(self, plan=plan, of_position=of_position)
+
     def guided(self, denoiser: Denoiser, canvas: Canvas) -> Denoiser:
         """Return a denoiser that is guided while it writes on a canvas."""
         if self.scale != 1:
-            given = _given(canvas, self.codec)
+            given = canvas.given(len(self.codec.start))
             denoiser = ClassifierFree(denoiser, self.scale, given, self.codec.mask_token_id)
         return denoiser if self.classified is None else self.classified(denoiser)
 
@@ -192,7 +199,7 @@ class Steering:
         if automata:
             possible = Matching(plan.canvas, automata, codec.end).possible(sets, of_position)
             self._check_possible(plan, possible)
-            plan, of_position = plan.only(possible), of_position[possible]
+            plan = plan.only(possible)
         return Steered(
             plan,
             codec,
@@ -210,7 +217,7 @@ class Steering:
                 "guidance weighs guesses of what is under a mask, and a model of the uniform "
                 "process has no masks; leave guidance out, or take a model trained with masks"
             )
-        if self.guidance_scale != 1 and not _given(plan.canvas, codec).any(1).all():
+        if self.guidance_scale != 1 and not plan.canvas.given(len(codec.start)).any(1).all():
             raise UserError(
                 "guidance weighs the text with and without what is given, and nothing is: give a "
                 "prompt, a source or words around the blanks, or leave the scale out"
@@ -236,9 +243,9 @@ class Steering:
         return partial(ClassifierGuided, judge=judge, scale=scale, candidates=top_k)
 
     def _check_possible(self, plan: Plan, possible: Tensor) -> None:
-        for group in plan.groups:
-            if not possible[group].any():
-                counts = plan.canvas.masked[group].sum(1)
+        for rows in plan.choices:
+            if not possible[rows].any():
+                counts = plan.canvas.masked[rows].sum(1)
                 low, high = int(counts.min()), int(counts.max())
                 size = f"{low}" if low == high else f"{low} to {high}"
                 wish = ", ".join(map(repr, self._patterns))
@@ -274,13 +281,6 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "matching": words,
     "allowed": _sets,
 }
-
-
-def _given(canvas: Canvas, codec: TextCodec) -> Tensor:
-    """Return the tokens that a text is written for, shape (B, L), bool."""
-    given = canvas.valid & ~canvas.editable
-    given[:, : len(codec.start)] = False
-    return given
 
 
 def _allowed_sets(

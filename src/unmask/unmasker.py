@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask import chain_rule, judge, mbr, recording
+from unmask import chain_rule, mbr, recording
 from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
@@ -174,6 +174,7 @@ class Unmasker:
         window: int | None = None,
         stride: int | None = None,
         stop_at_end: bool = False,
+        choose_length: str | None = None,
         watch: Watch | None = None,
         **options: Any,
     ) -> Generated:
@@ -191,6 +192,9 @@ class Unmasker:
             stride: Tokens that each stretch adds to a longer row; None for half a window.
             stop_at_end: Write nothing behind the first end symbol that is written. It ends the text
                 in any case; this also spares the calls, and the row is shorter from then on.
+            choose_length: ``sample`` (the default) draws the length of a blank with a range from
+                the posterior of lengths given the rest of the text, ``likeliest`` takes its
+                maximum. Each sample has a length of its own.
             watch: Called with every frame; see ``Watch``.
             options: ``sampler``, a name in ``presets.PRESETS``, and the options of
                 ``presets.make_preset``: ``steps`` or ``tokens_per_step``, ``temperature``,
@@ -210,19 +214,18 @@ class Unmasker:
             window=window,
             stride=stride,
             stop_at_end=stop_at_end,
+            choose_length=choose_length,
             **options,
         )
-        judge.check_rivals(run.plan, self.method)
         film = run.film(watch)
-        canvas, started = film.frames[-1].canvas, run.now()
-        kept, extra_nfe = judge.likeliest(run.plan, canvas, self.codec, self.denoiser, self.method)
+        canvas, texts = film.frames[-1].canvas, range(len(run.plan.seeds))
         return Generated(
-            texts=tuple(recording.text(self.codec, canvas, row) for row in kept),
-            nfe=film.frames[-1].nfe + extra_nfe,
-            seconds=film.seconds[-1] + run.now() - started,
+            texts=tuple(recording.text(self.codec, canvas, row) for row in texts),
+            nfe=film.frames[-1].nfe + run.nfe,
+            seconds=film.seconds[-1],
             seed=int(seed),
             settings=settings | {"num_samples": int(num_samples)},
-            tracks=film.tracks(self.codec, settings["sampler"], kept),
+            tracks=film.tracks(self.codec, settings["sampler"], texts),
         )
 
     def transform(
@@ -259,9 +262,9 @@ class Unmasker:
         film = run.film(watch)
         canvas = film.frames[-1].canvas
         texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
+        firsts = range(0, len(texts), candidates)
         kept = [
-            group[0] if bleu is None else group[mbr.choose([texts[row] for row in group], bleu)]
-            for group in plan.groups
+            i if bleu is None else i + mbr.choose(texts[i : i + candidates], bleu) for i in firsts
         ]
         return Generated(
             texts=tuple(texts[row] for row in kept),
@@ -289,8 +292,8 @@ class Unmasker:
     def infill(self, template: str | Sequence[str], **options: Any) -> Generated:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
 
-        For a blank of unknown length every length is written, and the row whose whole text has the
-        lowest bound per token is kept.
+        The length of a blank with a range is drawn by how well it explains the given tokens, before
+        anything is written; see ``judge`` and the option ``choose_length``.
 
         Raises:
             UserError: If there is no blank in a template, or as ``generate`` does.
@@ -307,7 +310,8 @@ class Unmasker:
     def stream(self, prompt: str | Sequence[str] = "", **options: Any) -> Iterator[Frame]:
         """Yield frames while writing; arguments as in ``generate``, but for ``watch``.
 
-        With a blank of unknown length the rows of a frame are all its lengths, none chosen yet.
+        Row i of a frame is text i. The length of a blank with a range is chosen in this call; the
+        network calls for it are not counted in the frames.
         """
         return self._writing(prompt, **options)[0].frames()
 
@@ -512,6 +516,7 @@ class Unmasker:
         window: int | None = None,
         stride: int | None = None,
         stop_at_end: bool = False,
+        choose_length: str | None = None,
         **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
@@ -531,9 +536,16 @@ class Unmasker:
         )
         if self.card.block_length:
             check_left_to_right(plan)
-        return self._run(plan.to(self.model.device), options)
+        rule = None if choose_length is None else word("choose_length", choose_length)
+        run, settings = self._run(plan.to(self.model.device), options, rule)
+        if plan.is_open:
+            settings["choose_length"] = rule or "sample"
+            settings["blank_lengths"] = [list(sizes) for sizes in run.plan.blanks]
+        return run, settings
 
-    def _run(self, plan: Plan, options: Mapping[str, Any]) -> tuple[Run, dict[str, Any]]:
+    def _run(
+        self, plan: Plan, options: Mapping[str, Any], rule: str | None = None
+    ) -> tuple[Run, dict[str, Any]]:
         """Return a run of what is asked for, and the settings that are in force."""
         _check_names(options)
         steering, sampler = Steering.split(options)
@@ -541,7 +553,7 @@ class Unmasker:
         network = Network(
             self.denoiser, self.method, self.codec, self.cache, self.card.block_length
         )
-        run = Run.of(network, plan, preset, steering)
+        run = Run.of(network, plan, preset, steering).with_lengths(rule)
         return run, settings | run.plan.settings | steering.settings | self._computed_by
 
 

@@ -10,7 +10,7 @@ import click
 from unmask.cli import options
 from unmask.errors import UserError
 
-ALONE = ("length", "window", "stride", "stop_at_end")
+ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 
 
 @click.command("generate")
@@ -22,6 +22,7 @@ ALONE = ("length", "window", "stride", "stop_at_end")
 @click.option("--stop-at-end", is_flag=True, help="Write nothing behind an end symbol.")
 @click.option("--source", help='Write the target for this text ("-" reads standard input).')
 @click.option("--candidates", type=int, help="Of a source, targets to choose among; else 1.")
+@options.choose_length
 @options.sampler
 @options.steering
 @options.output
@@ -54,8 +55,8 @@ def command(
     asked = [name for name in ALONE if wishes.pop(name) not in (None, False)]
     if prompt is not None or asked or wishes.pop("num_samples") != 1:
         raise UserError(
-            "--source goes without a prompt, --length, --window, --stride, --stop-at-end and "
-            "--num-samples"
+            "--source goes without a prompt, --length, --window, --stride, --stop-at-end, "
+            "--choose-length and --num-samples"
         )
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source

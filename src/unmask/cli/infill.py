@@ -13,6 +13,7 @@ from unmask.cli import options
 @click.command("infill")
 @click.argument("template")
 @options.model
+@options.choose_length
 @options.sampler
 @options.steering
 @options.output
@@ -29,8 +30,8 @@ def command(
 ) -> None:
     """Write on the blanks of TEMPLATE ("-" reads standard input).
 
-    [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: every length is
-    tried and the text that the model finds likeliest per token is kept.
+    [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: the length is
+    drawn by how well it explains the given text.
     """
     from unmask.cli.writing import write
 

@@ -88,6 +88,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 field = click.option(
     "--field", default="text", show_default=True, help="Column of the text, for tables."
 )
+choose_length = click.option(
+    "--choose-length",
+    default=None,
+    metavar="sample|likeliest",
+    help="How the length of a blank such as [MASK:3-8] is chosen; sample if left out.",
+)
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
     click.option(

@@ -1,0 +1,68 @@
+"""How often the length that is chosen for a blank is the length of the text that was there.
+
+    python -m benchmarks.blank_length --data FILE [--model M] [--spans 160] [--context 24]
+
+Spans of 1 to 6 tokens of a text are masked, each with the tokens of its context on both sides, and
+the length of every span is judged among 1 to 6 as ``judge`` does. Right lengths by chance: 0.167.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from unmask import judge
+from unmask.canvas import Canvas
+from unmask.plan import Plan
+from unmask.training.data import joined, read_documents
+from unmask.unmasker import Unmasker
+
+LONGEST = 6
+
+
+def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[Plan, Tensor]:
+    """Return the possible rows of spans at even distances in a text, and their lengths (N,)."""
+    codec, ids = writer.codec, writer.codec.encode(text)
+    rows: list[list[int | None]] = []
+    lengths = [1 + i % LONGEST for i in range(count)]
+    for i, length in enumerate(lengths):
+        first = context + i * (len(ids) - 2 * context - LONGEST) // count
+        before, after = ids[first - context : first], ids[first + length :][:context]
+        rows += [[*codec.start, *before, *[None] * n, *after] for n in range(1, LONGEST + 1)]
+    canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
+    choices = [list(range(i, i + LONGEST)) for i in range(0, len(rows), LONGEST)]
+    blanks = [(row.count(None),) for row in rows]
+    plan = Plan(canvas, torch.arange(count), choices, blanks).to(writer.model.device)
+    return plan, torch.tensor(lengths)
+
+
+def main() -> None:
+    """Print shares and rank correlations."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.blank_length", description=__doc__)
+    parser.add_argument("--data", required=True, help="a text that the model was not trained on")
+    parser.add_argument("--model", help="a model; the one in the package if left out")
+    parser.add_argument("--spans", type=int, default=160)
+    parser.add_argument("--context", type=int, default=24, help="tokens on each side")
+    options = parser.parse_args()
+    writer = Unmasker.from_pretrained(options.model)
+    text = joined(read_documents(options.data))
+    plan, lengths = make_spans(writer, text, options.spans, options.context)
+    start = len(writer.codec.start)
+    nats, calls = judge.given_nats(plan, start, writer.denoiser, writer.method)
+    posterior = torch.softmax(-nats.view(-1, LONGEST), 1).cpu()
+    of_truth = posterior.gather(1, lengths[:, None] - 1).mean().item()
+    print(f"{len(lengths)} spans, {calls} calls; posterior of the true length {of_truth:.3f}")
+    print("| rule | right | rank correlation |")
+    print("|---|---|---|")
+    for rule in judge.RULES:
+        found = torch.tensor(judge.choose_rows(plan, nats, rule)) % LONGEST + 1
+        right = (found == lengths).double().mean().item()
+        correlation = spearmanr(found, lengths).statistic
+        print(f"| {rule} | {right:.3f} | {correlation:+.2f} |")
+
+
+if __name__ == "__main__":
+    main()
