@@ -13,11 +13,11 @@ TEMPLATES = [
 
 def main() -> None:
     writer = Unmasker.from_pretrained()
-    # Every length that a range allows is written; the text with the lowest bound per token is kept.
+    # A length within a range is drawn by how well it explains the given text, before writing.
     result = writer.infill(TEMPLATES, num_samples=2, seed=3)
     for text in result.texts:
         print(text)
-    print(f"{result.nfe} network calls, scoring of the lengths included")
+    print(f"{result.nfe} network calls, judging of the lengths included")
 
     # Certain tokens first, and always the likeliest: the same text whatever the seed.
     sure = writer.infill(TEMPLATES[0], sampler="confidence")

@@ -91,8 +91,7 @@ field = click.option(
 choose_length = click.option(
     "--choose-length",
     default=None,
-    metavar="sample|likeliest",
-    help="How the length of a blank such as [MASK:3-8] is chosen; sample if left out.",
+    help="Of a length such as [MASK:3-8]: sample (the default) or likeliest.",
 )
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
