@@ -1,6 +1,7 @@
 """Small checkpoints on disk that our code did not write, and a text to train on. No network."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Networks this small gain nothing from a second thread, and two processes lose much by four.
@@ -28,6 +29,10 @@ from transformers import (
 
 from checks import generator
 from unmask.training.tokenizer import train_tokenizer
+
+# What is measured is not kept in the user's home, nor read from it, here and in child processes.
+_CACHE = tempfile.TemporaryDirectory(prefix="unmask-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 WORDS = {
     "who": ["the cat", "a dog", "my old friend", "the little bird", "nobody", "the grey horse"],

@@ -854,4 +854,11 @@ MUTANTS = [
         "a candidate is a reference of its own, and long outliers win",
         "pairs",
     ),
+    Mutant(
+        "adapters/fastest.py",
+        'seconds["torch"][0] >= (1 - MARGIN) * seconds["torch-packed"][0]',
+        'seconds["torch"][0] < (1 - MARGIN) * seconds["torch-packed"][0]',
+        "the slower backend is taken by itself",
+        "fastest",
+    ),
 ]

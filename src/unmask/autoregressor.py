@@ -39,14 +39,16 @@ class Autoregressor:
         model: Any ``*ForCausalLM``.
         codec: Its tokenizer as a codec.
         card: Its history, if it was trained here.
+        backend: What computes the network, for the record; see ``adapters.backends``.
     """
 
-    def __init__(self, model: Any, codec: TextCodec, card: Card) -> None:
+    def __init__(self, model: Any, codec: TextCodec, card: Card, backend: str = "torch") -> None:
         if not codec.start:
             raise UserError("the tokenizer has no start symbol to predict the first token from")
         self.model = model.eval()
         self.codec = codec
         self.card = card
+        self.backend = backend
         self.limit = getattr(model.config, "max_position_embeddings", None)
 
     @classmethod
@@ -65,14 +67,15 @@ class Autoregressor:
         """
         name = place("the model", name)
         backend, device = backends.choose(backend, name, device)
-        if backend not in ("torch", "torch-packed"):
+        if backend not in ("auto", "torch", "torch-packed"):
             raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
         card = loading.load_card(name) or Card(kind="causal")
         if card.kind == "block":
             raise UserError(f"{name} writes block after block; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)
+        backend = backends.settle(backend, model, card)
         backends.prepare(backend, name, model)
-        return cls(model, TextCodec(loading.load_tokenizer(name)), card)
+        return cls(model, TextCodec(loading.load_tokenizer(name)), card, backend)
 
     def generate(
         self,
@@ -162,6 +165,7 @@ class Autoregressor:
                 "top_p": draw.top_p,
             }
             | ({"min_p": draw.min_p} if draw.min_p else {})
+            | ({} if self.backend == "torch" else {"backend": self.backend})
             | restriction.settings,
             tracks=(Track("autoregressive", tuple(picture(*note) for note in notes)),),
         )

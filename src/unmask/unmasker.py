@@ -160,6 +160,7 @@ class Unmasker:
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         codec = TextCodec(loading.load_tokenizer(name))
+        backend = backends.settle(backend, model, card)
         network = backends.prepare(backend, name, model)
         label = backends.label(backend, name)
         return cls(model, codec, card, counts, label, network, cache)

@@ -1,7 +1,7 @@
 """What computes the network: torch, torch in eight bits, or an exported copy.
 
 auto         on a CPU the exported copy if the model has one and its runtime is installed, else
-             torch-packed; on other devices torch
+             the faster of torch and torch-packed; on other devices torch
 torch        the model itself, on any device
 torch-packed the model with packed copies of its linear layers, on a CPU
 torch-bf16   the model in bfloat16, on any device that computes in it
@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from unmask.adapters import exported, extras, int8, loading, packed
+from unmask.adapters import exported, extras, fastest, int8, loading, packed
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.exported import Entry
 from unmask.checkpoint import EXPORTED, Card
@@ -36,7 +36,9 @@ def check_backend(backend: str) -> None:
 def choose(
     backend: str, name: str, device: str | None, exported_too: bool = True
 ) -> tuple[str, str | None]:
-    """Return which backend computes a model, never ``auto``, and on which device.
+    """Return which backend computes a model, and on which device.
+
+    The backend is still ``auto`` where the model itself has to be timed; see ``settle``.
 
     Args:
         backend: One of ``BACKENDS``.
@@ -53,12 +55,30 @@ def choose(
             return "torch", device
         if exported_too and exported.installed() and entry_of(name) is not None:
             return "openvino", device
-        return ("torch-packed" if packed.available() else "torch"), device
+        return "auto", device
     if backend in ("torch", "torch-bf16"):
         return backend, device
     if device not in (None, "cpu"):
         raise UserError(f"the backend {backend} computes on the CPU only; leave --device out")
     return backend, "cpu"
+
+
+def settle(backend: str, model: PreTrainedModel, card: Card) -> str:
+    """Return the backend of ``choose``; of ``auto`` the faster of the exact ones, see ``fastest``.
+
+    No backend that rounds is taken by itself.
+    """
+    return fastest.fastest(model, _tokens_of_a_call(card)) if backend == "auto" else backend
+
+
+def _tokens_of_a_call(card: Card) -> int:
+    """Return how many tokens the layers see in a typical network call that writes one row."""
+    if card.kind == "causal":
+        return 1
+    if card.block_length:
+        return card.block_length
+    # Through its cache, a model of any order reads only what is new and what is predicted.
+    return 64 if card.attention == "full" else 8
 
 
 def check_exportable(card: Card) -> None:
@@ -103,7 +123,7 @@ def folder_of(name: str) -> Path | None:
 
 
 def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
-    """Make a model on the CPU ready for a backend of ``choose``.
+    """Make a model ready for a backend of ``settle``.
 
     Returns:
         The exported network that is to be called in the model's place, None for the model itself.
@@ -123,7 +143,7 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
 
 
 def label(backend: str, name: str) -> str:
-    """Return what results say of a backend of ``choose``: also whether an exported copy rounds."""
+    """Return what results say of a backend of ``settle``: also whether an exported copy rounds."""
     entry = entry_of(name) if backend == "openvino" else None
     return backend if entry is None or entry.weights == "float32" else f"{backend} {entry.weights}"
 

@@ -8,6 +8,7 @@ from torch's own product, and results agree to rounding, some 1e-6 here.
 from __future__ import annotations
 
 import os
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -54,16 +55,39 @@ def pack(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not available():
         raise UserError("this build of torch has no oneDNN, which --backend torch-packed needs")
-    # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
-    # thousand times over. They read this once, when oneDNN is first used in a process.
-    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "12")
-    for layer in model.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = PackedLinear
-        elif type(layer) is Conv1D:
-            layer.__class__ = PackedConv1D
+    limit_memory()
+    for layer in layers_of(model):
+        layer.__class__ = PackedConv1D if isinstance(layer, Conv1D) else PackedLinear
     return model
+
+
+def layers_of(model: nn.Module) -> list[nn.Linear | Conv1D]:
+    """Return the layers that ``pack`` changes, in the order of the model."""
+    return [m for m in model.modules() if type(m) is nn.Linear or type(m) is Conv1D]
+
+
+def width(layer: nn.Linear | Conv1D) -> int:
+    """Return how many numbers a row of a layer's input has."""
+    return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
+
+
+def plain(layer: nn.Linear | Conv1D, x: Tensor) -> Tensor:
+    """Return what a layer of ``layers_of`` computes by itself; hooks are left out."""
+    result: Tensor = layer.forward(x)
+    return result
+
+
+def product(layer: nn.Linear | Conv1D, x: Tensor) -> Tensor:
+    """Return what the same layer computes once it is packed, without changing the layer."""
+    kind: Any = PackedConv1D if isinstance(layer, Conv1D) else PackedLinear
+    result: Tensor = kind.forward(layer, x)
+    return result
+
+
+def forget(model: nn.Module) -> None:
+    """Free the packed copies of a model; a packed layer makes its own anew."""
+    for layer in model.modules():
+        _COPIES.pop(layer, None)
 
 
 def available() -> bool:
@@ -71,6 +95,14 @@ def available() -> bool:
     names = ("_reorder_linear_weight", "_linear_pointwise")
     known = torch.backends.mkldnn.is_available()
     return known and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def limit_memory() -> None:
+    """Limit what oneDNN keeps; has an effect only before a process uses it."""
+    # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
+    # thousand times over. They read this once, when oneDNN is first used in a process.
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "12")
 
 
 def _can_pack(x: Tensor, weight: Tensor) -> bool:
@@ -86,7 +118,7 @@ def _can_pack(x: Tensor, weight: Tensor) -> bool:
 _COPIES: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
 
 
-def _packed(layer: PackedLinear | PackedConv1D, weight: Tensor) -> Tensor:
+def _packed(layer: nn.Linear | Conv1D, weight: Tensor) -> Tensor:
     """Return a layer's packed copy of ``weight``, shape (out, in)."""
     made_from = (layer.weight._version, layer.weight.data_ptr())
     known = _COPIES.get(layer)
