@@ -118,7 +118,23 @@ MISTAKES = [
     ("generate [MASK:3] --stop-at-end --model {bert}", "leave stop_at_end out"),
     ("generate --source Hello --window 9 --model {bert}", "--source goes"),
     ("generate --source Hello --stop-at-end --model {bert}", "--source goes"),
-    ("infill Hello --model {bert}", "no blank"),
+    ("infill Hello --model {bert}", "no blank; write [MASK], [MASK:5] or [MASK:3-8]\n"),
+    *(
+        (f"infill Hello{mark}there... --model {{bert}}", f"[MASK:3-8] in place of {mark}\n")
+        for mark in (
+            *("___", "<mask>", "[mask]", "[Mask:3]", "[MASK_3]", "<|mask|>", "<extra_id_0>"),
+            *("[BLANK]", "<blank>", "(blank)", "[]", "??"),
+        )
+    ),
+    ("infill {{mask}} --model {bert}", "in place of {mask}\n"),
+    ("infill Well... --model {bert}", "in place of ...\n"),
+    # A folder that is missing is found out before the model is opened.
+    ("generate Hello --model {tmp}/nothing --gif {tmp}/out/a.gif", "no folder {tmp}/out; make"),
+    ("generate Hello --model {tmp}/nothing --html {tmp}/out/b/a.html", "no folder {tmp}/out/b"),
+    ("infill [MASK] --model {tmp}/nothing --frames {tmp}/out/a.jsonl", "no folder {tmp}/out"),
+    ("compare A --models {tmp}/no {tmp}/no --gif {tmp}/out/a.gif", "no folder {tmp}/out"),
+    ("show {tmp}/none.jsonl --gif {tmp}/out/a.gif", "no folder {tmp}/out"),
+    ("bench samplers --data {text} --plot {tmp}/out/a.png", "no folder {tmp}/out"),
     (GENERATE + "--length 4 --gif {text}", "ends in .gif"),
     (GENERATE + "--length 4 --html {text}", "ends in .html or .htm"),
     (GENERATE + "--length 4 --frames {text}", "ends in .jsonl"),
@@ -248,7 +264,8 @@ def test_a_mistake_is_one_sentence(refused, place, line, says):
         line += " --set data.length=24" * ("data.length" not in line)
         line += " --model {bert}" * ("--model" not in line)
     words = [word for word in line.split(" ") if word]
-    assert says in refused(*("" if w == "''" else w.format(**place) for w in words))
+    sentence = refused(*("" if w == "''" else w.format(**place) for w in words))
+    assert says.replace("{tmp}", str(place["tmp"])) in sentence
     assert snapshot(place["tmp"]) == before
     assert not (place["tmp"] / "out").exists()
 

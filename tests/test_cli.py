@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from unmask import Unmasker, judge
-from unmask.cli import main
+from unmask.cli import cli, main
+from unmask.cli.grouped import GROUPS
 from unmask.plan import lay_out
 
 PLAIN = {
@@ -71,6 +74,41 @@ def test_a_plain_pipe_gets_plain_text(zoo):
     assert done.stdout.startswith("The cat")
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal of POSIX")
+def test_a_terminal_shows_that_a_model_is_loaded_and_standard_output_does_not(zoo):
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "unmask", "generate", "The cat", "--no-animate"]
+    with subprocess.Popen(
+        [*command, "--model", str(zoo / "roberta"), "--length", "6"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                read = os.read(ours, 4096)
+            except OSError:  # The other end is closed.
+                break
+            if not read:
+                break
+            shown += read
+        text = process.communicate()[0]
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"loading the model" in shown
+    # The line is removed and the cursor is shown again.
+    last = shown.rpartition(b"loading the model")[2]
+    assert b"\x1b[2K" in last
+    assert b"\x1b[?25h" in last
+    assert text.startswith(b"The cat")
+    assert b"loading" not in text
+    assert b"\x1b" not in text
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -364,3 +402,16 @@ def test_help_names_the_options(unmask, verb):
     out = unmask(*verb.split(), "--help")
     assert "Usage: unmask" in out
     assert ("--seed" in out) == (verb not in ("", "train"))
+
+
+@pytest.mark.parametrize("verb", ["generate", "infill", "compare"])
+def test_help_has_every_option_once_under_a_heading(unmask, verb):
+    out = unmask(verb, "--help")
+    headings = [line.rstrip(":") for line in out.splitlines() if line[:1].isalpha()][1:]
+    assert headings == [name for name in [*GROUPS, "Other"] if name in headings]
+    other = "".join(out.rpartition("Other:")[2].split())
+    assert other == "-h,--helpShowthismessageandexit."
+    command = cli.get_command(click.Context(cli), verb)
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert len(re.findall(rf"^  {option.opts[0]}\b(?!-)", out, re.MULTILINE)) == 1

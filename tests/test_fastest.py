@@ -91,9 +91,8 @@ def test_timings_that_do_not_repeat_decide_nothing():
 
 
 DAMAGED = ["", "{", "[]", "3", "[" * 9999, '{"%s": 3}', '{"%s": {"torch": 1}}']
-DAMAGED += [
-    '{"%%s": {"torch": %s, "torch-packed": [1]}}' % x for x in ("[]", "1", '["a"]', "[null]")
-]
+DAMAGED += ['{"%s": {"torch": [], "torch-packed": [1]}}', '{"%s": {"torch": 1, "torch-packed": 1}}']
+DAMAGED += ['{"%s": {"torch": ["a"], "torch-packed": [1]}}']
 
 
 @pytest.mark.parametrize("content", DAMAGED)

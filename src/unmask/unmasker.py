@@ -26,7 +26,7 @@ from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
 from unmask.codec.pairs import PairCodec
-from unmask.codec.text import TextCodec
+from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
@@ -305,8 +305,11 @@ class Unmasker:
 
     def require_blank(self, templates: Sequence[str]) -> None:
         """Raise a UserError unless every template holds a blank."""
-        if not all(has_blank(self.codec, text) for text in templates):
-            raise UserError("there is no blank; mark one as [MASK], [MASK:5] or [MASK:3-8]")
+        for text in templates:
+            if not has_blank(self.codec, text):
+                meant = like_a_mark(text)
+                where = "" if meant is None else f" in place of {meant}"
+                raise UserError(f"there is no blank; write [MASK], [MASK:5] or [MASK:3-8]{where}")
 
     def stream(self, prompt: str | Sequence[str] = "", **options: Any) -> Iterator[Frame]:
         """Yield frames while writing; arguments as in ``generate``, but for ``watch``.

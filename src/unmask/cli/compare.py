@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options
+from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.generated import Generated
 
 
-@click.command("compare")
+@click.command("compare", cls=GroupedCommand)
 @click.argument("prompt", default="")
 @click.option(
     "--models", nargs=2, required=True, metavar="A B", help='"bundled" is the package\'s.'

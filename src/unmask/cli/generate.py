@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from unmask.cli import options
+from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
 
 ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 
 
-@click.command("generate")
+@click.command("generate", cls=GroupedCommand)
 @click.argument("prompt", required=False)
 @options.model
 @click.option("--length", type=int, default=None, help="Tokens to write; 100 or what fits.")
@@ -46,6 +47,7 @@ def command(
     """
     from unmask.cli.writing import write
 
+    options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
     if source is None:
         if candidates is not None:
             raise UserError("--candidates goes with --source; for a prompt use --num-samples")

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from unmask.cli import options
+from unmask.cli.grouped import GroupedCommand
 
 
-@click.command("infill")
+@click.command("infill", cls=GroupedCommand)
 @click.argument("template")
 @options.model
 @options.choose_length
@@ -35,6 +36,7 @@ def command(
     """
     from unmask.cli.writing import write
 
+    options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
     template = options.read_text(template)
     writer = options.open_unmasker(model, device, backend, cache)
     writer.require_blank([template])

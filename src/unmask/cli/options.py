@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -213,6 +214,23 @@ def console() -> Console:
     return Console(stderr=True)
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Show on a terminal that libraries and a model are being loaded; the line is removed again."""
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    from unmask.render.terminal import can_animate
+
+    screen = console()
+    if not can_animate(screen):
+        yield
+        return
+    line = Spinner("dots", "loading the model", style="dim")
+    with Live(line, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False):
+        yield
+
+
 def read_text(text: str) -> str:
     """Return the text itself, or standard input for ``-``."""
     if text != "-":
@@ -235,10 +253,11 @@ def open_unmasker(
     name: str | None, device: str | None, backend: str = "auto", cache: str = "exact"
 ) -> Unmasker:
     """Open a diffusion model; None is the one in the package, as is ``bundled``."""
-    quiet_libraries()
-    from unmask.unmasker import Unmasker
+    with loading():
+        quiet_libraries()
+        from unmask.unmasker import Unmasker
 
-    writer = Unmasker.from_pretrained(name, device, backend, cache)
+        writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
         said = "computed in int8, as this model was exported, which gives another text than float32"
         click.echo(said, err=True)
@@ -249,24 +268,27 @@ def open_writer(
     name: str | None, device: str | None, backend: str = "auto"
 ) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
-    from unmask.adapters.backends import check_backend
+    with loading():
+        from unmask.adapters.backends import check_backend
 
-    check_backend(backend)
+        check_backend(backend)
     if name is not None and is_causal(name):
-        from unmask.autoregressor import Autoregressor
+        with loading():
+            from unmask.autoregressor import Autoregressor
 
-        return Autoregressor.from_pretrained(name, device, backend)
+            return Autoregressor.from_pretrained(name, device, backend)
     return open_unmasker(name, device, backend)
 
 
 def is_causal(name: str) -> bool:
     """Return whether a model writes token after token, by its configuration and its card."""
-    quiet_libraries()
-    from unmask.adapters.loading import load_card, load_config, model_kinds
+    with loading():
+        quiet_libraries()
+        from unmask.adapters.loading import load_card, load_config, model_kinds
 
-    if "causal" not in model_kinds(load_config(name)):
-        return False
-    card = load_card(name)
+        if "causal" not in model_kinds(load_config(name)):
+            return False
+        card = load_card(name)
     return card is None or card.kind != "block"
 
 

@@ -36,7 +36,6 @@ def write(
         no_animate: Show no live canvas.
         wishes: Options of ``work``.
     """
-    options.check_pictures(frames=frames, gif=gif, html=html)
     console = options.console()
     if no_animate or not console.is_terminal:
         result = work(**wishes)

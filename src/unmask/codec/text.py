@@ -20,6 +20,10 @@ from unmask.errors import UserError, is_unicode
 MAX_BLANK = 4096
 MAX_TEMPLATES = 4096
 _MARK = re.compile(r"\[MASK(?::([^\]\s]*))?\]")
+# What people write for a blank elsewhere; an ellipsis in a text with no other sign of one as well.
+_WORDS = r"(?:mask|blank|gap|fill|extra_id)[^\[\]<>{}()]{0,20}"
+_BRACKETS = rf"\[+\s*{_WORDS}\]+|<+[\s|]*{_WORDS}>+|\{{+\s*{_WORDS}\}}+|\(\s*{_WORDS}\)"
+_LIKE_A_MARK = re.compile(rf"{_BRACKETS}|_{{2,}}|\[_\]|\[\s*\]|\?{{2,}}|\.{{3,}}|…", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,14 @@ class TextCodec:
         assert isinstance(text, str)
         before_blank = index + 1 < len(parts)
         return self.encode(text.removesuffix(" ") if before_blank else text)
+
+
+def like_a_mark(text: str) -> str | None:
+    """Return the first part of a text that is no mark of a blank but looks meant as one."""
+    found = [mark.group() for mark in _LIKE_A_MARK.finditer(text)]
+    # Three dots end many a sentence.
+    found.sort(key=lambda mark: mark.startswith((".", "…")))
+    return found[0] if found else None
 
 
 def _blank(mark: re.Match[str]) -> Blank:

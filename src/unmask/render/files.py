@@ -12,7 +12,7 @@ from unmask.errors import UserError
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise a UserError if ``path`` is a folder or lies below a file or a read-only folder."""
+    """Raise a UserError unless ``path`` can be a file in a folder that exists and is writable."""
     target = _ordinary(path)
     try:
         target.lstat()
@@ -21,8 +21,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); choose another name") from error
     folder = target.parent
-    while not os.path.exists(folder):
-        folder = folder.parent
+    if not os.path.lexists(folder):
+        # Most likely a slip: a folder made in its place would hide the file.
+        raise UserError(f"cannot write {path}: there is no folder {folder}; make it first")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         kind = "not writable" if folder.is_dir() else "not a folder"
         raise UserError(f"cannot write {path}, as {folder} is {kind}; choose another place")
