@@ -206,6 +206,9 @@ MISTAKES = [
     ("compare A --models {zoo}/gpt2 {zoo}/llama --length 4 --repetition-penalty 0", "penalty"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --steps 4", "--steps"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --edit-below 0.5", "--edit-below"),
+    # A text without quotes, and one without a verb.
+    ("generate The town --model {bert}", "into quotes"),
+    ("infill A [MASK] --model {bert}", "into quotes"),
     # Names that do not exist.
     ("generat Hello", "'generate'"),
     (GENERATE + "--lenght 3", "--length"),
@@ -268,6 +271,11 @@ def test_a_mistake_is_one_sentence(refused, place, line, says):
     assert says.replace("{tmp}", str(place["tmp"])) in sentence
     assert snapshot(place["tmp"]) == before
     assert not (place["tmp"] / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["The town", "The ___ sat .", "The <mask> sat ."])
+def test_a_text_without_a_verb_names_the_verb(refused, text):
+    assert "use: unmask generate TEXT" in refused(text)
 
 
 def test_what_unmask_did_not_write_is_not_overwritten(refused, zoo, text_file, tmp_path):

@@ -53,6 +53,11 @@ class LazyGroup(click.Group):
         first = args[0]
         if first not in VERBS and "[MASK" in first:
             args = ["infill", *args]
+        elif " " in first.strip() and not first.startswith("-"):
+            raise UserError(
+                f"{first[:40]!r} is a text, not a command; to write after it use: unmask generate "
+                "TEXT, and for blanks mark them as [MASK] or [MASK:5]"
+            )
         elif first not in VERBS and not first.startswith("-"):
             raise UserError(f"unknown command {first!r}{did_you_mean(first, VERBS)}")
         return super().resolve_command(ctx, args)
@@ -86,7 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except click.UsageError as error:
         where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-        return _complain(error.format_message().rstrip(".") + where)
+        message = error.format_message().rstrip(".")
+        if "unexpected extra argument" in message:
+            where = f'; put a text with spaces into quotes, as in "two words"{where}'
+        return _complain(message + where)
     except click.ClickException as error:
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
