@@ -151,7 +151,8 @@ def test_a_diverging_run_keeps_the_last_good_checkpoint(
 ):
     out = tmp_path / "out"
     # The warm-up starts at 0, so the first step is harmless; the second is not.
-    wild = {"learning_rate": "1e38", "warmup_steps": 2, "steps": 8, "save_every": save_every}
+    wild = {"learning_rate": "1e38", "warmup_steps": 2, "warmup_share": 1, "steps": 8}
+    wild["save_every"] = save_every
     assert train(zoo, text_file, out, **wild) == 2
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert sentence.startswith("unmask: the ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,7 +39,8 @@ class Material:
         items: What is learned from.
         batcher: Makes a batch of stacked items.
         noised: Shape (N,), integers; all ids that are noised, for schedules made from their counts.
-        validation: What the bound is measured on, None for no validation.
+        validation: Makes, of a number of rows at most, what the bound is measured on; None for no
+            validation.
         facts: What the checkpoint's card says about it.
         notes: Lines about what is not learned from.
     """
@@ -46,7 +48,7 @@ class Material:
     items: Items
     batcher: MakeBatch
     noised: Tensor
-    validation: Text | None
+    validation: Callable[[int], Text] | None
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
 
@@ -78,11 +80,19 @@ class Documents:
             data.random_length_share,
             len(codec.start),
         )
-        rows = recipe.training.evaluation_rows
+        most, of_rows = recipe.training.evaluation_rows, None
+        if text.strip():
+            # The beginning of the text is all that is ever encoded again.
+            full = Text.from_string(text, codec, data.length, most)
+            _, text = codec.beginning(text, most * (data.length - len(codec.start)))
+
+            def of_rows(rows: int) -> Text:
+                return full if rows >= most else Text.from_string(text, codec, data.length, rows)
+
         return Material(
             items=Blocks(stream, codec.start, data.length),
             batcher=batcher,
             noised=stream,
-            validation=Text.from_string(text, codec, data.length, rows) if text.strip() else None,
+            validation=of_rows,
             facts={"data_tokens": len(stream)},
         )

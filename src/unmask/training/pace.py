@@ -1,8 +1,11 @@
-"""When a run validates, and how it ends: by itself, by the clock, by Ctrl-C or by a kill."""
+"""When a run validates and saves, and how it ends: by itself, by the clock, by Ctrl-C or by a kill.
+
+A time budget is spent on learning: validation takes at most ``SHARE`` of the time that has passed,
+and saving as much, whatever the recipe says in steps. What is still affordable is spread evenly.
+"""
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,29 +14,133 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
+from unmask.training.recipe import TrainingSection
 
-class Pace(TrainerCallback):
-    """Says when to validate, and when to end: when asked to, or when the time is up.
+SHARE = 0.05
+"""Largest share of a time budget that validation takes until the end, and saving as well."""
+
+TIMES = 10
+"""Validations, and checkpoints, of a time budget whose steps are too slow for the recipe's."""
+
+
+class Clock:
+    """The time of a run, without what comes before its first and after its last step.
 
     Args:
         seconds: Time budget; 0 for none.
-        evaluate_every: Steps between two validations; 0 for none.
-        begun: When the run began, on the monotonic clock.
+        spent: Seconds that the run took before this process continued it.
+        now: The present time in seconds.
     """
 
-    def __init__(self, seconds: float, evaluate_every: int, begun: float) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        spent: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget = seconds
+        self._now = now
+        self._begun = now() - spent
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, those before it was resumed included."""
+        return self._now() - self._begun
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is gone, at most 1; 0 without a budget."""
+        return min(self.elapsed / self.budget, 1.0) if self.budget else 0.0
+
+
+class Allowance:
+    """When a thing that takes time may be done again under a time budget.
+
+    Args:
+        clock: The time of the run.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = clock.elapsed
+        self._cost = 0.0
+        self._taken = 0.0
+
+    def due(self, step: int, every: int) -> bool:
+        """Return whether it is time again, by steps or by the clock, and whether there is time.
+
+        Args:
+            step: Optimiser steps taken.
+            every: Steps between two times; 0 for never.
+        """
+        now = self._clock.elapsed
+        wanted = every and (step % every == 0 or now - self._last >= self._clock.budget / TIMES)
+        return bool(wanted) and self._taken + self._cost <= SHARE * now
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of the body."""
+        begun = self._clock.elapsed
+        try:
+            yield
+        finally:
+            self._last = self._clock.elapsed
+            self._cost = self._last - begun
+            self._taken += self._cost
+
+
+class Pace(TrainerCallback):
+    """Says when to validate, to save, and to end: when asked to, or when the time is up.
+
+    Args:
+        clock: The time of the run and its budget.
+        training: The recipe's section: steps between validations and between checkpoints.
+    """
+
+    def __init__(self, clock: Clock, training: TrainingSection) -> None:
         self.asked = False
-        self._every = evaluate_every
-        self._deadline = begun + seconds if seconds else math.inf
+        self.clock = clock
+        self.validating = Allowance(clock)
+        self.saving = Allowance(clock)
+        self._training = training
+        self._rows: int | None = None
+        self._steps = 0
+        self._begun = clock.elapsed
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        control.should_evaluate = bool(self._every) and state.global_step % self._every == 0
+        training, step = self._training, state.global_step
+        self._steps += 1
+        if self.clock.budget:
+            control.should_evaluate = self.validating.due(step, training.evaluate_every)
+            control.should_save = self.saving.due(step, training.save_every)
+        else:
+            every = training.evaluate_every
+            control.should_evaluate = bool(every) and step % every == 0
         if self.asked:
             control.should_save = True
             control.should_training_stop = True
-        elif time.monotonic() > self._deadline:
+        elif control.should_training_stop or (self.clock.budget and self.clock.progress >= 1):
+            # A run that ended can go on from its end, should it get more time.
+            control.should_save = bool(training.save_every)
             control.should_training_stop = True
         return control
+
+    def validation_rows(self) -> int:
+        """Return how many rows to validate on, the same number in all validations of a process.
+
+        Under a time budget no more than ``SHARE`` of it pays for, and at least two. A row is taken
+        to cost what it costs in training, which is an upper limit.
+        """
+        most = self._training.evaluation_rows
+        if self._rows is None:
+            self._rows = most
+            if self.clock.budget and self._steps:
+                trained = self._steps * self._training.batch_size
+                trained *= self._training.gradient_accumulation
+                seconds = (self.clock.elapsed - self._begun) / trained
+                affordable = int(SHARE * self.clock.budget / max(seconds, 1e-9))
+                self._rows = min(most, max(affordable, 2))
+        return self._rows
 
 
 @contextmanager

@@ -6,7 +6,9 @@ How a pair is put on a row is said in ``codec.pairs``; a recipe asks for it by `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -111,12 +113,13 @@ class PairTexts:
         layout = PairCodec(codec, data.before, data.between, data.length)
         rows = layout.lay_out(self.pairs)
         facts = {"data_tokens": int(rows.tokens.sum()), "pairs": rows.counts}
-        notes, validation = rows.left_out, None
+        notes = rows.left_out
+        validation: Callable[[int], Text] | None = None
         if self.held_out:
             held_out = layout.lay_out(self.held_out, "validation pairs")
             facts["validation_pairs"] = held_out.counts
             notes += held_out.left_out
-            validation = Text.from_pairs(held_out, codec, recipe.training.evaluation_rows)
+            validation = partial(Text.from_pairs, held_out, codec)
         return Material(
             items=PairItems(rows),
             batcher=PairBatcher(),

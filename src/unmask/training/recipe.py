@@ -157,17 +157,22 @@ class TrainingSection:
 
     Attributes:
         steps: Optimiser steps; 0 means ``epochs`` decides.
-        minutes: Stop after this many minutes, the learning rate following the clock; 0 means never.
+        minutes: Stop after this many minutes; 0 means never. Warm-up and decay of the learning rate
+            follow the clock, and so do validation and saving: see ``pace``.
         epochs: Passes over the data, used when ``steps`` is 0.
         batch_size: Rows in a step; all rows if the data has fewer.
         gradient_accumulation: Batches that one step adds up.
         learning_rate: The highest learning rate.
-        schedule: Learning-rate schedule, as transformers names it.
-        warmup_steps: Steps of linear warm-up.
+        schedule: Learning-rate schedule, as transformers names it; under a time budget one of
+            ``rates.CLOCKED``.
+        warmup_steps: Steps of linear warm-up, where they are no more than ``warmup_share``.
+        warmup_share: Largest share of the run (steps, or time under a budget) that warm-up takes.
         weight_decay: Decoupled weight decay.
         beta2: Second moment decay of Adam.
         max_grad_norm: Gradient clipping; 0 for none.
         optimizer: ``muon``, or a name that transformers knows.
+        ema: Decay of an exponential moving average of the weights, which is validated and saved in
+            their place; 0 for none. It is lower at first; see ``average``.
         bf16: ``auto`` where the hardware computes in bfloat16 natively, ``on`` or ``off``.
         log_every: Steps between two log lines.
         evaluate_every: Steps between two validation bounds; 0 evaluates at the end only.
@@ -185,10 +190,12 @@ class TrainingSection:
     learning_rate: float = 5e-5
     schedule: str = "linear"
     warmup_steps: int = 0
+    warmup_share: float = 0.1
     weight_decay: float = 0.0
     beta2: float = 0.999
     max_grad_norm: float = 1.0
     optimizer: str = "adamw_torch_fused"
+    ema: float = 0.0
     bf16: str = "auto"
     log_every: int = 10
     evaluate_every: int = 0
@@ -268,8 +275,15 @@ class Recipe:
             raise UserError("training.learning_rate must be a number above 0")
         if not (0 <= training.weight_decay < math.inf and 0 <= training.max_grad_norm < math.inf):
             raise UserError("training.weight_decay and max_grad_norm must be numbers from 0 up")
-        if not 0 <= training.beta2 < 1:
-            raise UserError(f"training.beta2 must be from 0 to below 1, not {training.beta2}")
+        for name in ("beta2", "ema"):
+            if not 0 <= getattr(training, name) < 1:
+                raise UserError(
+                    f"training.{name} must be from 0 to below 1, not {getattr(training, name)}"
+                )
+        if not 0 <= training.warmup_share <= 1:
+            raise UserError(
+                f"training.warmup_share must be from 0 to 1, not {training.warmup_share}"
+            )
         if not 0 <= training.seed < 2**32:
             raise UserError(f"training.seed must be from 0 to 2^32 - 1, not {training.seed}")
         return self

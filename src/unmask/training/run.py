@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,9 +49,10 @@ from unmask.text_rows import Text
 from unmask.training import resume
 from unmask.training.material import Documents, Material
 from unmask.training.models import about_conversion, open_model
-from unmask.training.pace import Pace, stop_on_interrupt
+from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
-from unmask.training.recipe import Recipe
+from unmask.training.rates import CLOCKED
+from unmask.training.recipe import Recipe, TrainingSection
 from unmask.training.trainer import DiffusionTrainer
 from unmask.values import place
 
@@ -136,13 +136,14 @@ def train(
     arguments = _arguments(recipe, work, len(material.items))
     if recipe.kind != "causal":
         _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
+    pace = Pace(Clock(60 * recipe.training.minutes, spent), recipe.training)
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
         batcher=material.batcher,
         denoiser_of=denoiser_of,
         validate=_validator(recipe, method, denoiser_of, material.validation, arguments),
-        spent=spent,
+        pace=pace,
         model=model,
         processing_class=codec.tokenizer,
         args=arguments,
@@ -152,15 +153,17 @@ def train(
     if last is None:
         # Only now, when nothing that the user named can turn out to be wrong any more.
         resume.begin(work, what)
-    begun = time.monotonic() - spent
-    pace = Pace(60 * recipe.training.minutes, recipe.training.evaluate_every, begun)
+    elif trainer.average is not None:
+        trainer.average.load(last)
     with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if interrupted():
         return Result(run.out, None, finished=False)
     trainer.check_weights()
     trainer.evaluate()
-    card = _card(run, trainer, time.monotonic() - begun, material)
+    if trainer.average is not None:
+        trainer.average.apply()
+    card = _card(run, trainer, pace.clock.elapsed, material)
     _export(model, codec, card, counts, run)
     return Result(run.out, trainer.score, finished=True)
 
@@ -224,21 +227,21 @@ def _validator(
     recipe: Recipe,
     method: Method,
     denoiser_of: Callable[[nn.Module], Any],
-    text: Text | None,
+    text_of: Callable[[int], Text] | None,
     arguments: TrainingArguments,
-) -> Callable[[nn.Module], Score] | None:
-    if text is None:
+) -> Callable[[nn.Module, int], Score] | None:
+    if text_of is None:
         return None
     exact = recipe.kind == "causal"
 
-    def validate(model: nn.Module) -> Score:
+    def validate(model: nn.Module, rows: int) -> Score:
         def exact_nats(part: Part) -> torch.Tensor:
             return next_token_nats(model, part.rows, part.editable)
 
         bound = None if exact else bound_of_rows(denoiser_of(model), method.bound)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
-                text,
+                text_of(rows),
                 bound or exact_nats,
                 kind="exact" if exact else "bound",
                 batch_size=arguments.per_device_train_batch_size,
@@ -258,7 +261,14 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
 def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     training = recipe.training
     # One that waits for the validation bound would need it after every step.
-    schedules = [k.value for k in SchedulerType if k is not SchedulerType.REDUCE_ON_PLATEAU]
+    schedules: Iterable[str] = [k.value for k in SchedulerType if k != "reduce_lr_on_plateau"]
+    if training.minutes:
+        if training.schedule in {*schedules} - {*CLOCKED}:
+            raise UserError(
+                f"training.schedule {training.schedule!r} cannot follow a time budget; choose one "
+                f"of {', '.join(CLOCKED)}, or set training.steps in place of training.minutes"
+            )
+        schedules = CLOCKED
     _check_name("training.schedule", training.schedule, schedules)
     _check_name(
         "training.optimizer", training.optimizer, ["muon", *(kind.value for kind in OptimizerNames)]
@@ -272,7 +282,6 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
         gradient_accumulation_steps=training.gradient_accumulation,
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_steps,
         weight_decay=training.weight_decay,
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
@@ -292,7 +301,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
     )
-    _check_parts(arguments, timed)
+    _check_parts(arguments, training)
     if arguments.world_size > 1:
         raise UserError(
             "training on several devices at once is not possible yet; start one process"
@@ -310,7 +319,7 @@ def _check_sampler(recipe: Recipe, network: Network, device: torch.device) -> No
     Writing.of(network, plan.to(device), preset, Steering())
 
 
-def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
+def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> None:
     """Make once what the Trainer makes when it begins, since some of it needs more than a name."""
     network: Any = nn.Linear(1, 1)
     parts: dict[str, Callable[[], Any]] = {
@@ -319,10 +328,10 @@ def _check_parts(arguments: TrainingArguments, timed: bool) -> None:
         ],
         "optimizer": lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, network),
     }
-    if not timed:
+    if not training.minutes:
         optimizer = torch.optim.SGD(network.parameters())
         parts["schedule"] = lambda: get_scheduler(
-            arguments.lr_scheduler_type, optimizer, int(arguments.warmup_steps), 1
+            arguments.lr_scheduler_type, optimizer, training.warmup_steps, 1
         )
     for key, make in parts.items():
         try:

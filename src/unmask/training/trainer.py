@@ -1,8 +1,8 @@
 """The Trainer of transformers with a diffusion loss.
 
 Data loading, optimisation, mixed precision, accumulation, checkpoints and logging
-are the library's. Ours: which tokens are hidden at which time, the loss, the validation bound, and
-that a checkpoint appears under its name only once it is complete.
+are the library's. Ours: which tokens are hidden at which time, the loss, the validation bound, the
+average of the weights, and that a checkpoint appears under its name only once it is complete.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,8 +30,11 @@ from unmask.likelihood import Score
 from unmask.method import Method
 from unmask.objective import masked_mean
 from unmask.schedule import stratified_times
+from unmask.training import rates
+from unmask.training.average import WeightAverage
 from unmask.training.data import Batch, MakeBatch
 from unmask.training.optimizer import muon, with_own_rate
+from unmask.training.pace import Clock, Pace
 from unmask.training.recipe import Recipe
 
 
@@ -43,8 +46,8 @@ class DiffusionTrainer(Trainer):
         method: Forward process and bound.
         batcher: What of the stacked items is noised; see ``data.Batcher``.
         denoiser_of: Makes a denoiser of the network.
-        validate: Scores the current model on the validation text, or None.
-        spent: Seconds that the run took before this process continued it.
+        validate: Scores a model on a number of rows of the validation text, or None.
+        pace: When to validate and to save; None for a run without a time budget.
         arguments: Those of ``transformers.Trainer``.
 
     Raises:
@@ -57,8 +60,8 @@ class DiffusionTrainer(Trainer):
         method: Method,
         batcher: MakeBatch,
         denoiser_of: Callable[[nn.Module], Any],
-        validate: Callable[[nn.Module], Score] | None,
-        spent: float = 0.0,
+        validate: Callable[[nn.Module, int], Score] | None,
+        pace: Pace | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments, data_collator=default_collate)
@@ -68,12 +71,43 @@ class DiffusionTrainer(Trainer):
         self.batcher = batcher
         self.denoiser_of = denoiser_of
         self.validate = validate
-        # The loss is a mean over the batch, which the Trainer then averages over accumulation.
-        self.model_accepts_loss_kwargs = False
+        self.pace = pace or Pace(Clock(), recipe.training)
+        # The loss is divided by the tokens of the whole step, so the Trainer is not to average.
+        self.model_accepts_loss_kwargs = True
         self.score: Score | None = None
         self.scored_at = -1
-        self._draw = (-1, 0)
-        self._started = time.monotonic() - spent
+        self.average: WeightAverage | None = None
+        if recipe.training.ema:
+            self.average = WeightAverage(cast(nn.Module, self.model), recipe.training.ema)
+            self.add_callback(self.average)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """Return the batches of the next step, each with its randomness, and all their tokens.
+
+        What of a batch is noised is chosen here, since the loss of every batch is divided by the
+        tokens of them all.
+        """
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        prepared: list[Any] = []
+        for place, items in enumerate(samples):
+            items = self._prepare_inputs(items)
+            generator, times = self._randomness(items["input_ids"], place)
+            batch = self.batcher(items, generator)
+            prepared.append(
+                {
+                    "input_ids": batch.rows,
+                    "editable": batch.editable,
+                    "tokens": batch.tokens,
+                    "times": times,
+                    "generator": generator,
+                }
+            )
+        tokens = torch.stack([batch["tokens"].sum() for batch in prepared]).sum().to(device)
+        if self.args.world_size > 1:
+            tokens = self.accelerator.gather(tokens).sum()
+        return prepared, tokens.clamp_min(1)
 
     def compute_loss(
         self,
@@ -82,13 +116,15 @@ class DiffusionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the loss of stacked items in nats per token, a scalar tensor."""
-        generator, times = self._randomness(inputs["input_ids"])
-        batch = self.batcher(inputs, generator)
-        if self.recipe.kind == "causal":
-            loss = next_token_nats(model, batch.rows, batch.editable).sum() / batch.tokens.sum()
-        else:
-            loss = self._diffusion_loss(model, batch, times, generator)
+        """Return what a batch adds to the loss of its step, in nats per token, a scalar tensor.
+
+        Its nats per token, weighted by its share of the tokens of the step, so that the loss of a
+        step is the sum of all nats over the sum of all tokens.
+        """
+        batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"])
+        per_token = self._per_token(model, batch, inputs["times"], inputs["generator"])
+        # Gradients are averaged over devices, the tokens are those of all of them.
+        loss = per_token * batch.tokens.sum() / num_items_in_batch * self.args.world_size
         if not torch.isfinite(loss):
             raise UserError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; training "
@@ -96,23 +132,26 @@ class DiffusionTrainer(Trainer):
             )
         return loss
 
-    def _diffusion_loss(
+    def _per_token(
         self,
         model: nn.Module,
         batch: Batch,
         times: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        denoiser = self.denoiser_of(model)
-        objective, (rows, editable, tokens) = self.recipe.objective, batch
+        """Return the objective of a batch in nats per token, a scalar tensor."""
+        rows, editable, tokens = batch
+        if self.recipe.kind == "causal":
+            return next_token_nats(model, rows, editable).sum() / tokens.sum().clamp_min(1)
+        denoiser, objective = self.denoiser_of(model), self.recipe.objective
         if objective.name == "nelbo":
             _, nats = self.method.objective(
                 denoiser, x0=rows, t=times, editable=editable, generator=generator
             )
             return nats.sum() / tokens.sum().clamp_min(1)
         # One rate a batch: the first time, which is uniform, picks it.
-        rates = objective.mask_rates
-        rate = rates[math.ceil(times[0].item() * len(rates)) - 1]
+        mask_rates = objective.mask_rates
+        rate = mask_rates[math.ceil(times[0].item() * len(mask_rates)) - 1]
         loss = masked_mean(
             denoiser,
             self.method.process,
@@ -124,20 +163,17 @@ class DiffusionTrainer(Trainer):
         )
         return loss.per_token
 
-    def _randomness(self, rows: Tensor) -> tuple[torch.Generator, Tensor]:
-        """Return the generator of this batch on this device and its times, (B,).
+    def _randomness(self, rows: Tensor, number: int) -> tuple[torch.Generator, Tensor]:
+        """Return the generator of a batch of this step on this device and its times, (B,).
 
         Both follow from (seed, step, batch of the step, device), so a resumed run repeats itself.
         The times are stratified over all devices and accumulated batches of the step.
         """
-        step = self.state.global_step
-        micro = self._draw[1] + 1 if self._draw[0] == step else 0
-        self._draw = (step, micro)
         accumulate, world = self.args.gradient_accumulation_steps, self.args.world_size
-        seed = (self.args.seed * 1_000_003 + step) * 2 + 1
+        seed = (self.args.seed * 1_000_003 + self.state.global_step) * 2 + 1
         shared = torch.Generator(rows.device).manual_seed(seed)
         times = stratified_times(len(rows) * accumulate * world, shared)
-        place = micro % accumulate * world + self.args.process_index
+        place = number * world + self.args.process_index
         own = torch.Generator(rows.device).manual_seed(seed * 4_099 + place)
         return own, times[place * len(rows) : (place + 1) * len(rows)]
 
@@ -146,7 +182,9 @@ class DiffusionTrainer(Trainer):
         if self.validate is None or self.scored_at == self.state.global_step:
             return {}
         model: Any = self.model
-        score = self.score = self.validate(model.eval())
+        averaged = nullcontext() if self.average is None else self.average.applied()
+        with self.pace.validating.timed(), averaged:
+            score = self.score = self.validate(model.eval(), self.pace.validation_rows())
         self.scored_at = self.state.global_step
         metrics = {
             "eval_nats_per_token": score.nats_per_token,
@@ -172,15 +210,20 @@ class DiffusionTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Return the library's learning-rate schedule, or one that follows a time budget."""
-        minutes = self.recipe.training.minutes
-        if not minutes:
+        """Return the recipe's learning-rate schedule, over the steps or over the time budget."""
+        training, clock = self.recipe.training, self.pace.clock
+        if not clock.budget:
+            self.args.warmup_steps = rates.warmup_steps(
+                training.warmup_steps, training.warmup_share, num_training_steps
+            )
             return super().create_scheduler(num_training_steps, optimizer)
-        warmup = max(self.recipe.training.warmup_steps, 1)
+        shape = rates.shape(training.schedule, training.learning_rate)
 
         def factor(step: int) -> float:
-            gone = (time.monotonic() - self._started) / (60 * minutes)
-            return min(1.0, (step + 1) / warmup) * max(0.0, 1 - gone)
+            # Of two limits the run ends at the first.
+            gone = max(clock.progress, step / training.steps if training.steps else 0.0)
+            warm = rates.ramp(step, gone, training.warmup_steps, training.warmup_share)
+            return warm * shape(gone)
 
         self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), factor)
         return self.lr_scheduler
@@ -202,8 +245,12 @@ class DiffusionTrainer(Trainer):
         self.check_weights()
         shutil.rmtree(stage, ignore_errors=True)
         self.args.output_dir = str(stage)
+        name = f"checkpoint-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
+            with self.pace.saving.timed():
+                super()._save_checkpoint(model, trial)
+                if self.average is not None:
+                    self.average.save(stage / name)
         except Exception as error:
             reason = write_failure(error)
             if reason is None:
@@ -214,7 +261,6 @@ class DiffusionTrainer(Trainer):
             ) from error
         finally:
             self.args.output_dir = str(final)
-        name = f"checkpoint-{self.state.global_step}"
         shutil.rmtree(final / name, ignore_errors=True)
         os.replace(stage / name, final / name)
         shutil.rmtree(stage, ignore_errors=True)
