@@ -7,6 +7,9 @@ FOLDER holds WikiText-2 as train.txt.gz, valid.txt.gz and test.txt.gz. Every run
 ``unmask train`` with a small network and one of ``unmask evaluate`` on the test text; both are kept
 in RUNS, so that a run that is there is not repeated and an interrupted table is continued. The
 second table, --pretrained, fine-tunes an encoder against the same network with random weights.
+
+All methods are compared at their last weights, without the average that some recipes take (the
+papers' decay), and the warm-up has as many steps as is said here, whatever share of a run that is.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from unmask.unmasker import Unmasker
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")
 FOUR, ALL_TIMES = "objective.block_length=4", "objective.interval=[0.0, 1.0]"
+AS_MEASURED = ("training.warmup_share=1.0", "training.ema=0.0")
 LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
 
 
@@ -106,6 +110,7 @@ def _small(method: Method, steps: int) -> tuple[str, ...]:
         "training.learning_rate=3e-3",
         "training.weight_decay=0.01",
         "training.warmup_steps=100",
+        *AS_MEASURED,
         f"training.evaluate_every={max(steps // 6, 1)}",
         "training.save_every=0",
         *method.settings,
@@ -123,6 +128,7 @@ def _claims(options: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...]]
         "training.batch_size=16",
         f"training.steps={max(options.steps // 8, 1)}",
         "training.warmup_steps=50",
+        *AS_MEASURED,
         "training.learning_rate=3e-4",
         f"training.evaluate_every={max(options.steps // 80, 1)}",
         "training.save_every=0",

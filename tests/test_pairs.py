@@ -20,7 +20,7 @@ from unmask.canvas import Canvas
 from unmask.checkpoint import RUN, Card
 from unmask.cli import main
 from unmask.cli.writing import watched
-from unmask.codec.pairs import Pair, PairCodec
+from unmask.codec.pairs import SEPARATOR, Pair, PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.likelihood import bound_of_rows, score_text
@@ -98,6 +98,17 @@ def test_a_row_is_the_source_then_the_target_then_end_symbols(zoo, name):
         assert rows.editable[i].tolist() == [False] * len(given) + [True] * (LENGTH - len(given))
         assert int(rows.tokens[i]) == len(target) + 1
     assert rows.left_out == []
+
+
+@pytest.mark.parametrize(("name", "symbol"), [("bert", "[SEP]"), ("roberta", "</s>")])
+def test_the_tokenizers_own_separator_stands_between(zoo, name, symbol):
+    """Its separator, or the end symbol of a tokenizer that has none; never the letters of it."""
+    codec = codec_of(zoo, name)
+    rows = PairCodec(codec, "", SEPARATOR, LENGTH).lay_out(PAIRS[:1])
+    separator = codec.tokenizer.convert_tokens_to_ids(symbol)
+    given = [*codec.start, *codec.encode(PAIRS[0].source), separator]
+    assert rows.ids[0, : len(given)].tolist() == given
+    assert int(rows.given[0]) == len(given)
 
 
 def test_symbols_spelt_out_in_a_text_are_letters(zoo):
@@ -574,6 +585,29 @@ def test_the_recipe_has_the_published_numbers():
     assert (training.batch_size, training.gradient_accumulation) == (64, 4)
     assert (training.epochs, training.learning_rate, training.warmup_steps) == (200, 5e-5, 10_000)
     assert paper.sampler == {"name": "ancestral", "steps": 200, "top_k": 15}
+
+
+def test_our_own_recipe_is_of_no_one_task(zoo, data, tmp_path):
+    """From the command line to an answer: neutral, deterministic, in few calls."""
+    out = tmp_path / "model"
+    short = SHORT | {"data.length": LENGTH, "training.bf16": "off"}
+    line = ["train", "pairs", "--data", data, "--out", out, "--model", zoo / "bert", *sets(short)]
+    assert main([str(word) for word in line]) == 0
+    writer = Unmasker.from_pretrained(str(out))
+    assert writer.card.pairs == {"before": "", "between": SEPARATOR}
+    codec, source = writer.codec, PAIRS[0].source
+    assert writer.pairs.given([source]) == [
+        [*codec.start, *codec.encode(source), codec.tokenizer.sep_token_id]
+    ]
+    answers = [writer.transform(source, seed=0) for _ in range(2)]
+    assert answers[0].texts == answers[1].texts
+    assert answers[0].settings["temperature"] == 0
+    assert answers[0].nfe <= 20
+
+
+def test_a_model_without_pairs_names_the_recipe(zoo):
+    with pytest.raises(UserError, match=r"recipe pairs$"):
+        Unmasker.from_pretrained(str(zoo / "bert")).transform("a cat")
 
 
 def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):

@@ -18,6 +18,7 @@ from unmask import Unmasker
 from unmask.autoregressor import Autoregressor
 from unmask.cli import main
 from unmask.training import recipe as recipes
+from unmask.training.average import FILE
 from unmask.training.run import Run, train
 from unmask.training.trainer import checkpoints
 
@@ -165,6 +166,7 @@ def test_the_same_seed_trains_the_same_model(zoo, text_file, tmp_path):
 # Long enough that the signal comes in time on any machine. A dropout draws random numbers that a
 # resumed run has to continue as well.
 LONG = {
+    "training.ema": 0.99,
     "training.steps": 120,
     "training.save_every": 40,
     "training.evaluate_every": 80,
@@ -202,6 +204,21 @@ def test_an_interrupted_run_resumes_to_the_same_weights(zoo, text_file, tmp_path
     assert max(float((one[key] - other[key]).abs().max()) for key in one) <= 1e-6
     steps = [line["step"] for line in metrics(broken) if "loss" in line]
     assert steps == list(range(1, 121))
+
+
+def test_the_finished_model_is_the_average(zoo, text_file, tmp_path):
+    out = tmp_path / "model"
+    more = {"training__ema": 0.9, "training__save_every": 3, "training__learning_rate": 1e-2}
+    assert run_train("diffuse", text_file, out, "--model", zoo / "bert", **more) == 0
+    (last,) = checkpoints(out / "training")
+    average, own, exported = load_file(last / FILE), weights(last), weights(out)
+    shared = sorted(average.keys() & exported.keys())
+    assert len(shared) == len(exported)
+    assert all(torch.equal(average[key], exported[key]) for key in shared)
+    assert max(float((average[key] - own[key]).abs().max()) for key in shared) > 1e-4
+    (last / FILE).unlink()
+    line = ("--model", zoo / "bert", "--resume")
+    assert run_train("diffuse", text_file, out, *line, **more, training__steps=6) == 2
 
 
 def test_only_the_same_unfinished_run_is_resumed(zoo, text_file, tmp_path, capsys):

@@ -286,7 +286,7 @@ class Unmasker:
         if not self.card.pairs:
             raise UserError(
                 "this model was not trained on pairs of source and target; train one with the "
-                "recipe diffusionbert-conditional"
+                "recipe pairs"
             )
         return PairCodec(self.codec, length=self.card.length or self.row_length, **self.card.pairs)
 

@@ -24,6 +24,9 @@ from unmask.errors import UserError
 CHUNK = 1000
 """Pairs that are tokenised at once."""
 
+SEPARATOR = "<sep>"
+"""What stands for the tokenizer's own separator between source and target; no text spells it."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -93,7 +96,8 @@ class PairCodec:
         codec: The tokenizer; it needs an end symbol.
         before: Text put before the source.
         between: Text put between source and target; the target is tokenised on its own, so a blank
-            at the end of it does not become part of the target's first token.
+            at the end of it does not become part of the target's first token. ``SEPARATOR`` is not
+            spelt out: it is the tokenizer's separator symbol, or its end symbol if it has none.
         length: Tokens in a row, L.
 
     Raises:
@@ -111,8 +115,13 @@ class PairCodec:
 
     def given(self, sources: Sequence[str]) -> list[list[int]]:
         """Return the ids that come before each target: start symbols, before, source, between."""
-        texts = [f"{self.before}{source}{self.between}" for source in sources]
-        return [[*self.codec.start, *ids] for ids in self.codec.encode_all(texts)]
+        between, separator = self.between, list[int]()
+        if between == SEPARATOR:
+            own, end = self.codec.tokenizer.sep_token_id, self.codec.end
+            between = ""
+            separator = [int(token) for token in (own, end) if token is not None][:1]
+        texts = [f"{self.before}{source}{between}" for source in sources]
+        return [[*self.codec.start, *ids, *separator] for ids in self.codec.encode_all(texts)]
 
     def lay_out(self, pairs: Sequence[Pair], name: str = "pairs") -> PairRows:
         """Put pairs on rows; those without source or target or too long for a row are left out.

@@ -83,7 +83,8 @@ class DataSection:
         pairs: The data are rows with the texts ``source`` and ``target``: learn to write the second
             for the first; see ``codec.pairs``.
         before: Of pairs, text put before the source.
-        between: Of pairs, text put between source and target.
+        between: Of pairs, text put between source and target; ``<sep>`` stands for the tokenizer's
+            own separator.
     """
 
     length: int = 256

@@ -286,7 +286,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
         optim="adamw_torch_fused" if training.optimizer == "muon" else training.optimizer,
-        bf16=_use_bf16(training.bf16),
+        bf16=use_bf16(training.bf16),
         use_cpu=best_device() == "cpu",
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,
@@ -341,7 +341,8 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
             raise UserError(f"training.{key} cannot be used: {reason}; choose another") from error
 
 
-def _use_bf16(wish: str) -> bool:
+def use_bf16(wish: str) -> bool:
+    """Return whether to compute in bfloat16: ``on``, ``off``, or what this machine is good at."""
     if wish != "auto":
         return wish == "on"
     if torch.cuda.is_available():

@@ -104,7 +104,9 @@ class DiffusionTrainer(Trainer):
                     "generator": generator,
                 }
             )
-        tokens = torch.stack([batch["tokens"].sum() for batch in prepared]).sum().to(device)
+        # None are left where an epoch ends early.
+        none = torch.zeros((), dtype=torch.int64, device=device)
+        tokens = sum((batch["tokens"].sum() for batch in prepared), none)
         if self.args.world_size > 1:
             tokens = self.accelerator.gather(tokens).sum()
         return prepared, tokens.clamp_min(1)
@@ -119,7 +121,8 @@ class DiffusionTrainer(Trainer):
         """Return what a batch adds to the loss of its step, in nats per token, a scalar tensor.
 
         Its nats per token, weighted by its share of the tokens of the step, so that the loss of a
-        step is the sum of all nats over the sum of all tokens.
+        step is the sum of all nats over the sum of all tokens. The mean of ``masked-mean`` counts
+        for all tokens that could have been hidden: every rate weighs the same, however few it hid.
         """
         batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"])
         per_token = self._per_token(model, batch, inputs["times"], inputs["generator"])

@@ -1,0 +1,210 @@
+"""What is learned in so many minutes: the package's recipes against the plain loop of a peer.
+
+    python -m benchmarks.learning --data FILE --out FOLDER [--minutes 2 5 15] [--json FILE]
+
+Two tasks: ``tiny``, a small network from nothing with a tokenizer of its own, and ``diffuse``,
+which fine-tunes the model of the package. Both contenders have the network, the tokenizer, the rows
+and the precision of the recipe, the same initial weights, and the machine to themselves, one after
+the other. The clock counts everything from the first step on but the evaluation.
+
+    ours    ``unmask train RECIPE --set training.minutes=M``, one run for each budget
+    plain   i.i.d. times, all positions through the head, 1/t weights (Nie et al. 2025,
+            arXiv:2502.09992, Algorithm 1), AdamW as it comes at a constant rate, gradients clipped
+            at 1; one run of the longest budget, judged at each of them
+
+The plain rates are the best of 3e-4, 1e-3 and 3e-3 at two minutes of Shakespeare; ``--rates`` names
+others. Both are scored on the last tenth of the data with the same masks. A result that is in
+FOLDER is not measured again, so that an interrupted table is continued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
+from transformers import set_seed
+
+from unmask.adapters.loading import no_bars
+from unmask.checkpoint import Card
+from unmask.codec.text import TextCodec
+from unmask.training import recipe as recipes
+from unmask.training.data import Blocks, read_documents, split, tokenize
+from unmask.training.models import open_model
+from unmask.training.recipe import Recipe
+from unmask.training.run import Run, train, use_bf16
+from unmask.unmasker import Unmasker
+
+RATES = {"tiny": 1e-3, "diffuse": 1e-3}
+"""The constant learning rate of the plain loop."""
+
+NEVER_ZERO = 1e-3  # Of the plain loop's times, as in the peer's code.
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both contenders do: a recipe, the files to learn from and to be judged by, a folder."""
+
+    recipe: str
+    learn: Path
+    held_out: Path
+    out: Path
+    seed: int
+    settings: tuple[str, ...]
+
+    def load(self, *more: str) -> Recipe:
+        """Return the recipe with everything that both contenders share."""
+        shared = (f"training.seed={self.seed}", "model.save_dtype=float32")
+        return recipes.load(self.recipe, (*shared, *self.settings, *more))
+
+
+def main() -> None:
+    """Measure what is missing, print the table and write it down."""
+    options = _options()
+    rows = [
+        row
+        for name in options.recipes
+        for row in _measure(_task(options, name), options.minutes, options.rates, options.draws)
+    ]
+    print(_table(rows))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", default="pydoc", help="text file, or pydoc")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 15])
+    parser.add_argument("--recipes", nargs="+", choices=[*RATES], default=[*RATES])
+    parser.add_argument("--rates", type=float, nargs="+", help="of the plain loop, to compare")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="as in train")
+    parser.add_argument("--draws", type=int, default=4, help="noised copies to score by")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    return parser.parse_args()
+
+
+def _task(options: argparse.Namespace, name: str) -> Task:
+    """Write the two parts of the data into the folder of the task."""
+    out = options.out / f"{name}-{options.seed}"
+    out.mkdir(parents=True, exist_ok=True)
+    learn, held_out = split(read_documents(options.data), 0.1)
+    files = out / "learn.txt", out / "held-out.txt"
+    for file, text in zip(files, ("".join(learn), held_out), strict=True):
+        file.write_text(text, encoding="utf-8", newline="")
+    return Task(name, *files, out, options.seed, tuple(options.settings))
+
+
+def _measure(
+    task: Task, minutes: list[float], rates: list[float] | None, draws: int
+) -> Iterator[dict[str, object]]:
+    """Yield the results of a task by budget, those of the plain loop first."""
+    for rate in rates or [RATES[task.recipe]]:
+        where = {m: task.out / f"plain-{rate:g}-{m:g}" for m in minutes}
+        if not all((path / "score.json").is_file() for path in where.values()):
+            _plain(task, rate, where, draws)
+        for path in where.values():
+            yield json.loads((path / "score.json").read_text("utf-8"))
+    for budget in sorted(minutes):
+        path = task.out / f"ours-{budget:g}"
+        if not (path / "score.json").is_file():
+            _ours(task, budget, path, draws)
+        yield json.loads((path / "score.json").read_text("utf-8"))
+
+
+def _ours(task: Task, minutes: float, out: Path, draws: int) -> None:
+    recipe = task.load(
+        f"training.minutes={minutes}", "training.evaluate_every=0", "training.save_every=0"
+    )
+    data, held_out = str(task.learn), str(task.held_out)
+    if not train(Run(recipe, data, out, validation=held_out, overwrite=True)).finished:
+        raise SystemExit("interrupted")
+    card = json.loads((out / "unmask.json").read_text("utf-8"))
+    _score(task, out, "ours", minutes, card["training"]["steps"], draws)
+
+
+def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> None:
+    """Run the plain loop to the longest budget and score it at each of them."""
+    recipe = task.load()
+    texts = read_documents(str(task.learn))
+    set_seed(task.seed)
+    model, codec = open_model(recipe, None, texts)
+    rows = Blocks(tokenize(texts, codec), codec.start, recipe.data.length)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    card = Card(length=recipe.data.length)
+    spent, steps, batches = 0.0, 0, _batches(rows, recipe)
+    for minutes, out in sorted(where.items()):
+        while spent < 60 * minutes:
+            begun = time.monotonic()
+            _plain_step(model, optimizer, next(batches), codec, recipe)
+            spent += time.monotonic() - begun
+            steps += 1
+        with no_bars():
+            model.save_pretrained(out)
+            codec.tokenizer.save_pretrained(out)
+            card.write(out)
+        _score(task, out, f"plain, rate {rate:g}", minutes, steps, draws)
+
+
+def _batches(rows: Blocks, recipe: Recipe) -> Iterator[Tensor]:
+    loader = DataLoader(rows, recipe.training.batch_size, shuffle=True, drop_last=True)
+    while True:
+        yield from (batch["input_ids"] for batch in loader)
+
+
+def _plain_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rows: Tensor,
+    codec: TextCodec,
+    recipe: Recipe,
+) -> None:
+    model.train()
+    rate = NEVER_ZERO + (1 - NEVER_ZERO) * torch.rand(len(rows), 1)
+    hidden = torch.rand(rows.shape) < rate
+    hidden[:, : len(codec.start)] = False
+    with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16(recipe.training.bf16)):
+        logits = model(input_ids=rows.masked_fill(hidden, codec.mask_token_id)).logits
+        nats = cross_entropy(logits[hidden], rows[hidden], reduction="none")
+    loss = (nats / rate.expand_as(rows)[hidden]).sum() / rows.numel()
+    loss.backward()
+    clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _score(task: Task, out: Path, who: str, minutes: float, steps: int, draws: int) -> None:
+    writer = Unmasker.from_pretrained(str(out), backend="torch")
+    score = writer.score("".join(read_documents(str(task.held_out))), draws=draws)
+    row = {"recipe": task.recipe, "who": who, "minutes": minutes, "steps": steps}
+    content = json.dumps(row | score.as_dict(), indent=2)
+    (out / "score.json").write_text(content + "\n", encoding="utf-8")
+    print(f"{task.recipe}, {who}, {minutes:g} min: {score.bits_per_char:.4f} bits/char", flush=True)
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    names = ("recipe", "minutes", "contender", "steps", "bits/char", "nats/token")
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+    lines = [
+        f"| `{row['recipe']}` | {row['minutes']:g} | {row['who']} | {row['steps']} | "
+        f"{row['bits_per_char']:.4f} | {row['nats_per_token']:.4f} |"
+        for row in sorted(rows, key=lambda row: (row["recipe"], row["minutes"], row["who"]))
+    ]
+    return "\n".join([head, *lines])
+
+
+if __name__ == "__main__":
+    main()
