@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from unmask.adapters.compat import computes_bfloat16
 from unmask.adapters.int8 import quantise
 from unmask.adapters.packed import pack
 from unmask.training import recipe
@@ -24,7 +25,7 @@ logging.set_verbosity_error()
 
 VOCAB, MASK, SPECIAL = 50265, 50264, (0, 1, 2, 50264)
 SMALL = {"hidden": 384, "layers": 6, "heads": 6, "vocab": 128}
-BF16 = torch.cpu._is_avx512_bf16_supported()
+BF16 = computes_bfloat16()
 GPU = "cuda" if torch.cuda.is_available() else None
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.pytorch_utils import Conv1D
 
 from checks import generator
 from conftest import POSITIONS, story
 from test_training import FRESH, SHORT, metrics, run_train, sets, weights
 from unmask import Unmasker, recording
+from unmask.adapters.compat import Conv1D
 from unmask.adapters.decoder import MASK_TOKENS, DecoderDenoiser, add_mask_token
 from unmask.adapters.int8 import quantise
 from unmask.adapters.loading import load_model

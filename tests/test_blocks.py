@@ -3,6 +3,7 @@
 In between, what is checked is who may know what, and that a cache changes nothing.
 """
 
+import warnings
 from functools import partial
 from itertools import pairwise
 
@@ -10,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    AutoModelForCausalLM,
     BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     MambaConfig,
     MptConfig,
     Qwen3Config,
     XGLMConfig,
 )
-from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from checks import assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import block_bound
@@ -618,6 +620,42 @@ def test_networks_that_do_not_follow_a_mask_are_refused():
     for name in CONFIGS:
         for attention in ("sdpa", "eager"):
             check_decoder(network(name, attention).train())
+
+
+def test_a_network_without_positions_is_refused_by_that_name():
+    bloom = BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCAB)
+    with pytest.raises(UserError, match=r"bloom model .* it takes no position_ids"):
+        check_decoder(AutoModelForCausalLM.from_config(bloom))
+
+
+class Renamed(LlamaForCausalLM):
+    """As a later release might be: its cache goes by a name that nobody knows yet."""
+
+    def forward(self, input_ids, attention_mask, position_ids, use_cache, memory=None):
+        raise AssertionError("never reached")
+
+
+class Deprecated(LlamaForCausalLM):
+    """As a later release might be: an argument is on its way out."""
+
+    def forward(self, *args, attention_mask=None, position_ids=None, **options):
+        warnings.warn("`position_ids` will be removed", FutureWarning, stacklevel=2)
+        return super().forward(
+            *args, attention_mask=attention_mask, position_ids=position_ids, **options
+        )
+
+
+def test_a_renamed_argument_is_no_property_of_the_architecture():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'past_key_values'"):
+        check_decoder(Renamed(LlamaConfig(**BODY)))
+
+
+def test_a_deprecation_is_no_property_of_the_architecture():
+    model = Deprecated(LlamaConfig(**BODY))
+    with warnings.catch_warnings(action="error"), pytest.raises(FutureWarning, match="removed"):
+        check_decoder(model)
+    with pytest.warns(FutureWarning, match="removed"):
+        check_decoder(model)
 
 
 def test_an_attention_that_takes_no_mask_is_refused():

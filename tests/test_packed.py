@@ -7,11 +7,11 @@ import os
 import pytest
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from checks import generator
 from unmask import Unmasker
 from unmask.adapters import packed
+from unmask.adapters.compat import Conv1D
 from unmask.adapters.loading import load_model
 from unmask.adapters.packed import pack
 from unmask.autoregressor import Autoregressor

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from unmask.adapters import exported, extras, fastest, int8, loading, packed
+from unmask.adapters.compat import fetched
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.exported import Entry
 from unmask.checkpoint import EXPORTED, Card
@@ -113,13 +113,10 @@ def folder_of(name: str) -> Path | None:
         return Path(name)
     found = None
     for file in EXPORTED:
-        try:
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        except OSError:
-            return None
+        found = fetched(name, file)
         if found is None:
             return None
-    return None if found is None else Path(found).parent
+    return None if found is None else found.parent
 
 
 def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:

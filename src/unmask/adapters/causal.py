@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers.generation.streamers import BaseStreamer
 
+from unmask.adapters.compat import BaseStreamer
 from unmask.denoiser import token_nats
 
 

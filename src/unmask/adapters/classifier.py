@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid, pad
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from unmask.adapters import loading
+from unmask.adapters.compat import can_classify
 from unmask.adapters.encoder import position_limit
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
@@ -130,7 +131,7 @@ def _closing(codec: TextCodec) -> list[int]:
 
 def _load(name: str) -> PreTrainedModel:
     config = loading.load_config(name)
-    if type(config) not in AutoModelForSequenceClassification._model_mapping:
+    if not can_classify(config):
         raise UserError(f"{name} is a {config.model_type} model, which cannot classify texts")
     place = loading.locate(name)
     try:

@@ -1,15 +1,84 @@
-"""Names of the libraries that depend on their version or are private, each in one place.
+"""Names of the libraries that are private or depend on their version, each in this one place.
 
-Every function here has a canary test in ``tests/test_compat.py``: when a release moves a name, that
-test fails and says which one.
+Every function here has a canary test in ``tests/test_compat.py``: when a release of torch,
+transformers or datasets moves a name, that test fails and says which one. Two more names cannot
+stand here, since a subclass overrides or sets them: ``Trainer._save_checkpoint`` and
+``Trainer.model_accepts_loss_kwargs`` in ``training/trainer.py``; they have canaries too.
 """
 
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from transformers import PreTrainedModel
+import torch
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    PreTrainedModel,
+    TrainingArguments,
+)
+from transformers.generation.streamers import BaseStreamer
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
+
+__all__ = [
+    "BaseStreamer",
+    "Conv1D",
+    "attention_of",
+    "cache_argument",
+    "can_classify",
+    "can_pack",
+    "computes_bfloat16",
+    "fetched",
+    "is_traced",
+    "lets_attention_be_replaced",
+    "lm_heads",
+    "missing_arguments",
+    "optimizer_names",
+    "packed_product",
+    "packed_weight",
+    "product_of_int8",
+    "quiet_datasets",
+    "quiet_transformers",
+    "reporters",
+    "schedule_names",
+    "sdpa_attention_forward",
+    "sdpa_mask",
+    "set_bars",
+    "use_one_gpu",
+    "version_of",
+    "wrapped_in",
+]
+
+# --- models and their configurations ---
+
+
+def lm_heads(config: Any) -> set[str]:
+    """Return which of ``masked`` and ``causal`` language models a configuration has a class for."""
+    known = {"masked": MODEL_FOR_MASKED_LM_MAPPING, "causal": MODEL_FOR_CAUSAL_LM_MAPPING}
+    return {name for name, mapping in known.items() if type(config) in mapping}
+
+
+def can_classify(config: Any) -> bool:
+    """Return whether a configuration has a class for classifying sequences."""
+    return type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+
+def wrapped_in(model: nn.Module) -> nn.Module | None:
+    """Return the model inside DistributedDataParallel or torch.compile, None if there is none."""
+    inner: nn.Module | None = getattr(model, "module", getattr(model, "_orig_mod", None))
+    return inner
 
 
 def cache_argument(model: PreTrainedModel) -> str:
@@ -17,5 +86,145 @@ def cache_argument(model: PreTrainedModel) -> str:
 
     ``past_key_values`` was renamed to ``cache`` in transformers 5.
     """
-    parameters: Any = inspect.signature(model.forward).parameters
-    return "cache" if "cache" in parameters else "past_key_values"
+    return "cache" if "cache" in _parameters(model) else "past_key_values"
+
+
+def missing_arguments(model: PreTrainedModel, *names: str) -> list[str]:
+    """Return those of the names that are no declared argument of the model's ``forward``."""
+    return [name for name in names if name not in _parameters(model)]
+
+
+def _parameters(model: PreTrainedModel) -> Any:
+    forward: Any = model.forward
+    return inspect.signature(forward).parameters
+
+
+# --- attention ---
+
+
+def attention_of(model: PreTrainedModel) -> str | None:
+    """Return the name of the attention that a model computes: ``sdpa``, ``eager``, ..."""
+    return model.config._attn_implementation
+
+
+def lets_attention_be_replaced(model: PreTrainedModel) -> bool:
+    """Return whether the layers of a model call the attention that is registered under a name."""
+    return bool(model._supports_attention_backend)
+
+
+# --- files ---
+
+
+def fetched(name: str, file: str) -> Path | None:
+    """Return one file of a model on the hub, from the cache or downloaded.
+
+    Args:
+        name: A hub id.
+        file: Name of the file.
+
+    Returns:
+        None if the model has no such file, or the hub cannot be reached and the file is not in the
+        cache.
+    """
+    try:
+        found = cached_file(name, file)
+    except OSError:
+        return None
+    return None if found is None else Path(found)
+
+
+# --- training ---
+
+
+def schedule_names() -> list[str]:
+    """Return the names of the learning-rate schedules.
+
+    The one that waits for the validation bound is left out: it needs the bound after every step.
+    """
+    return [kind.value for kind in SchedulerType if kind is not SchedulerType.REDUCE_ON_PLATEAU]
+
+
+def optimizer_names() -> list[str]:
+    """Return the names of the optimisers of ``TrainingArguments``."""
+    return [kind.value for kind in OptimizerNames]
+
+
+def reporters(arguments: TrainingArguments) -> list[Any]:
+    """Return the callback classes of the services that a run reports to.
+
+    Raises:
+        ValueError: If there is no such service.
+    """
+    return list(get_reporting_integration_callbacks(arguments.report_to))
+
+
+def use_one_gpu(arguments: TrainingArguments) -> None:
+    """Keep the Trainer from splitting rows over several GPUs of one process."""
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+
+
+# --- what the processor and this build of torch can do ---
+
+
+def computes_bfloat16() -> bool:
+    """Return whether the processor has instructions for bfloat16."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_tile"))
+
+
+def is_traced() -> bool:
+    """Return whether what runs now is only followed, to be made a graph for elsewhere."""
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(traced or torch.compiler.is_compiling())
+
+
+def can_pack() -> bool:
+    """Return whether this build of torch lays out weights for the processor; see ``packed``."""
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    known = torch.backends.mkldnn.is_available()
+    return known and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def packed_weight(weight: Tensor) -> Tensor:
+    """Return a copy of a matrix W (out, in), float32, laid out for ``packed_product``."""
+    copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
+    return copy
+
+
+def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x W^T + b, shape (..., out), for x (..., in) and the ``packed_weight`` of W."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return result
+
+
+def product_of_int8(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x W^T, shape (N, out), int32, for x (N, in) and W (out, in), both int8."""
+    return torch._int_mm(x, weight.T)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return a number that grows with every change of a tensor in place."""
+    return tensor._version
+
+
+# --- what the libraries print ---
+
+
+def set_bars(shown: bool) -> bool:
+    """Show or hide the progress bars of transformers; return whether they were shown before."""
+    before = bool(logging.is_progress_bar_enabled())
+    switch: Any = logging.enable_progress_bar if shown else logging.disable_progress_bar
+    switch()
+    return before
+
+
+def quiet_transformers() -> None:
+    """Switch off the progress bars of transformers, and all its log messages but errors."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def quiet_datasets(datasets: ModuleType) -> None:
+    """Switch off the progress bars and log messages of the library ``datasets``."""
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)

@@ -18,13 +18,19 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.adapters.compat import cache_argument
+from unmask.adapters.compat import attention_of, cache_argument, missing_arguments
 from unmask.adapters.encoder import evaluating, only_at, told_apart, unwrap
 from unmask.errors import UserError
+
+_REFUSALS = (RuntimeError, ValueError, IndexError, AttributeError)
+"""What architectures raise at a mask, positions or a cache that they do not understand: shapes that
+do not fit, checks of their own, a cache of another kind. A TypeError or a warning that is made an
+error is none of these: it is about how this package calls them."""
 
 MASK_TOKENS = ("<mask>", "[MASK]", "<|mask|>")
 """What a mask token is called that has to be added: the first that is no word yet."""
@@ -65,7 +71,7 @@ class DecoderDenoiser:
         # Of a single block no half could be kept.
         blocks = 0 if window is None else window // block_length
         self.window_blocks = blocks if blocks > 1 else None
-        kind = self.bare.config._attn_implementation
+        kind = attention_of(self.bare)
         if kind not in ("sdpa", "eager"):
             raise UserError(f"blocks need the attention 'sdpa' or 'eager', not {kind!r}")
 
@@ -129,7 +135,7 @@ class DecoderDenoiser:
 
     def _as_wanted(self, allowed: Tensor) -> Tensor:
         """Return a mask as the model's attention takes it: to eager code True would be a 1."""
-        if self.bare.config._attn_implementation == "sdpa":
+        if attention_of(self.bare) == "sdpa":
             return allowed
         dtype = self.bare.dtype
         return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
@@ -270,8 +276,13 @@ def check_decoder(model: PreTrainedModel) -> None:
 
     Raises:
         UserError: If it does not.
+        TypeError: If transformers has renamed an argument, which is a fault of this package.
     """
     why = f"a {model.config.model_type} model cannot be trained in blocks: "
+    missing = missing_arguments(model, "attention_mask", "position_ids")
+    if missing:
+        version = f"transformers {transformers.__version__}"
+        raise UserError(f"{why}in {version} it takes no {' and no '.join(missing)}")
     denoiser = DecoderDenoiser(model, (), mask_token_id=0, block_length=2)
     # Two rows: some architectures take a mask for one row only.
     noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
@@ -283,10 +294,9 @@ def check_decoder(model: PreTrainedModel) -> None:
             for block in range(0, 6, 2):
                 parts.append(context(noised[:, block : block + 2], torch.ones(2)))
                 context.append(clean[:, block : block + 2])
-    except UserError:
+    except (UserError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
-        # What a model does with an input that it does not know is up to each architecture.
+    except _REFUSALS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
     gap = (torch.cat(parts, 1) - at_once).abs().max()

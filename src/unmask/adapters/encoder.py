@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from unmask.adapters.compat import wrapped_in
 from unmask.adapters.conditioning import conditioning_of
 from unmask.errors import UserError
 
@@ -88,7 +89,7 @@ def unwrap(model: nn.Module) -> Any:
         UserError: If there is none.
     """
     while not isinstance(model, PreTrainedModel):
-        inner = getattr(model, "module", getattr(model, "_orig_mod", None))
+        inner = wrapped_in(model)
         if inner is None:
             raise UserError(f"{type(model).__name__} is not a Hugging Face model")
         model = inner

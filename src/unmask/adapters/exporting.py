@@ -18,6 +18,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from unmask.adapters.compat import attention_of
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, only_at, position_limit
 from unmask.adapters.exported import (
@@ -133,7 +134,7 @@ def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
     A query that may look at nothing, such as padding outside a local window, gets zeros from
     torch's fused attention but NaN from OpenVINO's; written out, both get a finite mean.
     """
-    before = model.config._attn_implementation
+    before: Any = attention_of(model)
     model.set_attn_implementation("eager")
     try:
         yield

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from unmask.adapters.compat import Conv1D, product_of_int8
 from unmask.adapters.conditioning import conditioning_of
 from unmask.errors import UserError
 
@@ -47,7 +47,7 @@ class Int8Linear(nn.Module):
         """Return x W^T + b, shape (..., out), for x of shape (..., in)."""
         rows, scale = _in_eight_bits(x.reshape(-1, self.in_features))
         # Integers times floats are floats: one pass, and no copy in between.
-        y = torch._int_mm(rows, self.weight.T) * scale
+        y = product_of_int8(rows, self.weight) * scale
         y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y.view(*x.shape[:-1], self.out_features)
 

@@ -23,9 +23,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
+from unmask.adapters import compat
 from unmask.adapters.extras import equip, restore
 from unmask.checkpoint import EXTRA, FILE, Card, read_extra
 from unmask.errors import UserError
@@ -70,13 +69,11 @@ def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
 @contextmanager
 def no_bars() -> Iterator[None]:
     """Keep transformers from drawing progress bars for moments such as reading a small file."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = compat.set_bars(False)
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
+        compat.set_bars(shown)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -108,11 +105,8 @@ def load_card(name: str) -> Card | None:
         return Card.read(Path(name))
     # Where there is no model or no network, that is found out once, not file by file.
     load_config(name)
-    try:
-        found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False)
-    except OSError:
-        return None
-    return None if found is None else Card.read(Path(found).parent)
+    found = compat.fetched(name, FILE)
+    return None if found is None else Card.read(found.parent)
 
 
 def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor | None]:
@@ -127,8 +121,8 @@ def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor 
     if is_local(place):
         extra = read_extra(Path(place))
     else:
-        found = cached_file(place, EXTRA, _raise_exceptions_for_missing_entries=False)
-        extra = {} if found is None else read_extra(Path(found).parent)
+        found = compat.fetched(place, EXTRA)
+        extra = {} if found is None else read_extra(found.parent)
     return model.eval(), restore(model, extra, name)
 
 
@@ -197,9 +191,8 @@ def model_kinds(config: Any) -> set[str]:
 
     An encoder that also has a decoder head (BERT, RoBERTa) counts as masked only.
     """
-    if type(config) in AutoModelForMaskedLM._model_mapping:
-        return {"masked"}
-    return {"causal"} if type(config) in AutoModelForCausalLM._model_mapping else set()
+    heads = compat.lm_heads(config)
+    return {"masked"} if "masked" in heads else heads
 
 
 def is_local(name: str) -> bool:

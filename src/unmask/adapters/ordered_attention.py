@@ -17,9 +17,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from unmask.adapters.compat import (
+    attention_of,
+    lets_attention_be_replaced,
+    missing_arguments,
+    sdpa_attention_forward,
+    sdpa_mask,
+)
 from unmask.adapters.encoder import rows_at_once
 from unmask.errors import UserError
 
@@ -198,20 +203,18 @@ def attach(model: PreTrainedModel, name: str = NAME) -> None:
     Raises:
         UserError: If the model does not let its attention be replaced, or takes no positions.
     """
-    import inspect
-
     kind = type(model).__name__
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    if missing_arguments(model, "position_ids"):
         raise UserError(f"{kind} takes no positions, which writing in any order needs")
     model.set_attn_implementation(name)
     # A network without any attention says yes to every kind of it.
-    if model.config._attn_implementation != name or not model._supports_attention_backend:
+    if attention_of(model) != name or not lets_attention_be_replaced(model):
         raise UserError(f"{kind} does not let its attention be replaced; choose another encoder")
 
 
 def is_attached(model: PreTrainedModel) -> bool:
     """Return whether a model was attached as one that writes in any order."""
-    return model.config._attn_implementation == NAME
+    return attention_of(model) == NAME
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from unmask.adapters import compat
+from unmask.adapters.compat import Conv1D
 from unmask.errors import UserError
 
 
@@ -31,7 +32,7 @@ class PackedLinear(nn.Linear):
         """Return x W^T + b, shape (..., out), for x of shape (..., in)."""
         if not _can_pack(x, self.weight):
             return linear(x, self.weight, self.bias)
-        return _product(x, _packed(self, self.weight), self.bias)
+        return compat.packed_product(x, _packed(self, self.weight), self.bias)
 
 
 class PackedConv1D(Conv1D):
@@ -42,7 +43,7 @@ class PackedConv1D(Conv1D):
         if not _can_pack(x, self.weight):
             plain: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return plain
-        return _product(x, _packed(self, self.weight.T), self.bias)
+        return compat.packed_product(x, _packed(self, self.weight.T), self.bias)
 
 
 def pack(model: PreTrainedModel) -> PreTrainedModel:
@@ -92,9 +93,7 @@ def forget(model: nn.Module) -> None:
 
 def available() -> bool:
     """Return whether this build of torch can pack."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    known = torch.backends.mkldnn.is_available()
-    return known and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return compat.can_pack()
 
 
 def limit_memory() -> None:
@@ -108,9 +107,7 @@ def limit_memory() -> None:
 def _can_pack(x: Tensor, weight: Tensor) -> bool:
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     same = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
-    # What is traced or compiled is a graph for elsewhere.
-    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    followed = traced or torch.compiler.is_compiling()
+    followed = compat.is_traced()
     return same and not learning and not followed and not torch.is_autocast_enabled("cpu")
 
 
@@ -120,14 +117,8 @@ _COPIES: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyD
 
 def _packed(layer: nn.Linear | Conv1D, weight: Tensor) -> Tensor:
     """Return a layer's packed copy of ``weight``, shape (out, in)."""
-    made_from = (layer.weight._version, layer.weight.data_ptr())
+    made_from = (compat.version_of(layer.weight), layer.weight.data_ptr())
     known = _COPIES.get(layer)
     if known is None or known[0] != made_from:
-        copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
-        known = _COPIES[layer] = (made_from, copy)
+        known = _COPIES[layer] = (made_from, compat.packed_weight(weight))
     return known[1]
-
-
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return result

@@ -243,10 +243,9 @@ def read_text(text: str) -> str:
 
 def quiet_libraries() -> None:
     """Switch the loading bars of transformers off."""
-    from transformers.utils import logging
+    from unmask.adapters.compat import quiet_transformers
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quiet_transformers()
 
 
 def open_unmasker(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unmask.adapters.compat import quiet_datasets
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 
@@ -219,9 +220,8 @@ def _library() -> Any:
         import datasets
     except ImportError as error:
         raise UserError("tables and hub data sets need: pip install 'unmask[train]'") from error
-    datasets.disable_progress_bars()
     # What is wrong with a file is said once, by us.
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    quiet_datasets(datasets)
     return datasets
 
 

@@ -23,12 +23,9 @@ from transformers import (
     get_scheduler,
     set_seed,
 )
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
-from transformers.trainer_utils import SchedulerType
-from transformers.training_args import OptimizerNames
 
 from unmask import checkpoint
-from unmask.adapters import extras
+from unmask.adapters import compat, extras
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.decoder import DecoderDenoiser
@@ -260,8 +257,7 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
 
 def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     training = recipe.training
-    # One that waits for the validation bound would need it after every step.
-    schedules: Iterable[str] = [k.value for k in SchedulerType if k != "reduce_lr_on_plateau"]
+    schedules: Iterable[str] = compat.schedule_names()
     if training.minutes:
         if training.schedule in {*schedules} - {*CLOCKED}:
             raise UserError(
@@ -270,9 +266,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
             )
         schedules = CLOCKED
     _check_name("training.schedule", training.schedule, schedules)
-    _check_name(
-        "training.optimizer", training.optimizer, ["muon", *(kind.value for kind in OptimizerNames)]
-    )
+    _check_name("training.optimizer", training.optimizer, ["muon", *compat.optimizer_names()])
     timed = bool(training.minutes) and not training.steps
     arguments = TrainingArguments(
         output_dir=str(work),
@@ -307,7 +301,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
             "training on several devices at once is not possible yet; start one process"
         )
     # With several GPUs and one process the Trainer would split rows, which the head's hook forbids.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
+    compat.use_one_gpu(arguments)
     return arguments
 
 
@@ -323,9 +317,7 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
     """Make once what the Trainer makes when it begins, since some of it needs more than a name."""
     network: Any = nn.Linear(1, 1)
     parts: dict[str, Callable[[], Any]] = {
-        "report_to": lambda: [
-            callback() for callback in get_reporting_integration_callbacks(arguments.report_to)
-        ],
+        "report_to": lambda: [callback() for callback in compat.reporters(arguments)],
         "optimizer": lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, network),
     }
     if not training.minutes:
@@ -347,7 +339,7 @@ def use_bf16(wish: str) -> bool:
         return wish == "on"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return compat.computes_bfloat16()
 
 
 def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Material) -> Card:
