@@ -90,6 +90,15 @@ def test_timings_that_do_not_repeat_decide_nothing():
     assert fastest.fastest(layer(), 8, taking(1.0, 2.0)) == "torch"
 
 
+def test_a_busy_machine_decides_nothing(cache):
+    assert fastest.fastest(layer(), 8, lambda model, rows: None) == "torch-packed"
+    assert not cache.exists()
+    assert not fastest.is_busy(load=0.4, threads=2, processors=2)
+    assert not fastest.is_busy(load=3.0, threads=8, processors=16)
+    assert fastest.is_busy(load=2.0, threads=2, processors=2)
+    assert fastest.is_busy(load=17.0, threads=1, processors=16)
+
+
 DAMAGED = ["", "{", "[]", "3", "[" * 9999, '{"%s": 3}', '{"%s": {"torch": 1}}']
 DAMAGED += ['{"%s": {"torch": [], "torch-packed": [1]}}', '{"%s": {"torch": 1, "torch-packed": 1}}']
 DAMAGED += ['{"%s": {"torch": ["a"], "torch-packed": [1]}}']

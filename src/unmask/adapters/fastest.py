@@ -36,16 +36,16 @@ _BUDGET_SECONDS = 0.5
 
 
 def fastest(
-    model: nn.Module, rows: int, timed: Callable[[nn.Module, int], Seconds] | None = None
+    model: nn.Module, rows: int, timed: Callable[[nn.Module, int], Seconds | None] | None = None
 ) -> str:
     """Return ``torch`` or ``torch-packed``, whichever computes a model on the CPU faster.
 
-    Timings that do not repeat, as on a busy machine, decide nothing and are not remembered.
+    A busy machine, or timings that do not repeat, decide nothing and are not remembered.
 
     Args:
         model: The model, in float32 on the CPU; it is not changed.
         rows: Tokens that its layers see in one network call.
-        timed: What measures where nothing is remembered; ``time_layers`` if None.
+        timed: What measures where nothing is remembered; ``time_if_idle`` if None.
     """
     if not packed.available():
         return "torch"
@@ -55,14 +55,33 @@ def fastest(
     key = _key(model, rows)
     seconds = _read().get(key)
     if seconds is None:
-        seconds = (timed or time_layers)(model, rows)
-        if not all(second <= (1 + STEADY) * first for first, second, *_ in seconds.values()):
+        seconds = (timed or time_if_idle)(model, rows)
+        if seconds is None or not all(
+            second <= (1 + STEADY) * first for first, second, *_ in seconds.values()
+        ):
             return DEFAULT
         _remember(key, seconds)
     if seconds["torch"][0] >= (1 - MARGIN) * seconds["torch-packed"][0]:
         return DEFAULT
     packed.forget(model)
     return "torch"
+
+
+def _repeats(seconds: Seconds) -> bool:
+    return all(second <= (1 + STEADY) * first for first, second, *_ in seconds.values())
+
+
+def time_if_idle(model: nn.Module, rows: int) -> Seconds | None:
+    """Return ``time_layers``, or None on a machine that is busy with something else."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if is_busy(load, torch.get_num_threads(), os.cpu_count() or 1):
+        return None
+    return time_layers(model, rows)
+
+
+def is_busy(load: float, threads: int, processors: int) -> bool:
+    """Return whether so many threads, besides a load average, exceed the processors by over one."""
+    return load + threads > max(processors, threads) + 1
 
 
 @torch.no_grad()
