@@ -56,9 +56,7 @@ def fastest(
     seconds = _read().get(key)
     if seconds is None:
         seconds = (timed or time_if_idle)(model, rows)
-        if seconds is None or not all(
-            second <= (1 + STEADY) * first for first, second, *_ in seconds.values()
-        ):
+        if seconds is None or not _repeats(seconds):
             return DEFAULT
         _remember(key, seconds)
     if seconds["torch"][0] >= (1 - MARGIN) * seconds["torch-packed"][0]:
