@@ -62,7 +62,8 @@ def _about(scores: Runs) -> Iterator[str]:
         f"{training['epochs']:.1f} passes over WikiText-2), learning rate "
         f"{recipe['training']['learning_rate']:g}. Scored on the test text of "
         f"{row['tokens']:,} tokens. A number is the mean over seeds; after ± half of the widest "
-        "95 % interval of one seed, over texts and masks; in brackets the range of the seeds. ≤ is "
+        "95 % interval of one seed over texts like this one, of which all methods are scored on the "
+        "same; in brackets the range of the seeds. ≤ is "
         "an upper bound on the negative log-likelihood, no sign an exact value."
     )
 
@@ -81,7 +82,8 @@ def _table(scores: Runs) -> str:
 def _cell(runs: list[dict[str, Any]], unit: str) -> str:
     digits = 1 if unit == "word_perplexity" else 3
     values = [run[unit] for run in runs]
-    half = max((run[f"{unit}_95"][1] - run[f"{unit}_95"][0]) / 2 for run in runs)
+    ends = [run[f"{unit}_95_texts"] for run in runs]
+    half = max((high - low) / 2 for low, high in ends)
     sign = "" if runs[0]["exact"] else "≤ "
     spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(runs) > 1 else ""
     return f"{sign}{mean(values):.{digits}f} ± {half:.{digits}f}{spread}"
