@@ -62,9 +62,9 @@ def _about(scores: Runs) -> Iterator[str]:
         f"{training['epochs']:.1f} passes over WikiText-2), learning rate "
         f"{recipe['training']['learning_rate']:g}. Scored on the test text of "
         f"{row['tokens']:,} tokens. A number is the mean over seeds; after ± half of the widest "
-        "95 % interval of one seed over texts like this one, of which all methods are scored on the "
-        "same; in brackets the range of the seeds. ≤ is "
-        "an upper bound on the negative log-likelihood, no sign an exact value."
+        "95 % interval of one seed over texts like this one (all methods are scored on the same "
+        "text); in brackets the range of the seeds. ≤ is an upper bound on the negative "
+        "log-likelihood, no sign an exact value."
     )
 
 

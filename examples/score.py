@@ -19,7 +19,7 @@ def main() -> None:
         low, high = score.interval("bits_per_char", "masks")
         print(
             f"{name:10} at most {score.nats:.1f} nats in {score.tokens} tokens, "
-            f"{score.bits_per_char:.3f} bits per character (95 % over masks {low:.3f} to {high:.3f})"
+            f"{score.bits_per_char:.3f} bits per character ({low:.3f} to {high:.3f}, over masks)"
         )
 
     # A longer text is cut into rows; the spread between its parts says what other texts may score.

@@ -772,7 +772,7 @@ MUTANTS = [
     ),
     Mutant(
         "process.py",
-        "return noised, self.schedule.inverse(1 - last * largest).clamp(0, 1)",
+        "return noised, FromMasks(self.schedule).inverse(1 - largest).clamp(0, 1)",
         "return noised, self.time_of(noised.masked, editable)",
         "exact k: a network conditioned on time only ever sees the mean time of its count",
         "objective",

@@ -23,6 +23,7 @@ from unmask.oracle import JointOracle
 from unmask.oracle_blocks import BlockOracle
 from unmask.process import AbsorbingProcess, Corrupted
 from unmask.schedule import (
+    FromMasks,
     LogLinear,
     Polynomial,
     given_grid,
@@ -222,6 +223,25 @@ def test_golden_bound_of_the_cosine_grid():
             denoiser, x0=x0, t=iid_times(40_000, 7), editable=everywhere, generator=generator(8)
         )
         assert_mean(loss.nats, value)
+
+
+def test_a_sampler_starts_from_masks_alone_whatever_is_visible_at_the_end():
+    """So that a schedule with alpha(1) > 0 pays no prior, in steps and in continuous time."""
+    schedule = LogLinear(eps=0.3)
+    method = SharedMethod(AbsorbingProcess(schedule, 2))
+    x0 = draw_rows(golden(), 40_000, 33)
+    batch = {"x0": x0, "t": iid_times(40_000, 34), "editable": torch.ones_like(x0).bool()}
+    for bound, value in (
+        (method.in_steps(1), MARGINALS),
+        (method.in_steps(4, time_grid(4, "cosine")), 1.23987),
+        (method.bound, H),
+    ):
+        loss = bound(golden(), generator=generator(35), **batch)
+        assert_mean(loss.nats, value)
+        assert not loss.prior.any()
+    as_taken, t = FromMasks(schedule), torch.linspace(0.1, 1, 10).double()
+    assert torch.allclose(rate(as_taken, t), rate(schedule, t))
+    assert torch.allclose(as_taken.inverse(as_taken.alpha(t)), t)
 
 
 def test_a_grid_has_as_many_times_as_steps_and_one():

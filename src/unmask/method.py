@@ -47,9 +47,9 @@ from unmask.objective_transition import transition_nelbo, uniform_nelbo
 from unmask.orders import ByToken, RandomOrder
 from unmask.policy import Policy
 from unmask.process import AbsorbingProcess
-from unmask.schedule import make_schedule
+from unmask.schedule import FromMasks, make_schedule
 from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import FromMasks
+from unmask.token_schedule import TokensFromMasks
 from unmask.transition import UniformProcess
 
 Bound: TypeAlias = Callable[..., Loss]
@@ -195,7 +195,8 @@ class SharedMethod(Method):
         return partial(continuous_nelbo, process=self.process)
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        return partial(discrete_nelbo, process=self.process, num_steps=num_steps, grid=grid)
+        process = replace(self.process, schedule=FromMasks(self.process.schedule))
+        return partial(discrete_nelbo, process=process, num_steps=num_steps, grid=grid)
 
     @property
     def bound(self) -> Bound:
@@ -303,7 +304,7 @@ class TokenwiseMethod(Method):
         """What was trained on in steps, or continuous time as a sampler goes through it."""
         if self.num_steps:
             return self.in_steps(self.num_steps)
-        return partial(tokenwise_last_step_nelbo, process=from_masks(self.process))
+        return partial(tokenwise_last_step_nelbo, process=_from_masks(self.process))
 
     def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         if isinstance(policy, RandomOrder):
@@ -319,13 +320,13 @@ class LearnedMethod(TokenwiseMethod):
         return rloo_nelbo(denoiser, self.process, **batch)
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        process = from_masks(self.process)
+        process = _from_masks(self.process)
         return partial(tokenwise_discrete_nelbo, process=process, num_steps=num_steps, grid=grid)
 
 
-def from_masks(process: TokenwiseProcess) -> TokenwiseProcess:
+def _from_masks(process: TokenwiseProcess) -> TokenwiseProcess:
     """Return a process as a sampler goes through it, which starts from masks alone."""
-    return replace(process, schedule=FromMasks(process.schedule))
+    return replace(process, schedule=TokensFromMasks(process.schedule))
 
 
 class UniformMethod(Method):

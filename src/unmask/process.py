@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unmask.noise import Generator, uniform
-from unmask.schedule import Schedule
+from unmask.schedule import FromMasks, Schedule
 
 
 class Corrupted(NamedTuple):
@@ -78,8 +78,7 @@ class AbsorbingProcess:
         rates = uniform(x0.shape, generator, x0.device)
         noised = self.hide_first(x0, rates, count, editable)
         largest = rates.masked_fill(~noised.masked, 0).amax(1)
-        last = self.schedule.mask_prob(torch.ones_like(largest))
-        return noised, self.schedule.inverse(1 - last * largest).clamp(0, 1)
+        return noised, FromMasks(self.schedule).inverse(1 - largest).clamp(0, 1)
 
     def hide_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:
         """Hide the ``count`` (B,) editable tokens of each row that come first in ``order`` (B, L).

@@ -159,6 +159,35 @@ class LogLinear:
         return ((1 - alpha) / (1 - self.eps)).clamp(0, 1)
 
 
+@dataclass(frozen=True)
+class FromMasks:
+    """A schedule as a sampler takes it, which starts from masks alone: m(t) / m(1), m = 1 - alpha.
+
+    The rate is that of the schedule. What differs is the end: where alpha(1) > 0 the bound of the
+    schedule itself has a prior term, for the tokens that are visible at t = 1.
+
+    Args:
+        inner: The schedule.
+    """
+
+    inner: Schedule
+
+    def _last(self, t: Tensor) -> Tensor:
+        return self.inner.mask_prob(torch.ones_like(t))
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - self.mask_prob(t)
+
+    def mask_prob(self, t: Tensor) -> Tensor:
+        return self.inner.mask_prob(t) / self._last(t)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return self.inner.dalpha(t) / self._last(t)
+
+    def inverse(self, alpha: Tensor) -> Tensor:
+        return self.inner.inverse(1 - (1 - alpha) * self._last(alpha))
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": Polynomial,
     "polynomial": Polynomial,

@@ -132,12 +132,10 @@ def spindle(counts: Tensor, vocab_size: int, data_ids: Tensor, strength: float =
 
 
 @dataclass(frozen=True, eq=False)
-class FromMasks:
-    """A schedule as a sampler takes it, which starts from masks alone: m_v(t) / m_v(1).
+class TokensFromMasks:
+    """A schedule as a sampler takes it, from masks alone: m_v(t) / m_v(1), m_v = 1 - alpha_v.
 
-    m_v is 1 - alpha_v. The rates are those of the schedule. What differs is the end: where
-    alpha_v(1) > 0 the bound of the schedule itself has a prior term, for the tokens that are
-    visible at t = 1.
+    See ``schedule.FromMasks``; the rates are those of the schedule.
 
     Args:
         inner: The schedule.
