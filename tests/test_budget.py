@@ -11,10 +11,10 @@ from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingA
 from unmask.adapters.any_order import make_denoiser
 from unmask.codec.pairs import PairRows
 from unmask.errors import UserError
-from unmask.likelihood import Score
 from unmask.method import SharedMethod
 from unmask.process import AbsorbingProcess
 from unmask.schedule import Polynomial
+from unmask.scores import Score
 from unmask.training import rates
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE, WeightAverage

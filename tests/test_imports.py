@@ -75,6 +75,7 @@ LAYERS = [
     "codec",
     "adapters",
     "text_rows",
+    "scores",
     "likelihood",
     "report",
     "plan",

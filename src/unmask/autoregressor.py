@@ -20,11 +20,12 @@ from unmask.codec.text import TextCodec
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.generated import Generated
-from unmask.likelihood import Part, Score, score_text
+from unmask.likelihood import Part, score_text
 from unmask.plan import check_numbers, what_fits
 from unmask.policy import MAX_LENGTH
 from unmask.render.snapshot import Snapshot, Track
 from unmask.restriction import Restriction
+from unmask.scores import Score
 from unmask.text_rows import Text, window_of
 from unmask.values import place, real, whole, word, words
 

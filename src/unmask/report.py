@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unmask.codec.text import TextCodec
-from unmask.likelihood import Difference, Score
+from unmask.scores import Difference, Score
 
 LEGEND = (
     "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "

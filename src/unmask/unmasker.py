@@ -30,21 +30,14 @@ from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
 from unmask.generated import Generated
-from unmask.likelihood import (
-    MAX_DRAWS,
-    Part,
-    RowNats,
-    Score,
-    bound_of_rows,
-    bound_of_tokens,
-    score_text,
-)
+from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
 from unmask.naming import make_method
 from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
 from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
+from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text, window_of
 from unmask.values import flag, place, whole, word, words

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unmask.generated import Generated
-    from unmask.likelihood import Score
+    from unmask.scores import Score
     from unmask.unmasker import Unmasker
 
 PROMPT = "The history of the town begins with"

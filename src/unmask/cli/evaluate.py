@@ -14,7 +14,7 @@ from unmask.cli import options
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.likelihood import Score
+    from unmask.scores import Score
     from unmask.text_rows import Text
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"

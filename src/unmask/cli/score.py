@@ -14,7 +14,7 @@ from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.autoregressor import Autoregressor
-    from unmask.likelihood import Score
+    from unmask.scores import Score
     from unmask.unmasker import Unmasker
 
 

@@ -35,12 +35,13 @@ from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
-from unmask.likelihood import Part, Score, bound_of_rows, score_text
+from unmask.likelihood import Part, bound_of_rows, score_text
 from unmask.method import Method
 from unmask.naming import BY_TOKEN, make_method
 from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
+from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import resume

@@ -1,0 +1,183 @@
+r"""What a score is: nats, the units they are turned into, and the error of each.
+
+Nats are added up first and turned into other units last:
+
+    perplexity = exp(nats / tokens),  bits per character = nats / (characters ln 2),
+    word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unmask.errors import UserError
+from unmask.intervals import Spread, clusters_of, over_masks, over_texts
+from unmask.text_rows import Text
+
+UNITS = ("nats_per_token", "perplexity", "bits_per_char", "word_perplexity")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A negative log-likelihood or an upper bound on it, of a whole text.
+
+    Attributes:
+        nats: Total nats.
+        tokens: Tokens that ``nats`` is divided by.
+        characters: Characters of the text.
+        words: Words and line ends of the text.
+        unknown: Unknown tokens; see ``Text``.
+        lossy: Whether the tokenizer does not give the text back; see ``Text``.
+        kind: ``bound`` (an upper bound), ``exact``, or ``pseudo`` (a pseudo-log-likelihood, which
+            is neither).
+        draws: Mask patterns per row; 1 unless it is a bound.
+        seed: Of the masks.
+        masks: Error of ``nats`` as an estimate of the bound on this text; None for a single round
+            of masks and for what needs none.
+        texts: Error of ``nats`` as an estimate for texts like this one; None for a single row.
+        clusters: What the error ``texts`` is over, such as ``20 blocks of rows``.
+        rounds: Shape (R, N), float64; nats of every row in every round of masks.
+        text: What was scored.
+        token_nats: Shape (N, L), float64; nats of every token, 0 where none is predicted; None
+            where a row is known as a whole only.
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+    words: int
+    unknown: int
+    lossy: bool
+    kind: str
+    draws: int
+    seed: int
+    masks: Spread | None
+    texts: Spread | None
+    clusters: str
+    rounds: Tensor = field(repr=False, compare=False)
+    text: Text = field(repr=False, compare=False)
+    token_nats: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is a likelihood and not a bound on one."""
+        return self.kind == "exact"
+
+    @property
+    def nats_per_token(self) -> float:
+        """Nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token)."""
+        return _exp(self.nats_per_token)
+
+    @property
+    def bits_per_char(self) -> float:
+        """Bits per Unicode character."""
+        return self.nats / math.log(2) / self.characters
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp(nats per word), a line end counting as a word."""
+        return _exp(self.nats / max(self.words, 1))
+
+    def interval(self, unit: str, over: str = "texts") -> tuple[float, float] | None:
+        """Return a 95 % confidence interval of a property, None where the spread is unknown.
+
+        Args:
+            unit: A name in ``UNITS``, or ``nats``.
+            over: ``masks`` for the bound on this text, ``texts`` for that on texts like this one;
+                see ``intervals``.
+        """
+        spread = self.masks if over == "masks" else self.texts
+        if spread is None:
+            return None
+        low, high = (replace(self, nats=self.nats + sign * spread.margin) for sign in (-1, 1))
+        return getattr(low, unit), getattr(high, unit)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all numbers, with units in the names, fit for JSON.
+
+        An interval that is unknown is left out.
+        """
+        result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
+        for unit in UNITS:
+            result[unit] = getattr(self, unit)
+            for over in ("masks", "texts"):
+                interval = self.interval(unit, over)
+                if interval is not None:
+                    result[f"{unit}_95_{over}"] = list(interval)
+        if self.texts is not None:
+            result["texts_over"] = self.clusters
+        counts = ("nats", "tokens", "characters", "words", "unknown", "lossy", "draws", "seed")
+        return result | {name: getattr(self, name) for name in counts}
+
+
+def _exp(nats: float) -> float:
+    return math.inf if nats > 700 else math.exp(nats)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one model needs more than another on the same rows, and with the same masks.
+
+    Attributes:
+        nats: Total nats of the first less those of the second.
+        tokens: Tokens of the text.
+        characters: Characters of the text.
+        masks: Error of ``nats`` for this text; None if unknown.
+        texts: Error of ``nats`` for texts like this one; None for a single row.
+    """
+
+    nats: float
+    tokens: int
+    characters: int
+    masks: Spread | None
+    texts: Spread | None
+
+    @classmethod
+    def of(cls, first: Score, second: Score) -> Difference:
+        """Compare two scores.
+
+        Raises:
+            UserError: If they are not of the same rows.
+        """
+        rows, others = first.text, second.text
+        if not (
+            torch.equal(rows.rows, others.rows) and torch.equal(rows.editable, others.editable)
+        ):
+            raise UserError(
+                "these models cut the text into different rows, so their scores cannot be paired; "
+                "compare models of one tokenizer and one row length, or leave --paired out"
+            )
+        if len({len(one.rounds) for one in (first, second) if one.kind == "bound"}) > 1:
+            raise UserError("scores with different numbers of draws cannot be paired")
+        # An exact value is the same in every round.
+        rounds = first.rounds - second.rounds
+        nats, (clusters, _) = rounds.mean(0), clusters_of(rows.documents)
+        return cls(
+            nats=float(nats.sum()),
+            tokens=first.tokens,
+            characters=first.characters,
+            masks=over_masks(rounds),
+            texts=over_texts(nats, rows.tokens.double(), clusters),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers with units in the names, fit for JSON; what is unknown is left out."""
+        per = {"nats_per_token": self.tokens, "bits_per_char": self.characters * math.log(2)}
+        result: dict[str, Any] = {unit: self.nats / count for unit, count in per.items()}
+        for over, spread in (("masks", self.masks), ("texts", self.texts)):
+            if spread is not None:
+                for unit, count in per.items():
+                    ends = (self.nats - spread.margin, self.nats + spread.margin)
+                    result[f"{unit}_95_{over}"] = [end / count for end in ends]
+                result[f"p_{over}"] = spread.p_value(self.nats)
+        return result
