@@ -980,4 +980,11 @@ MUTANTS = [
         "a row with a stride predicts again what the row before it has",
         "likelihood",
     ),
+    Mutant(
+        "guidance.py",
+        "        if self.tokenwise:\n",
+        "        if False:\n",
+        "a prompt that is hidden for guidance counts as evidence of the time",
+        "guidance",
+    ),
 ]

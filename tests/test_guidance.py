@@ -21,12 +21,13 @@ from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.noise import Noise
-from unmask.oracle import JointOracle
-from unmask.orders import RandomOrder
+from unmask.oracle import JointOracle, TokenwiseOracle
+from unmask.orders import ByToken, RandomOrder
 from unmask.process import AbsorbingProcess
 from unmask.restriction import Banned
 from unmask.sampler import sample
 from unmask.schedule import Polynomial, time_grid
+from unmask.token_process import TokenwiseProcess
 from unmask.training.tokenizer import train_tokenizer
 
 SIZE, LENGTH, MASK = 3, 4, 3
@@ -152,6 +153,62 @@ def test_one_token_a_step_has_the_law_of_the_guided_guesses():
     counts = counts_of(frames[-1].canvas.ids[:, 1:], SIZE)
     used = law * rows >= 5
     assert_law(counts[used], law[used] / law[used].sum())
+
+
+class Exponents:
+    """1 - alpha_v(t) = t^(w_v)."""
+
+    vocab_size = SIZE
+
+    def mask_prob(self, t):
+        return t[:, None] ** torch.tensor([0.4, 1.0, 2.5], dtype=torch.float64)
+
+
+def tokenwise(joint: JointOracle) -> TokenwiseOracle:
+    return TokenwiseOracle(joint, TokenwiseProcess(Exponents(), MASK))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.5])
+def test_a_single_blank_has_the_guided_law_under_a_schedule_for_every_token(scale):
+    """The given tokens are hidden on purpose: at what rate they fade is no evidence about them."""
+    rows, joint = 20_000, JointOracle(oracle().probs ** 2 / (oracle().probs ** 2).sum())
+    given = torch.tensor([[True, True, False, True]]).expand(rows, -1)
+    canvas = Canvas.from_rows([[1, 2, None, 0]] * rows, MASK, 0)
+    exact, noise = tokenwise(joint), Noise(torch.arange(rows))
+    denoiser = ClassifierFree(exact, scale, given, MASK, True)
+    steps = (denoiser, exact.process, canvas, ByToken(), Draw(), time_grid(6), noise)
+    *_, last = sample(*steps)
+    with_it, without = joint.probs[1, 2, :, 0], joint.probs.sum((0, 1, 3))
+    law = (with_it / with_it.sum()) ** scale * without ** (1 - scale)
+    assert_law(last.canvas.ids[:, 2].bincount(minlength=SIZE), law / law.sum())
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_a_condition_that_is_hidden_on_purpose_is_no_evidence_of_the_time(scale):
+    """At every state and several times, against the sum over all that the condition may be."""
+    joint = JointOracle(oracle().probs ** 2 / (oracle().probs ** 2).sum())
+    exact, x0 = tokenwise(joint), joint.sequences()
+    states = torch.cartesian_prod(*[torch.arange(SIZE + 1)] * 3)
+    xt = torch.cat([torch.full((len(states), 1), 1), states], 1)
+    given, where = given_first(len(xt)), xt == MASK
+    for t in (0.1, 0.4, 0.7):
+        time = torch.full((len(xt),), t, dtype=torch.float64)
+        rates = exact.process.schedule.mask_prob(time[:1])[0]
+        fits = torch.where(where[:, None], rates[x0], (xt[:, None] == x0).double())
+        guesses = []
+        for factors in (fits, fits[..., 1:]):  # with the condition and without
+            weight = joint.probs.flatten() * factors.prod(2)
+            own = (x0[..., None] == torch.arange(SIZE)).double()
+            law = torch.einsum("ns,slv->nlv", weight, own)[where]
+            guesses.append(law / law.sum(1, keepdim=True))
+        expected = guesses[0] ** scale * guesses[1] ** (1 - scale)
+        expected = expected / expected.sum(1, keepdim=True)
+        denoiser = ClassifierFree(exact, scale, given, MASK, True)
+        for valid in (None, torch.ones_like(given)):
+            found = denoiser(xt, time, at=where, valid=valid).softmax(1)
+            assert torch.allclose(found, expected, atol=1e-9)
+        masked = ClassifierFree(exact, scale, given, MASK)(xt, time, at=where).softmax(1)
+        assert float((masked - expected).abs().sum(1).max()) > 0.02, "this schedule tells nothing"
 
 
 def test_guidance_leaves_the_pace_alone_and_mixed_posteriors_would_not():

@@ -10,6 +10,13 @@ two posteriors over "some token" and "still a mask" instead would turn that chan
 
 which is above u wherever g > 1: tokens would be written earlier than the process has it.
 
+With a schedule for every token, 1 - alpha_v(t) = m_v(t), and a network told the time, a mask
+is evidence about what it hides: token v counts m_v(t) times. A condition that is masked on purpose
+gives no such evidence, and the network cannot be told different times for different masks. So the
+condition is no part of the row then, as padding is not: the guess without it is
+
+    p(x_i | x_t, t)  ~  sum over y of p(x, y) * product over the masks j of the rest of m_{x_j}(t).
+
 References: Ho, Salimans 2022, arXiv:2207.12598 (mixing two guesses of one network); Nie et al.
 2025, arXiv:2502.09992 (the prompt masked for the second one); Schiff et al. 2024, "Simple Guidance
 Mechanisms for Discrete Diffusion Models", arXiv:2412.10193 (both, and the first-order form); Yang,
@@ -37,11 +44,13 @@ class ClassifierFree(Around):
             u + (w + 1) (c - u), it is w + 1.
         given: Shape (B, L), bool; the tokens that are the condition.
         mask_token_id: The id of [MASK].
+        tokenwise: Whether a mask is evidence about what it hides, see above.
     """
 
     scale: float
     given: Tensor
     mask_token_id: int
+    tokenwise: bool = False
 
     @property
     def network_calls(self) -> int:
@@ -55,13 +64,18 @@ class ClassifierFree(Around):
         if self.scale == 1:
             return self.inner(xt, t, at=at, valid=valid)
         hidden = xt.masked_fill(self.given, self.mask_token_id)
+        seen = valid
+        if self.tokenwise:
+            seen = ~self.given if valid is None else valid & ~self.given
         if self.scale == 0:
-            return self.inner(hidden, t, at=at, valid=valid)
+            return self.inner(hidden, t, at=at, valid=seen)
+        if seen is not None and valid is None:
+            valid = torch.ones_like(seen)
         with_it, without = self.inner(
             torch.cat([xt, hidden]),
             torch.cat([t, t]),
             at=None if at is None else torch.cat([at, at]),
-            valid=None if valid is None else torch.cat([valid, valid]),
+            valid=None if valid is None or seen is None else torch.cat([valid, seen]),
         ).chunk(2)
         mixed = without.lerp(with_it, self.scale)
         # What is impossible with the condition stays so, where the difference of two -inf is NaN.

@@ -22,7 +22,7 @@ from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
 from unmask.denoiser import Denoiser, told_time
 from unmask.errors import UserError
-from unmask.method import Method, UniformMethod
+from unmask.method import Method, TokenwiseMethod, UniformMethod
 from unmask.noise import Noise
 from unmask.plan import Plan
 from unmask.presets import Preset
@@ -55,6 +55,11 @@ class Network:
     codec: TextCodec
     cache: str = "exact"
     block_length: int = 0
+
+    @property
+    def tokenwise(self) -> bool:
+        """Whether every token has its own schedule, and the network is told the time."""
+        return isinstance(self.method, TokenwiseMethod) and told_time(self.denoiser)
 
     def writing(self) -> Denoiser:
         """Return the denoiser of one run, with its cache.
@@ -150,7 +155,7 @@ class Run:
             writing = replace(restriction, repetition_penalty=1.0).around(writing, spell)
         # Within a blank that has to match, the automaton knows the banned phrases as well.
         watched = canvas.masked if self.steered.automata else None
-        guided = self.steered.guided(writing, canvas)
+        guided = self.steered.guided(writing, canvas, self.network.tokenwise)
         return self.steered.within(restriction.around(guided, spell, watched))
 
     def frames(self) -> Iterator[Frame]:

@@ -62,11 +62,19 @@ class Steered:
             of_position = of_position[rows, : plan.canvas.ids.shape[1]]
         return replace(self, plan=plan, of_position=of_position)
 
-    def guided(self, denoiser: Denoiser, canvas: Canvas) -> Denoiser:
-        """Return a denoiser that is guided while it writes on a canvas."""
+    def guided(self, denoiser: Denoiser, canvas: Canvas, tokenwise: bool = False) -> Denoiser:
+        """Return a denoiser that is guided while it writes on a canvas.
+
+        Args:
+            denoiser: The network.
+            canvas: The rows.
+            tokenwise: See ``ClassifierFree``.
+        """
         if self.scale != 1:
             given = canvas.given(len(self.codec.start))
-            denoiser = ClassifierFree(denoiser, self.scale, given, self.codec.mask_token_id)
+            denoiser = ClassifierFree(
+                denoiser, self.scale, given, self.codec.mask_token_id, tokenwise
+            )
         return denoiser if self.classified is None else self.classified(denoiser)
 
     def within(self, denoiser: Denoiser) -> Denoiser:
