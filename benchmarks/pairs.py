@@ -27,11 +27,12 @@ from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
 
 ACIDS = (
-    *("CC", "CCC", "CCCC", "CC(C)C", "CC(C)(C)C", "C1CCCCC1C", "c1ccccc1C", "c1ccccc1CC"),
-    *("Cc1ccc(C", "COc1ccc(C", "Fc1ccc(C", "Clc1ccc(C", "Brc1ccc(C", "N#Cc1ccc(C", "c1ccncc1C"),
-    *("c1ccoc1C", "c1ccsc1C"),
+    *("CC(=O)O", "CCC(=O)O", "CCCC(=O)O", "CC(C)C(=O)O", "CC(C)(C)C(=O)O", "C1CCCCC1C(=O)O"),
+    *("c1ccccc1C(=O)O", "c1ccccc1CC(=O)O", "Cc1ccc(cc1)C(=O)O", "COc1ccc(cc1)C(=O)O"),
+    *("Fc1ccc(cc1)C(=O)O", "Clc1ccc(cc1)C(=O)O", "Brc1ccc(cc1)C(=O)O", "N#Cc1ccc(cc1)C(=O)O"),
+    *("c1ccncc1C(=O)O", "c1ccoc1C(=O)O", "c1ccsc1C(=O)O"),
 )
-"""Acids without (=O)O; those with an open ring go on behind it."""
+"""Acids; a product has the other reactant in the place of the last O."""
 AMINES = (
     *("NC", "NCC", "NCCC", "NC(C)C", "NC1CCCCC1", "N1CCCC1", "N1CCOCC1", "Nc1ccccc1"),
     *("NCc1ccccc1", "Nc1ccc(F)cc1"),
@@ -92,18 +93,11 @@ def _options() -> argparse.Namespace:
 
 def reactions() -> list[tuple[str, str]]:
     """Return every reaction as (reactants, product)."""
-    found = []
-    for acid in ACIDS:
-        # A ring that is still open is closed behind the acid's group: Cc1ccc(C(=O)O)cc1.
-        tail = ")cc1" if acid.endswith("(C") else ""
-        whole = f"{acid}(=O)O{tail}"
-        for other in (*AMINES, *ALCOHOLS):
-            product = f"{acid}(=O){other}{tail}"
-            if tail and "1" in other:
-                # A second ring takes the next number.
-                product = f"{acid}(=O){other.replace('1', '2')}{tail}"
-            found.append((f"{whole}.{other}", product))
-    return found
+    return [
+        (f"{acid}.{other}", f"{acid[:-1]}{other}")
+        for acid in ACIDS
+        for other in (*AMINES, *ALCOHOLS)
+    ]
 
 
 def split_pairs(
