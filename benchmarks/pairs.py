@@ -44,11 +44,10 @@ ALCOHOLS = (
 SMILES = r"\[[^\]]+\]|Br|Cl|>>|[A-Za-z]|[0-9]|[^A-Za-z0-9\s]"
 SAMPLERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("the recipe's", {}),
-    ("ancestral, 20 steps, temperature 1", {"temperature": 1.0}),
+    ("random order, 20 steps", {"sampler": "ancestral", "steps": 20, "temperature": 0.0}),
     ("left to right", {"sampler": "left-to-right", "temperature": 0.0}),
-    ("schedule-confidence, 20 steps", {"sampler": "schedule-confidence", "steps": 20}),
     ("confidence", {"sampler": "confidence"}),
-    ("best of 3", {"temperature": 1.0, "candidates": 3}),
+    ("best of 3 at temperature 1", {"temperature": 1.0, "candidates": 3}),
 )
 
 
