@@ -135,6 +135,7 @@ def test_a_step_is_the_same_whatever_it_is_cut_into(tmp_path, batch, accumulate)
         ("linear", lambda gone: 1 - gone),
         ("cosine", lambda gone: (1 + math.cos(math.pi * gone)) / 2),
         ("constant", lambda gone: 1.0),
+        ("warmup_stable_decay", lambda gone: min(1.0, (1 - gone) / 0.3)),
     ],
 )
 def test_the_named_schedule_follows_the_clock(tmp_path, name, expected):
@@ -200,7 +201,7 @@ def test_warm_up_takes_at_most_its_share_of_the_steps(tmp_path, steps, share, ex
     assert sum(rate < 1 for rate in seen) == expected
 
 
-@pytest.mark.parametrize("name", ["inverse_sqrt", "warmup_stable_decay"])
+@pytest.mark.parametrize("name", ["inverse_sqrt", "cosine_with_min_lr"])
 def test_a_schedule_without_a_clock_is_refused(zoo, text_file, tmp_path, capsys, name):
     from unmask.cli import main
 

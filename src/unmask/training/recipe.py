@@ -165,7 +165,7 @@ class TrainingSection:
         gradient_accumulation: Batches that one step adds up.
         learning_rate: The highest learning rate.
         schedule: Learning-rate schedule, as transformers names it; under a time budget one of
-            ``rates.CLOCKED``.
+            ``rates.CLOCKED``. ``warmup_stable_decay`` falls over the last ``rates.DECAY``.
         warmup_steps: Steps of linear warm-up, where they are no more than ``warmup_share``.
         warmup_share: Largest share of the run (steps, or time under a budget) that warm-up takes.
         weight_decay: Decoupled weight decay.

@@ -44,12 +44,11 @@ from unmask.run import Run as Writing
 from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text
-from unmask.training import resume
+from unmask.training import rates, resume
 from unmask.training.material import Documents, Material
 from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
-from unmask.training.rates import CLOCKED
 from unmask.training.recipe import Recipe, TrainingSection
 from unmask.training.trainer import DiffusionTrainer
 from unmask.values import place
@@ -260,12 +259,12 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
     training = recipe.training
     schedules: Iterable[str] = compat.schedule_names()
     if training.minutes:
-        if training.schedule in {*schedules} - {*CLOCKED}:
+        if training.schedule in {*schedules} - {*rates.CLOCKED}:
             raise UserError(
                 f"training.schedule {training.schedule!r} cannot follow a time budget; choose one "
-                f"of {', '.join(CLOCKED)}, or set training.steps in place of training.minutes"
+                f"of {', '.join(rates.CLOCKED)}, or set training.steps in place of training.minutes"
             )
-        schedules = CLOCKED
+        schedules = rates.CLOCKED
     _check_name("training.schedule", training.schedule, schedules)
     _check_name("training.optimizer", training.optimizer, ["muon", *compat.optimizer_names()])
     timed = bool(training.minutes) and not training.steps
@@ -324,7 +323,11 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
     if not training.minutes:
         optimizer = torch.optim.SGD(network.parameters())
         parts["schedule"] = lambda: get_scheduler(
-            arguments.lr_scheduler_type, optimizer, training.warmup_steps, 1
+            arguments.lr_scheduler_type,
+            optimizer,
+            training.warmup_steps,
+            1,
+            rates.options(training.schedule, 1),
         )
     for key, make in parts.items():
         try:
