@@ -1,5 +1,6 @@
 """Every verb as a user runs it: words in, text on standard output, exit codes."""
 
+import io
 import json
 import os
 import re
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import click
 import pytest
+from rich.console import Console
 
 from unmask import Unmasker, judge
 from unmask.cli import cli, main
 from unmask.cli.grouped import GROUPS
+from unmask.cli.info import show
 from unmask.plan import lay_out
 
 PLAIN = {
@@ -381,6 +384,49 @@ def test_info_of_a_foreign_model_and_of_the_bundled_one(unmask, zoo):
     assert facts["architecture"] == "gpt2"
     assert facts["kind"] == "causal"
     assert "masked" in unmask("info")
+
+
+def test_warnings_of_libraries_do_not_reach_a_user_and_ours_do():
+    script = (
+        "import warnings\nfrom unmask.cli import main\nmain(['--version'])\n"
+        "for kind, module in [(FutureWarning, 'unmask.x'), (UserWarning, 'torch.optim')]:\n"
+        "    warnings.warn_explicit('theirs', kind, 'file.py', 1, module)\n"
+        "warnings.warn_explicit('ours', UserWarning, 'file.py', 2, 'unmask.training.run')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "ours" in done.stderr
+    assert "theirs" not in done.stderr
+
+
+def test_a_card_is_printed_as_words(unmask):
+    out = unmask("info")
+    assert not set("{}[]\"'…") & set(out)
+    assert not re.search(r"\d\.\d{5}", out)
+    assert not re.search(r"(^| )(None|True|False)\b", out, re.MULTILINE)
+    assert re.search(r"^sampler +ancestral, steps: 64, top p: 0\.9$", out, re.MULTILINE)
+    facts = json.loads(unmask("info", "--json"))
+    for name, score in facts["scores"].items():
+        (line,) = [line for line in out.splitlines() if f" {name}: " in line]
+        assert f"nats per token: {score['nats_per_token']:.4g}" in line
+        assert f"tokens: {score['tokens']:,}" in line
+
+
+@pytest.mark.parametrize("width", [30, 50, 120])
+def test_a_card_in_a_terminal_is_wrapped_and_nothing_is_cut(width):
+    facts = {"model": "a" * 70, "scores": {"set": {"exact": True, "nats": 12345.678, "n": 10_000}}}
+    facts |= {
+        "sampler": {"name": "one", "eta": 0.123456, "steps": [8, 4]},
+        "nothing": {},
+        "zero": 0,
+    }
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    show(facts, console)
+    lines = console.file.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert "".join(line[9:] for line in lines).count("a" * 5) == 14
+    words = " ".join(" ".join(line[9:].split()) for line in lines[70 // (width - 9) :])
+    assert words.endswith("set: exact: yes, nats: 12,346, n: 10,000 one, eta: 0.1235, steps: 8 4")
 
 
 def test_the_bundled_model_writes_and_is_better_than_chance(unmask):

@@ -197,7 +197,7 @@ def test_posteriors_are_distributions_and_compose_to_the_forward_process(name):
         assert torch.allclose(q.sum(-1), torch.ones(1, 4).double(), atol=1e-12)
         assert q[0, 0, 0] == q[0, 3, 1] == 1
         assert q[0, 1, 0] == q[0, 2, 1] == 0
-        assert s > 0 or (q[0, 1, 1] == q[0, 2, 0] == 1)
+        assert s > 0 or [q[0, 1, 1].item(), q[0, 2, 0].item()] == pytest.approx([1, 1])
     for v in range(2):
         truth = torch.tensor([[v]])
         law = torch.eye(3).double()[2]
@@ -584,7 +584,7 @@ def test_monte_carlo_bound_of_two_copies():
     loss, surrogate = rloo_nelbo(oracle, process, x0, t, anywhere(x0), generator(20))
     value = tokenwise_bound(joint, schedule, first_time=1e-3)
     assert_mean(loss.nats, (joint.probs.flatten() @ value).item())
-    assert torch.equal(surrogate.detach(), loss.nats)
+    torch.testing.assert_close(surrogate.detach(), loss.nats)
     assert surrogate.requires_grad
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -31,6 +32,8 @@ VERBS = {
     "export": "Copy a model with its network for a faster runtime.",
     "info": "Show a model's card.",
 }
+
+_LIBRARIES = r"(accelerate|datasets|huggingface_hub|matplotlib|tokenizers|torch|transformers)(\.|$)"
 
 
 class LazyGroup(click.Group):
@@ -140,6 +143,9 @@ def _quiet() -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)
+    # What a library deprecates is for us to see (``make warnings``), not for a user to mend.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", module=_LIBRARIES)
 
 
 def run() -> None:

@@ -53,7 +53,10 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
     Leaves a folder with the animation, a replay page, the loss curve, the new model and a report.
     """
     from unmask import checkpoint
-    from unmask.training.data import read_documents
+
+    console = options.console()
+    with console.status("loading torch and transformers"):
+        from unmask.training.data import read_documents
 
     checkpoint.claim(out, overwrite)
     if not 0 <= seed < 2**32:
@@ -63,7 +66,6 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
     if "[MASK" in prompt:
         raise UserError("--prompt is a text to be continued, without blanks")
     documents = read_documents(text)
-    console = options.console()
     tour(Tour(console, out, prompt, minutes, seed), text, documents)
 
 
@@ -92,12 +94,11 @@ class Tour:
 
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, write, fine-tune, score before and after, write again, keep it all."""
-    from unmask.cli.info import card_of
+    from unmask.cli.info import card_of, show
     from unmask.training.data import split
 
     plan.say("1. a small model")
-    for key, value in card_of(None).items():
-        plan.console.print(f"{key:13} {value}", highlight=False, overflow="ellipsis", no_wrap=True)
+    show(card_of(None), plan.console)
     writer = options.open_unmasker(None, None)
     plan.say("2. it writes: masks turn into text")
     before = _write(plan, writer)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unmask.cli import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_INTERVAL = "_95"
+"""What the name of an interval ends in, beside the number that it is about."""
+_TIE = "\xa0"
+"""A blank at which no line is broken."""
 
 
 @click.command("info")
@@ -20,9 +29,59 @@ def command(model: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
+    from rich.console import Console
+
+    show(facts, Console())
+
+
+def show(facts: dict[str, Any], console: Console) -> None:
+    """Print a card in two columns, as ``card_of`` returns it, without what is empty or zero."""
+    from rich.text import Text
+
+    column = 2 + max(map(len, facts))
     for key, value in facts.items():
-        shown = value if not isinstance(value, dict) else json.dumps(value)
-        click.echo(f"{key:14} {shown}")
+        if not value:
+            continue
+        head = key.replace("_", " ")
+        for line in _lines(value):
+            # In a pipe a fact stays on its line, whatever is to be done with it.
+            width = max(20, console.width - column) if console.is_terminal else len(line) + 1
+            for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""]:
+                row = Text.assemble((f"{head:{column}}", "dim"), piece.replace(_TIE, " "))
+                console.print(row, soft_wrap=True)
+                head = ""
+
+
+def _lines(value: Any) -> list[str]:
+    """Return a fact as lines of words: one for each part that has parts of its own."""
+    if not isinstance(value, dict):
+        return [_word(value)]
+    whole = [f"{name}: {', '.join(_lines(v))}" for name, v in value.items() if isinstance(v, dict)]
+    single = {name: v for name, v in value.items() if v is not None and not isinstance(v, dict)}
+    parts = []
+    for name, v in single.items():
+        if name.endswith(_INTERVAL) and name.removesuffix(_INTERVAL) in single:
+            continue
+        interval = single.get(f"{name}{_INTERVAL}")
+        ends = "" if interval is None else f" (95 %: {_word(interval)})"
+        # What a thing is called needs no key.
+        key = "" if name == "name" else f"{name.replace('_', ' ')}: "
+        parts.append(f"{key}{_word(v)}{ends}".replace(" ", _TIE))
+    return [", ".join(parts), *whole] if parts else whole
+
+
+def _word(value: Any) -> str:
+    """Return a value as a person writes it: four digits are enough of a fraction."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        joint = " to " if len(value) == 2 and all(isinstance(v, float) for v in value) else " "
+        return joint.join(map(_word, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return str(value)
 
 
 def card_of(name: str | None) -> dict[str, Any]:
