@@ -71,9 +71,8 @@ def main() -> int:
     """Install and return the exit code."""
     if sys.version_info < OLDEST_PYTHON:
         found, needed = (".".join(map(str, v[:2])) for v in (sys.version_info, OLDEST_PYTHON))
-        print(
-            f"this is Python {found}; {needed} or newer is needed: make PYTHON=...", file=sys.stderr
-        )
+        words = f"this is Python {found}; {needed} or newer is needed: make PYTHON=python{needed}"
+        print(words, file=sys.stderr)
         return 2
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("venv", type=Path, help="folder of the virtual environment")
@@ -91,6 +90,9 @@ def main() -> int:
         # The build backend is constrained too; for an isolated build pip would take its newest.
         run([*pip, *build_requirements()], log, bar)
         run([*pip, "--no-build-isolation", "-e", f"{ROOT}[dev]"], log, bar)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
     except subprocess.CalledProcessError:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         print("\nthe installation failed; pip's last words were:\n", file=sys.stderr)
