@@ -106,6 +106,8 @@ def _row(name: str, minutes: float, files: dict[bool, tuple[Path, Path]], place:
         result = train(
             Run(recipe, str(data), out, model, str(held_out), overwrite=True), [progress], str
         )
+    if not result.finished:
+        raise SystemExit("interrupted")
     curve = [
         record["eval_nats_per_token"]
         for record in read_metrics(out / WORK / METRICS)
