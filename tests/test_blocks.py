@@ -304,7 +304,7 @@ def test_the_bound_of_every_block_length_is_the_entropy(block_length):
     x0 = draw_rows(joint, 20_000, seed=3)
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     for nelbo in (exact_k_nelbo, continuous_nelbo):
-        noise = generator(4)
+        noise = generator(5)
         t = stratified_times(len(x0), noise)
         bound = partial(nelbo, process=process)
         loss = block_nelbo(oracle, bound, block_length, x0, t, everywhere, noise)

@@ -11,10 +11,11 @@ from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingA
 from unmask.adapters.any_order import make_denoiser
 from unmask.codec.pairs import PairRows
 from unmask.errors import UserError
+from unmask.likelihood import score_text
 from unmask.method import SharedMethod
 from unmask.process import AbsorbingProcess
 from unmask.schedule import Polynomial
-from unmask.scores import Score
+from unmask.text_rows import Text
 from unmask.training import rates
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE, WeightAverage
@@ -23,7 +24,9 @@ from unmask.training.pairs import PairBatcher, PairItems
 from unmask.training.trainer import DiffusionTrainer
 
 MASK, A, B, REST, END = range(5)
-SCORE = Score(1.0, 0.0, 1, 1, 1, 0, exact=False, draws=1, seed=0)
+ROW = torch.full((1, 2), A)
+TEXT = Text(ROW, ROW > 0, ROW > 0, torch.tensor([1]), torch.tensor([0]), 1, 1, 0, lossy=False)
+SCORE = score_text(TEXT, lambda part: torch.ones(len(part.rows)))
 
 
 class Hand:
@@ -269,7 +272,7 @@ def test_the_average_is_what_is_validated(tmp_path, decay):
     """The recursion a <- d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n)), in float64."""
     judged: list[torch.Tensor] = []
 
-    def validate(model, rows: int) -> Score:
+    def validate(model, rows: int):
         judged.append(vector(model))
         return SCORE
 

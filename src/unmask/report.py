@@ -55,6 +55,17 @@ def lines(score: Score) -> list[str]:
     return found + notes(score)
 
 
+def brief(score: Score) -> str:
+    """Return a score on one line, with the error over masks, or over texts if that is unknown."""
+    over = "texts" if score.masks is None else "masks"
+    sign = "at most " if score.kind == "bound" else ""
+    error = "" if score.interval("nats", over) is None else f" (95 % over {over})"
+    return (
+        f"{sign}{_with_margin(score, 'nats_per_token', 3, over)} nats/token, "
+        f"{_with_margin(score, 'bits_per_char', 3, over)} bits/char{error}"
+    )
+
+
 def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
     """Return every token of a text that was predicted, and its nats, in reading order."""
     assert score.token_nats is not None

@@ -95,6 +95,7 @@ class Tour:
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, write, fine-tune, score before and after, write again, keep it all."""
     from unmask.cli.info import card_of, show
+    from unmask.report import brief
     from unmask.training.data import split
 
     plan.say("1. a small model")
@@ -106,10 +107,10 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     learn, held_out = split(documents, 0.1)
     held_out = held_out[:HELD_OUT]
     bound_before = writer.score(held_out, draws=4, seed=plan.seed)
-    plan.console.print(f"text it will not see, before: {_words(bound_before)}", highlight=False)
+    plan.console.print(f"text it will not see, before: {brief(bound_before)}", highlight=False)
     tuned = _fine_tune(plan, source, learn, held_out)
     bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
-    plan.console.print(f"text it has not seen, after: {_words(bound_after)}", highlight=False)
+    plan.console.print(f"text it has not seen, after: {brief(bound_after)}", highlight=False)
     plan.say("4. it writes again")
     after = _write(plan, tuned)
     _keep(plan, source, (before, after), (bound_before, bound_after))
@@ -161,13 +162,6 @@ def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unma
     return options.open_unmasker(str(plan.out), None)
 
 
-def _words(score: Score) -> str:
-    return (
-        f"at most {score.nats_per_token:.3f} nats/token, perplexity {score.perplexity:.1f}, "
-        f"{score.bits_per_char:.3f} bits/char"
-    )
-
-
 def _keep(
     plan: Tour,
     source: str,
@@ -175,6 +169,7 @@ def _keep(
     bounds: tuple[Score, Score],
 ) -> None:
     from unmask.render.files import replacing
+    from unmask.report import difference_table, differences, legend, table
 
     names = ("before fine-tuning", "after fine-tuning")
     tracks = [replace(text.tracks[0], label=name) for text, name in zip(texts, names, strict=True)]
@@ -182,11 +177,9 @@ def _keep(
     options.save_pictures(
         tracks, folder / "frames.jsonl", folder / "canvas.gif", folder / "replay.html"
     )
-    rows = "".join(
-        f"| {name} | {bound.nats_per_token:.3f} | {bound.perplexity:.1f} | "
-        f"{bound.bits_per_char:.3f} |\n"
-        for name, bound in zip(names, bounds, strict=True)
-    )
+    scores = dict(zip(names, bounds, strict=True))
+    tables = [table(scores), difference_table(names[0], differences(scores)), legend(scores)]
+    numbers = "\n\n".join(tables)
     samples = "".join(
         f"## {name.capitalize()}\n\n```text\n{text.texts[0]}\n```\n\n"
         for name, text in zip(names, texts, strict=True)
@@ -196,7 +189,7 @@ def _keep(
         f"The model of the package, fine-tuned for {plan.minutes:g} min, seed {plan.seed}.\n\n"
         "Upper bounds on text that it did not learn from "
         f"({bounds[0].tokens} tokens, {bounds[0].characters} characters):\n\n"
-        f"| | nats/token | perplexity | bits/char |\n|---|---|---|---|\n{rows}\n{samples}"
+        f"{numbers}\n\n{samples}"
         "![canvas](canvas.gif)\n\n![loss](training/loss.png)\n\n"
         "[Step through it](replay.html) · the folder is a model: "
         f'`unmask generate --model {folder} "..."`\n'

@@ -100,11 +100,9 @@ def run_with_progress(run: Run) -> Result:
 
 def _units(result: Result) -> str:
     """Return the score of a finished run as words; none if there was nothing to validate on."""
-    score = result.score
-    if score is None:
-        return ""
-    unit = "exact" if score.exact else "bound"
-    return f" · {unit} {score.nats_per_token:.4f} nats/token · {score.bits_per_char:.4f} bits/char"
+    from unmask.report import brief
+
+    return "" if result.score is None else f" · {brief(result.score)}"
 
 
 def draw_curve(folder: Path, name: str) -> None:

@@ -82,7 +82,8 @@ class WeightAverage(TrainerCallback):
 
     @torch.no_grad()
     def _copy(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self._weights.values()), values)
+        for weight, value in zip(self._weights.values(), values, strict=True):
+            weight.copy_(value)
 
 
 def _unusable(folder: Path) -> UserError:
