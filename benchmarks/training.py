@@ -127,7 +127,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         tuple(variants),
     )
     tiny = recipe.load("tiny")
-    rows = 4 if quick else tiny.training.batch_size
+    rows = 4 if quick else 16
     bench = Bench(models.bundled_size, rows=rows, length=tiny.data.length)
     yield Comparison(
         "training-bundled",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -92,6 +93,7 @@ def train(
     run: Run,
     callbacks: Sequence[TrainerCallback] = (),
     report: Callable[[str], None] = warnings.warn,
+    now: Callable[[], float] = time.monotonic,
 ) -> Result:
     """Train and save; Ctrl-C saves a checkpoint that ``resume`` continues from.
 
@@ -99,6 +101,7 @@ def train(
         run: What to do.
         callbacks: Of the Trainer.
         report: Called with a line on what part of the data is left out, if any is.
+        now: The clock of a time budget, in seconds.
 
     Raises:
         UserError: For anything that the caller can put right.
@@ -133,7 +136,7 @@ def train(
     arguments = _arguments(recipe, work, len(material.items))
     if recipe.kind != "causal":
         _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
-    pace = Pace(Clock(60 * recipe.training.minutes, spent), recipe.training)
+    pace = Pace(Clock(60 * recipe.training.minutes, spent, now), recipe.training)
     trainer = DiffusionTrainer(
         recipe=recipe,
         method=method,
