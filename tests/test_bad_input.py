@@ -241,6 +241,16 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set sampler.stesp=8", "'steps'"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=adamm", "adamm"),
     ("train --data {text} --out {tmp}/out --set training.schedule=cosin", "cosin"),
+    (
+        "train --data {text} --out {tmp}/out --set training.schedule=polynomial "
+        "--set training.learning_rate=1e-8",
+        "training.schedule cannot be used",
+    ),
+    (
+        "train --data {text} --out {tmp}/out --set training.schedule=polynomial "
+        "--set training.learning_rate=1e-8 --set training.minutes=1",
+        "training.schedule cannot be used",
+    ),
     ("train --data {text} --out {tmp}/out --set schedule.name=cosin", "cosine"),
     ("train tiny --data {text} --out {tmp}/out --set model.type=brt", "brt"),
     ("train --out {tmp}/out", "--data"),

@@ -25,7 +25,20 @@ from unmask.training.trainer import DiffusionTrainer
 
 MASK, A, B, REST, END = range(5)
 ROW = torch.full((1, 2), A)
-TEXT = Text(ROW, ROW > 0, ROW > 0, torch.tensor([1]), torch.tensor([0]), 1, 1, 0, lossy=False)
+TEXT = Text(
+    rows=ROW,
+    editable=ROW > 0,
+    valid=ROW > 0,
+    tokens=torch.tensor([2]),
+    documents=torch.tensor([0]),
+    row_characters=torch.ones(1),
+    row_words=torch.ones(1),
+    num_documents=1,
+    characters=1,
+    words=1,
+    unknown=0,
+    lossy=False,
+)
 SCORE = score_text(TEXT, lambda part: torch.ones(len(part.rows)))
 
 

@@ -299,6 +299,15 @@ def test_score(unmask, zoo, tmp_path):
     assert not exact.startswith("<=")
 
 
+def test_a_text_that_ends_like_a_file_is_a_text(unmask, zoo, tmp_path, monkeypatch):
+    line = ("--model", zoo / "gpt2", "--json")
+    assert json.loads(unmask("score", "I lost notes.txt", *line))["characters"] == 16
+    file = tmp_path / "text.txt"
+    file.write_text("The cat sat on the mat.", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(str(file).encode())))
+    assert json.loads(unmask("score", "-", *line))["characters"] == len(str(file))
+
+
 def test_evaluate_compares_models_and_reports(unmask, zoo, text_file, tmp_path):
     models = ("--model", zoo / "bert", "--model", zoo / "gpt2")
     line = ("evaluate", *models, "--data", text_file, "--max-chars", 2000, "--draws", 2)
@@ -427,6 +436,16 @@ def test_a_card_in_a_terminal_is_wrapped_and_nothing_is_cut(width):
     assert "".join(line[9:] for line in lines).count("a" * 5) == 14
     words = " ".join(" ".join(line[9:].split()) for line in lines[70 // (width - 9) :])
     assert words.endswith("set: exact: yes, nats: 12,346, n: 10,000 one, eta: 0.1235, steps: 8 4")
+
+
+def test_intervals_of_a_card_stand_beside_their_number():
+    score = {"nats_per_token": 4.5, "nats_per_token_95_masks": [4.4, 4.6]}
+    score |= {"nats_per_token_95_texts": [4.0, 5.0], "perplexity": 90.0, "perplexity_95": [80, 99]}
+    console = Console(file=io.StringIO(), width=200)
+    show({"scores": {"set": score}}, console)
+    words = console.file.getvalue().replace("\xa0", " ")
+    assert "nats per token: 4.5 (95 % over masks: 4.4 to 4.6; 95 % over texts: 4 to 5)" in words
+    assert "perplexity: 90 (95 %: 80 to 99)" in words
 
 
 def test_the_bundled_model_writes_and_is_better_than_chance(unmask):

@@ -1,6 +1,8 @@
 """A score is the bound, its error is its error, and its units are those of what was scored."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from unmask.intervals import GROUP, clusters_of, over_masks, over_texts
 from unmask.likelihood import bound_of_rows, score_text, spread_times, strata_of
 from unmask.method import SharedMethod
 from unmask.process import AbsorbingProcess
+from unmask.report import table
 from unmask.schedule import Polynomial
 from unmask.scores import Difference
 from unmask.text_rows import Text, row_starts
@@ -26,11 +29,30 @@ COVERED = range(176, REPEATS)
 
 def text_of(rows, documents=None):
     every = torch.ones_like(rows, dtype=torch.bool)
-    tokens = every.sum(1)
     if documents is None:
         documents = torch.arange(len(rows))
-    count = int(tokens.sum())
-    return Text(rows, every, every, tokens, documents, count, count, 0, lossy=False)
+    return made(rows, every, documents)
+
+
+def made(rows, editable, documents, characters=None):
+    """A text of one-letter words, or of so many characters a row."""
+    every, size = torch.ones_like(editable), editable.sum(1).double()
+    characters = size if characters is None else characters
+    total = int(size.sum())
+    return Text(
+        rows=rows,
+        editable=editable,
+        valid=every,
+        tokens=editable.sum(1),
+        documents=documents,
+        row_characters=characters,
+        row_words=size,
+        num_documents=len(documents.unique()),
+        characters=int(characters.sum()),
+        words=total,
+        unknown=0,
+        lossy=False,
+    )
 
 
 def bound_on(oracle):
@@ -47,8 +69,8 @@ def test_the_interval_over_masks_covers_the_bound_of_this_text(rows, draws):
     covered = 0
     for seed in range(REPEATS):
         score = score_text(text, bound_on(oracle), draws=draws, seed=seed)
-        low, high = score.interval("nats", "masks")
-        covered += low <= truth <= high
+        low, high = score.interval("nats_per_token", "masks")
+        covered += low <= truth / score.tokens <= high
     assert covered in COVERED
 
 
@@ -60,8 +82,8 @@ def test_drawing_until_the_error_is_small_covers_as_well():
     for seed in range(REPEATS):
         score = score_text(text, bound_on(oracle), draws=None, precision=0.03, seed=seed)
         assert score.masks.error <= 0.03 * score.nats
-        low, high = score.interval("nats", "masks")
-        covered += low <= truth <= high
+        low, high = score.interval("nats_per_token", "masks")
+        covered += low <= truth / score.tokens <= high
     # Stopping where the error happens to look small costs a little.
     assert covered >= 170
 
@@ -211,9 +233,7 @@ def test_a_stride_conditions_on_what_stands_before(zoo):
     truth += float(oracle.transition[ids[0, :-1], ids[0, 1:]].log().sum())
     columns = torch.arange(8)[:, None] + torch.arange(2)
     rows, editable = ids[0][columns], torch.tensor([[True, True]] + [[False, True]] * 7)
-    valid = torch.ones_like(editable)
-    documents = torch.zeros(8, dtype=torch.int64)
-    text = Text(rows, editable, valid, editable.sum(1), documents, 9, 1, 0, lossy=False)
+    text = made(rows, editable, torch.zeros(8, dtype=torch.int64))
     # A window of two tokens starts anywhere in the chain; from the second row on the first token
     # is given, so its marginal drops out.
     score = score_text(text, bound_on(oracle), draws=64)
@@ -266,3 +286,54 @@ def test_windows_and_strides_that_do_not_fit_are_refused(zoo, window, stride):
     writer = Unmasker.from_pretrained(str(zoo / "roberta"))
     with pytest.raises(UserError, match=r"window|stride"):
         writer.rows("The cat sat.", window, stride)
+
+
+def test_the_interval_over_texts_is_that_of_its_unit():
+    # Every token costs the same, but documents differ in their characters per token.
+    rows = torch.zeros(40, 10, dtype=torch.int64)
+    documents = torch.arange(40)
+    characters = torch.where(documents % 2 == 0, 16.0, 44.0).double()
+    text = made(rows, torch.ones_like(rows, dtype=torch.bool), documents, characters)
+    score = score_text(text, lambda part: torch.full((len(part.rows),), 50.0), kind="exact")
+    low, high = score.interval("nats_per_token")
+    assert high - low == pytest.approx(0, abs=1e-9)
+    low, high = score.interval("bits_per_char")
+    # 40 draws of one of two lengths: the rate is nats over their mean.
+    spread = 40 / 39 * 40 * (14 / 30 * 50) ** 2
+    half = 2.0227 * math.sqrt(spread) / math.log(2) / score.characters
+    assert (high - low) / 2 == pytest.approx(half, rel=1e-3)
+    assert score.as_dict()["texts_over"] == "40 documents"
+
+
+def test_rows_of_many_short_documents_are_not_called_documents(zoo):
+    codec = TextCodec(AutoTokenizer.from_pretrained(zoo / "roberta"))
+    text = Text.from_documents(["The cat sat."] * 400, codec, 64)
+    score = score_text(text, lambda part: torch.ones(len(part.rows)), kind="exact")
+    assert score.clusters == f"{len(text.rows)} rows of several documents"
+
+
+def test_numbers_beyond_float64_are_fit_for_json():
+    text = made(torch.zeros(1, 900, dtype=torch.int64), torch.ones(1, 900, dtype=torch.bool),
+                torch.zeros(1, dtype=torch.int64))  # fmt: skip
+    score = score_text(replace(text, words=1), lambda part: torch.full((1,), 5000.0), kind="exact")
+    facts = json.loads(json.dumps(score.as_dict(), allow_nan=False))
+    assert facts["word_perplexity"] is None
+    assert facts["nats_per_token"] == pytest.approx(5000 / 900)
+
+
+def test_a_table_names_each_error_by_its_place():
+    oracle = random_joint()
+    many, one = text_of(draw_rows(oracle, 40, seed=1)), text_of(draw_rows(oracle, 1, seed=1))
+    bound, exact = bound_on(oracle), lambda part: torch.ones(len(part.rows))
+    cells = {
+        "both": score_text(many, bound, draws=4),
+        "no masks": score_text(many, bound, draws=1),
+        "exact": score_text(many, exact, kind="exact"),
+        "one row": score_text(one, bound, draws=32),
+    }
+    found = {line.split("|")[1].strip(): line.split("|")[2] for line in table(cells).splitlines()}
+    assert found["both"].count("±") == 2
+    assert "?" not in found["both"]
+    assert "± ? ± 0" in found["no masks"]
+    assert "± 0 ± 0" in found["exact"]
+    assert found["one row"].strip().endswith("± ?")

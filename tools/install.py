@@ -110,17 +110,16 @@ def run(command: list[str], log: Path, bar: Bar | None) -> None:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
         start = file.tell()
-        with (
-            subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process,
-            log.open(encoding="utf-8", errors="replace") as words,
-        ):
-            words.seek(start)
-            while process.poll() is None:
-                time.sleep(0.1)
-                if bar is not None:
-                    for line in words.read().splitlines():
-                        bar.read(line)
-                    bar.show()
+        # No parentheses around both: an old Python has to get as far as saying what it lacks.
+        with log.open(encoding="utf-8", errors="replace") as words:  # noqa: SIM117
+            with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+                words.seek(start)
+                while process.poll() is None:
+                    time.sleep(0.1)
+                    if bar is not None:
+                        for line in words.read().splitlines():
+                            bar.read(line)
+                        bar.show()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
 

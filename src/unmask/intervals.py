@@ -73,38 +73,41 @@ def over_masks(rounds: Tensor) -> Spread | None:
     return Spread(math.sqrt(total), freedom)
 
 
-def over_texts(nats: Tensor, tokens: Tensor, clusters: Tensor) -> Spread | None:
+def over_texts(nats: Tensor, size: Tensor, clusters: Tensor) -> Spread | None:
     """Return the error of the total nats as an estimate for other texts, None for one cluster.
 
-        d_c = nats_c - tokens_c * rate,    error^2 = C / (C - 1) sum_c d_c^2
+        d_c = nats_c - size_c * rate,    error^2 = C / (C - 1) sum_c d_c^2
 
     Args:
         nats: Shape (N,), float64; nats of every row.
-        tokens: Shape (N,); what they are divided by.
+        size: Shape (N,); what they are divided by: tokens, characters or words.
         clusters: Shape (N,), int64; which rows belong together, see ``clusters_of``.
     """
-    rate = nats.sum() / tokens.sum()
+    rate = nats.sum() / size.sum().clamp_min(1)
     _, index = clusters.unique(return_inverse=True)
     count = int(index.max()) + 1
     if count < 2:
         return None
-    excess = nats - tokens * rate
+    excess = nats - size * rate
     total = excess.new_zeros(count).index_add(0, index, excess)
     return Spread(math.sqrt(count / (count - 1) * float(total.square().sum())), count - 1)
 
 
-def clusters_of(documents: Tensor) -> tuple[Tensor, str]:
+def clusters_of(documents: Tensor, count: int | None = None) -> tuple[Tensor, str]:
     """Return which rows belong together, (N,), and what such a cluster is called.
 
-    Rows of a document. Of fewer than ``FEWEST_DOCUMENTS`` documents no spread can be told; there
-    consecutive rows form up to ``BLOCKS`` blocks, nearly independent if they are long (batch
-    means).
+    Rows that begin in one document. Of fewer than ``FEWEST_DOCUMENTS`` documents no spread can be
+    told; there consecutive rows form up to ``BLOCKS`` blocks, nearly independent if they are long
+    (batch means).
 
     Args:
         documents: Shape (N,), int64; the document that each row begins in.
+        count: Documents of the text; None if a row begins in each. A row holds several of them
+            where they are more than those.
     """
-    if len(documents.unique()) >= FEWEST_DOCUMENTS:
-        return documents, "documents"
+    begun = len(documents.unique())
+    if begun >= FEWEST_DOCUMENTS:
+        return documents, "documents" if begun >= (count or 0) else "rows of several documents"
     rows = len(documents)
     blocks = min(rows, BLOCKS)
     return torch.arange(rows) * blocks // rows, "blocks of rows" if blocks < rows else "rows"

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from unmask.denoiser import Denoiser
 from unmask.errors import UserError
-from unmask.intervals import GROUP, clusters_of, over_masks, over_texts
+from unmask.intervals import GROUP, over_masks
 from unmask.method import Bound
 from unmask.noise import RowGenerator, row_seeds
-from unmask.scores import Score
+from unmask.scores import Score, spreads_over_texts
 from unmask.text_rows import Text
 from unmask.values import real, whole
 
@@ -229,7 +229,7 @@ def _score(text: Text, rounds: Tensor, *, kind: str, draws: int, seed: int) -> S
     token_nats = rounds.mean(0) if rounds.ndim == 3 else None
     rounds = rounds if token_nats is None else rounds.sum(2)
     nats = rounds.mean(0)
-    clusters, name = clusters_of(text.documents)
+    texts, clusters = spreads_over_texts(nats, text)
     return Score(
         nats=float(nats.sum()),
         tokens=int(text.tokens.sum()),
@@ -241,8 +241,8 @@ def _score(text: Text, rounds: Tensor, *, kind: str, draws: int, seed: int) -> S
         draws=draws,
         seed=seed,
         masks=over_masks(rounds),
-        texts=over_texts(nats, text.tokens.double(), clusters),
-        clusters=f"{len(clusters.unique())} {name}",
+        texts=texts,
+        clusters=clusters,
         rounds=rounds,
         text=text,
         token_nats=token_nats,

@@ -14,9 +14,10 @@ from unmask.scores import Difference, Score
 
 LEGEND = (
     "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "
-    "well the bound on this text is known; exact values have none. The second ± and the range in "
-    "brackets are over texts: how far the bound on other texts like this one may be. A word is "
-    "what white space separates; a line end counts as one."
+    "well the bound on this text is known; exact values have 0. The second ± and the range in "
+    "brackets are over texts: how far the bound on other texts like this one may be. ? stands for "
+    "what one draw of masks or one row cannot tell. A word is what white space separates; a line "
+    "end counts as one."
 )
 _LOSSY = (
     "† The tokenizer does not give the text back (case, accents or white space are lost): "
@@ -45,7 +46,7 @@ def lines(score: Score) -> list[str]:
         found.append(f"±: 95 % over {score.draws} random masks of each row, for this text")
     elif score.kind == "bound":
         found.append("one random mask a row gives no error; raise --draws")
-    if score.texts is not None:
+    if score.texts:
         found.append(
             "for texts like this one: "
             f"± {_half(score, 'nats_per_token', 'texts'):.4f} nats/token, "
@@ -59,7 +60,7 @@ def brief(score: Score) -> str:
     """Return a score on one line, with the error over masks, or over texts if that is unknown."""
     over = "texts" if score.masks is None else "masks"
     sign = "at most " if score.kind == "bound" else ""
-    error = "" if score.interval("nats", over) is None else f" (95 % over {over})"
+    error = "" if score.interval("nats_per_token", over) is None else f" (95 % over {over})"
     return (
         f"{sign}{_with_margin(score, 'nats_per_token', 3, over)} nats/token, "
         f"{_with_margin(score, 'bits_per_char', 3, over)} bits/char{error}"
@@ -107,7 +108,7 @@ def table(scores: Mapping[str, Score]) -> str:
 
 def legend(scores: Mapping[str, Score]) -> str:
     """Return what the signs of a table mean."""
-    over = sorted({score.clusters for score in scores.values() if score.texts is not None})
+    over = sorted({score.clusters for score in scores.values() if score.texts})
     parts = [LEGEND, *([f"Over texts: {', '.join(over)}."] if over else [])]
     return " ".join(parts + [_LOSSY] * any(score.lossy for score in scores.values()))
 
@@ -137,11 +138,11 @@ def difference_table(first: str, found: Mapping[str, Difference]) -> str:
 
 
 def _signed(facts: dict[str, Any], unit: str) -> str:
+    """Return a difference with its margins over masks and over texts, in this order."""
     text = f"{facts[unit]:+.4f}"
     for over in ("masks", "texts"):
-        if f"{unit}_95_{over}" in facts:
-            low, high = facts[f"{unit}_95_{over}"]
-            text += f" ± {(high - low) / 2:.4f}"
+        low, high = facts.get(f"{unit}_95_{over}", (None, None))
+        text += " ± -" if low is None else f" ± {(high - low) / 2:.4f}"
     return text
 
 
@@ -166,10 +167,12 @@ def _with_margin(score: Score, unit: str, digits: int, over: str) -> str:
 
 
 def _with_both(score: Score, unit: str, digits: int) -> str:
-    text = _with_margin(score, unit, digits, "masks")
-    if score.texts is None:
-        return text
-    return f"{text} ± {_half(score, unit, 'texts'):.{digits}f}"
+    """Return a number with its margins over masks and over texts, in this order."""
+    of_masks = "0" if score.kind != "bound" else "?"
+    if score.masks is not None:
+        of_masks = f"{_half(score, unit, 'masks'):.{digits}f}"
+    of_texts = f"{_half(score, unit, 'texts'):.{digits}f}" if score.texts else "?"
+    return f"{getattr(score, unit):.{digits}f} ± {of_masks} ± {of_texts}"
 
 
 def _with_range(score: Score, unit: str, digits: int, over: str) -> str:

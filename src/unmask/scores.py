@@ -19,7 +19,14 @@ from unmask.errors import UserError
 from unmask.intervals import Spread, clusters_of, over_masks, over_texts
 from unmask.text_rows import Text
 
-UNITS = ("nats_per_token", "perplexity", "bits_per_char", "word_perplexity")
+UNITS = {
+    "nats_per_token": "tokens",
+    "perplexity": "tokens",
+    "bits_per_char": "characters",
+    "word_perplexity": "words",
+}
+"""What the nats of each unit are divided by."""
+SIZES = ("tokens", "characters", "words")
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Score:
         seed: Of the masks.
         masks: Error of ``nats`` as an estimate of the bound on this text; None for a single round
             of masks and for what needs none.
-        texts: Error of ``nats`` as an estimate for texts like this one; None for a single row.
+        texts: Error of ``nats`` as an estimate for texts like this one, of as many tokens,
+            ``characters`` or ``words``, by these names; empty for a single row.
         clusters: What the error ``texts`` is over, such as ``20 blocks of rows``.
         rounds: Shape (R, N), float64; nats of every row in every round of masks.
         text: What was scored.
@@ -57,7 +65,7 @@ class Score:
     draws: int
     seed: int
     masks: Spread | None
-    texts: Spread | None
+    texts: dict[str, Spread]
     clusters: str
     rounds: Tensor = field(repr=False, compare=False)
     text: Text = field(repr=False, compare=False)
@@ -92,11 +100,11 @@ class Score:
         """Return a 95 % confidence interval of a property, None where the spread is unknown.
 
         Args:
-            unit: A name in ``UNITS``, or ``nats``.
+            unit: A name in ``UNITS``.
             over: ``masks`` for the bound on this text, ``texts`` for that on texts like this one;
                 see ``intervals``.
         """
-        spread = self.masks if over == "masks" else self.texts
+        spread = self.masks if over == "masks" else self.texts.get(UNITS[unit])
         if spread is None:
             return None
         low, high = (replace(self, nats=self.nats + sign * spread.margin) for sign in (-1, 1))
@@ -105,23 +113,41 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers, with units in the names, fit for JSON.
 
-        An interval that is unknown is left out.
+        An interval that is unknown is left out; a perplexity beyond float64 is None.
         """
         result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
         for unit in UNITS:
-            result[unit] = getattr(self, unit)
+            result[unit] = _finite(getattr(self, unit))
             for over in ("masks", "texts"):
                 interval = self.interval(unit, over)
-                if interval is not None:
+                if interval is not None and math.isfinite(interval[1]):
                     result[f"{unit}_95_{over}"] = list(interval)
-        if self.texts is not None:
+        if self.texts:
             result["texts_over"] = self.clusters
         counts = ("nats", "tokens", "characters", "words", "unknown", "lossy", "draws", "seed")
         return result | {name: getattr(self, name) for name in counts}
 
 
+def spreads_over_texts(nats: Tensor, text: Text) -> tuple[dict[str, Spread], str]:
+    """Return the errors over texts by the size that nats are divided by, and what they are over.
+
+    Args:
+        nats: Shape (N,), float64; nats of every row, or what a model needs more than another.
+        text: The rows.
+    """
+    clusters, name = clusters_of(text.documents, text.num_documents)
+    sizes = (text.tokens.double(), text.row_characters, text.row_words)
+    found = {key: over_texts(nats, size, clusters) for key, size in zip(SIZES, sizes, strict=True)}
+    known = {key: spread for key, spread in found.items() if spread is not None}
+    return known, f"{len(clusters.unique())} {name}"
+
+
 def _exp(nats: float) -> float:
     return math.inf if nats > 700 else math.exp(nats)
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
@@ -133,14 +159,14 @@ class Difference:
         tokens: Tokens of the text.
         characters: Characters of the text.
         masks: Error of ``nats`` for this text; None if unknown.
-        texts: Error of ``nats`` for texts like this one; None for a single row.
+        texts: Errors of ``nats`` for texts like this one, see ``Score``; empty for a single row.
     """
 
     nats: float
     tokens: int
     characters: int
     masks: Spread | None
-    texts: Spread | None
+    texts: dict[str, Spread]
 
     @classmethod
     def of(cls, first: Score, second: Score) -> Difference:
@@ -161,23 +187,25 @@ class Difference:
             raise UserError("scores with different numbers of draws cannot be paired")
         # An exact value is the same in every round.
         rounds = first.rounds - second.rounds
-        nats, (clusters, _) = rounds.mean(0), clusters_of(rows.documents)
+        nats = rounds.mean(0)
         return cls(
             nats=float(nats.sum()),
             tokens=first.tokens,
             characters=first.characters,
             masks=over_masks(rounds),
-            texts=over_texts(nats, rows.tokens.double(), clusters),
+            texts=spreads_over_texts(nats, rows)[0],
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers with units in the names, fit for JSON; what is unknown is left out."""
         per = {"nats_per_token": self.tokens, "bits_per_char": self.characters * math.log(2)}
         result: dict[str, Any] = {unit: self.nats / count for unit, count in per.items()}
-        for over, spread in (("masks", self.masks), ("texts", self.texts)):
-            if spread is not None:
-                for unit, count in per.items():
+        for unit, count in per.items():
+            for over, spread in (("masks", self.masks), ("texts", self.texts.get(UNITS[unit]))):
+                if spread is not None:
                     ends = (self.nats - spread.margin, self.nats + spread.margin)
                     result[f"{unit}_95_{over}"] = [end / count for end in ends]
+        for over, spread in (("masks", self.masks), ("texts", self.texts.get("tokens"))):
+            if spread is not None:
                 result[f"p_{over}"] = spread.p_value(self.nats)
         return result

@@ -34,6 +34,9 @@ class Text:
         valid: Shape (N, L), bool; False on padding.
         tokens: Shape (N,), int64; what the nats of each row are divided by.
         documents: Shape (N,), int64; the document that each row begins in.
+        row_characters: Shape (N,), float64; the share of each row in ``characters``.
+        row_words: Shape (N,), float64; the share of each row in ``words``.
+        num_documents: Documents of the text; more than rows begin in if they are short.
         characters: Unicode characters that the tokens stand for.
         words: Words separated by white space, plus one for every line end.
         unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
@@ -46,6 +49,9 @@ class Text:
     valid: Tensor
     tokens: Tensor
     documents: Tensor
+    row_characters: Tensor
+    row_words: Tensor
+    num_documents: int
     characters: int
     words: int
     unknown: int
@@ -117,12 +123,16 @@ class Text:
         used = len(codec.start) + int(valid.sum(1).max())
         ends = torch.tensor([len(part) for part in encoded]).cumsum(0)
         size = _measure(documents, encoded, codec)
+        spelt = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
         return cls(
             rows=torch.cat([start, rows], 1)[:, :used],
             editable=pad(editable, (start.shape[1], 0), value=False)[:, :used],
             valid=pad(valid, (start.shape[1], 0), value=True)[:, :used],
             tokens=editable.sum(1),
             documents=torch.bucketize(done, ends, right=True),
+            row_characters=_shares([len(text) for text in spelt], size.characters),
+            row_words=_shares([_words(text) for text in spelt], size.words),
+            num_documents=len(documents),
             characters=size.characters,
             words=size.words,
             unknown=_unknown(ids, codec),
@@ -150,6 +160,9 @@ class Text:
             valid=torch.ones_like(editable),
             tokens=pairs.tokens[:max_rows],
             documents=torch.arange(len(ids)),
+            row_characters=_shares([len(text) for text in targets], size.characters),
+            row_words=_shares([_words(text) for text in targets], size.words),
+            num_documents=len(ids),
             characters=size.characters,
             words=size.words,
             unknown=_unknown(ids[editable], codec),
@@ -200,8 +213,17 @@ def _measure(texts: Sequence[str], encoded: Sequence[list[int]], codec: TextCode
         texts = [
             short if equal else text for text, short, equal in zip(texts, bare, same, strict=True)
         ]
-    words = sum(len(text.split()) + text.count("\n") for text in texts)
-    return _Size(sum(map(len, texts)), words, any(lossy))
+    return _Size(sum(map(len, texts)), sum(map(_words, texts)), any(lossy))
+
+
+def _words(text: str) -> int:
+    return len(text.split()) + text.count("\n")
+
+
+def _shares(counts: Sequence[int], total: int) -> Tensor:
+    """Return numbers that add up to a total, in the proportions of counts, (N,), float64."""
+    numbers = torch.tensor(counts, dtype=torch.float64)
+    return numbers * (total / numbers.sum().clamp_min(1))
 
 
 def _unknown(ids: Tensor, codec: TextCodec) -> int:

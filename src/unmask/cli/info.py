@@ -14,8 +14,8 @@ from unmask.cli import options
 if TYPE_CHECKING:
     from rich.console import Console
 
-_INTERVAL = "_95"
-"""What the name of an interval ends in, beside the number that it is about."""
+_INTERVALS = {"_95_masks": "95 % over masks", "_95_texts": "95 % over texts", "_95": "95 %"}
+"""What the names of intervals end in, beside the number that they are about; of old cards _95."""
 _TIE = "\xa0"
 """A blank at which no line is broken."""
 
@@ -60,10 +60,11 @@ def _lines(value: Any) -> list[str]:
     single = {name: v for name, v in value.items() if v is not None and not isinstance(v, dict)}
     parts = []
     for name, v in single.items():
-        if name.endswith(_INTERVAL) and name.removesuffix(_INTERVAL) in single:
+        if any(name.endswith(end) and name.removesuffix(end) in single for end in _INTERVALS):
             continue
-        interval = single.get(f"{name}{_INTERVAL}")
-        ends = "" if interval is None else f" (95 %: {_word(interval)})"
+        intervals = {label: single.get(f"{name}{end}") for end, label in _INTERVALS.items()}
+        known = [f"{label}: {_word(ends)}" for label, ends in intervals.items() if ends]
+        ends = f" ({'; '.join(known)})" if known else ""
         # What a thing is called needs no key.
         key = "" if name == "name" else f"{name.replace('_', ' ')}: "
         parts.append(f"{key}{_word(v)}{ends}".replace(" ", _TIE))

@@ -83,16 +83,21 @@ def command(
 def _read(text: str) -> str:
     from unmask.training.data import joined, read_documents
 
-    text = options.read_text(text)
-    if not text.strip():
-        raise UserError("there is no text to score; give a text, a file, or - for standard input")
+    if text == "-":
+        return _some(options.read_text(text))
+    _some(text)
     path = Path(text)
-    looks_like_file = (
-        "\n" not in text
-        and len(text) < 200
-        and (path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz") or os.path.exists(text))
+    known_ending = path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz")
+    looks_like_file = len(text) < 200 and (
+        (known_ending and not set(text) & set(" \n")) or os.path.exists(text)
     )
     return joined(read_documents(text)) if looks_like_file else text
+
+
+def _some(text: str) -> str:
+    if not text.strip():
+        raise UserError("there is no text to score; give a text, a file, or - for standard input")
+    return text
 
 
 def _score(

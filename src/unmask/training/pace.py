@@ -24,7 +24,7 @@ TIMES = 10
 
 
 class Clock:
-    """The time of a run, without what comes before its first and after its last step.
+    """The time of a run, from when its first step is about to be taken.
 
     Args:
         seconds: Time budget; 0 for none.
@@ -62,7 +62,7 @@ class Allowance:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._last = clock.elapsed
+        self._begun = self._last = clock.elapsed
         self._cost = 0.0
         self._taken = 0.0
 
@@ -75,7 +75,8 @@ class Allowance:
         """
         now = self._clock.elapsed
         wanted = every and (step % every == 0 or now - self._last >= self._clock.budget / TIMES)
-        return bool(wanted) and self._taken + self._cost <= SHARE * now
+        # A resumed run does not know what was spent before it.
+        return bool(wanted) and self._taken + self._cost <= SHARE * (now - self._begun)
 
     @contextmanager
     def timed(self) -> Iterator[None]:

@@ -108,6 +108,8 @@ def _state(folder: Path) -> dict[str, Any]:
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     # A run of an older version knew fewer keys: those it did not know had their defaults.
     defaults = {"recipe": json.loads(json.dumps(asdict(Recipe())))}
+    # There was no such limit.
+    defaults["recipe"]["training"]["warmup_share"] = 1.0
     old, new = _flat(defaults) | _flat(before), _flat(now)
     for key in sorted({*old, *new}):
         if key not in MAY_CHANGE and old.get(key) != new.get(key):

@@ -324,7 +324,7 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
         "optimizer": lambda: Trainer.get_optimizer_cls_and_kwargs(arguments, network),
     }
     if not training.minutes:
-        optimizer = torch.optim.SGD(network.parameters())
+        optimizer = torch.optim.SGD(network.parameters(), lr=training.learning_rate)
         parts["schedule"] = lambda: get_scheduler(
             arguments.lr_scheduler_type,
             optimizer,
@@ -332,6 +332,8 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
             1,
             rates.options(training.schedule, 1),
         )
+    else:
+        parts["schedule"] = lambda: rates.shape(training.schedule, training.learning_rate)
     for key, make in parts.items():
         try:
             make()
