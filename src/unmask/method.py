@@ -73,7 +73,8 @@ class Method(ABC):
     Args:
         process: The forward process.
         num_steps: T of the bound that is trained on; 0 for continuous time.
-        cross_entropy_weight: Nats per sequence of plain cross-entropy that training adds.
+        cross_entropy_weight: How often training adds the plain cross-entropy to the bound; the sum
+            is divided by 1 + half of it.
     """
 
     process: Any
@@ -163,7 +164,10 @@ class Method(ABC):
             return loss, loss.nats
         if loss.cross_entropy is None:
             raise UserError("this bound knows no hybrid loss; set cross_entropy_weight to 0")
-        return loss, loss.nats + self.cross_entropy_weight * loss.cross_entropy
+        weight = self.cross_entropy_weight
+        # Half of the tokens are masked on average: divided by this, the sum has the size of the
+        # bound. The optimisers do not depend on the scale of a loss.
+        return loss, (loss.nats + weight * loss.cross_entropy) / (1 + weight / 2)
 
     def reverse(self, policy: Policy) -> tuple[Policy, Any]:
         """Return how to do what a policy wants under this process, and the process it is told of.
