@@ -79,7 +79,10 @@ def network() -> BertForMaskedLM:
 
 def trainer(folder, rows: PairRows, *settings: str, pace=None, validate=None, **arguments):
     """Make a trainer that hides every target, so that nothing is left to chance."""
-    everything = ("objective.name=masked-mean", "objective.mask_rates=[1.0]")
+    everything = (
+        *("objective.name=masked-mean", "objective.mask_rates=[1.0]"),
+        "objective.cross_entropy_weight=0.0",
+    )
     options = {"max_steps": 1, "lr_scheduler_type": "constant", "optim": "sgd"} | arguments
     return DiffusionTrainer(
         recipe=recipes.load("diffuse", [*everything, *settings]),
