@@ -442,10 +442,6 @@ def test_intervals_of_a_card_stand_beside_their_number():
     score = {"nats_per_token": 4.5, "nats_per_token_95_masks": [4.4, 4.6]}
     score |= {"nats_per_token_95_texts": [4.0, 5.0]}
     score |= {"perplexity": 90.0, "perplexity_95": [80.0, 99.0]}
-        "nats_per_token_95_texts": [4.0, 5.0],
-        "perplexity": 90.0,
-        "perplexity_95": [80.0, 99.0],
-    }
     console = Console(file=io.StringIO(), width=200)
     show({"scores": {"set": score}}, console)
     words = console.file.getvalue().replace("\xa0", " ")
