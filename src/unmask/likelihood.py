@@ -13,7 +13,7 @@ the seed and the number of the row alone, whatever the size of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -53,6 +53,17 @@ class Part(NamedTuple):
     times: Tensor
     generator: RowGenerator
 
+    @property
+    def batch(self) -> dict[str, Any]:
+        """The keywords of a ``method.Bound``."""
+        return {
+            "x0": self.rows,
+            "t": self.times,
+            "editable": self.editable,
+            "generator": self.generator,
+            "valid": self.valid,
+        }
+
 
 RowNats = Callable[[Part], Tensor]
 """Nats of every row, (B, L) -> (B,)."""
@@ -67,14 +78,7 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
     """
 
     def nats(part: Part) -> Tensor:
-        return bound(
-            denoiser,
-            x0=part.rows,
-            t=part.times,
-            editable=part.editable,
-            generator=part.generator,
-            valid=part.valid,
-        ).nats
+        return bound(denoiser, **part.batch).nats
 
     return nats
 
@@ -88,14 +92,7 @@ def bound_of_tokens(denoiser: Denoiser, token_bound: Callable[..., Tensor]) -> R
     """
 
     def nats(part: Part) -> Tensor:
-        return token_bound(
-            denoiser,
-            x0=part.rows,
-            t=part.times,
-            editable=part.editable,
-            generator=part.generator,
-            valid=part.valid,
-        )
+        return token_bound(denoiser, **part.batch)
 
     return nats
 
