@@ -23,6 +23,8 @@ from torch import Tensor
 GROUP = 32
 """Rows whose times cover the unit interval together; their errors depend on each other."""
 FEWEST_DOCUMENTS = 10
+FEWEST_CLUSTERS = 5
+"""Below it the t interval is so wide that it says nothing."""
 BLOCKS = 20
 """Parts that a text of fewer documents is cut into, in place of documents."""
 
@@ -74,7 +76,9 @@ def over_masks(rounds: Tensor) -> Spread | None:
 
 
 def over_texts(nats: Tensor, size: Tensor, clusters: Tensor) -> Spread | None:
-    """Return the error of the total nats as an estimate for other texts, None for one cluster.
+    """Return the error of the total nats as an estimate for other texts.
+
+    None for fewer than ``FEWEST_CLUSTERS`` clusters.
 
         d_c = nats_c - size_c * rate,    error^2 = C / (C - 1) sum_c d_c^2
 
@@ -86,7 +90,7 @@ def over_texts(nats: Tensor, size: Tensor, clusters: Tensor) -> Spread | None:
     rate = nats.sum() / size.sum().clamp_min(1)
     _, index = clusters.unique(return_inverse=True)
     count = int(index.max()) + 1
-    if count < 2:
+    if count < FEWEST_CLUSTERS:
         return None
     excess = nats - size * rate
     total = excess.new_zeros(count).index_add(0, index, excess)

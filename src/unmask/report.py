@@ -16,8 +16,8 @@ LEGEND = (
     "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "
     "well the bound on this text is known; exact values have 0. The second ± and the range in "
     "brackets are over texts: how far the bound on other texts like this one may be. ? stands for "
-    "what one draw of masks or one row cannot tell. A word is what white space separates; a line "
-    "end counts as one."
+    "what one draw of masks or a few rows cannot tell. A word is what white space separates; a "
+    "line end counts as one."
 )
 _LOSSY = (
     "† The tokenizer does not give the text back (case, accents or white space are lost): "

@@ -47,7 +47,7 @@ class Score:
         masks: Error of ``nats`` as an estimate of the bound on this text; None for a single round
             of masks and for what needs none.
         texts: Error of ``nats`` as an estimate for texts like this one, of as many tokens,
-            ``characters`` or ``words``, by these names; empty for a single row.
+            ``characters`` or ``words``, by these names; empty for fewer than five rows.
         clusters: What the error ``texts`` is over, such as ``20 blocks of rows``.
         rounds: Shape (R, N), float64; nats of every row in every round of masks.
         text: What was scored.
@@ -159,7 +159,7 @@ class Difference:
         tokens: Tokens of the text.
         characters: Characters of the text.
         masks: Error of ``nats`` for this text; None if unknown.
-        texts: Errors of ``nats`` for texts like this one, see ``Score``; empty for a single row.
+        texts: Errors of ``nats`` for texts like this one, see ``Score``.
     """
 
     nats: float
