@@ -24,7 +24,7 @@ from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.method import OrderedMethod
 from unmask.noise import Noise
-from unmask.objective_order import order_nats, order_nelbo, random_ranks
+from unmask.objective_order import order_nelbo, order_token_nats, random_ranks
 from unmask.orders import RandomOrder
 from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
@@ -68,7 +68,7 @@ def test_the_likelihood_in_every_order_is_that_of_the_joint(joint):
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     for order in itertools.permutations(range(joint.length)):
         rank = torch.tensor(order).expand_as(x0)
-        nats = order_nats(Conditionals(joint), x0, rank, everywhere)
+        nats = order_token_nats(Conditionals(joint), x0, rank, everywhere).sum(1)
         assert torch.allclose(nats, -joint.log_prob(x0), atol=1e-9)
     t = stratified_times(len(x0), generator(1))
     loss = order_nelbo(Conditionals(joint), x0, t, everywhere, generator(2))
@@ -229,8 +229,8 @@ def test_one_token_a_step_has_the_law_of_the_average_order():
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     with torch.no_grad():
         law = sum(
-            (-order_nats(denoiser, x0, torch.tensor(order).expand_as(x0), everywhere)).exp()
-            for order in itertools.permutations(range(3))
+            (-order_token_nats(denoiser, x0, rank.expand_as(x0), everywhere).sum(1)).exp()
+            for rank in map(torch.tensor, itertools.permutations(range(3)))
         )
     blank = Canvas.from_rows([[None] * 3] * count, 3, 0)
     # In so many steps two tokens are hardly ever written at once.

@@ -8,11 +8,12 @@ so its likelihood is exact and no bound: no noise level is drawn. It is the like
 sampler alone; a network that guesses well but not exactly has another one for every order.
 
     sequential_token_nats   any network of masks: one row of a network call for every token
-    order_token_nats        a network that sees tokens in the order of writing: one call for all
     block_token_nats        a network of blocks: one call for every place in a block
     pseudo_token_nats       every token given all others, which is no likelihood
 
-All return nats per token, shape (B, L), 0 at positions that are not modelled.
+A network that sees tokens in the order of writing answers with all of them in one call,
+``objective_order.order_token_nats``. All return nats per token, shape (B, L), 0 at positions that
+are not modelled.
 
 References: Uria et al. 2014, arXiv:1310.1757 (orders of writing); Wang & Cho 2019,
 arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
@@ -29,7 +30,6 @@ from torch import Tensor
 from unmask.blocks import BlockDenoiser, InContext, cut
 from unmask.denoiser import Denoiser, token_nats
 from unmask.errors import UserError, did_you_mean
-from unmask.objective_order import OrderedDenoiser
 from unmask.values import whole
 
 PAIRS = 256
@@ -94,28 +94,6 @@ def ranks(order: str | Sequence[int], editable: Tensor, valid: Tensor | None = N
         )
     place = torch.tensor(numbers, device=editable.device).argsort()
     return torch.where(editable, given[:, None] + place[number.clamp(0, len(place) - 1)], forward)
-
-
-def order_token_nats(
-    denoiser: OrderedDenoiser,
-    x0: Tensor,
-    rank: Tensor,
-    editable: Tensor,
-    valid: Tensor | None = None,
-) -> Tensor:
-    """Return -log p of every token given those before it, from one call of the network.
-
-    Args:
-        denoiser: A network that sees tokens in the order of writing.
-        x0: Clean ids, shape (B, L), int64.
-        rank: The order; see ``OrderedDenoiser.conditionals``. Given tokens must come first.
-        editable: Shape (B, L), bool; the tokens to be written.
-        valid: Shape (B, L), bool; False on padding.
-
-    Returns:
-        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64).
-    """
-    return token_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
 
 
 def sequential_token_nats(

@@ -27,7 +27,7 @@ from unmask.denoiser import Denoiser, masked_cross_entropy
 from unmask.errors import UserError, did_you_mean
 from unmask.method import Method, OrderedMethod, UniformMethod
 from unmask.noise import Noise
-from unmask.objective_order import OrderedDenoiser, order_nats
+from unmask.objective_order import OrderedDenoiser, order_token_nats
 from unmask.plan import Plan
 from unmask.process import AbsorbingProcess
 from unmask.schedule import make_schedule
@@ -131,9 +131,9 @@ def _bound(
         order = noise.uniform("judge", draw, int(count.max())).gather(1, number)
         if isinstance(method, OrderedMethod):
             assert isinstance(denoiser, OrderedDenoiser)
-            total += order_nats(
-                denoiser, canvas.ids, _rank(canvas, given, order), given, canvas.valid
-            ).double()
+            rank = _rank(canvas, given, order)
+            nats = order_token_nats(denoiser, canvas.ids, rank, given, canvas.valid)
+            total += nats.double().sum(1)
             continue
         # The shares of the draws are stratified, with an offset that makes every k as likely.
         k = ((draw + offset) / draws * count).long().clamp_max(count - 1) + 1

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unmask.blocks import block_nelbo
 from unmask.canvas import Canvas
-from unmask.chain_rule import block_token_nats, order_token_nats, sequential_token_nats
+from unmask.chain_rule import block_token_nats, sequential_token_nats
 from unmask.chains import Transition
 from unmask.denoiser import Around, Denoiser
 from unmask.errors import UserError
@@ -36,7 +36,7 @@ from unmask.objective import (
     exact_k_nelbo,
     exact_k_token_nats,
 )
-from unmask.objective_order import OrderedDenoiser, order_nelbo
+from unmask.objective_order import OrderedDenoiser, order_nelbo, order_token_nats
 from unmask.objective_token import (
     rloo_nelbo,
     tokenwise_discrete_nelbo,

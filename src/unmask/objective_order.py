@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser, row_nats
+from unmask.denoiser import Denoiser, token_nats
 from unmask.noise import Generator, uniform
 from unmask.objective import Loss
 
@@ -66,26 +66,26 @@ def random_ranks(editable: Tensor, valid: Tensor | None, generator: Generator) -
     return noise.argsort(dim=1, stable=True).argsort(1)
 
 
-def order_nats(
+def order_token_nats(
     denoiser: OrderedDenoiser,
     x0: Tensor,
     rank: Tensor,
     editable: Tensor,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return -log p(x_0 | given tokens) in an order of writing, exactly, in nats per sequence.
+    """Return -log p of every token given those before it, from one call of the network.
 
     Args:
-        denoiser: The network.
+        denoiser: A network that sees tokens in the order of writing.
         x0: Clean ids, shape (B, L), int64.
         rank: The order; see ``OrderedDenoiser.conditionals``. Given tokens must come first.
         editable: Shape (B, L), bool; the tokens to be written.
         valid: Shape (B, L), bool; False on padding.
 
     Returns:
-        Shape (B,), float32 (float64 if the denoiser answers in float64).
+        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64).
     """
-    return row_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
+    return token_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
 
 
 def order_nelbo(
@@ -105,6 +105,6 @@ def order_nelbo(
     The other arguments and the result are those of ``objective.continuous_nelbo``.
     """
     rank = random_ranks(editable, valid, generator).to(t.device)
-    nats = order_nats(denoiser, x0, rank, editable, valid)
+    nats = order_token_nats(denoiser, x0, rank, editable, valid).sum(1)
     nothing = torch.zeros_like(nats)
     return Loss(nats, nothing, nothing, editable.sum(1))
