@@ -44,8 +44,8 @@ MUTANTS = [
     ),
     Mutant(
         "objective.py",
-        "weight = tokens.double() / count.clamp_min(1)",
-        "weight = x0.shape[1] / count.double().clamp_min(1)",
+        "return noised, time, tokens.double() / count.clamp_min(1)",
+        "return noised, time, x0.shape[1] / count.double().clamp_min(1)",
         "L counts the columns of the batch, padding included",
         "conditioning",
     ),
@@ -905,7 +905,7 @@ MUTANTS = [
     ),
     Mutant(
         "training/pace.py",
-        "self._taken + self._cost <= SHARE * now",
+        "self._taken + self._cost <= SHARE * (now - self._begun)",
         "True",
         "validation takes most of a short time budget",
         "budget",
