@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from unmask import checkpoint
 from unmask.checkpoint import RUN
 from unmask.errors import UserError
+from unmask.staging import write_failure
 from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until
 from unmask.training.recipe import Recipe, TrainingSection
@@ -51,7 +52,7 @@ def begin(work: Path, what: dict[str, Any]) -> None:
         work.mkdir(parents=True, exist_ok=True)
         (work / RUN).write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write to {work}: {checkpoint.write_failure(error)}") from error
+        raise UserError(f"cannot write to {work}: {write_failure(error)}") from error
 
 
 def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point:

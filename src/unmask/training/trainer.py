@@ -24,12 +24,12 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer
 
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.extras import learned_of
-from unmask.checkpoint import write_failure
 from unmask.errors import UserError
 from unmask.method import Method
 from unmask.objective import masked_mean
 from unmask.schedule import stratified_times
 from unmask.scores import Score
+from unmask.staging import write_failure
 from unmask.training import rates
 from unmask.training.average import WeightAverage
 from unmask.training.data import Batch, MakeBatch
