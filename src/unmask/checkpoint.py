@@ -122,14 +122,7 @@ class Card:
             UserError: If the disk is full or not writable.
         """
         content = {"format": FORMAT, **asdict(self)}
-        part = directory / f".{FILE}.part"
-        try:
-            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            os.replace(part, directory / FILE)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            reason = write_failure(error)
-            raise UserError(f"could not write {directory / FILE}: {reason}") from error
+        staging.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -40,6 +40,22 @@ def write_failure(error: BaseException) -> str | None:
     return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a file, whole or not at all.
+
+    Raises:
+        UserError: If the disk is full or not writable.
+    """
+    part = path.parent / f".{path.name}.part"
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(f"cannot write to {path}: {write_failure(error)}") from error
+
+
 @contextmanager
 def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
     """Keep other processes from writing a model to a folder, which is made if it is missing.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unmask.cli import printing
 from unmask.errors import UserError, is_unicode
 
 if TYPE_CHECKING:
@@ -209,9 +210,9 @@ output = _together(
 
 def console() -> Console:
     """Return the console for everything that is not the result: standard error."""
-    from rich.console import Console
+    from unmask.render.console import stderr_console
 
-    return Console(stderr=True)
+    return stderr_console()
 
 
 @contextmanager
@@ -259,7 +260,7 @@ def open_unmasker(
         writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
         said = "computed in int8, as this model was exported, which gives another text than float32"
-        click.echo(said, err=True)
+        printing.note(said)
     return writer
 
 
@@ -338,11 +339,9 @@ def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path
 def print_texts(result: Generated, as_json: bool) -> None:
     """Print the texts, or one JSON object."""
     if as_json:
-        import json
-
-        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+        printing.record(result.as_dict())
         return
     for index, text in enumerate(result.texts):
         if index:
-            click.echo("\n" + "-" * 40 + "\n")
-        click.echo(text)
+            printing.result("\n" + "-" * 40 + "\n")
+        printing.result(text)
