@@ -295,12 +295,13 @@ def is_causal(name: str) -> bool:
 def check_pictures(**paths: Path | None) -> None:
     """Raise a UserError for a path that cannot be written, before any work is done for it.
 
-    A name that ends like another kind of file is refused as well: it is most likely a slip, and
-    would cost the user that file.
+    A name that ends like another kind of file is refused as well, and one of a file that is not
+    ours: it is most likely a slip, and would cost the user that file.
 
     Args:
         paths: By the name of the option.
     """
+    from unmask.render import marks, record
     from unmask.render.files import check_writable
 
     for option, path in paths.items():
@@ -312,11 +313,7 @@ def check_pictures(**paths: Path | None) -> None:
             raise UserError(
                 f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
             )
-        if option == "frames":
-            from unmask.render.record import check_replaceable
-
-            # Data of the user's have this ending too.
-            check_replaceable(path)
+        (record if option == "frames" else marks).check_replaceable(path)
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:

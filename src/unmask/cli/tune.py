@@ -85,6 +85,7 @@ def command(
     else:
         writer.card.write(folder)
     try:
+        options.check_pictures(plot=folder / PLOT)
         _draw(found, folder / PLOT)
     except UserError as error:
         printing.note(f"no plot: {error}")
