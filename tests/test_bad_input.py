@@ -563,3 +563,24 @@ def test_a_picture_that_cannot_be_written(zoo, tmp_path, capfd):
     assert capfd.readouterr().err == (
         f"unmask: cannot write to {tmp_path}, which is a folder; choose a file name\n"
     )
+
+
+@pytest.mark.parametrize("name", ["a.gif", "index.html", "b.HTM", "c.png", "d.jsonl"])
+def test_only_a_file_of_ours_is_replaced(refused, zoo, text_file, tmp_path, name):
+    options = {"gif": "--gif", "html": "--html", "htm": "--html", "jsonl": "--frames"}
+    ending = name.lower().rpartition(".")[2]
+    line = ["generate", "The", "--model", zoo / "bert", "--length", "3"]
+    if ending == "png":
+        line = ["bench", "samplers", "--data", text_file, "--rows", "2", "--length", "3"]
+        line += ["--steps", "1", "--sampler", "ancestral"]
+    file = tmp_path / name
+    ours = [str(word) for word in (*line, options.get(ending, "--plot"), file)]
+    # Made by somebody else, one of them even with the right bytes at its beginning.
+    for content in (b"<html>mine</html>", b"GIF89a", b"\x89PNG\r\n\x1a\n mine"):
+        file.write_bytes(content)
+        assert "is not overwritten" in refused(*ours)
+        assert file.read_bytes() == content
+    file.write_bytes(b"")
+    assert main(ours) == 0
+    assert file.stat().st_size
+    assert main(ours) == 0

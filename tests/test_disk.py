@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from unmask import Unmasker
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.training.checkpoints import checkpoints
 from unmask.training.progress import ProgressLog
-from unmask.training.trainer import checkpoints
 
 
 def contents(folder: Path) -> dict[str, bytes]:

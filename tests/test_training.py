@@ -19,8 +19,8 @@ from unmask.autoregressor import Autoregressor
 from unmask.cli import main
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE
+from unmask.training.checkpoints import checkpoints
 from unmask.training.run import Run, train
-from unmask.training.trainer import checkpoints
 
 SHORT = {
     "data.length": 24,

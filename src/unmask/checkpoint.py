@@ -1,23 +1,22 @@
 """A checkpoint is an ordinary Hugging Face directory with one more file, ``unmask.json``.
 
-Weights are safetensors, everything else is JSON, nothing is ever pickled. A save is staged in a
-folder beside the target and moved into place file by file, ``unmask.json`` last, so that a full
-disk or a killed process leaves the previous checkpoint as it was.
+Weights are safetensors, everything else is JSON, nothing is ever pickled. A full disk or a killed
+process leaves the previous checkpoint as it was; see ``staging``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unmask import staging
 from unmask.errors import UserError
+from unmask.staging import write_failure
 
 FORMAT = 1
 FILE = "unmask.json"
@@ -30,6 +29,12 @@ EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
 EXPORTED = ("exported.json", "exported.xml", "exported.bin")
 """A copy of the network for another runtime, and what it is a copy of."""
+REPLACED = (
+    *(EXTRA, *EXPORTED, "generation_config.json", "added_tokens.json", "special_tokens_map.json"),
+    *("chat_template.jinja", "model.safetensors", "model-*-of-*.safetensors"),
+    "model.safetensors.index.json",
+)
+"""Patterns of what belongs to a model: where a new one has no such file, it would be misread."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +122,7 @@ class Card:
             UserError: If the disk is full or not writable.
         """
         content = {"format": FORMAT, **asdict(self)}
-        part = directory / f".{FILE}.part"
-        try:
-            part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            os.replace(part, directory / FILE)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            reason = write_failure(error)
-            raise UserError(f"could not write {directory / FILE}: {reason}") from error
+        staging.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -183,7 +181,9 @@ def claim(directory: Path, overwrite: bool) -> None:
             cannot be made or written to.
     """
     check_folder(directory)
-    if not directory.is_dir() or not any(directory.iterdir()):
+    if directory.is_dir():
+        staging.settle(directory)
+    if not directory.is_dir() or not _contents(directory):
         return
     if not overwrite:
         raise UserError(
@@ -216,70 +216,26 @@ def check_folder(directory: Path) -> None:
         ) from error
 
 
+def _contents(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir() if path.name not in staging.OWN]
+
+
 def _holds_model(directory: Path) -> bool:
     """Return whether a folder is a model's, finished or in training, and not a user's own."""
     try:
         config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         return isinstance(config, dict) and "model_type" in config
     except (OSError, ValueError):
-        alone = [path.name for path in directory.iterdir()] == [WORK]
+        alone = _contents(directory) == [WORK]
         # A run of an older version said nothing of itself.
         signs = ("checkpoint-*/trainer_state.json", RUN)
         return alone and any(any((directory / WORK).glob(sign)) for sign in signs)
 
 
-def write_failure(error: Exception) -> str | None:
-    """Return what the operating system said when a file could not be written, None for a bug."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # safetensors, tokenizers and torch write on their own and raise their own kinds of errors.
-    signs = ("os error", "PytorchStreamWriter", "inline_container", "unexpected pos")
-    return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
-
-
-@contextmanager
-def staged(directory: Path) -> Iterator[Path]:
-    """Yield an empty folder; on success its files replace those of the same name in ``directory``.
-
-    The folder lies beside the target, so that each move is one atomic rename. Nothing reaches the
-    target if the block fails.
+def staged(directory: Path) -> AbstractContextManager[Path]:
+    """Return a context: an empty folder, whose files become the model in ``directory``.
 
     Raises:
-        UserError: If the disk is full or not writable.
+        UserError: As ``staging.staged``.
     """
-    directory = directory.absolute()
-    stage: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        yield stage
-        directory.mkdir(exist_ok=True)
-        # The weights are written for their owner only; everything here is as open as the card.
-        mode, saved = _ordinary_mode(stage), set()
-        # unmask.json is the mark of a complete save, so it comes last.
-        for path in sorted(stage.iterdir(), key=lambda p: (p.name == FILE, p.name)):
-            path.chmod(mode)
-            os.replace(path, directory / path.name)
-            saved.add(path.name)
-        for name in {EXTRA, *EXPORTED} - saved:
-            # What an earlier model had beside its weights is not this one's.
-            (directory / name).unlink(missing_ok=True)
-    except Exception as error:
-        reason = write_failure(error)
-        if reason is None:
-            raise
-        raise UserError(
-            f"could not save to {directory}: {reason}; what was there is untouched"
-        ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-
-
-def _ordinary_mode(folder: Path) -> int:
-    """Return the permissions that a new file gets from the user's umask."""
-    probe = folder / ".mode"
-    probe.touch()
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
-    return mode
+    return staging.staged(directory, REPLACED)

@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from unmask.adapters import loading
 from unmask.adapters.compat import can_classify
 from unmask.adapters.encoder import position_limit
+from unmask.adapters.exclusive import exclusive
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 
@@ -68,7 +69,8 @@ class TextClassifier:
     @torch.no_grad()
     def log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
         """Return log p(label | row), shape (B,), for ids (B, L) and valid (B, L)."""
-        return self._log_prob(ids, valid)
+        with exclusive(self.model):
+            return self._log_prob(ids, valid)
 
     def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
         """Return grad . (e_v - e_now) at ``at``, shape (N, V'), e being the input embeddings."""
@@ -83,12 +85,12 @@ class TextClassifier:
             kept.append(output.detach().requires_grad_())
             return kept[0]
 
-        handle = embedding.register_forward_hook(keep)
-        try:
-            with torch.enable_grad():
+        with exclusive(self.model), torch.enable_grad():
+            handle = embedding.register_forward_hook(keep)
+            try:
                 total = self._log_prob(ids, valid).sum()
-        finally:
-            handle.remove()
+            finally:
+                handle.remove()
         (gradient,) = torch.autograd.grad(total, kept[0])
         with torch.no_grad():
             table = self._table

@@ -20,6 +20,7 @@ from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     PreTrainedModel,
+    Trainer,
     TrainingArguments,
 )
 from transformers.generation.streamers import BaseStreamer
@@ -44,6 +45,7 @@ __all__ = [
     "is_traced",
     "lets_attention_be_replaced",
     "lm_heads",
+    "load_weights",
     "missing_arguments",
     "optimizer_names",
     "packed_product",
@@ -156,6 +158,11 @@ def reporters(arguments: TrainingArguments) -> list[Any]:
         ValueError: If there is no such service.
     """
     return list(get_reporting_integration_callbacks(arguments.report_to))
+
+
+def load_weights(trainer: Trainer, folder: Path) -> None:
+    """Give the model of a trainer the weights of a checkpoint, those of parts of ours included."""
+    trainer._load_from_checkpoint(str(folder))
 
 
 def use_one_gpu(arguments: TrainingArguments) -> None:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from unmask.adapters.exclusive import exclusive
 from unmask.errors import UserError, did_you_mean
 
 DESIGNS = ("none", "prefix", "layerwise", "adaln")
@@ -68,13 +69,14 @@ class TimeConditioning(nn.Module):
         Args:
             t: Times, shape (B,), in [0, 1]; 0 = clean, 1 = all masked. Any floating dtype.
         """
-        before = self._time
-        self._time = t
-        try:
-            yield
-        finally:
-            self._time = before
-            self._signals = []
+        with exclusive(self):
+            before = self._time
+            self._time = t
+            try:
+                yield
+            finally:
+                self._time = before
+                self._signals = []
 
     def _begin(self, _body: nn.Module, _args: Any) -> None:
         if self._time is None:

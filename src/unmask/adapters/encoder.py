@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.adapters.compat import wrapped_in
 from unmask.adapters.conditioning import conditioning_of
+from unmask.adapters.exclusive import exclusive
 from unmask.errors import UserError
 
 _CPU_TOKENS = 2**10
@@ -154,23 +155,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def only_at(model: PreTrainedModel, at: Tensor | tuple[Tensor, ...] | None) -> Iterator[None]:
     """Within this context the model's head sees only the positions ``at``, as one row.
 
+    No other thread calls the model meanwhile, which would see the same.
+
     Args:
         model: A masked language model, bare.
         at: Shape (B, L), bool; or rows and columns, two of shape (N,), int64; None for everywhere.
     """
-    if at is None:
-        yield
-        return
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[at][None]
         return output
 
-    handle = model.base_model.register_forward_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()
+    with exclusive(model):
+        handle = None if at is None else model.base_model.register_forward_hook(keep)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                handle.remove()
 
 
 def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[int]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from unmask.adapters.encoder import EncoderDenoiser, only_rows
+from unmask.adapters.exclusive import exclusive
 from unmask.checkpoint import EXPORTED
 from unmask.errors import UserError
 
@@ -62,13 +63,20 @@ class Entry:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = operator.index(content.pop("format"))
             if version <= FORMAT:
-                return cls(**content)
+                return cls(**content).checked()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is damaged; {AGAIN}") from error
         raise UserError(
             f"{path} has format {version}, newer than the {FORMAT} this version reads; "
             "update with: pip install -U unmask"
         )
+
+    def checked(self) -> Entry:
+        """Return self, or raise a TypeError for a value of another type."""
+        words = (self.backend, self.weights, self.model, *self.files.values())
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("a name or a hash is no string")
+        return self
 
     def write(self, directory: Path) -> None:
         """Write ``exported.json`` into a directory."""
@@ -114,7 +122,9 @@ class ExportedDenoiser:
         mask = torch.ones_like(xt) if valid is None else valid.long()
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         inputs = (xt, mask, where.nonzero())
-        answer = self._network([x.contiguous().numpy() for x in inputs])[0]
+        # All calls of a compiled graph share its buffers.
+        with exclusive(self):
+            answer = self._network([x.contiguous().numpy() for x in inputs])[0]
         logits = torch.from_numpy(answer).index_fill_(-1, self._not_data, float("-inf"))
         return logits.view(*xt.shape, -1) if at is None else logits
 

@@ -28,6 +28,7 @@ from unmask.adapters import compat
 from unmask.adapters.extras import equip, restore
 from unmask.checkpoint import EXTRA, FILE, Card, read_extra
 from unmask.errors import UserError
+from unmask.staging import settle
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""
@@ -36,14 +37,18 @@ BUNDLED = "bundled"
 def locate(name: str) -> str:
     """Return the folder of the model in the package for its name, else the name itself.
 
+    A save to the folder that was cut short is finished or taken back first.
+
     Raises:
-        UserError: If it is empty.
+        UserError: If it is empty, or such a folder cannot be written to.
     """
     if not name.strip():
         raise UserError("the name of the model is empty; give a folder or a hub id")
     if name == BUNDLED and not os.path.exists(name):
         return str(resources.files("unmask") / BUNDLED)
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    place = str(Path(name).expanduser()) if name.startswith("~") else name
+    settle(Path(place))
+    return place
 
 
 def best_device() -> str:

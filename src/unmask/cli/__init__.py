@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 import unmask
+from unmask.cli import printing
 from unmask.errors import UserError, did_you_mean
 
 VERBS = {
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)  # The whole help, line by line.
+        printing.note(error.format_message())  # The whole help, line by line.
         return 2
     except click.UsageError as error:
         where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
@@ -101,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        click.echo("unmask: interrupted", err=True)
+        printing.note("unmask: interrupted")
         return 130
     except SystemExit:
         # Where the pipe is closed, click exits and leaves another standard output behind.
@@ -130,7 +131,7 @@ def _forget_output() -> None:
 
 
 def _complain(message: str) -> int:
-    click.echo(f"unmask: {' '.join(message.split())}", err=True)
+    printing.note(f"unmask: {' '.join(message.split())}")
     return 2
 
 

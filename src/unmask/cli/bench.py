@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -186,11 +186,9 @@ def _line(one: Measured) -> str:
 
 def _print(joint: list[Measured], text: list[Measured], as_json: bool) -> None:
     if as_json:
-        import json
-
         worlds = {"joint": joint, "text": text}
         content = {key: [one.as_dict() for one in found] for key, found in worlds.items()}
-        click.echo(json.dumps(content))
+        printing.record(content)
         return
     click.echo(
         "| sampler | setting | calls | KL of text at most | above the entropy | trigrams | "

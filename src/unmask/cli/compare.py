@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
 
@@ -51,7 +50,7 @@ def command(
 
         play(tracks, console)
     if as_json:
-        click.echo(json.dumps({name: result.as_dict() for name, result in results.items()}))
+        printing.record({name: result.as_dict() for name, result in results.items()})
     else:
         _print(results)
     options.save_pictures(tracks, frames, gif, html)
@@ -93,9 +92,9 @@ def race(
 
 def _print(results: dict[str, Generated]) -> None:
     for label, result in results.items():
-        click.echo(f"{label}: {result.seconds:.2f} s, {result.nfe} network calls")
-        click.echo("\n\n".join(result.texts) + "\n")
+        printing.result(f"{label}: {result.seconds:.2f} s, {result.nfe} network calls")
+        printing.result("\n\n".join(result.texts) + "\n")
     (_, first), (_, second) = results.items()
     fast, slow = sorted((first.seconds, second.seconds))
     faster = next(label for label, result in results.items() if result.seconds == fast)
-    click.echo(f"{faster} was {slow / max(fast, 1e-9):.1f} times faster")
+    printing.result(f"{faster} was {slow / max(fast, 1e-9):.1f} times faster")

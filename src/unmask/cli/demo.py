@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ class Tour:
 
     def say(self, title: str) -> None:
         """Show a heading."""
-        self.console.rule(title, style="dim")
+        from rich.text import Text
+
+        self.console.rule(Text(printing.visible(title)), style="dim")
 
 
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
@@ -107,10 +109,10 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     learn, held_out = split(documents, 0.1)
     held_out = held_out[:HELD_OUT]
     bound_before = writer.score(held_out, draws=4, seed=plan.seed)
-    plan.console.print(f"text it will not see, before: {brief(bound_before)}", highlight=False)
+    printing.say(plan.console, f"text it will not see, before: {brief(bound_before)}")
     tuned = _fine_tune(plan, source, learn, held_out)
     bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
-    plan.console.print(f"text it has not seen, after: {brief(bound_after)}", highlight=False)
+    printing.say(plan.console, f"text it has not seen, after: {brief(bound_after)}")
     plan.say("4. it writes again")
     after = _write(plan, tuned)
     _keep(plan, source, (before, after), (bound_before, bound_after))
@@ -124,9 +126,9 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
     linger = LINGER if plan.console.is_terminal else 0.0
     work = partial(writer.generate, plan.prompt)
     result = watched(writer, work, plan.console, linger=linger, length=LENGTH, seed=plan.seed)
-    click.echo(result.texts[0])
+    printing.result(result.texts[0])
     held = f" and {linger:g} s a step to watch" if linger else ""
-    plan.console.print(f"{result.nfe} network calls, {result.seconds:.1f} s{held}", highlight=False)
+    printing.say(plan.console, f"{result.nfe} network calls, {result.seconds:.1f} s{held}")
     return result
 
 

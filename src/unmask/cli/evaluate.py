@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def command(
     tables = [reports.table(scores)]
     if paired:
         tables.append(reports.difference_table(names[0], found))
-    click.echo(json.dumps(facts) if as_json else "\n\n".join(tables))
+    printing.record(facts) if as_json else printing.result("\n\n".join(tables))
     if report is not None:
         legend = f"{PAIRS if of_pairs else TEXTS} {reports.legend(scores)}"
         _write_report(report, data, "\n\n".join([*tables, legend]), facts)

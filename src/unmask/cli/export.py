@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 
 
 @click.command("export")
@@ -34,6 +34,4 @@ def command(model: str | None, out: Path, weights: str, overwrite: bool) -> None
     exported.runtime()
     options.open_unmasker(model, "cpu", "torch").export(out, weights=weights, overwrite=overwrite)
     size = sum((out / name).stat().st_size for name in checkpoint.EXPORTED) / 2**20
-    options.console().print(
-        f"saved {out} · exported in {weights}, {size:.1f} MiB", highlight=False, soft_wrap=True
-    )
+    printing.say(options.console(), f"saved {out} · exported in {weights}, {size:.1f} MiB")

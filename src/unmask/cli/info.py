@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +26,7 @@ def command(model: str | None, as_json: bool) -> None:
     """Show the card of MODEL, a directory or hub id; the one in the package if left out."""
     facts = card_of(model)
     if as_json:
-        click.echo(json.dumps(facts))
+        printing.record(facts)
         return
     from rich.console import Console
 
@@ -43,11 +42,13 @@ def show(facts: dict[str, Any], console: Console) -> None:
         if not value:
             continue
         head = key.replace("_", " ")
-        for line in _lines(value):
+        for line in map(printing.visible, _lines(value)):
             # In a pipe a fact stays on its line, whatever is to be done with it.
             width = max(20, console.width - column) if console.is_terminal else len(line) + 1
             for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""]:
-                row = Text.assemble((f"{head:{column}}", "dim"), piece.replace(_TIE, " "))
+                row = Text.assemble(
+                    (f"{head:{column}}", "dim"), printing.visible(piece.replace(_TIE, " "))
+                )
                 console.print(row, soft_wrap=True)
                 head = ""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unmask.cli import printing
 from unmask.errors import UserError, is_unicode
 
 if TYPE_CHECKING:
@@ -209,9 +210,9 @@ output = _together(
 
 def console() -> Console:
     """Return the console for everything that is not the result: standard error."""
-    from rich.console import Console
+    from unmask.render.console import stderr_console
 
-    return Console(stderr=True)
+    return stderr_console()
 
 
 @contextmanager
@@ -259,7 +260,7 @@ def open_unmasker(
         writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
         said = "computed in int8, as this model was exported, which gives another text than float32"
-        click.echo(said, err=True)
+        printing.note(said)
     return writer
 
 
@@ -294,12 +295,13 @@ def is_causal(name: str) -> bool:
 def check_pictures(**paths: Path | None) -> None:
     """Raise a UserError for a path that cannot be written, before any work is done for it.
 
-    A name that ends like another kind of file is refused as well: it is most likely a slip, and
-    would cost the user that file.
+    A name that ends like another kind of file is refused as well, and one of a file that is not
+    ours: it is most likely a slip, and would cost the user that file.
 
     Args:
         paths: By the name of the option.
     """
+    from unmask.render import marks, record
     from unmask.render.files import check_writable
 
     for option, path in paths.items():
@@ -311,11 +313,7 @@ def check_pictures(**paths: Path | None) -> None:
             raise UserError(
                 f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
             )
-        if option == "frames":
-            from unmask.render.record import check_replaceable
-
-            # Data of the user's have this ending too.
-            check_replaceable(path)
+        (record if option == "frames" else marks).check_replaceable(path)
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
@@ -338,11 +336,9 @@ def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path
 def print_texts(result: Generated, as_json: bool) -> None:
     """Print the texts, or one JSON object."""
     if as_json:
-        import json
-
-        click.echo(json.dumps(result.as_dict(), ensure_ascii=False))
+        printing.record(result.as_dict())
         return
     for index, text in enumerate(result.texts):
         if index:
-            click.echo("\n" + "-" * 40 + "\n")
-        click.echo(text)
+            printing.result("\n" + "-" * 40 + "\n")
+        printing.result(text)

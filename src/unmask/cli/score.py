@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,11 +72,11 @@ def command(
         facts = score.as_dict() | _computed(writer)
         if per_token:
             facts["per_token"] = [{"token": piece, "nats": nats} for piece, nats in pieces]
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        printing.record(facts)
         return
     for piece, nats in pieces:
-        click.echo(f"{nats:9.4f}  {piece!r}")
-    click.echo("\n".join(report.lines(score)))
+        printing.result(f"{nats:9.4f}  {piece!r}")
+    printing.result("\n".join(report.lines(score)))
 
 
 def _read(text: str) -> str:

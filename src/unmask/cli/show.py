@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 
 
 @click.command("show")
@@ -15,7 +16,7 @@ from unmask.cli import options
 @click.option("--gif", type=options.PLACE, help="Draw an animation.")
 @click.option("--html", type=options.PLACE, help="Write a replay page.")
 def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> None:
-    """Replay FILE, recorded with --frames; a plain pipe gets the final text."""
+    """Replay FILE, recorded with --frames; a pipe or a file gets the final text."""
     from unmask.render.record import read_tracks
     from unmask.render.terminal import can_animate, play
 
@@ -24,6 +25,6 @@ def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> No
     console = options.console()
     play(tracks, console, speed=speed)
     options.save_pictures(tracks, None, gif, html)
-    if not can_animate(console):
+    if not can_animate(console) or not sys.stdout.isatty():
         for track in tracks:
-            click.echo("".join(track.snapshots[-1].pieces))
+            printing.result("".join(track.snapshots[-1].pieces))

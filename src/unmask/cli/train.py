@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from unmask.training.run import Result, Run
 
 
@@ -69,6 +71,7 @@ def command(
 def run_with_progress(run: Run) -> Result:
     """Train with a progress display and a loss curve, and say what came out."""
     from unmask.checkpoint import WORK
+    from unmask.training.checkpoints import checkpoints
     from unmask.training.progress import ProgressLog
     from unmask.training.run import train
 
@@ -77,12 +80,14 @@ def run_with_progress(run: Run) -> Result:
     tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
     log = ProgressLog(run.out / WORK, console, tokens, training.minutes)
     try:
-        result = train(run, [log], partial(console.print, highlight=False, soft_wrap=True))
-    except BaseException:
+        result = train(run, [log], partial(printing.say, console))
+    except BaseException as error:
         # A curve that cannot be drawn either must not hide why the run ended.
         with suppress(UserError):
             if log.started:
                 draw_curve(run.out / WORK, run.recipe.name)
+        if isinstance(error, KeyboardInterrupt) and checkpoints(run.out / WORK):
+            _tell_how_to_go_on(console, run)
         raise
     finally:
         log.close()
@@ -90,12 +95,14 @@ def run_with_progress(run: Run) -> Result:
     if result.finished and run.recipe.schedule.name == "learned":
         report_schedule(run.out, run.recipe.name)
     if not result.finished:
-        console.print(
-            f"stopped; continue with --resume --out {run.out}", highlight=False, soft_wrap=True
-        )
+        _tell_how_to_go_on(console, run)
     else:
-        console.print(f"saved {run.out}{_units(result)}", highlight=False, soft_wrap=True)
+        printing.say(console, f"saved {run.out}{_units(result)}")
     return result
+
+
+def _tell_how_to_go_on(console: Console, run: Run) -> None:
+    printing.say(console, f"stopped; continue with --resume --out {run.out}")
 
 
 def _units(result: Result) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,9 +85,10 @@ def command(
     else:
         writer.card.write(folder)
     try:
+        options.check_pictures(plot=folder / PLOT)
         _draw(found, folder / PLOT)
     except UserError as error:
-        click.echo(f"no plot: {error}", err=True)
+        printing.note(f"no plot: {error}")
 
 
 def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> di
         "floor": round(found.floor, 4),
         "length": length,
     }
-    click.echo(json.dumps(record) if as_json else _table(found, chosen))
+    printing.record(record) if as_json else printing.result(_table(found, chosen))
     _tell_refused(found)
     return record
 
@@ -122,7 +122,7 @@ def _tell_refused(found: Tuning) -> None:
     """Say on standard error which samplers were left out, once for each reason."""
     for reason in dict.fromkeys(found.refused.values()):
         names = "; ".join(name for name, why in found.refused.items() if why == reason)
-        click.echo(f"left out: {names} ({reason})", err=True)
+        printing.note(f"left out: {names} ({reason})")
 
 
 def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
+from unmask.render.marks import PNG_METADATA
 
 _INK, _LINE = "#22242b", "#e2dfd6"
 _MARKERS = "osD^vP*X<>"
@@ -62,7 +63,7 @@ def frontier(
     else:
         axes.legend(frameon=False, fontsize=8, ncols=2)
     with replacing(path) as part:
-        figure.savefig(part, format="png")
+        figure.savefig(part, format="png", metadata=PNG_METADATA)
 
 
 def _label(axes: Any, title: str, cost: str, quality: str) -> None:

@@ -12,6 +12,7 @@ from unmask.errors import UserError
 from unmask.render.clock import Moment, timeline
 from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
+from unmask.render.marks import GIF_COMMENT
 from unmask.render.snapshot import Snapshot, Track
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def write_gif(
             append_images=rest,
             duration=_durations(moments),
             loop=0,
+            comment=GIF_COMMENT,
             # Makes what did not change transparent, which packs better.
             optimize=True,
             disposal=1,

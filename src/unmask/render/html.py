@@ -13,6 +13,7 @@ from typing import Any
 from unmask.render.clock import timeline
 from unmask.render.files import replacing
 from unmask.render.layout import reserved
+from unmask.render.marks import HTML_GENERATOR
 from unmask.render.snapshot import Snapshot, Track
 
 TEMPLATE = "replay.html"
@@ -35,7 +36,9 @@ def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str
         "tracks": [_track(track) for track in tracks],
     }
     template = Template(files("unmask.render").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    page = template.substitute(title=escape(title), data=_script_json(data))
+    page = template.substitute(
+        title=escape(title), data=_script_json(data), generator=HTML_GENERATOR
+    )
     # A heading may hold half a surrogate pair, which is no UTF-8; the data is ASCII.
     with replacing(path) as part:
         part.write_text(page, encoding="utf-8", errors="replace")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.errors import UserError
 from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
+from unmask.render.marks import PNG_METADATA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def loss_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str], 
         _log_steps(axes)
     _add_bits_per_char(axes, records)
     with replacing(path) as part:
-        figure.savefig(part, format="png")
+        figure.savefig(part, format="png", metadata=PNG_METADATA)
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
@@ -101,7 +102,7 @@ def exponents(
     axes.grid(color=_LINE, linewidth=0.8)
     axes.tick_params(colors=_QUIET)
     with replacing(path) as part:
-        figure.savefig(part, format="png")
+        figure.savefig(part, format="png", metadata=PNG_METADATA)
 
 
 def _points(records: Sequence[dict[str, Any]], key: str) -> _Points:

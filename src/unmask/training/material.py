@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +54,15 @@ class Material:
     notes: tuple[str, ...] = ()
 
 
+def fingerprint(texts: Iterable[str]) -> str:
+    """Return a hash of texts in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Documents:
     """Texts to learn from, and one to validate on: of a source of its own, or the end of them."""
@@ -68,6 +78,11 @@ class Documents:
         if validation is not None:
             return cls(documents, joined(read_documents(validation, field)))
         return cls(*split(documents, share)) if share else cls(documents, "")
+
+    @property
+    def everything(self) -> list[str]:
+        """All texts, those to validate on last."""
+        return [*self.texts, self.held_out]
 
     def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
         """Cut everything into rows of the recipe's length."""

@@ -117,13 +117,12 @@ class Pace(TrainerCallback):
         else:
             every = training.evaluate_every
             control.should_evaluate = bool(every) and step % every == 0
-        if self.asked:
-            control.should_save = True
+        if self.clock.budget and self.clock.progress >= 1:
             control.should_training_stop = True
-        elif control.should_training_stop or (self.clock.budget and self.clock.progress >= 1):
-            # A run that ended can go on from its end, should it get more time.
-            control.should_save = bool(training.save_every)
-            control.should_training_stop = True
+        if self.asked or control.should_training_stop:
+            # From here the run can go on, and its end be validated and saved again: so first this.
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
         return control
 
     def validation_rows(self) -> int:
@@ -146,20 +145,21 @@ class Pace(TrainerCallback):
 
 @contextmanager
 def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C or a polite kill into a checkpoint and an orderly end; a second one interrupts.
+    """Turn Ctrl-C or a polite kill into a checkpoint and an orderly end; another Ctrl-C interrupts.
 
-    A machine that is shut down or a job that runs out of its time sends the latter, SIGTERM.
+    A machine that is shut down or a job that runs out of its time sends SIGTERM, a terminal that
+    is closed SIGHUP, either perhaps more than once.
     """
     trainer.add_callback(pace)
 
-    def ask(_number: int, _frame: Any) -> None:
-        if pace.asked:
+    def ask(number: int, _frame: Any) -> None:
+        if pace.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         pace.asked = True
 
     before = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _polite():
             before[number] = signal.signal(number, ask)
     except ValueError:
         # Not the main thread: signals go elsewhere, training itself is unaffected.
@@ -170,3 +170,12 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], boo
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _polite() -> list[signal.Signals]:
+    """Return the signals that ask for an end, but for a SIGHUP that ``nohup`` has switched off."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    return numbers

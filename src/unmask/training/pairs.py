@@ -107,6 +107,12 @@ class PairTexts:
         """What a fresh tokenizer learns from."""
         return [text for pair in self.pairs for text in (pair.source, pair.target)]
 
+    @property
+    def everything(self) -> list[str]:
+        """All texts, those to validate on last."""
+        held_out = [text for pair in self.held_out for text in (pair.source, pair.target)]
+        return [*self.texts, *held_out]
+
     def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
         """Put every pair that fits on a row, and count the others."""
         data = recipe.data

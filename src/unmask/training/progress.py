@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ class ProgressLog(TrainerCallback):
     ) -> None:
         if not logs or "train_runtime" in logs:
             return
+        if not self.started:
+            # A run that had come to its end is only validated again.
+            self.on_train_begin(args, state, control)
         record: dict[str, Any] = {"step": state.global_step, "seconds": self._seconds(), **logs}
         if "loss" in logs:
             step, then = self._last
@@ -115,11 +118,6 @@ class ProgressLog(TrainerCallback):
             self._console.print(f"step {step} · {numbers}", highlight=False, soft_wrap=True)
 
 
-def stderr_console() -> Console:
-    """Return the console that all progress goes to."""
-    return Console(file=sys.stderr)
-
-
 def seconds_until(path: Path, step: int) -> float:
     """Return how long a run had taken at a step, by its ``metrics.jsonl``; 0 if that is missing."""
     if not path.is_file():
@@ -144,9 +142,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if not isinstance(record, dict) or not {"step", "seconds"} <= record.keys():
+        if not isinstance(record, dict) or not _is_placed(record):
             continue
         while records and records[-1]["step"] > record["step"]:
             records.pop()
         records.append(record)
     return records
+
+
+def _is_placed(record: dict[str, Any]) -> bool:
+    """Return whether a record says when it was written, in steps and in seconds."""
+    places = [record.get(key) for key in ("step", "seconds")]
+    return all(isinstance(p, int | float) and math.isfinite(p) for p in places)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 from unmask import checkpoint
 from unmask.checkpoint import RUN
 from unmask.errors import UserError
+from unmask.staging import write_failure, write_text
+from unmask.training.checkpoints import check_whole, checkpoints, numbered
 from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until
 from unmask.training.recipe import Recipe, TrainingSection
-from unmask.training.trainer import checkpoints, numbered
 
 MAY_CHANGE = (
     *(f"recipe.training.{key}" for key in ("steps", "minutes", "epochs", "log_every")),
@@ -26,11 +26,22 @@ MAY_CHANGE = (
 """What says how long a run goes on and what it shows, not what it computes in a step."""
 
 
+CONTENT, FINISHED = "content", "finished"
+"""Keys of a run's note, beside what it is: a hash of its texts, the step of the finished model."""
+
+
 class Point(NamedTuple):
-    """Where a run continues: the folder of a checkpoint, and the seconds that led to it."""
+    """Where a run continues.
+
+    Attributes:
+        folder: The checkpoint.
+        seconds: What led to it.
+        ended: Whether all that is left to do is to validate and to save the model.
+    """
 
     folder: Path
     seconds: float
+    ended: bool
 
 
 def describe(
@@ -41,17 +52,46 @@ def describe(
     return {"recipe": recipe_as_json, "model": model, "data": data, "validation": validation}
 
 
-def begin(work: Path, what: dict[str, Any]) -> None:
-    """Remove what an earlier run left in its folder, nothing else, and note what this one is."""
+def begin(work: Path, what: dict[str, Any], content: str) -> None:
+    """Remove what an earlier run left in its folder, nothing else, and note what this one is.
+
+    Args:
+        work: Folder of the checkpoints.
+        what: What the run is; see ``describe``.
+        content: A hash of its texts.
+    """
     for path in [*numbered(work), work / ".partial"]:
         shutil.rmtree(path, ignore_errors=True)
     for name in (METRICS, CURVE, PLOT, REPORT):
         (work / name).unlink(missing_ok=True)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        (work / RUN).write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write to {work}: {checkpoint.write_failure(error)}") from error
+        raise UserError(f"cannot write to {work}: {write_failure(error)}") from error
+    _note(work, what | {CONTENT: content})
+
+
+def finish(work: Path, step: int, keep: bool) -> None:
+    """Note that the model of a step is saved.
+
+    Args:
+        work: Folder of the checkpoints.
+        step: Optimiser steps that the model was trained for.
+        keep: Whether the run may go on from its checkpoints; else they are removed.
+    """
+    _note(work, _noted(work) | {FINISHED: step})
+    for folder in [] if keep else checkpoints(work):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note(work: Path, content: dict[str, Any]) -> None:
+    write_text(work / RUN, json.dumps(content, indent=2) + "\n")
+
+
+def _noted(work: Path) -> dict[str, Any]:
+    if not (work / RUN).is_file():
+        return {}
+    return checkpoint.read_json(work / RUN, "start anew with --overwrite")
 
 
 def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point:
@@ -63,15 +103,19 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
         training: How long it is to go on.
 
     Raises:
-        UserError: If there is none, the run was started differently, or it has come to its end.
+        UserError: If there is none, it is damaged, the run was started differently, or its model is
+            saved already.
     """
     found = checkpoints(work)
     if not found:
         raise UserError(f"there is no checkpoint in {work} to resume from; leave out --resume")
-    if (work / RUN).is_file():
-        _check_same(checkpoint.read_json(work / RUN, "start anew with --overwrite"), what)
+    noted = _noted(work)
+    if noted:
+        _check_same({k: v for k, v in noted.items() if k not in (CONTENT, FINISHED)}, what)
+    seconds = check_whole(found[-1])
     state = _state(found[-1])
-    step, seconds = state["global_step"], seconds_until(work / METRICS, state["global_step"])
+    step = state["global_step"]
+    seconds = max(seconds, seconds_until(work / METRICS, step))
     key, limit, done = (
         ("steps", training.steps, step)
         if training.steps
@@ -79,29 +123,34 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
         if training.minutes
         else ("epochs", training.epochs, state["epoch"])
     )
-    if done >= limit:
+    if done >= limit and noted.get(FINISHED) == step:
         raise UserError(
             f"the run in {work} came to its end after {step} steps; to go on, set "
             f"training.{key} higher than {math.floor(done)}"
         )
-    return Point(found[-1], seconds)
+    return Point(found[-1], seconds, done >= limit)
+
+
+def check_content(work: Path, content: str) -> None:
+    """Raise a UserError if a run was started with other texts than those of this hash."""
+    if _noted(work).get(CONTENT, content) != content:
+        raise UserError(
+            "this run was started with other texts under the same name; --resume continues a run "
+            "as it was, so pass the same data, or start anew with --overwrite"
+        )
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """Return the state of the Trainer in a checkpoint that can be continued from.
+    """Return the state of the Trainer in a checkpoint.
 
     Raises:
-        UserError: If a file of it is missing or damaged.
+        UserError: If it is damaged.
     """
     remedy = f"remove {folder.name} to resume from the checkpoint before it, or start anew"
     state = checkpoint.read_json(folder / "trainer_state.json", remedy)
     for key in ("global_step", "epoch"):
         if not isinstance(state.get(key), int | float):
             raise UserError(f"{folder / 'trainer_state.json'} is damaged (no {key}); {remedy}")
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        # What torch saves is a zip archive, whose directory comes last.
-        if not zipfile.is_zipfile(folder / name):
-            raise UserError(f"{folder / name} is missing or damaged; {remedy}")
     return state
 
 

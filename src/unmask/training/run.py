@@ -43,10 +43,11 @@ from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
 from unmask.scores import Score
+from unmask.staging import locked, settle
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import rates, resume
-from unmask.training.material import Documents, Material
+from unmask.training.material import Documents, Material, fingerprint
 from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
@@ -109,22 +110,38 @@ def train(
     if find_spec("accelerate") is None:
         raise UserError("training needs: pip install 'unmask[train]'")
     run = replace(run, out=Path(place("out", run.out)))
-    recipe = run.recipe.check()
-    work = run.out / checkpoint.WORK
+    run.recipe.check()
+    checkpoint.check_folder(run.out)
+    with locked(run.out):
+        return _train(run, callbacks, report, now)
+
+
+def _train(
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+    report: Callable[[str], None],
+    now: Callable[[], float],
+) -> Result:
+    recipe, work = run.recipe, run.out / checkpoint.WORK
     what = resume.describe(
         recipe,
         _label(run.model or recipe.model.name or recipe.model.type),
         _label(run.data),
         None if run.validation is None else _label(run.validation),
     )
+    point = None
     if run.resume:
-        last, spent = resume.last_checkpoint(work, what, recipe.training)
+        settle(run.out)
+        point = resume.last_checkpoint(work, what, recipe.training)
     else:
         checkpoint.claim(run.out, run.overwrite)
-        last, spent = None, 0.0
+    last = None if point is None else str(point.folder)
     source = _read(run)
+    content = fingerprint(source.everything)
+    if point is not None:
+        resume.check_content(work, content)
     set_seed(recipe.training.seed)
-    model, codec = open_model(recipe, run.model if last is None else str(last), source.texts)
+    model, codec = open_model(recipe, last or run.model, source.texts)
     material = source.lay_out(codec, recipe)
     start_from = None if last is not None else run.model or recipe.model.name
     for line in (*material.notes, *about_conversion(recipe, start_from)):
@@ -136,6 +153,7 @@ def train(
     arguments = _arguments(recipe, work, len(material.items))
     if recipe.kind != "causal":
         _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
+    spent = 0.0 if point is None else point.seconds
     pace = Pace(Clock(60 * recipe.training.minutes, spent, now), recipe.training)
     trainer = DiffusionTrainer(
         recipe=recipe,
@@ -150,14 +168,10 @@ def train(
         train_dataset=material.items,
         callbacks=[*callbacks],
     )
-    if last is None:
+    if point is None:
         # Only now, when nothing that the user named can turn out to be wrong any more.
-        resume.begin(work, what)
-    elif trainer.average is not None:
-        trainer.average.load(last)
-    with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    if interrupted():
+        resume.begin(work, what, content)
+    if not _learn(trainer, pace, point):
         return Result(run.out, None, finished=False)
     trainer.check_weights()
     trainer.evaluate()
@@ -165,7 +179,20 @@ def train(
         trainer.average.apply()
     card = _card(run, trainer, pace.clock.elapsed, material)
     _export(model, codec, card, counts, run)
+    resume.finish(work, trainer.state.global_step, keep=bool(recipe.training.save_every))
     return Result(run.out, trainer.score, finished=True)
+
+
+def _learn(trainer: DiffusionTrainer, pace: Pace, point: resume.Point | None) -> bool:
+    """Train to the end, from a checkpoint if there is one; return whether the end was reached."""
+    if point is not None and trainer.average is not None:
+        trainer.average.load(point.folder)
+    if point is not None and point.ended:
+        trainer.take_up(point.folder)
+        return True
+    with no_bars(), stop_on_interrupt(trainer, pace) as interrupted:
+        trainer.train(resume_from_checkpoint=None if point is None else str(point.folder))
+    return not interrupted()
 
 
 def _read(run: Run) -> Documents | PairTexts:

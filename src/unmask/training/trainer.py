@@ -20,18 +20,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import default_collate
-from transformers import PreTrainedModel, PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
+from unmask.adapters import compat
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.extras import learned_of
-from unmask.checkpoint import write_failure
 from unmask.errors import UserError
 from unmask.method import Method
 from unmask.objective import masked_mean
 from unmask.schedule import stratified_times
 from unmask.scores import Score
+from unmask.staging import write_failure
 from unmask.training import rates
 from unmask.training.average import WeightAverage
+from unmask.training.checkpoints import checkpoints, seal
 from unmask.training.data import Batch, MakeBatch
 from unmask.training.optimizer import muon, with_own_rate
 from unmask.training.pace import Clock, Pace
@@ -232,6 +234,11 @@ class DiffusionTrainer(Trainer):
         self.lr_scheduler = LambdaLR(cast(Optimizer, optimizer or self.optimizer), factor)
         return self.lr_scheduler
 
+    def take_up(self, folder: Path) -> None:
+        """Take the weights and the state of a checkpoint, without training any further."""
+        compat.load_weights(self, folder)
+        self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+
     def check_weights(self) -> None:
         """Raise a UserError if a weight is not finite, before such a model replaces a good one."""
         own = cast(PreTrainedModel, self.model)
@@ -255,6 +262,7 @@ class DiffusionTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
                 if self.average is not None:
                     self.average.save(stage / name)
+                seal(stage / name, self.pace.clock.elapsed)
         except Exception as error:
             reason = write_failure(error)
             if reason is None:
@@ -270,14 +278,3 @@ class DiffusionTrainer(Trainer):
         shutil.rmtree(stage, ignore_errors=True)
         for old in checkpoints(final)[: -(self.args.save_total_limit or 1)]:
             shutil.rmtree(old)
-
-
-def numbered(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, oldest first; one with another name is a user's copy."""
-    found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda p: int(p.name.rpartition("-")[2]))
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints in a folder, oldest first."""
-    return [p for p in numbered(folder) if (p / "trainer_state.json").is_file()]

@@ -1,0 +1,61 @@
+r"""What the command line prints, which must not drive a terminal: words of models, files and cards.
+
+Control characters are printed as escapes such as ``\x1b``, but for tabs and line ends, and but for
+standard output that is an ordinary file: there a text is exactly what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+_NOT_ASCII_CONTROL = re.compile(r"[\x7f-\x9f]")
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters as escapes, but for tabs and line ends."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def result(text: str) -> None:
+    """Print a line, or lines, to standard output."""
+    exact = _is_file()
+    # What is left in a text for a file is no colour that click would have to take out.
+    click.echo(text if exact else visible(text), color=exact or None)
+
+
+def record(content: Any) -> None:
+    """Print a JSON object to standard output; JSON itself leaves some control characters as is."""
+    text = json.dumps(content, ensure_ascii=False)
+    click.echo(_NOT_ASCII_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def note(text: str) -> None:
+    """Print a line to standard error, if that is possible: it is no reason to fail."""
+    with suppress(OSError):
+        click.echo(visible(text), err=True)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line to a console as it is, without markup or wrapping."""
+    from rich.text import Text
+
+    console.print(Text(visible(text)), soft_wrap=True)
+
+
+def _is_file() -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False
