@@ -29,7 +29,7 @@ PAIRS = (
 
 @click.command("evaluate")
 @click.option("--model", "models", multiple=True, metavar="DIR|HUB_ID", help="May be repeated.")
-@click.option("--data", required=True, help="Text, JSON-lines, CSV or parquet file, folder, ...")
+@click.option("--data", required=True, help="A text, a table, a FASTA file, a folder, ...")
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
 @click.option("--draws", type=int, help="Mask patterns per row of text; 4.")
@@ -150,7 +150,7 @@ def _texts(
     from unmask.training.data import check_field, read_documents
 
     check_field(field, data)
-    documents = _beginning(read_documents(data, field, split), max_chars)
+    documents = _beginning(read_documents(data, field, split, options.note), max_chars)
     return lambda writer: (writer.rows(documents, **cut), {})
 
 
@@ -176,7 +176,7 @@ def _pairs(
     for option, value in {"max-chars": max_chars, **cut}.items():
         if value is not None:
             raise UserError(f"--{option} is for texts; this model was trained on pairs")
-    pairs = read_pairs(data, split, field)
+    pairs = read_pairs(data, split, field, options.note)
 
     def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
         rows = writer.pairs.lay_out(pairs)

@@ -236,9 +236,15 @@ def read_text(text: str) -> str:
     if text != "-":
         return text
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        # A byte order mark is no part of the text.
+        return sys.stdin.buffer.read().decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UserError(f"standard input is not UTF-8 text (byte {error.start})") from error
+
+
+def note(line: str) -> None:
+    """Show a line on what becomes of the data, on standard error."""
+    console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def quiet_libraries() -> None:

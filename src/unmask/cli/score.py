@@ -81,17 +81,18 @@ def command(
 
 
 def _read(text: str) -> str:
-    from unmask.training.data import joined, read_documents
+    from unmask.training.data import KNOWN, joined, read_documents
+    from unmask.training.texts import PACKED
 
     if text == "-":
         return _some(options.read_text(text))
     _some(text)
     path = Path(text)
-    known_ending = path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz")
+    known_ending = path.suffix.lower() in (*KNOWN, *PACKED)
     looks_like_file = len(text) < 200 and (
         (known_ending and not set(text) & set(" \n")) or os.path.exists(text)
     )
-    return joined(read_documents(text)) if looks_like_file else text
+    return joined(read_documents(text, note=options.note)) if looks_like_file else text
 
 
 def _some(text: str) -> str:

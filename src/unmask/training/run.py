@@ -46,13 +46,17 @@ from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import rates, resume
-from unmask.training.material import Documents, Material
+from unmask.training.data import Note
+from unmask.training.material import Material, Texts
 from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe, TrainingSection
 from unmask.training.trainer import DiffusionTrainer
 from unmask.values import place
+
+_COUNTED = 2**22
+"""Tokens that are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,10 @@ def train(
     else:
         checkpoint.claim(run.out, run.overwrite)
         last, spent = None, 0.0
-    source = _read(run)
+    source = _read(run, report)
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, run.model if last is None else str(last), source.texts)
-    material = source.lay_out(codec, recipe)
+    material = source.lay_out(codec, recipe, _nearest(run.out))
     start_from = None if last is not None else run.model or recipe.model.name
     for line in (*material.notes, *about_conversion(recipe, start_from)):
         report(line)
@@ -168,16 +172,25 @@ def train(
     return Result(run.out, trainer.score, finished=True)
 
 
-def _read(run: Run) -> Documents | PairTexts:
-    kind = PairTexts if run.recipe.data.pairs else Documents
-    return kind.read(run.data, run.validation, run.field, run.recipe)
+def _read(run: Run, note: Note) -> Texts | PairTexts:
+    kind = PairTexts if run.recipe.data.pairs else Texts
+    return kind.read(run.data, run.validation, run.field, run.recipe, note)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return a folder, or the first one above it that exists."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
 def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     """Return how often each id is noised, (V,), for the schedules that depend on it."""
     if recipe.schedule.name not in (*BY_TOKEN, "mutual-information"):
         return None
-    return torch.bincount(noised.long(), minlength=vocab_size)
+    counts = torch.zeros(vocab_size, dtype=torch.int64)
+    for part in noised.split(_COUNTED):
+        counts += torch.bincount(part.long(), minlength=vocab_size)
+    return counts
 
 
 def _method(

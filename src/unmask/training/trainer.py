@@ -32,10 +32,10 @@ from unmask.schedule import stratified_times
 from unmask.scores import Score
 from unmask.training import rates
 from unmask.training.average import WeightAverage
-from unmask.training.data import Batch, MakeBatch
 from unmask.training.optimizer import muon, with_own_rate
 from unmask.training.pace import Clock, Pace
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Batch, MakeBatch
 
 
 class DiffusionTrainer(Trainer):
