@@ -79,6 +79,7 @@ LAYERS = [
     "likelihood",
     "report",
     "plan",
+    "excerpts",
     "judge",
     "mbr",
     "recording",

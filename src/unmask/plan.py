@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from unmask.sliding import Window
 
 DEFAULT_LENGTH = 100
 MAX_ROWS = 1024
+"""Texts that are written in one go; see ``batches``."""
 MAX_LAYOUTS = 4096
+MAX_TEXTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Plan:
         blanks: For each row the length of each of its blanks, in tokens.
         window: What the network sees at once; None for all of a row.
         end: The id behind which nothing is written; None for none.
+        judge: Seed of the masks by which lengths are chosen; None for that of the first text that
+            may become a row.
     """
 
     canvas: Canvas
@@ -40,6 +44,7 @@ class Plan:
     blanks: list[tuple[int, ...]]
     window: Window | None = None
     end: int | None = None
+    judge: int | None = None
 
     @property
     def length(self) -> int:
@@ -89,6 +94,63 @@ class Plan:
         )
 
 
+class Batch(NamedTuple):
+    """Texts that are written in one go.
+
+    Attributes:
+        prompts: The prompts.
+        first: Number of the first sample of each.
+        samples: Samples of each.
+        is_open: Whether a blank of some prompt has more than one possible length.
+    """
+
+    prompts: list[str]
+    first: int
+    samples: int
+    is_open: bool
+
+
+def batches(codec: TextCodec, prompts: Sequence[str], num_samples: int) -> list[Batch]:
+    """Return the texts of a call in parts of at most ``MAX_ROWS``, in order.
+
+    Args:
+        codec: The tokenizer.
+        prompts: Texts, with or without blanks.
+        num_samples: Samples of each prompt.
+
+    Raises:
+        UserError: If there are more than ``MAX_TEXTS``, or the lengths of the blanks of a prompt
+            have too many combinations.
+    """
+    if not 1 <= num_samples <= MAX_TEXTS:
+        raise UserError(f"num_samples must be from 1 to {MAX_TEXTS}, not {num_samples}")
+    if len(prompts) * num_samples > MAX_TEXTS:
+        raise UserError(
+            f"prompts x samples make {len(prompts) * num_samples} texts; at most {MAX_TEXTS} are "
+            "possible"
+        )
+    if num_samples > MAX_ROWS:
+        return [
+            Batch([prompt], first, min(MAX_ROWS, num_samples - first), codec.count_rows(prompt) > 1)
+            for prompt in prompts
+            for first in range(0, num_samples, MAX_ROWS)
+        ]
+    found: list[list[tuple[str, int]]] = [[]]
+    layouts = 0
+    for prompt in prompts:
+        own = codec.count_rows(prompt)
+        layouts += own
+        if layouts > MAX_LAYOUTS or (len(found[-1]) + 1) * num_samples > MAX_ROWS:
+            found.append([])
+            layouts = own
+        found[-1].append((prompt, own))
+    return [
+        Batch([prompt for prompt, _ in part], 0, num_samples, any(own > 1 for _, own in part))
+        for part in found
+        if part
+    ]
+
+
 def make_plan(
     codec: TextCodec,
     prompts: Sequence[str],
@@ -97,6 +159,7 @@ def make_plan(
     seed: int,
     limit: int | None,
     window: Window | None = None,
+    first: int = 0,
 ) -> Plan:
     """Lay out the rows for prompts or templates.
 
@@ -109,6 +172,7 @@ def make_plan(
         seed: Sample i of every prompt gets its seed from (seed, i).
         limit: Positions of the model, None for no limit.
         window: What is seen at once of a row that is longer; None if a row cannot be.
+        first: Number of the first sample.
 
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
@@ -120,11 +184,11 @@ def make_plan(
     blanks: list[tuple[int, ...]] = []
     choices: list[list[int]] = []
     for prompt in prompts:
-        first = len(rows)
+        begin = len(rows)
         for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
             rows.append(row)
             blanks.append(sizes)
-        choices += [list(range(first, len(rows)))] * num_samples
+        choices += [list(range(begin, len(rows)))] * num_samples
     if len(choices) > MAX_ROWS:
         raise UserError(
             f"prompts x samples make {len(choices)} rows; at most {MAX_ROWS} are possible"
@@ -141,8 +205,9 @@ def make_plan(
             "shorten the prompt or the length"
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
-    seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in range(num_samples)])
-    return Plan(canvas, seeds, choices, blanks, window)
+    numbers = range(first, first + num_samples)
+    seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in numbers])
+    return Plan(canvas, seeds, choices, blanks, window, judge=_row_seed(seed, 0))
 
 
 def lay_out(
@@ -157,6 +222,7 @@ def lay_out(
     stride: int | None = None,
     stop_at_end: bool = False,
     whole: str | None = None,
+    first: int = 0,
 ) -> Plan:
     """Lay out rows that may be longer than the model, and end where an end symbol is written.
 
@@ -167,6 +233,7 @@ def lay_out(
         stride: Tokens that each stretch of a longer row adds.
         stop_at_end: Write nothing behind an end symbol.
         whole: How the model was trained, if it writes no rows longer than fit.
+        first: Number of the first sample of each prompt.
 
     Raises:
         UserError: As ``make_plan`` and ``make_window``, or if an option does not go with the
@@ -186,7 +253,7 @@ def lay_out(
             f"a model that was trained {whole} writes without a window that slides; leave out "
             "window and stride"
         )
-    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight)
+    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight, first)
     return replace(plan, end=codec.end if stop_at_end else None)
 
 

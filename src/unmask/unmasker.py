@@ -10,7 +10,9 @@ writer.score("Some text").bits_per_char
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,21 @@ from unmask.codec.pairs import PairCodec
 from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
-from unmask.generated import Generated
+from unmask.excerpts import by_text, cut_out
+from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
 from unmask.naming import make_method
-from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
+from unmask.plan import (
+    MAX_ROWS,
+    Plan,
+    batches,
+    check_left_to_right,
+    check_numbers,
+    has_blank,
+    lay_out,
+    make_pair_plan,
+)
 from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
@@ -176,7 +188,8 @@ class Unmasker:
 
         Args:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
-                blanks.
+                blanks. Around the blanks of a text that is longer than the model a window is cut,
+                see ``excerpts``; the rest of it comes back as it is.
             length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit.
                 More than fit are written stretch by stretch, see ``sliding``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
@@ -200,17 +213,42 @@ class Unmasker:
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
-        run, settings = self._writing(
-            prompt,
-            length=length,
-            num_samples=num_samples,
-            seed=seed,
-            window=window,
-            stride=stride,
-            stop_at_end=stop_at_end,
-            choose_length=choose_length,
-            **options,
-        )
+        prompts, samples = words("prompt", prompt), whole("num_samples", num_samples)
+        if not prompts:
+            raise UserError("there is no prompt; give at least one text, which may be empty")
+        # Blocks are written from the left, so there is nothing behind a blank to leave out.
+        sight = None if self.card.block_length else self.limit
+        excerpts = [cut_out(self.codec, text, sight) for text in prompts]
+        parts, blanks = list[Generated](), list[list[int]]()
+        goes = batches(self.codec, [t for text in excerpts for t in text.templates], samples)
+        is_open = any(batch.is_open for batch in goes)
+        for batch in goes:
+            run, settings = self._writing(
+                batch.prompts,
+                length=length,
+                num_samples=batch.samples,
+                first=batch.first,
+                seed=seed,
+                window=window,
+                stride=stride,
+                stop_at_end=stop_at_end,
+                # What one of them can choose is no mistake of the others.
+                choose_length=choose_length if batch.is_open or not is_open else None,
+                **options,
+            )
+            parts.append(self._written(run, settings | {"num_samples": samples}, seed, watch))
+            blanks += map(list, run.plan.blanks)
+        result = joined(parts)
+        texts = [text.filled(own) for text, own in by_text(result.texts, excerpts, samples)]
+        if is_open:
+            lengths = [[*chain(*own)] for _, own in by_text(blanks, excerpts, samples)]
+            rule = {"choose_length": choose_length or "sample", "blank_lengths": lengths}
+            result = replace(result, settings=result.settings | rule)
+        return replace(result, texts=tuple(texts))
+
+    def _written(
+        self, run: Run, settings: dict[str, Any], seed: int, watch: Watch | None
+    ) -> Generated:
         film = run.film(watch)
         canvas, texts = film.frames[-1].canvas, range(len(run.plan.seeds))
         return Generated(
@@ -218,7 +256,7 @@ class Unmasker:
             nfe=film.frames[-1].nfe + run.nfe,
             seconds=film.seconds[-1],
             seed=int(seed),
-            settings=settings | {"num_samples": int(num_samples)},
+            settings=settings,
             tracks=film.tracks(self.codec, settings["sampler"], texts),
         )
 
@@ -250,6 +288,20 @@ class Unmasker:
         """
         sources, seed = words("source", source), whole("seed", seed)
         candidates = whole("candidates", candidates)
+        check_numbers("candidates", candidates, seed)
+        size = MAX_ROWS // candidates
+        parts = [sources[i : i + size] for i in range(0, max(len(sources), 1), size)]
+        return joined([self._targets(part, candidates, seed, watch, options) for part in parts])
+
+    def _targets(
+        self,
+        sources: list[str],
+        candidates: int,
+        seed: int,
+        watch: Watch | None,
+        options: Mapping[str, Any],
+    ) -> Generated:
+        """Return the targets for as many sources as are written in one go."""
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
         run, settings = self._run(plan, options)
@@ -514,6 +566,7 @@ class Unmasker:
         stride: int | None = None,
         stop_at_end: bool = False,
         choose_length: str | None = None,
+        first: int = 0,
         **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
@@ -530,15 +583,12 @@ class Unmasker:
             stride=None if stride is None else whole("stride", stride),
             stop_at_end=flag("stop_at_end", stop_at_end),
             whole="on pairs" if self.card.pairs else trained,
+            first=first,
         )
         if self.card.block_length:
             check_left_to_right(plan)
         rule = None if choose_length is None else word("choose_length", choose_length)
-        run, settings = self._run(plan.to(self.model.device), options, rule)
-        if plan.is_open:
-            settings["choose_length"] = rule or "sample"
-            settings["blank_lengths"] = [list(sizes) for sizes in run.plan.blanks]
-        return run, settings
+        return self._run(plan.to(self.model.device), options, rule)
 
     def _run(
         self, plan: Plan, options: Mapping[str, Any], rule: str | None = None
