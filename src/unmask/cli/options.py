@@ -206,6 +206,20 @@ output = _together(
     click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
 )
 
+files = _together(
+    click.option(
+        "--data",
+        metavar="FILE",
+        help="Texts: the lines of a .txt, a column of a table, a FASTA file.",
+    ),
+    field,
+    click.option(
+        "--out", type=PLACE, help="File for the rows of --data with the results: .jsonl or .fasta."
+    ),
+    click.option("--resume", is_flag=True, help="Go on after the last whole line of --out."),
+    click.option("--overwrite", is_flag=True, help="Replace --out."),
+)
+
 
 def console() -> Console:
     """Return the console for everything that is not the result: standard error."""

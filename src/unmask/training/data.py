@@ -19,7 +19,15 @@ from unmask.adapters.compat import quiet_datasets
 from unmask.errors import UserError
 from unmask.training import fasta
 from unmask.training.tables import READERS, Row, read_table
-from unmask.training.texts import PACKED, PIECE, check_ordinary, ending, read_pieces
+from unmask.training.texts import (
+    PACKED,
+    PIECE,
+    check_ordinary,
+    check_text,
+    ending,
+    open_text,
+    read_pieces,
+)
 
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)
@@ -90,7 +98,7 @@ class Documents:
 
     def _sequences(self, path: Path) -> Iterator[Piece]:
         total = empty = 0
-        for sequence in fasta.read_sequences(path):
+        for _, sequence in fasta.read_sequences(path):
             total += 1
             lengths = 0
             for piece in _with_last(_in_pieces(sequence)):
@@ -205,6 +213,32 @@ def read_records(
         yield from (
             read_table(path, columns) if os.path.isfile(path) else _hub(source, split, columns)
         )
+
+
+def labelled(source: str, field: str, note: Note = warnings.warn) -> Iterator[Row]:
+    """Yield the texts of a file as rows with all their fields.
+
+    Args:
+        source: A path: of a plain text every line is a row, of a FASTA file every record, with its
+            header as ``name``; or a table.
+        field: The column of the text, for tables; see ``check_field``.
+        note: Called with a line about what is left out.
+
+    Raises:
+        UserError: If there is no such file, or it cannot be read.
+    """
+    check_field(field, source)
+    path = _path(source)
+    if not os.path.isfile(path) or ending(path) in READERS:
+        yield from read_records(source, note=note)
+    elif ending(path) in fasta.ENDINGS:
+        for name, sequence in fasta.read_sequences(path):
+            yield {"name": name, field: "".join(sequence)}
+    else:
+        with open_text(path, newline=None) as lines:
+            for line in lines:
+                check_text(path, line)
+                yield {field: line.removesuffix("\n")}
 
 
 def _path(source: str) -> Path:

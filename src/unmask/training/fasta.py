@@ -14,8 +14,8 @@ WIDTH = 60
 """Letters in a line that is written."""
 
 
-def read_sequences(path: Path) -> Iterator[Iterator[str]]:
-    """Yield the sequence of each record, line by line, without its header and its line ends.
+def read_sequences(path: Path) -> Iterator[tuple[str, Iterator[str]]]:
+    """Yield the header of each record without its mark, and its sequence line by line.
 
     A sequence has to be taken before the next one is asked for. Lines that begin with ; are
     comments.
@@ -33,22 +33,29 @@ def read_sequences(path: Path) -> Iterator[Iterator[str]]:
                 f"{path} is no FASTA file, since it does not begin with a > header; name it .txt "
                 "if it is plain text"
             )
-        more = True
+        header: str | None = first
 
         def sequence() -> Iterator[str]:
-            nonlocal more
+            nonlocal header
             for line in lines:
                 if line.startswith(">"):
+                    header = line
                     return
                 yield "".join(line.split())
-            more = False
+            header = None
 
-        while more:
-            yield sequence()
+        while header is not None:
+            yield header[1:].strip(), sequence()
 
 
 def record(name: str, sequence: str) -> str:
-    """Return a sequence as a record with a header, in lines of ``WIDTH`` letters."""
+    """Return a sequence as a record with a header, in lines of ``WIDTH`` letters.
+
+    Raises:
+        UserError: If it holds the mark of a header.
+    """
     letters = "".join(sequence.split())
+    if ">" in letters:
+        raise UserError(f"{letters[:40]!r} holds a >, so it is no sequence; write .jsonl instead")
     lines = [letters[i : i + WIDTH] for i in range(0, len(letters), WIDTH)]
     return "\n".join([f">{name}", *lines]) + "\n"

@@ -110,11 +110,16 @@ def read_pieces(path: Path) -> Iterator[str]:
     """
     with open_text(path) as file:
         while piece := file.read(PIECE):
-            if "\0" in piece:
-                raise UserError(
-                    f"{path} is a binary file; name a text, JSON-lines, CSV, parquet or FASTA file"
-                )
+            check_text(path, piece)
             yield piece
+
+
+def check_text(path: Path, text: str) -> None:
+    """Raise a UserError if a file holds what no text does."""
+    if "\0" in text:
+        raise UserError(
+            f"{path} is a binary file; name a text, JSON-lines, CSV, parquet or FASTA file"
+        )
 
 
 def check_ordinary(path: str | os.PathLike[str]) -> None:
