@@ -13,6 +13,7 @@ from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.noise import Noise
 from unmask.policy import MAX_LENGTH
 from unmask.sliding import Window
 
@@ -160,6 +161,7 @@ def make_plan(
     limit: int | None,
     window: Window | None = None,
     first: int = 0,
+    lengths: Sequence[int] | None = None,
 ) -> Plan:
     """Lay out the rows for prompts or templates.
 
@@ -173,6 +175,8 @@ def make_plan(
         limit: Positions of the model, None for no limit.
         window: What is seen at once of a row that is longer; None if a row cannot be.
         first: Number of the first sample.
+        lengths: Of a model of records, tokens of texts such as it was trained on; None for any
+            other. A row then has its end, and its length is one of these if none is given.
 
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
@@ -183,10 +187,19 @@ def make_plan(
     rows: list[list[int | None]] = []
     blanks: list[tuple[int, ...]] = []
     choices: list[list[int]] = []
+    numbers = range(first, first + num_samples)
+    own_seeds = torch.tensor([_row_seed(seed, i) for i in numbers])
+    ending = [] if lengths is None else [codec.end]
     for prompt in prompts:
         begin = len(rows)
+        if lengths is not None and length is None and not has_blank(codec, prompt):
+            for size in _drawn(codec, prompt, lengths, own_seeds):
+                choices.append([len(rows)])
+                rows += [[*row, *ending] for row, _ in codec.rows([prompt, Blank(size, size)])]
+                blanks.append((size,))
+            continue
         for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
-            rows.append(row)
+            rows.append([*row, *ending])
             blanks.append(sizes)
         choices += [list(range(begin, len(rows)))] * num_samples
     if len(choices) > MAX_ROWS:
@@ -205,9 +218,26 @@ def make_plan(
             "shorten the prompt or the length"
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
-    numbers = range(first, first + num_samples)
-    seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in numbers])
-    return Plan(canvas, seeds, choices, blanks, window, judge=_row_seed(seed, 0))
+    return Plan(
+        canvas, own_seeds.repeat(len(prompts)), choices, blanks, window, judge=_row_seed(seed, 0)
+    )
+
+
+def _drawn(codec: TextCodec, prompt: str, lengths: Sequence[int], seeds: Tensor) -> list[int]:
+    """Draw how many tokens each sample adds to a prompt, by the lengths of texts that are longer.
+
+    Raises:
+        UserError: If there are none.
+    """
+    used = len(codec.encode(prompt))
+    left = [length - used for length in lengths if length > used]
+    if not left:
+        raise UserError(
+            f"the prompt has {used} tokens, as many as the longest texts that the model was "
+            "trained on; give a length"
+        )
+    u = Noise(seeds).uniform("record", 0, 1)[:, 0].tolist()
+    return [left[int(number * len(left))] for number in u]
 
 
 def lay_out(
@@ -223,6 +253,7 @@ def lay_out(
     stop_at_end: bool = False,
     whole: str | None = None,
     first: int = 0,
+    lengths: Sequence[int] | None = None,
 ) -> Plan:
     """Lay out rows that may be longer than the model, and end where an end symbol is written.
 
@@ -234,6 +265,7 @@ def lay_out(
         stop_at_end: Write nothing behind an end symbol.
         whole: How the model was trained, if it writes no rows longer than fit.
         first: Number of the first sample of each prompt.
+        lengths: As of ``make_plan``.
 
     Raises:
         UserError: As ``make_plan`` and ``make_window``, or if an option does not go with the
@@ -245,6 +277,10 @@ def lay_out(
         raise UserError(f"the prompt holds blanks of its own, so leave {asked[0]} out")
     if stop_at_end and codec.end is None:
         raise UserError("the tokenizer has no end symbol to stop at; leave stop_at_end out")
+    if stop_at_end and lengths is not None:
+        raise UserError(
+            "a model of records is told where its text ends before it writes; leave stop_at_end out"
+        )
     sight = None
     if whole is None:
         sight = make_window(codec, limit, window, stride)
@@ -253,7 +289,7 @@ def lay_out(
             f"a model that was trained {whole} writes without a window that slides; leave out "
             "window and stride"
         )
-    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight, first)
+    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight, first, lengths)
     return replace(plan, end=codec.end if stop_at_end else None)
 
 

@@ -28,6 +28,7 @@ from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
 from unmask.codec.pairs import PairCodec
+from unmask.codec.records import RecordCodec
 from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
@@ -190,7 +191,8 @@ class Unmasker:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
                 blanks. Around the blanks of a text that is longer than the model a window is cut,
                 see ``excerpts``; the rest of it comes back as it is.
-            length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit.
+            length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit;
+                of a model of records drawn from the lengths of its data for each sample.
                 More than fit are written stretch by stretch, see ``sliding``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
                 whatever else is in the batch.
@@ -216,8 +218,8 @@ class Unmasker:
         prompts, samples = words("prompt", prompt), whole("num_samples", num_samples)
         if not prompts:
             raise UserError("there is no prompt; give at least one text, which may be empty")
-        # Blocks are written from the left, so there is nothing behind a blank to leave out.
-        sight = None if self.card.block_length else self.limit
+        # Of blocks there is nothing behind a blank to leave out, and a record is never cut.
+        sight = None if self.card.block_length or self.card.records else self.limit
         excerpts = [cut_out(self.codec, text, sight) for text in prompts]
         parts, blanks = list[Generated](), list[list[int]]()
         goes = batches(self.codec, [t for text in excerpts for t in text.templates], samples)
@@ -334,6 +336,19 @@ class Unmasker:
                 "recipe pairs"
             )
         return PairCodec(self.codec, length=self.card.length or self.row_length, **self.card.pairs)
+
+    @property
+    def records(self) -> RecordCodec:
+        """How the model was trained to see a text as a row of its own.
+
+        Raises:
+            UserError: If it was not trained on records.
+        """
+        if not self.card.records:
+            raise UserError(
+                "this model was not trained on records; train one with data.rows = 'records'"
+            )
+        return RecordCodec(self.codec, self.card.length or self.row_length)
 
     def infill(self, template: str | Sequence[str], **options: Any) -> Generated:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
@@ -500,7 +515,8 @@ class Unmasker:
         """Return a text, or several documents, in the rows that ``score`` cuts it into.
 
         Args:
-            text: One text, or documents one behind the other.
+            text: One text, or documents one behind the other. To a model of records each of them is
+                a row; those that do not fit are left out, see ``records``.
             window: Tokens in a row; None for ``row_length``.
             stride: Tokens that each row after the first predicts, conditioned on those before them
                 in the row; None for rows that do not overlap.
@@ -508,6 +524,10 @@ class Unmasker:
         Raises:
             UserError: If there is no text, or window or stride is out of range.
         """
+        if self.card.records:
+            if window is not None or stride is not None:
+                raise UserError("a model of records scores each as it is; leave window, stride out")
+            return Text.from_records(self.records.lay_out(words("text", text)), self.codec)
         length = window_of(window, self.row_length, self._positions, self.card.block_length)
         return Text.from_documents(words("text", text), self.codec, length, stride)
 
@@ -572,6 +592,7 @@ class Unmasker:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
         trained = "without masks" if isinstance(self.method, UniformMethod) else None
         trained = "in blocks" if self.card.block_length else trained
+        trained = "on records" if self.card.records else trained
         plan = lay_out(
             self.codec,
             words("prompt", prompt),
@@ -584,6 +605,7 @@ class Unmasker:
             stop_at_end=flag("stop_at_end", stop_at_end),
             whole="on pairs" if self.card.pairs else trained,
             first=first,
+            lengths=self.card.records.get("lengths"),
         )
         if self.card.block_length:
             check_left_to_right(plan)

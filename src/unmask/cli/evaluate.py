@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.scores import Score
     from unmask.text_rows import Text
+    from unmask.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A writer -> the data as rows for it, and what else is to be reported of them."""
@@ -147,11 +148,34 @@ def _of_pairs(names: tuple[str, ...]) -> bool:
 def _texts(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
-    from unmask.training.data import check_field, read_documents
+    from unmask.training.data import Documents, check_field, whole_documents
 
     check_field(field, data)
-    documents = _beginning(read_documents(data, field, split, options.note), max_chars)
-    return lambda writer: (writer.rows(documents, **cut), {})
+    source = Documents(data, field, split, options.note)
+    documents = _beginning(list(whole_documents(source.pieces())), max_chars)
+
+    def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
+        if not writer.card.records:
+            return writer.rows(documents, **cut), {}
+        records = list(whole_documents(replace(source, by_line=True).pieces()))
+        return _records(writer, _beginning(records, max_chars), cut)
+
+    return lay
+
+
+def _records(
+    writer: Unmasker, records: list[str], cut: dict[str, int | None]
+) -> tuple[Text, dict[str, Any]]:
+    """Put each text on a row of its own, and say which do not fit."""
+    from unmask.text_rows import Text
+
+    for option, value in cut.items():
+        if value is not None:
+            raise UserError(f"--{option} is for texts; this model was trained on records")
+    rows = writer.records.lay_out(records)
+    for line in rows.tally.left_out:
+        options.note(line)
+    return Text.from_records(rows, writer.codec), {"records": rows.tally.counts}
 
 
 def _beginning(documents: list[str], max_chars: int | None) -> list[str]:

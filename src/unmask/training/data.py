@@ -23,9 +23,8 @@ from unmask.training.texts import (
     PACKED,
     PIECE,
     check_ordinary,
-    check_text,
     ending,
-    open_text,
+    read_lines,
     read_pieces,
 )
 
@@ -52,12 +51,14 @@ class Documents:
         field: The column that holds the text, for tables and hub data sets; see ``check_field``.
         split: The split of a hub data set; see ``check_split``.
         note: Called with a line about what is left out, the first time that it is.
+        by_line: Take every line of a text file as a document.
     """
 
     source: str
     field: str = "text"
     split: str = "train"
     note: Note = warnings.warn
+    by_line: bool = False
     _noted: set[str] = dataclasses.field(default_factory=set)
 
     def pieces(self) -> Iterator[Piece]:
@@ -93,6 +94,9 @@ class Documents:
             yield from map(_whole, self._column(rows, str(path)))
         elif ending(path) in fasta.ENDINGS:
             yield from self._sequences(path)
+        elif self.by_line:
+            lines: Iterable[Row] = ({self.field: line} for line in read_lines(path))
+            yield from map(_whole, self._column(lines, str(path)))
         else:
             yield from _with_last(read_pieces(path))
 
@@ -235,10 +239,8 @@ def labelled(source: str, field: str, note: Note = warnings.warn) -> Iterator[Ro
         for name, sequence in fasta.read_sequences(path):
             yield {"name": name, field: "".join(sequence)}
     else:
-        with open_text(path, newline=None) as lines:
-            for line in lines:
-                check_text(path, line)
-                yield {field: line.removesuffix("\n")}
+        for line in read_lines(path):
+            yield {field: line}
 
 
 def _path(source: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +39,7 @@ class Material:
             validation.
         facts: What the checkpoint's card says about it.
         notes: Lines about what is not learned from.
+        records: What the card says about the length of records; empty for other data.
     """
 
     items: Items
@@ -47,6 +48,7 @@ class Material:
     validation: Callable[[int], Text] | None
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    records: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

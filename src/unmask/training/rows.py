@@ -43,11 +43,13 @@ class Batch(NamedTuple):
         rows: Shape (B, L), int64.
         editable: Shape (B, L), bool; what is noised.
         tokens: Shape (B,), int64; what the nats of a row are divided by.
+        valid: Shape (B, L), bool; False on padding; None if there is none.
     """
 
     rows: Tensor
     editable: Tensor
     tokens: Tensor
+    valid: Tensor | None = None
 
 
 MakeBatch: TypeAlias = Callable[[dict[str, Tensor], torch.Generator], Batch]
@@ -73,8 +75,11 @@ class Batcher:
     start: int
 
     def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
-        """Return the batch of stacked items of ``Blocks``."""
-        rows = items["input_ids"]
+        """Return the batch of stacked items of ``Blocks``, or of records, which may be padded."""
+        rows, valid = items["input_ids"], items.get("valid")
+        if valid is not None:
+            longest = int(valid.sum(1).max())
+            rows, valid = rows[:, :longest], valid[:, :longest]
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=generator.device)
@@ -88,6 +93,10 @@ class Batcher:
         shortest = min(self.prefix_min, longest)
         size = shortest + (uniform(len(rows)) * (longest - shortest + 1)).long()
         prompted = uniform(len(rows)) < self.prefix_share
+        if valid is not None:
+            # Something is left to be written, if only the end.
+            size = torch.minimum(size, valid.sum(1) - 1)
         size = torch.where(prompted, size, 0).clamp_min(self.start)
         editable = torch.arange(length, device=rows.device) >= size[:, None]
-        return Batch(rows, editable, editable.sum(1))
+        editable = editable if valid is None else editable & valid
+        return Batch(rows, editable, editable.sum(1), valid)

@@ -52,6 +52,7 @@ from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe, TrainingSection
+from unmask.training.records import RecordTexts
 from unmask.training.trainer import DiffusionTrainer
 from unmask.values import place
 
@@ -172,8 +173,12 @@ def train(
     return Result(run.out, trainer.score, finished=True)
 
 
-def _read(run: Run, note: Note) -> Texts | PairTexts:
-    kind = PairTexts if run.recipe.data.pairs else Texts
+def _read(run: Run, note: Note) -> Texts | RecordTexts | PairTexts:
+    kind: type[Texts] | type[RecordTexts] | type[PairTexts] = Texts
+    if run.recipe.data.pairs:
+        kind = PairTexts
+    elif run.recipe.data.rows == "records":
+        kind = RecordTexts
     return kind.read(run.data, run.validation, run.field, run.recipe, note)
 
 
@@ -396,6 +401,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         length=recipe.data.length,
         block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
+        records=material.records,
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},
     )

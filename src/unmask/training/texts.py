@@ -114,6 +114,18 @@ def read_pieces(path: Path) -> Iterator[str]:
             yield piece
 
 
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file without their ends.
+
+    Raises:
+        UserError: As ``read_pieces``.
+    """
+    with open_text(path, newline=None) as file:
+        for line in file:
+            check_text(path, line)
+            yield line.removesuffix("\n")
+
+
 def check_text(path: Path, text: str) -> None:
     """Raise a UserError if a file holds what no text does."""
     if "\0" in text:
