@@ -39,10 +39,13 @@ from unmask.adapters.loading import no_bars
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.training import recipe as recipes
-from unmask.training.data import Blocks, read_documents, split, tokenize
+from unmask.training.data import pieces_of, read_documents
 from unmask.training.models import open_model
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Blocks
 from unmask.training.run import Run, train, use_bf16
+from unmask.training.splitting import split
+from unmask.training.stream import tokenize
 from unmask.unmasker import Unmasker
 
 RATES = {"tiny": 1e-3, "diffuse": 2e-4}
@@ -154,7 +157,7 @@ def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> Non
     texts = read_documents(str(task.learn))
     set_seed(task.seed)
     model, codec = open_model(recipe, None, texts)
-    rows = Blocks(tokenize(texts, codec), codec.start, recipe.data.length)
+    rows = Blocks(tokenize(pieces_of(texts), codec), codec.start, recipe.data.length)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     card = Card(length=recipe.data.length)
     spent, steps, batches = 0.0, 0, _batches(rows)

@@ -31,10 +31,11 @@ from unmask.adapters.loading import load_tokenizer, no_bars
 from unmask.checkpoint import WORK
 from unmask.codec.text import TextCodec
 from unmask.training import recipe as recipes
-from unmask.training.data import read_documents, split
+from unmask.training.data import read_documents
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe
 from unmask.training.run import Run, train
+from unmask.training.splitting import split
 from unmask.training.tokenizer import train_tokenizer
 
 RATE = "training.learning_rate=1e-3"

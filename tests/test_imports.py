@@ -80,6 +80,7 @@ LAYERS = [
     "likelihood",
     "report",
     "plan",
+    "excerpts",
     "judge",
     "mbr",
     "recording",

@@ -627,3 +627,16 @@ def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):
     what["recipe"]["data"]["pairs"] = True
     with pytest.raises(UserError, match=r"recipe.data.pairs = False, now it is True"):
         resume.last_checkpoint(tmp_path, what, steps)
+
+
+def test_every_source_of_a_file_gets_its_target(trained, writer, data, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    line = ["generate", "--model", trained, "--data", data, "--field", "source", "--out", out]
+    assert main([str(word) for word in [*line, "--steps", 2]]) == 0
+    found = [json.loads(row) for row in out.read_text("utf-8").splitlines()]
+    assert [Pair(row["source"], row["target"]) for row in found] == PAIRS
+    sources = [row["source"] for row in found]
+    assert [row["text"] for row in found] == list(writer.transform(sources, steps=2).texts)
+    capsys.readouterr()
+    assert main([str(word) for word in [*line, "--overwrite", "--length", 3]]) == 2
+    assert "goes without" in capsys.readouterr().err

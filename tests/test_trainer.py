@@ -15,8 +15,8 @@ from unmask.adapters.encoder import EncoderDenoiser
 from unmask.method import SharedMethod
 from unmask.process import AbsorbingProcess
 from unmask.schedule import Polynomial, stratified_times
-from unmask.training.data import Batcher, Blocks
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Batcher, Blocks
 from unmask.training.trainer import DiffusionTrainer
 
 MASK = 3

@@ -54,6 +54,8 @@ class Card:
         block_length: Tokens in a block, of kind ``block``; else 0.
         pairs: Of a model that writes a target for a source, the texts ``before`` the source and
             ``between`` the two; empty for any other.
+        records: Of a model that was trained on texts of a row each, some of their ``lengths`` in
+            tokens, each as likely as another; empty for any other.
         training: Recipe, data, steps, seed, time, software: how to make the model again.
         scores: What it scored, with units in the names.
     """
@@ -68,6 +70,7 @@ class Card:
     length: int | None = None
     block_length: int = 0
     pairs: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
 
@@ -113,6 +116,11 @@ class Card:
         marks = [card.pairs.get(key) for key in ("before", "between")]
         if card.pairs and not (len(card.pairs) == 2 and all(isinstance(m, str) for m in marks)):
             raise UserError(f"{path} is damaged (pairs have a 'before' and a 'between', not more)")
+        lengths = card.records.get("lengths")
+        if card.records and not (
+            isinstance(lengths, list) and lengths and all(type(n) is int and n > 0 for n in lengths)
+        ):
+            raise UserError(f"{path} is damaged (records have 'lengths', whole numbers above 0)")
         return card
 
     def write(self, directory: Path) -> None:

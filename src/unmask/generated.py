@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unmask.render.snapshot import Track
@@ -18,7 +19,7 @@ class Generated:
         seconds: Wall-clock time in the sampler and the network, without drawing.
         seed: What to pass to get the same texts again.
         settings: Sampler, steps and the other choices that were in force.
-        tracks: One recording per sample.
+        tracks: One recording per sample; of a text that is longer than the model one per window.
     """
 
     texts: tuple[str, ...]
@@ -38,3 +39,17 @@ class Generated:
             "seed": self.seed,
             "settings": self.settings,
         }
+
+
+def joined(parts: Sequence[Generated]) -> Generated:
+    """Return what was written in several goes, with the same options, as one result."""
+    first = parts[0]
+    lengths = [part.settings["length"] for part in parts]
+    return replace(
+        first,
+        texts=tuple(text for part in parts for text in part.texts),
+        nfe=sum(part.nfe for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        settings=first.settings | {"length": max(lengths)},
+        tracks=tuple(track for part in parts for track in part.tracks),
+    )

@@ -108,6 +108,8 @@ def given_nats(
         return nats, 0
     index = torch.tensor(open_rows, device=device)
     seeds = plan.seeds[[of_row[row] for row in open_rows]]
+    if plan.judge is not None:
+        seeds = torch.full_like(seeds, plan.judge)
     tokens = int(given[index].sum(1).max())
     size = max(MAX_LOGITS // (tokens * denoiser.vocab_size), 1)
     for piece, own in zip(index.split(size), seeds.split(size), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,15 @@ from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.noise import Noise
 from unmask.policy import MAX_LENGTH
 from unmask.sliding import Window
 
 DEFAULT_LENGTH = 100
 MAX_ROWS = 1024
+"""Texts that are written in one go; see ``batches``."""
 MAX_LAYOUTS = 4096
+MAX_TEXTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Plan:
         blanks: For each row the length of each of its blanks, in tokens.
         window: What the network sees at once; None for all of a row.
         end: The id behind which nothing is written; None for none.
+        judge: Seed of the masks by which lengths are chosen; None for that of the first text that
+            may become a row.
     """
 
     canvas: Canvas
@@ -40,6 +45,7 @@ class Plan:
     blanks: list[tuple[int, ...]]
     window: Window | None = None
     end: int | None = None
+    judge: int | None = None
 
     @property
     def length(self) -> int:
@@ -89,6 +95,63 @@ class Plan:
         )
 
 
+class Batch(NamedTuple):
+    """Texts that are written in one go.
+
+    Attributes:
+        prompts: The prompts.
+        first: Number of the first sample of each.
+        samples: Samples of each.
+        is_open: Whether a blank of some prompt has more than one possible length.
+    """
+
+    prompts: list[str]
+    first: int
+    samples: int
+    is_open: bool
+
+
+def batches(codec: TextCodec, prompts: Sequence[str], num_samples: int) -> list[Batch]:
+    """Return the texts of a call in parts of at most ``MAX_ROWS``, in order.
+
+    Args:
+        codec: The tokenizer.
+        prompts: Texts, with or without blanks.
+        num_samples: Samples of each prompt.
+
+    Raises:
+        UserError: If there are more than ``MAX_TEXTS``, or the lengths of the blanks of a prompt
+            have too many combinations.
+    """
+    if not 1 <= num_samples <= MAX_TEXTS:
+        raise UserError(f"num_samples must be from 1 to {MAX_TEXTS}, not {num_samples}")
+    if len(prompts) * num_samples > MAX_TEXTS:
+        raise UserError(
+            f"prompts x samples make {len(prompts) * num_samples} texts; at most {MAX_TEXTS} are "
+            "possible"
+        )
+    if num_samples > MAX_ROWS:
+        return [
+            Batch([prompt], first, min(MAX_ROWS, num_samples - first), codec.count_rows(prompt) > 1)
+            for prompt in prompts
+            for first in range(0, num_samples, MAX_ROWS)
+        ]
+    found: list[list[tuple[str, int]]] = [[]]
+    layouts = 0
+    for prompt in prompts:
+        own = codec.count_rows(prompt)
+        layouts += own
+        if layouts > MAX_LAYOUTS or (len(found[-1]) + 1) * num_samples > MAX_ROWS:
+            found.append([])
+            layouts = own
+        found[-1].append((prompt, own))
+    return [
+        Batch([prompt for prompt, _ in part], 0, num_samples, any(own > 1 for _, own in part))
+        for part in found
+        if part
+    ]
+
+
 def make_plan(
     codec: TextCodec,
     prompts: Sequence[str],
@@ -97,6 +160,8 @@ def make_plan(
     seed: int,
     limit: int | None,
     window: Window | None = None,
+    first: int = 0,
+    lengths: Sequence[int] | None = None,
 ) -> Plan:
     """Lay out the rows for prompts or templates.
 
@@ -109,6 +174,9 @@ def make_plan(
         seed: Sample i of every prompt gets its seed from (seed, i).
         limit: Positions of the model, None for no limit.
         window: What is seen at once of a row that is longer; None if a row cannot be.
+        first: Number of the first sample.
+        lengths: Of a model of records, tokens of texts such as it was trained on; None for any
+            other. A row then has its end, and its length is one of these if none is given.
 
     Raises:
         UserError: If a number is out of range or a row is longer than the model.
@@ -119,12 +187,21 @@ def make_plan(
     rows: list[list[int | None]] = []
     blanks: list[tuple[int, ...]] = []
     choices: list[list[int]] = []
+    numbers = range(first, first + num_samples)
+    own_seeds = torch.tensor([_row_seed(seed, i) for i in numbers])
+    ending = [] if lengths is None else [codec.end]
     for prompt in prompts:
-        first = len(rows)
+        begin = len(rows)
+        if lengths is not None and length is None and not has_blank(codec, prompt):
+            for size in _drawn(codec, prompt, lengths, own_seeds):
+                choices.append([len(rows)])
+                rows += [[*row, *ending] for row, _ in codec.rows([prompt, Blank(size, size)])]
+                blanks.append((size,))
+            continue
         for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
-            rows.append(row)
+            rows.append([*row, *ending])
             blanks.append(sizes)
-        choices += [list(range(first, len(rows)))] * num_samples
+        choices += [list(range(begin, len(rows)))] * num_samples
     if len(choices) > MAX_ROWS:
         raise UserError(
             f"prompts x samples make {len(choices)} rows; at most {MAX_ROWS} are possible"
@@ -141,8 +218,26 @@ def make_plan(
             "shorten the prompt or the length"
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
-    seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in range(num_samples)])
-    return Plan(canvas, seeds, choices, blanks, window)
+    return Plan(
+        canvas, own_seeds.repeat(len(prompts)), choices, blanks, window, judge=_row_seed(seed, 0)
+    )
+
+
+def _drawn(codec: TextCodec, prompt: str, lengths: Sequence[int], seeds: Tensor) -> list[int]:
+    """Draw how many tokens each sample adds to a prompt, by the lengths of texts that are longer.
+
+    Raises:
+        UserError: If there are none.
+    """
+    used = len(codec.encode(prompt))
+    left = [length - used for length in lengths if length > used]
+    if not left:
+        raise UserError(
+            f"the prompt has {used} tokens, as many as the longest texts that the model was "
+            "trained on; give a length"
+        )
+    u = Noise(seeds).uniform("record", 0, 1)[:, 0].tolist()
+    return [left[int(number * len(left))] for number in u]
 
 
 def lay_out(
@@ -157,6 +252,8 @@ def lay_out(
     stride: int | None = None,
     stop_at_end: bool = False,
     whole: str | None = None,
+    first: int = 0,
+    lengths: Sequence[int] | None = None,
 ) -> Plan:
     """Lay out rows that may be longer than the model, and end where an end symbol is written.
 
@@ -167,6 +264,8 @@ def lay_out(
         stride: Tokens that each stretch of a longer row adds.
         stop_at_end: Write nothing behind an end symbol.
         whole: How the model was trained, if it writes no rows longer than fit.
+        first: Number of the first sample of each prompt.
+        lengths: As of ``make_plan``.
 
     Raises:
         UserError: As ``make_plan`` and ``make_window``, or if an option does not go with the
@@ -178,6 +277,10 @@ def lay_out(
         raise UserError(f"the prompt holds blanks of its own, so leave {asked[0]} out")
     if stop_at_end and codec.end is None:
         raise UserError("the tokenizer has no end symbol to stop at; leave stop_at_end out")
+    if stop_at_end and lengths is not None:
+        raise UserError(
+            "a model of records is told where its text ends before it writes; leave stop_at_end out"
+        )
     sight = None
     if whole is None:
         sight = make_window(codec, limit, window, stride)
@@ -186,7 +289,7 @@ def lay_out(
             f"a model that was trained {whole} writes without a window that slides; leave out "
             "window and stride"
         )
-    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight)
+    plan = make_plan(codec, prompts, length, num_samples, seed, limit, sight, first, lengths)
     return replace(plan, end=codec.end if stop_at_end else None)
 
 

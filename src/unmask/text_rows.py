@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unmask.codec.pairs import PairRows
+from unmask.codec.records import Records
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.values import whole
@@ -166,6 +167,37 @@ class Text:
             characters=size.characters,
             words=size.words,
             unknown=_unknown(ids[editable], codec),
+            lossy=size.lossy,
+        )
+
+    @classmethod
+    def from_records(cls, records: Records, codec: TextCodec, max_rows: int | None = None) -> Text:
+        """Take texts that are a row each; the nats are those of a text and its end.
+
+        They are divided by the tokens of the text and its end, and by the characters and words of
+        the text alone.
+
+        Args:
+            records: The rows; see ``codec.records.RecordCodec.lay_out``.
+            codec: The tokenizer.
+            max_rows: Keep only the first so many.
+        """
+        valid, texts = records.valid[:max_rows], records.texts[:max_rows]
+        editable = valid.clone()
+        editable[:, : len(codec.start)] = False
+        size = _measure(texts, codec.encode_all(texts), codec)
+        return cls(
+            rows=records.ids[:max_rows],
+            editable=editable,
+            valid=valid,
+            tokens=editable.sum(1),
+            documents=torch.arange(len(texts)),
+            row_characters=_shares([len(text) for text in texts], size.characters),
+            row_words=_shares([_words(text) for text in texts], size.words),
+            num_documents=len(texts),
+            characters=size.characters,
+            words=size.words,
+            unknown=_unknown(records.ids[:max_rows][editable], codec),
             lossy=size.lossy,
         )
 

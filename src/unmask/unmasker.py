@@ -10,7 +10,9 @@ writer.score("Some text").bits_per_char
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,25 @@ from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
 from unmask.codec.pairs import PairCodec
+from unmask.codec.records import RecordCodec
 from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
-from unmask.generated import Generated
+from unmask.excerpts import by_text, cut_out
+from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
 from unmask.naming import make_method
-from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
+from unmask.plan import (
+    MAX_ROWS,
+    Plan,
+    batches,
+    check_left_to_right,
+    check_numbers,
+    has_blank,
+    lay_out,
+    make_pair_plan,
+)
 from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
@@ -176,8 +189,10 @@ class Unmasker:
 
         Args:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
-                blanks.
-            length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit.
+                blanks. Around the blanks of a text that is longer than the model a window is cut,
+                see ``excerpts``; the rest of it comes back as it is.
+            length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit;
+                of a model of records drawn from the lengths of its data for each sample.
                 More than fit are written stretch by stretch, see ``sliding``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
                 whatever else is in the batch.
@@ -200,17 +215,42 @@ class Unmasker:
         Raises:
             UserError: If an option is out of range or a row does not fit the model.
         """
-        run, settings = self._writing(
-            prompt,
-            length=length,
-            num_samples=num_samples,
-            seed=seed,
-            window=window,
-            stride=stride,
-            stop_at_end=stop_at_end,
-            choose_length=choose_length,
-            **options,
-        )
+        prompts, samples = words("prompt", prompt), whole("num_samples", num_samples)
+        if not prompts:
+            raise UserError("there is no prompt; give at least one text, which may be empty")
+        # Of blocks there is nothing behind a blank to leave out, and a record is never cut.
+        sight = None if self.card.block_length or self.card.records else self.limit
+        excerpts = [cut_out(self.codec, text, sight) for text in prompts]
+        parts, blanks = list[Generated](), list[list[int]]()
+        goes = batches(self.codec, [t for text in excerpts for t in text.templates], samples)
+        is_open = any(batch.is_open for batch in goes)
+        for batch in goes:
+            run, settings = self._writing(
+                batch.prompts,
+                length=length,
+                num_samples=batch.samples,
+                first=batch.first,
+                seed=seed,
+                window=window,
+                stride=stride,
+                stop_at_end=stop_at_end,
+                # What one of them can choose is no mistake of the others.
+                choose_length=choose_length if batch.is_open or not is_open else None,
+                **options,
+            )
+            parts.append(self._written(run, settings | {"num_samples": samples}, seed, watch))
+            blanks += map(list, run.plan.blanks)
+        result = joined(parts)
+        texts = [text.filled(own) for text, own in by_text(result.texts, excerpts, samples)]
+        if is_open:
+            lengths = [[*chain(*own)] for _, own in by_text(blanks, excerpts, samples)]
+            rule = {"choose_length": choose_length or "sample", "blank_lengths": lengths}
+            result = replace(result, settings=result.settings | rule)
+        return replace(result, texts=tuple(texts))
+
+    def _written(
+        self, run: Run, settings: dict[str, Any], seed: int, watch: Watch | None
+    ) -> Generated:
         film = run.film(watch)
         canvas, texts = film.frames[-1].canvas, range(len(run.plan.seeds))
         return Generated(
@@ -218,7 +258,7 @@ class Unmasker:
             nfe=film.frames[-1].nfe + run.nfe,
             seconds=film.seconds[-1],
             seed=int(seed),
-            settings=settings | {"num_samples": int(num_samples)},
+            settings=settings,
             tracks=film.tracks(self.codec, settings["sampler"], texts),
         )
 
@@ -250,6 +290,20 @@ class Unmasker:
         """
         sources, seed = words("source", source), whole("seed", seed)
         candidates = whole("candidates", candidates)
+        check_numbers("candidates", candidates, seed)
+        size = MAX_ROWS // candidates
+        parts = [sources[i : i + size] for i in range(0, max(len(sources), 1), size)]
+        return joined([self._targets(part, candidates, seed, watch, options) for part in parts])
+
+    def _targets(
+        self,
+        sources: list[str],
+        candidates: int,
+        seed: int,
+        watch: Watch | None,
+        options: Mapping[str, Any],
+    ) -> Generated:
+        """Return the targets for as many sources as are written in one go."""
         plan = make_pair_plan(self.pairs, sources, candidates, seed).to(self.model.device)
         bleu = mbr.bleu() if candidates > 1 else None
         run, settings = self._run(plan, options)
@@ -282,6 +336,19 @@ class Unmasker:
                 "recipe pairs"
             )
         return PairCodec(self.codec, length=self.card.length or self.row_length, **self.card.pairs)
+
+    @property
+    def records(self) -> RecordCodec:
+        """How the model was trained to see a text as a row of its own.
+
+        Raises:
+            UserError: If it was not trained on records.
+        """
+        if not self.card.records:
+            raise UserError(
+                "this model was not trained on records; train one with data.rows = 'records'"
+            )
+        return RecordCodec(self.codec, self.card.length or self.row_length)
 
     def infill(self, template: str | Sequence[str], **options: Any) -> Generated:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
@@ -448,7 +515,8 @@ class Unmasker:
         """Return a text, or several documents, in the rows that ``score`` cuts it into.
 
         Args:
-            text: One text, or documents one behind the other.
+            text: One text, or documents one behind the other. To a model of records each of them is
+                a row; those that do not fit are left out, see ``records``.
             window: Tokens in a row; None for ``row_length``.
             stride: Tokens that each row after the first predicts, conditioned on those before them
                 in the row; None for rows that do not overlap.
@@ -456,6 +524,10 @@ class Unmasker:
         Raises:
             UserError: If there is no text, or window or stride is out of range.
         """
+        if self.card.records:
+            if window is not None or stride is not None:
+                raise UserError("a model of records scores each as it is; leave window, stride out")
+            return Text.from_records(self.records.lay_out(words("text", text)), self.codec)
         length = window_of(window, self.row_length, self._positions, self.card.block_length)
         return Text.from_documents(words("text", text), self.codec, length, stride)
 
@@ -514,11 +586,13 @@ class Unmasker:
         stride: int | None = None,
         stop_at_end: bool = False,
         choose_length: str | None = None,
+        first: int = 0,
         **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
         trained = "without masks" if isinstance(self.method, UniformMethod) else None
         trained = "in blocks" if self.card.block_length else trained
+        trained = "on records" if self.card.records else trained
         plan = lay_out(
             self.codec,
             words("prompt", prompt),
@@ -530,15 +604,13 @@ class Unmasker:
             stride=None if stride is None else whole("stride", stride),
             stop_at_end=flag("stop_at_end", stop_at_end),
             whole="on pairs" if self.card.pairs else trained,
+            first=first,
+            lengths=self.card.records.get("lengths"),
         )
         if self.card.block_length:
             check_left_to_right(plan)
         rule = None if choose_length is None else word("choose_length", choose_length)
-        run, settings = self._run(plan.to(self.model.device), options, rule)
-        if plan.is_open:
-            settings["choose_length"] = rule or "sample"
-            settings["blank_lengths"] = [list(sizes) for sizes in run.plan.blanks]
-        return run, settings
+        return self._run(plan.to(self.model.device), options, rule)
 
     def _run(
         self, plan: Plan, options: Mapping[str, Any], rule: str | None = None

@@ -86,7 +86,7 @@ def samplers(
 
     check_seed(seed)
     check_field(field, data)
-    ids, size = SYMBOLS[symbols](joined(read_documents(data, field)))
+    ids, size = SYMBOLS[symbols](joined(read_documents(data, field, note=options.note)))
     if len(ids) < 1000:
         raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")
     if rows * length * size**2 > MOST_NUMBERS:

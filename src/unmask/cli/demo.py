@@ -65,7 +65,7 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
         raise UserError(f"--minutes must be a number, not {minutes}")
     if "[MASK" in prompt:
         raise UserError("--prompt is a text to be continued, without blanks")
-    documents = read_documents(text)
+    documents = read_documents(text, note=options.note)
     tour(Tour(console, out, prompt, minutes, seed), text, documents)
 
 
@@ -98,7 +98,7 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, write, fine-tune, score before and after, write again, keep it all."""
     from unmask.cli.info import card_of, show
     from unmask.report import brief
-    from unmask.training.data import split
+    from unmask.training.splitting import split
 
     plan.say("1. a small model")
     show(card_of(None), plan.console)

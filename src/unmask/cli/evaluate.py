@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +16,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.scores import Score
     from unmask.text_rows import Text
+    from unmask.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A writer -> the data as rows for it, and what else is to be reported of them."""
@@ -29,7 +30,7 @@ PAIRS = (
 
 @click.command("evaluate")
 @click.option("--model", "models", multiple=True, metavar="DIR|HUB_ID", help="May be repeated.")
-@click.option("--data", required=True, help="Text, JSON-lines, CSV or parquet file, folder, ...")
+@click.option("--data", required=True, help="A text, a table, a FASTA file, a folder, ...")
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
 @click.option("--draws", type=int, help="Mask patterns per row of text; 4.")
@@ -147,11 +148,34 @@ def _of_pairs(names: tuple[str, ...]) -> bool:
 def _texts(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
-    from unmask.training.data import check_field, read_documents
+    from unmask.training.data import Documents, check_field, whole_documents
 
     check_field(field, data)
-    documents = _beginning(read_documents(data, field, split), max_chars)
-    return lambda writer: (writer.rows(documents, **cut), {})
+    source = Documents(data, field, split, options.note)
+    documents = _beginning(list(whole_documents(source.pieces())), max_chars)
+
+    def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
+        if not writer.card.records:
+            return writer.rows(documents, **cut), {}
+        records = list(whole_documents(replace(source, by_line=True).pieces()))
+        return _records(writer, _beginning(records, max_chars), cut)
+
+    return lay
+
+
+def _records(
+    writer: Unmasker, records: list[str], cut: dict[str, int | None]
+) -> tuple[Text, dict[str, Any]]:
+    """Put each text on a row of its own, and say which do not fit."""
+    from unmask.text_rows import Text
+
+    for option, value in cut.items():
+        if value is not None:
+            raise UserError(f"--{option} is for texts; this model was trained on records")
+    rows = writer.records.lay_out(records)
+    for line in rows.tally.left_out:
+        options.note(line)
+    return Text.from_records(rows, writer.codec), {"records": rows.tally.counts}
 
 
 def _beginning(documents: list[str], max_chars: int | None) -> list[str]:
@@ -176,7 +200,7 @@ def _pairs(
     for option, value in {"max-chars": max_chars, **cut}.items():
         if value is not None:
             raise UserError(f"--{option} is for texts; this model was trained on pairs")
-    pairs = read_pairs(data, split, field)
+    pairs = read_pairs(data, split, field, options.note)
 
     def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
         rows = writer.pairs.lay_out(pairs)

@@ -9,6 +9,7 @@ GROUPS = {
         *("models", "length", "num_samples", "seed", "stop_at_end", "window", "stride", "source"),
         *("candidates", "choose_length"),
     ),
+    "Files": ("data", "field", "out", "resume", "overwrite"),
     "Sampler": (
         *("sampler", "steps", "tokens_per_step", "temperature", "grid", "measure", "threshold"),
         *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in"),

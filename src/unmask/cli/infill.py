@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unmask.cli import options
 from unmask.cli.grouped import GroupedCommand
+from unmask.errors import UserError
+
+if TYPE_CHECKING:
+    from unmask.unmasker import Unmasker
 
 
 @click.command("infill", cls=GroupedCommand)
-@click.argument("template")
+@click.argument("template", required=False)
 @options.model
+@options.files
 @options.choose_length
 @options.sampler
 @options.steering
@@ -22,7 +27,7 @@ from unmask.cli.grouped import GroupedCommand
 @options.device
 @options.backend
 def command(
-    template: str,
+    template: str | None,
     model: str | None,
     device: str | None,
     cache: str,
@@ -34,10 +39,24 @@ def command(
     [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: the length is
     drawn by how well it explains the given text.
     """
-    from unmask.cli.writing import write
+    from unmask.cli.rows import Files
+    from unmask.cli.writing import write, write_file
 
+    files = Files.take(wishes, template, "TEMPLATE")
+    if template is None and (files is None or files.data is None):
+        raise UserError("there is no TEMPLATE; give one, or a file of them with --data")
+    template = options.read_text(template or "")
+    if files is not None:
+        writer = options.open_unmasker(model, device, backend, cache)
+        check = partial(require_blank, writer)
+        write_file(files, template, writer.generate, "template", check, **wishes)
+        return
     options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
-    template = options.read_text(template)
     writer = options.open_unmasker(model, device, backend, cache)
     writer.require_blank([template])
     write(writer, partial(writer.generate, template), **wishes)
+
+
+def require_blank(writer: Unmasker, template: str) -> None:
+    """Raise a UserError unless a template holds a blank."""
+    writer.require_blank([template])

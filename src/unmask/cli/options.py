@@ -207,6 +207,20 @@ output = _together(
     click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
 )
 
+files = _together(
+    click.option(
+        "--data",
+        metavar="FILE",
+        help="Texts: the lines of a .txt, a column of a table, a FASTA file.",
+    ),
+    field,
+    click.option(
+        "--out", type=PLACE, help="File for the rows of --data with the results: .jsonl or .fasta."
+    ),
+    click.option("--resume", is_flag=True, help="Go on after the last whole line of --out."),
+    click.option("--overwrite", is_flag=True, help="Replace --out."),
+)
+
 
 def console() -> Console:
     """Return the console for everything that is not the result: standard error."""
@@ -237,9 +251,15 @@ def read_text(text: str) -> str:
     if text != "-":
         return text
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        # A byte order mark is no part of the text.
+        return sys.stdin.buffer.read().decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise UserError(f"standard input is not UTF-8 text (byte {error.start})") from error
+
+
+def note(line: str) -> None:
+    """Show a line on what becomes of the data, on standard error."""
+    printing.say(console(), line)
 
 
 def quiet_libraries() -> None:

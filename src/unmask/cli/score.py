@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command("score")
-@click.argument("text")
+@click.argument("text", required=False)
 @options.model
+@options.files
 @click.option(
     "--draws",
     type=int,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @options.device
 @options.backend
 def command(
-    text: str,
+    text: str | None,
     model: str | None,
     draws: int | None,
     order: str | None,
@@ -52,45 +53,56 @@ def command(
     as_json: bool,
     device: str | None,
     backend: str,
+    **files: Any,
 ) -> None:
     """Bound -log p of TEXT: a file, a text, or "-" for standard input.
 
-    An upper bound with its error for a masked model, the exact value for a causal one.
+    An upper bound with its error for a masked model, the exact value for a causal one. With --data,
+    score every text of a file by itself.
     """
     from unmask import report
+    from unmask.cli.rows import Files, write_rows
 
     if pseudo and order is not None:
         raise UserError("--pseudo and --order are two ways to score; choose one")
-    text = _read(text)
-    writer = options.open_writer(model, device, backend)
-    wished = {"draws": draws, "order": order, "pseudo": pseudo or None}
-    score = _score(
-        writer, text, {k: v for k, v in wished.items() if v is not None}, seed, per_token
-    )
-    pieces = report.token_scores(score, writer.codec) if per_token else []
-    if as_json:
-        facts = score.as_dict() | _computed(writer)
-        if per_token:
-            facts["per_token"] = [{"token": piece, "nats": nats} for piece, nats in pieces]
-        printing.record(facts)
+    all_wished = {"draws": draws, "order": order, "pseudo": pseudo or None}
+    wished = {k: v for k, v in all_wished.items() if v is not None}
+    given = Files.take(files | {"as_json": as_json}, text, "TEXT")
+    if given is not None:
+        if given.data is None or given.is_fasta:
+            raise UserError("of score, --out takes rows of --data, in a file that ends in .jsonl")
+        writer = options.open_writer(model, device, backend)
+
+        def work(texts: list[str]) -> list[dict[str, Any]]:
+            found = [_score(writer, text, wished, seed, per_token) for text in texts]
+            return [{"score": _facts(score, writer, per_token)} for score in found]
+
+        write_rows(given, "", work, name="text", adds=("score",))
         return
-    for piece, nats in pieces:
+    text = _read("" if text is None else text)
+    writer = options.open_writer(model, device, backend)
+    score = _score(writer, text, wished, seed, per_token)
+    if as_json:
+        printing.record(_facts(score, writer, per_token))
+        return
+    for piece, nats in report.token_scores(score, writer.codec) if per_token else []:
         printing.result(f"{nats:9.4f}  {piece!r}")
     printing.result("\n".join(report.lines(score)))
 
 
 def _read(text: str) -> str:
-    from unmask.training.data import joined, read_documents
+    from unmask.training.data import KNOWN, joined, read_documents
+    from unmask.training.texts import PACKED
 
     if text == "-":
         return _some(options.read_text(text))
     _some(text)
     path = Path(text)
-    known_ending = path.suffix in (".txt", ".md", ".jsonl", ".csv", ".gz")
+    known_ending = path.suffix.lower() in (*KNOWN, *PACKED)
     looks_like_file = len(text) < 200 and (
         (known_ending and not set(text) & set(" \n")) or os.path.exists(text)
     )
-    return joined(read_documents(text)) if looks_like_file else text
+    return joined(read_documents(text, note=options.note)) if looks_like_file else text
 
 
 def _some(text: str) -> str:
@@ -118,6 +130,17 @@ def _score(
     if way == "pseudo":
         return writer.pseudo_score(text)
     return writer.score_in_order(text, _order(wished["order"]))
+
+
+def _facts(score: Score, writer: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:
+    """Return a score with how it was computed, fit for JSON."""
+    from unmask import report
+
+    facts = score.as_dict() | _computed(writer)
+    if per_token:
+        pieces = report.token_scores(score, writer.codec)
+        facts["per_token"] = [{"token": piece, "nats": nats} for piece, nats in pieces]
+    return facts
 
 
 def _order(order: str) -> str | list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("recipe", required=False)
-@click.option("--data", help="Text, JSON-lines, CSV or parquet file, folder, hub id, or pydoc.")
+@click.option("--data", help="Text, JSON, CSV, TSV, parquet, FASTA file, folder, hub id, or pydoc.")
 @click.option("--validation", help="Data to validate on; else the end of the data.")
 @click.option("--model", default=None, metavar="DIR|HUB_ID", help="Start from; else the recipe's.")
 @click.option("--out", type=options.PLACE, help="Folder for the new model.")
@@ -80,7 +79,7 @@ def run_with_progress(run: Run) -> Result:
     tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
     log = ProgressLog(run.out / WORK, console, tokens, training.minutes)
     try:
-        result = train(run, [log], partial(printing.say, console))
+        result = train(run, [log], options.note)
     except BaseException as error:
         # A curve that cannot be drawn either must not hide why the run ended.
         with suppress(UserError):

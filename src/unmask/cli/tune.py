@@ -67,7 +67,7 @@ def command(
     check_target(seconds, quality)
     folder = _place(model, out, overwrite)
     check_field(field, data)
-    text = joined(read_documents(data, field))
+    text = joined(read_documents(data, field, note=options.note))
     writer = options.open_unmasker(model, device)
     found = _measured(writer, text, length, rows, seed)
     # Shown first: should the target be out of reach or the disk full, the measurement is not lost.

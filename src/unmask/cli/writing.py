@@ -11,6 +11,7 @@ from unmask.cli import options
 
 if TYPE_CHECKING:
     from unmask.canvas import Frame
+    from unmask.cli.rows import Files
     from unmask.generated import Generated
     from unmask.unmasker import Unmasker
 
@@ -44,6 +45,38 @@ def write(
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result
+
+
+def write_file(
+    files: Files,
+    text: str,
+    work: Callable[..., Generated],
+    name: str,
+    check: Callable[[str], None] = lambda text: None,
+    **wishes: Any,
+) -> None:
+    """Write for every text of a file, one row for each text that is written.
+
+    Args:
+        files: What to read and write.
+        text: The only text, if there is no file of them.
+        work: What to do with several texts: ``generate`` or ``transform`` of a writer.
+        name: What the given text is called in a row.
+        check: Raises a UserError for a text that cannot be worked on.
+        wishes: Options of ``work``.
+    """
+    from unmask.cli.rows import write_rows
+
+    samples = int(wishes.get("num_samples", 1))
+
+    def rows(texts: list[str]) -> list[dict[str, Any]]:
+        written = [{"text": text} for text in work(texts, **wishes).texts]
+        if samples > 1:
+            return [{"sample": i % samples, **row} for i, row in enumerate(written)]
+        return written
+
+    adds = ("text", "sample") if samples > 1 else ("text",)
+    write_rows(files, text, rows, name=name, adds=adds, each=max(samples, 1), check=check)
 
 
 def watched(

@@ -186,6 +186,11 @@ class TextCodec:
                 row += [None] * next(sizes) if isinstance(part, Blank) else part
             yield row, choice
 
+    def count_rows(self, text: str) -> int:
+        """Return how many rows a text stands for, one for each combination of blank lengths."""
+        blanks = [part for part in self.template(text) if isinstance(part, Blank)]
+        return math.prod(blank.longest - blank.shortest + 1 for blank in blanks)
+
     def _beside_blanks(self, parts: list[str | Blank], index: int) -> list[int]:
         text = parts[index]
         assert isinstance(text, str)

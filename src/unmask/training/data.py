@@ -1,83 +1,255 @@
-"""From files to rows: documents are read, tokenised and packed into blocks.
+"""From files to documents, which are read as often as needed and never held all at once.
 
-A source is a text, JSON-lines, CSV or parquet file, a folder of them, a hub data set id, or
-``pydoc``, the language reference that every Python carries. Text files, folders and pydoc are one
-document a file; tabular files are one document a row.
+A source is a text, JSON, CSV, TSV, parquet or FASTA file, compressed or not, a folder of them, a
+hub data set id, or ``pydoc``, the language reference that every Python carries. A text file is one
+document, and so is every row of a table and every record of a FASTA file.
 """
 
 from __future__ import annotations
 
-import gzip
+import dataclasses
 import os
-import zlib
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
-
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from typing import Any, NamedTuple
 
 from unmask.adapters.compat import quiet_datasets
-from unmask.codec.text import TextCodec
 from unmask.errors import UserError
+from unmask.training import fasta
+from unmask.training.tables import READERS, Row, read_table
+from unmask.training.texts import (
+    PACKED,
+    PIECE,
+    check_ordinary,
+    ending,
+    read_lines,
+    read_pieces,
+)
 
-TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
+KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)
+"""How the names of the files end that are taken from a folder."""
+Note = Callable[[str], None]
+"""Called with a line about what is left out."""
 
 
-def read_documents(source: str, field: str = "text", split: str = "train") -> list[str]:
-    """Return the documents of a source, in order.
+class Piece(NamedTuple):
+    """Part of a document: its characters, and whether the document ends with them."""
+
+    text: str
+    last: bool
+
+
+@dataclasses.dataclass
+class Documents:
+    """The documents of a source, in order.
 
     Args:
         source: A path, a hub data set id, or ``pydoc``.
         field: The column that holds the text, for tables and hub data sets; see ``check_field``.
         split: The split of a hub data set; see ``check_split``.
+        note: Called with a line about what is left out, the first time that it is.
+        by_line: Take every line of a text file as a document.
+    """
+
+    source: str
+    field: str = "text"
+    split: str = "train"
+    note: Note = warnings.warn
+    by_line: bool = False
+    _noted: set[str] = dataclasses.field(default_factory=set)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all documents piece by piece, each of at most about ``PIECE`` characters.
+
+        Raises:
+            UserError: If there is nothing there, a file is binary or of an unknown encoding, a row
+                has no text, or no text is left.
+        """
+        blank = True
+        for piece in self._all():
+            blank = blank and not piece.text.strip()
+            yield piece
+        if blank:
+            raise UserError(f"{self.source} holds no text")
+
+    def _all(self) -> Iterator[Piece]:
+        path = _path(self.source)
+        if self.source == "pydoc" and not os.path.exists(path):
+            yield from map(_whole, _pydoc())
+        elif os.path.isdir(path):
+            for file in _files(path, KNOWN, self._say):
+                yield from self._file(file)
+        elif os.path.isfile(path):
+            yield from self._file(path)
+        else:
+            rows = _hub(self.source, self.split, [self.field])
+            yield from map(_whole, self._column(rows, self.source))
+
+    def _file(self, path: Path) -> Iterator[Piece]:
+        if ending(path) in READERS:
+            rows = read_table(path, [self.field])
+            yield from map(_whole, self._column(rows, str(path)))
+        elif ending(path) in fasta.ENDINGS:
+            yield from self._sequences(path)
+        elif self.by_line:
+            lines: Iterable[Row] = ({self.field: line} for line in read_lines(path))
+            yield from map(_whole, self._column(lines, str(path)))
+        else:
+            yield from _with_last(read_pieces(path))
+
+    def _sequences(self, path: Path) -> Iterator[Piece]:
+        total = empty = 0
+        for _, sequence in fasta.read_sequences(path):
+            total += 1
+            lengths = 0
+            for piece in _with_last(_in_pieces(sequence)):
+                lengths += len(piece.text)
+                if lengths:
+                    yield piece
+            empty += not lengths
+        self._say_empty(empty, total, "records", path)
+
+    def _column(self, rows: Iterable[Row], source: str) -> Iterator[str]:
+        total = empty = 0
+        for total, row in enumerate(rows, 1):
+            text = row.get(self.field, 0)
+            if text is None or text == "" or (isinstance(text, str) and not text.strip()):
+                empty += 1
+                continue
+            if not isinstance(text, str):
+                raise UserError(
+                    f"row {total} of {source} has no text in the field {self.field!r}; its text "
+                    f"fields: {text_fields(row)}; choose one with --field"
+                )
+            yield text
+        self._say_empty(empty, total, "rows", source)
+
+    def _say_empty(self, empty: int, total: int, what: str, source: object) -> None:
+        if empty:
+            self._say(f"left out {empty} of {total} {what} of {source}, which are empty")
+
+    def _say(self, line: str) -> None:
+        if line not in self._noted:
+            self._noted.add(line)
+            self.note(line)
+
+
+def read_documents(
+    source: str, field: str = "text", split: str = "train", note: Note = warnings.warn
+) -> list[str]:
+    """Return the documents of a source, in order; the arguments are those of ``Documents``.
 
     Raises:
-        UserError: If there is nothing there, a file is binary or not UTF-8, a row has no text, or
-            no text is left.
+        UserError: As ``Documents.pieces``.
     """
-    path = _path(source)
-    if source == "pydoc" and not os.path.exists(path):
-        documents = list(_pydoc())
-    elif os.path.isdir(path):
-        files = _files(path, (*TEXTS, *TABLES))
-        documents = [text for file in files for text in _read_file(file, field)]
-    elif os.path.isfile(path):
-        documents = list(_read_file(path, field))
-    else:
-        documents = list(_column(_hub(source, split), field, source))
-    if not any(document.strip() for document in documents):
-        raise UserError(f"{source} holds no text")
-    return documents
+    return list(whole_documents(Documents(source, field, split, note).pieces()))
 
 
-def read_records(source: str, split: str = "train") -> Iterator[dict[str, object]]:
+def whole_documents(pieces: Iterable[Piece]) -> Iterator[str]:
+    """Yield the documents that pieces make up."""
+    parts: list[str] = []
+    for text, last in pieces:
+        parts.append(text)
+        if last:
+            yield "".join(parts)
+            parts.clear()
+
+
+def pieces_of(documents: Iterable[str]) -> Iterator[Piece]:
+    """Yield documents as pieces, each whole."""
+    return map(_whole, documents)
+
+
+def _whole(document: str) -> Piece:
+    return Piece(document, last=True)
+
+
+def _with_last(parts: Iterable[str]) -> Iterator[Piece]:
+    """Yield the parts of one document, the last of them marked; an empty one if there are none."""
+    held = ""
+    for part in parts:
+        if held:
+            yield Piece(held, last=False)
+        held = part
+    yield Piece(held, last=True)
+
+
+def _in_pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines until they make a piece."""
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= PIECE:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def read_records(
+    source: str,
+    split: str = "train",
+    columns: Sequence[str] | None = None,
+    note: Note = warnings.warn,
+) -> Iterator[Row]:
     """Yield the rows of a table, of all tables in a folder, or of a hub data set, in order.
 
     Args:
         source: A path or a hub data set id.
         split: The split of a hub data set.
+        columns: What is wanted of a row; None for everything.
+        note: Called with a line about files that are left out.
 
     Raises:
         UserError: If there is nothing there, or it is no table.
     """
     path = _path(source)
     if os.path.isdir(path):
-        for file in _files(path, tuple(TABLES)):
-            yield from _table(file)
-    elif source == "pydoc" or (os.path.isfile(path) and _suffix(path) not in TABLES):
-        raise UserError(f"{source} is no table; name a JSON-lines, CSV or parquet file")
+        for file in _files(path, tuple(READERS), note):
+            yield from read_table(file, columns)
+    elif source == "pydoc" or (os.path.isfile(path) and ending(path) not in READERS):
+        raise UserError(f"{source} is no table; name a JSON-lines, CSV, TSV or parquet file")
     else:
-        yield from _table(path) if os.path.isfile(path) else _hub(source, split)
+        yield from (
+            read_table(path, columns) if os.path.isfile(path) else _hub(source, split, columns)
+        )
+
+
+def labelled(source: str, field: str, note: Note = warnings.warn) -> Iterator[Row]:
+    """Yield the texts of a file as rows with all their fields.
+
+    Args:
+        source: A path: of a plain text every line is a row, of a FASTA file every record, with its
+            header as ``name``; or a table.
+        field: The column of the text, for tables; see ``check_field``.
+        note: Called with a line about what is left out.
+
+    Raises:
+        UserError: If there is no such file, or it cannot be read.
+    """
+    check_field(field, source)
+    path = _path(source)
+    if not os.path.isfile(path) or ending(path) in READERS:
+        yield from read_records(source, note=note)
+    elif ending(path) in fasta.ENDINGS:
+        for name, sequence in fasta.read_sequences(path):
+            yield {"name": name, field: "".join(sequence)}
+    else:
+        for line in read_lines(path):
+            yield {field: line}
 
 
 def _path(source: str) -> Path:
     if not source.strip():
         raise UserError("the name of the data is empty; give a file, a folder or a hub data set")
-    return Path(source).expanduser()
+    # Of a user that does not exist, as in ~nobody, the name stays as it is and is not found.
+    path = Path(os.path.expanduser(source))
+    check_ordinary(path)
+    return path
 
 
 def check_field(field: str, *sources: str) -> None:
@@ -109,8 +281,8 @@ def check_split(split: str, usual: str, source: str) -> None:
 def _has_columns(source: str) -> bool:
     path = _path(source)
     if os.path.isdir(path):
-        return any(_suffix(file) in TABLES for file in _files(path, (*TEXTS, *TABLES)))
-    return _suffix(path) in TABLES if os.path.isfile(path) else source != "pydoc"
+        return any(ending(file) in READERS for file in _files(path, KNOWN))
+    return ending(path) in READERS if os.path.isfile(path) else source != "pydoc"
 
 
 def joined(documents: Sequence[str]) -> str:
@@ -128,213 +300,61 @@ def _pydoc() -> Iterator[str]:
     yield from (topics[name] for name in sorted(topics))
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and _suffix(p) in endings)
+def _files(folder: Path, endings: tuple[str, ...], note: Note = lambda line: None) -> list[Path]:
+    """Return the files in a folder and in those below it that end in one way, and note the rest."""
+    found = sorted(_walk(folder))
+    files = [path for path in found if ending(path) in endings and path.is_file()]
+    others = Counter(path.suffix or path.name for path in found) - Counter(
+        path.suffix or path.name for path in files
+    )
     if not files:
         raise UserError(
-            f"{folder} holds no file that ends in {', '.join(endings)} (or these + .gz)"
+            f"{folder} holds no file that ends in {', '.join(endings)} (or these + "
+            f"{', '.join(PACKED)})"
         )
+    if others:
+        names = ", ".join(name for name, _ in others.most_common(5))
+        more = ", ..." if len(others) > 5 else ""
+        note(f"left out {others.total()} of {len(found)} files in {folder}: {names}{more}")
     return files
 
 
-def _suffix(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+def _walk(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)
 
 
-def _read_file(path: Path, field: str) -> Iterable[str]:
-    if _suffix(path) in TABLES:
-        return _column(_table(path), field, str(path))
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text (byte {error.start}); convert it, or name a text file"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {path}: {reason}") from error
-    if "\0" in text:
-        raise UserError(f"{path} is a binary file; name a text, JSON-lines, CSV or parquet file")
-    return [text]
-
-
-def _table(path: Path) -> Iterator[dict[str, object]]:
-    datasets = _library()
-    try:
-        rows = datasets.load_dataset(TABLES[_suffix(path)], data_files=str(path), split="train")
-    except Exception as error:
-        # The library wraps whatever its parsers raise; the cause names the row.
-        reason = _first_line(error.__cause__ or error)
-        raise UserError(f"cannot read {path} as {_suffix(path)[1:]}: {reason}") from error
-    yield from _readable(rows, str(path))
-
-
-def _hub(source: str, split: str) -> Iterator[dict[str, object]]:
-    if source.startswith((".", "/", "~")) or Path(source).suffix in (*TEXTS, *TABLES, ".gz"):
+def _hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator[Row]:
+    known = (*KNOWN, *PACKED)
+    if source.startswith((".", "/", "~")) or Path(source).suffix.lower() in known:
         raise UserError(f"there is no file or folder {source}")
     datasets = _library()
     name, _, config = source.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except Exception as error:
-        reason = _first_line(error)
+        reason = next(iter(str(error).strip().splitlines()), "it holds no rows")
         raise UserError(
             f"there is no file {name}, and no data set of that name could be fetched: {reason}"
         ) from error
-    yield from _readable(rows, source)
+    if columns is not None and not {*columns} - {*rows.column_names}:
+        rows = rows.select_columns(list(columns))
+    yield from rows
 
 
-def _column(rows: Iterable[dict[str, object]], field: str, source: str) -> Iterator[str]:
-    for number, row in enumerate(rows, 1):
-        text = row.get(field)
-        if not isinstance(text, str):
-            raise UserError(
-                f"row {number} of {source} has no text in the field {field!r}; its text fields: "
-                f"{text_fields(row)}; choose one with --field"
-            )
-        yield text
-
-
-def text_fields(row: dict[str, object]) -> str:
+def text_fields(row: Row) -> str:
     """Return the names of the fields of a row that hold text, as words for a message."""
     return ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
-
-
-def _readable(rows: Iterable[dict[str, object]], source: str) -> Iterator[dict[str, object]]:
-    # The parsers take any bytes; it is reading a row that finds out.
-    try:
-        yield from rows
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not UTF-8 text; convert it") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "it holds no rows"
 
 
 def _library() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UserError("tables and hub data sets need: pip install 'unmask[train]'") from error
-    # What is wrong with a file is said once, by us.
+        raise UserError("hub data sets need: pip install 'unmask[train]'") from error
+    # What is wrong with a data set is said once, by us.
     quiet_datasets(datasets)
     return datasets
-
-
-def split(documents: Sequence[str], share: float) -> tuple[list[str], str]:
-    """Return the documents to learn from, and the last ``share`` of the characters as one text.
-
-    The cut is made at a line end where there is one near.
-    """
-    keep = round(sum(map(len, documents)) * (1 - share))
-    learn: list[str] = []
-    for index, document in enumerate(documents):
-        if len(document) > keep:
-            line = document.rfind("\n", int(0.8 * keep), keep) + 1
-            cut = line or keep
-            rest = [document[cut:], *documents[index + 1 :]]
-            return ([*learn, document[:cut]] if cut else learn), joined(rest)
-        keep -= len(document)
-        learn.append(document)
-    return learn, ""
-
-
-def tokenize(documents: Sequence[str], codec: TextCodec, skip_empty_lines: bool = False) -> Tensor:
-    """Return all documents, each followed by the end symbol, as ids of shape (N,), int32."""
-    if skip_empty_lines:
-        documents = [
-            "".join(line for line in document.splitlines(keepends=True) if line.strip())
-            for document in documents
-        ]
-    documents = [document for document in documents if document.strip()]
-    ids: list[int] = []
-    end = [] if codec.end is None else [codec.end]
-    for start in range(0, len(documents), 1000):
-        for document in codec.encode_all(documents[start : start + 1000]):
-            ids += document
-            ids += end
-    return torch.tensor(ids, dtype=torch.int32)
-
-
-class Blocks(Dataset[dict[str, Tensor]]):
-    """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it.
-
-    An item is ``input_ids`` (L,), int64.
-    """
-
-    def __init__(self, stream: Tensor, start: Sequence[int], length: int) -> None:
-        self.start = torch.tensor(list(start), dtype=torch.int64)
-        body = length - len(self.start)
-        self.rows = stream[: len(stream) // body * body].view(-1, body)
-        if len(self.rows) == 0:
-            raise UserError(
-                f"the data has only {len(stream)} tokens, less than one row of {body}; "
-                "give more text or set data.length lower"
-            )
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": torch.cat([self.start, self.rows[index].long()])}
-
-
-class Batch(NamedTuple):
-    """What a step learns from.
-
-    Attributes:
-        rows: Shape (B, L), int64.
-        editable: Shape (B, L), bool; what is noised.
-        tokens: Shape (B,), int64; what the nats of a row are divided by.
-    """
-
-    rows: Tensor
-    editable: Tensor
-    tokens: Tensor
-
-
-MakeBatch: TypeAlias = Callable[[dict[str, Tensor], torch.Generator], Batch]
-"""(items of a data set, stacked, generator) -> Batch"""
-
-
-@dataclass(frozen=True)
-class Batcher:
-    """Chooses, for a batch of rows, how long it is and what stays clean.
-
-    Args:
-        prefix_share: Share of rows with a clean prefix.
-        prefix_min: Shortest prefix, the start symbols included.
-        prefix_max: Longest prefix; 0 for all but the last token.
-        random_length_share: Share of batches that are cut to a uniformly random length.
-        start: Number of start symbols, never hidden.
-    """
-
-    prefix_share: float
-    prefix_min: int
-    prefix_max: int
-    random_length_share: float
-    start: int
-
-    def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
-        """Return the batch of stacked items of ``Blocks``."""
-        rows = items["input_ids"]
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, device=generator.device)
-
-        length = rows.shape[1]
-        if uniform(1) < self.random_length_share:
-            shortest = self.start + 1
-            length = shortest + int(uniform(1) * (length - shortest + 1))
-            rows = rows[:, :length]
-        longest = min(self.prefix_max or length - 1, length - 1)
-        shortest = min(self.prefix_min, longest)
-        size = shortest + (uniform(len(rows)) * (longest - shortest + 1)).long()
-        prompted = uniform(len(rows)) < self.prefix_share
-        size = torch.where(prompted, size, 0).clamp_min(self.start)
-        editable = torch.arange(length, device=rows.device) >= size[:, None]
-        return Batch(rows, editable, editable.sum(1))

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from unmask.codec.text import TextCodec
 from unmask.text_rows import Text
-from unmask.training.data import (
-    Batcher,
-    Blocks,
-    MakeBatch,
-    check_field,
-    joined,
-    read_documents,
-    split,
-    tokenize,
-)
+from unmask.training.data import Documents, Note, Piece, check_field
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Batcher, Blocks, MakeBatch
+from unmask.training.splitting import Cut, before, behind, find_cut
+from unmask.training.stream import lines_of, tokenize
 
 
 class Items(Protocol):
@@ -44,6 +41,7 @@ class Material:
             validation.
         facts: What the checkpoint's card says about it.
         notes: Lines about what is not learned from.
+        records: What the card says about the length of records; empty for other data.
     """
 
     items: Items
@@ -52,6 +50,7 @@ class Material:
     validation: Callable[[int], Text] | None
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    records: dict[str, Any] = field(default_factory=dict)
 
 
 def fingerprint(texts: Iterable[str]) -> str:
@@ -64,30 +63,58 @@ def fingerprint(texts: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Documents:
-    """Texts to learn from, and one to validate on: of a source of its own, or the end of them."""
+class Texts:
+    """Documents to learn from, and some to validate on: of a source of their own, or the last ones.
 
-    texts: list[str]
-    held_out: str
+    Attributes:
+        source: What is learned from, up to the cut.
+        cut: Where the documents of validation begin in the source; None if they do not.
+        validation: A source of validation documents.
+    """
+
+    source: Documents
+    cut: Cut | None
+    validation: Documents | None
 
     @classmethod
-    def read(cls, data: str, validation: str | None, field: str, recipe: Recipe) -> Documents:
-        """Read the sources; see ``data.read_documents``."""
+    def read(
+        cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
+    ) -> Texts:
+        """Read the sources once, to find what is wrong with them; see ``data.Documents``."""
         check_field(field, data, *([] if validation is None else [validation]))
-        documents, share = read_documents(data, field), recipe.data.validation_share
-        if validation is not None:
-            return cls(documents, joined(read_documents(validation, field)))
-        return cls(*split(documents, share)) if share else cls(documents, "")
+        source, share = Documents(data, field, note=note), recipe.data.validation_share
+        if validation is None:
+            return cls(source, find_cut(source.pieces, share) if share else None, None)
+        held_out = Documents(validation, field, note=note)
+        for documents in (source, held_out):
+            deque(documents.pieces(), maxlen=0)
+        return cls(source, None, held_out)
+
+    def learned(self) -> Iterator[Piece]:
+        """Yield the documents to learn from."""
+        return before(self.source.pieces(), self.cut)
+
+    def held_out(self) -> Iterator[Piece]:
+        """Yield the documents to validate on."""
+        if self.validation is not None:
+            yield from self.validation.pieces()
+        elif self.cut is not None:
+            yield from behind(self.source.pieces(), self.cut)
 
     @property
-    def everything(self) -> list[str]:
-        """All texts, those to validate on last."""
-        return [*self.texts, self.held_out]
+    def texts(self) -> Iterator[str]:
+        """What a fresh tokenizer learns from, line by line."""
+        return (line for line, _ in lines_of(self.learned()))
 
-    def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
-        """Cut everything into rows of the recipe's length."""
-        data, text = recipe.data, self.held_out
-        stream = tokenize(self.texts, codec, data.skip_empty_lines)
+    @property
+    def everything(self) -> Iterator[str]:
+        """All texts in pieces, those to validate on last."""
+        return (piece.text for piece in chain(self.learned(), self.held_out()))
+
+    def lay_out(self, codec: TextCodec, recipe: Recipe, folder: Path) -> Material:
+        """Cut everything into rows of the recipe's length; the tokens are kept in a folder."""
+        data = recipe.data
+        stream = tokenize(self.learned(), codec, data.skip_empty_lines, folder)
         batcher = Batcher(
             data.prefix_share,
             data.prefix_min,
@@ -96,9 +123,10 @@ class Documents:
             len(codec.start),
         )
         most, of_rows = recipe.training.evaluation_rows, None
+        text = _beginning(self.held_out(), codec, most * (data.length - len(codec.start)))
         if text.strip():
-            # The beginning of the text is all that is ever encoded again.
             full = Text.from_string(text, codec, data.length, most)
+            # The beginning of the text is all that is ever encoded again.
             _, text = codec.beginning(text, most * (data.length - len(codec.start)))
 
             def of_rows(rows: int) -> Text:
@@ -111,3 +139,22 @@ class Documents:
             validation=of_rows,
             facts={"data_tokens": len(stream)},
         )
+
+
+def _beginning(pieces: Iterable[Piece], codec: TextCodec, count: int) -> str:
+    """Return the beginning of documents as one text, each of several ending its line.
+
+    It holds at least ``count`` tokens if the documents do, and some more, so that the last of these
+    tokens are what they are in the whole text.
+    """
+    text, documents, ended, need = "", 0, False, 4 * count
+    for piece in pieces:
+        # What ended is followed by another, so there are several.
+        text += "\n" if ended and not text.endswith("\n") else ""
+        text, ended = text + piece.text, piece.last
+        documents += ended
+        if len(text) >= need:
+            if len(codec.encode(text)) > count + 100:
+                return text
+            need = 2 * len(text)
+    return text + "\n" if documents > 1 and not text.endswith("\n") else text

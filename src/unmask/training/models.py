@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ KEPT_APART = ("global_attn_every_n_layers", "num_attention_heads", "num_hidden_l
 
 
 def open_model(
-    recipe: Recipe, name: str | None, documents: Sequence[str]
+    recipe: Recipe, name: str | None, documents: Iterable[str]
 ) -> tuple[PreTrainedModel, TextCodec]:
     """Load the model to start from, or make a fresh one with a tokenizer trained on the data.
 

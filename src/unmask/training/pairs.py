@@ -6,9 +6,11 @@ How a pair is put on a row is said in ``codec.pairs``; a recipe asks for it by `
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,12 +20,18 @@ from unmask.codec.pairs import Pair, PairCodec, PairRows
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.text_rows import Text
-from unmask.training.data import Batch, read_records, text_fields
+from unmask.training.data import Note, read_records, text_fields
 from unmask.training.material import Material
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Batch
+
+ROLES = ("source", "target")
+"""The columns of pairs."""
 
 
-def read_pairs(source: str, split: str = "train", field: str = "text") -> list[Pair]:
+def read_pairs(
+    source: str, split: str = "train", field: str = "text", note: Note = warnings.warn
+) -> list[Pair]:
     """Return the pairs of a table, a folder of tables or a hub data set, in order.
 
     An empty cell is an empty text; what becomes of it is up to ``PairCodec.lay_out``.
@@ -32,6 +40,7 @@ def read_pairs(source: str, split: str = "train", field: str = "text") -> list[P
         source: A path or a hub data set id.
         split: The split of a hub data set.
         field: What the user named as the column of the text; pairs have two, with fixed names.
+        note: Called with a line about files that are left out.
 
     Raises:
         UserError: If there is nothing there, it is no table, or a row lacks one of the two texts.
@@ -40,7 +49,7 @@ def read_pairs(source: str, split: str = "train", field: str = "text") -> list[P
         raise UserError(f"pairs have the fields source and target, so leave out --field {field}")
     return [
         Pair(_text(row, "source", number, source), _text(row, "target", number, source))
-        for number, row in enumerate(read_records(source, split), 1)
+        for number, row in enumerate(read_records(source, split, ROLES, note), 1)
     ]
 
 
@@ -94,11 +103,13 @@ class PairTexts:
     held_out: list[Pair]
 
     @classmethod
-    def read(cls, data: str, validation: str | None, field: str, recipe: Recipe) -> PairTexts:
+    def read(
+        cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
+    ) -> PairTexts:
         """Read the sources; see ``read_pairs``."""
-        pairs = read_pairs(data, field=field)
+        pairs = read_pairs(data, field=field, note=note)
         if validation is not None:
-            return cls(pairs, read_pairs(validation, field=field))
+            return cls(pairs, read_pairs(validation, field=field, note=note))
         keep = len(pairs) - math.ceil(len(pairs) * recipe.data.validation_share)
         return cls(pairs[:keep], pairs[keep:])
 
@@ -113,7 +124,7 @@ class PairTexts:
         held_out = [text for pair in self.held_out for text in (pair.source, pair.target)]
         return [*self.texts, *held_out]
 
-    def lay_out(self, codec: TextCodec, recipe: Recipe) -> Material:
+    def lay_out(self, codec: TextCodec, recipe: Recipe, _folder: Path) -> Material:
         """Put every pair that fits on a row, and count the others."""
         data = recipe.data
         layout = PairCodec(codec, data.before, data.between, data.length)

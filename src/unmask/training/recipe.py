@@ -19,6 +19,7 @@ from typing import Any
 
 from unmask.errors import UserError, did_you_mean, is_unicode
 
+ROWS = ("packed", "records")
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
 _MOST = 1_000_000_000  # Of anything that is counted; the libraries count in 32 bits.
 _BYTES = 260  # Entries of the smallest tokenizer: 256 bytes and four special tokens.
@@ -80,6 +81,8 @@ class DataSection:
         skip_empty_lines: Drop lines without text.
         validation_share: Share of the tokens (or pairs), at the end, kept for validation if no
             validation data is given.
+        rows: ``packed``: texts one behind the other, cut into rows of ``length``; or ``records``:
+            each text a row of its own, with its end; see ``codec.records``.
         pairs: The data are rows with the texts ``source`` and ``target``: learn to write the second
             for the first; see ``codec.pairs``.
         before: Of pairs, text put before the source.
@@ -94,6 +97,7 @@ class DataSection:
     random_length_share: float = 0.0
     skip_empty_lines: bool = False
     validation_share: float = 0.05
+    rows: str = "packed"
     pairs: bool = False
     before: str = ""
     between: str = ""
@@ -257,6 +261,7 @@ class Recipe:
         self._check_model()
         self._check_blocks()
         self._check_pairs()
+        self._check_rows()
         self._check_parts()
         if self.model.save_dtype not in ("float32", "float16"):
             raise UserError(
@@ -345,6 +350,22 @@ class Recipe:
                 raise UserError(f"data.{name} is for texts; for pairs set data.{name}={value}")
         if self.kind != "masked":
             raise UserError("data.pairs is for masked models, not for 'next-token' or blocks")
+
+    def _check_rows(self) -> None:
+        """Refuse what would have no effect on records, or would cut them."""
+        data = self.data
+        if data.rows not in ROWS:
+            raise UserError(f"unknown data.rows {data.rows!r}{did_you_mean(data.rows, ROWS)}")
+        if data.rows == "packed":
+            return
+        if data.pairs:
+            raise UserError("data.pairs are rows of their own; leave data.rows out")
+        none = {"random_length_share": "0", "skip_empty_lines": "false"}
+        for name, value in none.items():
+            if getattr(data, name):
+                raise UserError(f"data.{name} is for packed rows; set data.{name}={value}")
+        if self.kind != "masked":
+            raise UserError("data.rows = 'records' is for masked models")
 
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""

@@ -47,13 +47,18 @@ from unmask.staging import locked, settle
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import rates, resume
-from unmask.training.material import Documents, Material, fingerprint
+from unmask.training.data import Note
+from unmask.training.material import Material, Texts, fingerprint
 from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
 from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe, TrainingSection
+from unmask.training.records import RecordTexts
 from unmask.training.trainer import DiffusionTrainer
 from unmask.values import place
+
+_COUNTED = 2**22
+"""Tokens that are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +141,13 @@ def _train(
     else:
         checkpoint.claim(run.out, run.overwrite)
     last = None if point is None else str(point.folder)
-    source = _read(run)
+    source = _read(run, report)
     content = fingerprint(source.everything)
     if point is not None:
         resume.check_content(work, content)
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, last or run.model, source.texts)
-    material = source.lay_out(codec, recipe)
+    material = source.lay_out(codec, recipe, _nearest(run.out))
     start_from = None if last is not None else run.model or recipe.model.name
     for line in (*material.notes, *about_conversion(recipe, start_from)):
         report(line)
@@ -195,16 +200,29 @@ def _learn(trainer: DiffusionTrainer, pace: Pace, point: resume.Point | None) ->
     return not interrupted()
 
 
-def _read(run: Run) -> Documents | PairTexts:
-    kind = PairTexts if run.recipe.data.pairs else Documents
-    return kind.read(run.data, run.validation, run.field, run.recipe)
+def _read(run: Run, note: Note) -> Texts | RecordTexts | PairTexts:
+    kind: type[Texts] | type[RecordTexts] | type[PairTexts] = Texts
+    if run.recipe.data.pairs:
+        kind = PairTexts
+    elif run.recipe.data.rows == "records":
+        kind = RecordTexts
+    return kind.read(run.data, run.validation, run.field, run.recipe, note)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return a folder, or the first one above it that exists."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
 def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     """Return how often each id is noised, (V,), for the schedules that depend on it."""
     if recipe.schedule.name not in (*BY_TOKEN, "mutual-information"):
         return None
-    return torch.bincount(noised.long(), minlength=vocab_size)
+    counts = torch.zeros(vocab_size, dtype=torch.int64)
+    for part in noised.split(_COUNTED):
+        counts += torch.bincount(part.long(), minlength=vocab_size)
+    return counts
 
 
 def _method(
@@ -410,6 +428,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         length=recipe.data.length,
         block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
+        records=material.records,
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},
     )

@@ -15,6 +15,9 @@ SPECIAL = {
     "mask_token": "<mask>",
 }
 
+LONGEST = 256
+"""Characters of a word; a longer one is several. Training takes their square."""
+
 
 def train_tokenizer(
     documents: Iterable[str], vocab_size: int, keep_whole: Sequence[str] = ()
@@ -29,7 +32,11 @@ def train_tokenizer(
     Reference: Sennrich et al. 2016, arXiv:1508.07909; Radford et al. 2019 (byte-level).
     """
     whole = "".join(rf" ?{re.escape(text)}|" for text in keep_whole)
-    words = rf"{whole} ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
+    many = f"{{1,{LONGEST}}}"
+    words = (
+        rf"{whole} ?\p{{L}}{many}| ?\p{{N}}{many}| ?[^\s\p{{L}}\p{{N}}]{many}"
+        rf"|\s{many}(?!\S)|\s+"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

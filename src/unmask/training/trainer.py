@@ -34,10 +34,10 @@ from unmask.staging import write_failure
 from unmask.training import rates
 from unmask.training.average import WeightAverage
 from unmask.training.checkpoints import checkpoints, seal
-from unmask.training.data import Batch, MakeBatch
 from unmask.training.optimizer import muon, with_own_rate
 from unmask.training.pace import Clock, Pace
 from unmask.training.recipe import Recipe
+from unmask.training.rows import Batch, MakeBatch
 
 
 class DiffusionTrainer(Trainer):
@@ -102,6 +102,7 @@ class DiffusionTrainer(Trainer):
                     "input_ids": batch.rows,
                     "editable": batch.editable,
                     "tokens": batch.tokens,
+                    "valid": batch.valid,
                     "times": times,
                     "generator": generator,
                 }
@@ -126,7 +127,7 @@ class DiffusionTrainer(Trainer):
         step is the sum of all nats over the sum of all tokens. The mean of ``masked-mean`` counts
         for all tokens that could have been hidden: every rate weighs the same, however few it hid.
         """
-        batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"])
+        batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"], inputs["valid"])
         per_token = self._per_token(model, batch, inputs["times"], inputs["generator"])
         # Gradients are averaged over devices, the tokens are those of all of them.
         loss = per_token * batch.tokens.sum() / num_items_in_batch * self.args.world_size
@@ -145,13 +146,13 @@ class DiffusionTrainer(Trainer):
         generator: torch.Generator,
     ) -> Tensor:
         """Return the objective of a batch in nats per token, a scalar tensor."""
-        rows, editable, tokens = batch
+        rows, editable, tokens, valid = batch
         if self.recipe.kind == "causal":
             return next_token_nats(model, rows, editable).sum() / tokens.sum().clamp_min(1)
         denoiser, objective = self.denoiser_of(model), self.recipe.objective
         if objective.name == "nelbo":
             _, nats = self.method.objective(
-                denoiser, x0=rows, t=times, editable=editable, generator=generator
+                denoiser, x0=rows, t=times, editable=editable, generator=generator, valid=valid
             )
             return nats.sum() / tokens.sum().clamp_min(1)
         # One rate a batch: the first time, which is uniform, picks it.
@@ -164,6 +165,7 @@ class DiffusionTrainer(Trainer):
             rate,
             editable,
             generator,
+            valid,
             eighty_ten_ten=objective.eighty_ten_ten,
         )
         return loss.per_token

@@ -1,0 +1,159 @@
+"""From documents to one stream of tokens, which lies in a file and is never in memory as a whole.
+
+A long document is tokenised in parts. It is cut where the tokens on both sides are the same as in
+one go, which the tokenizer itself is asked about.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.codec.text import TextCodec
+from unmask.errors import UserError
+from unmask.training.data import Piece
+from unmask.training.texts import PIECE
+
+MANY = 1000
+"""Documents that are tokenised at once, if they are no more than a piece together."""
+SIGHT = 1024
+"""Characters on both sides of a cut that are tokenised to see whether it changes anything."""
+_TRIES = 32
+_PLACES = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?=\s)|(?<=\s)(?=\S)")
+
+
+def tokenize(
+    pieces: Iterable[Piece],
+    codec: TextCodec,
+    skip_empty_lines: bool = False,
+    folder: Path | None = None,
+) -> Tensor:
+    """Return all documents, each followed by the end symbol, as ids of shape (N,), int32.
+
+    Args:
+        pieces: The documents; those without any text are left out.
+        codec: The tokenizer.
+        skip_empty_lines: Leave out lines without any text.
+        folder: Where the ids are kept, in a file without a name that is gone when they are no
+            longer used; None for the system's folder of temporary files.
+
+    Raises:
+        UserError: If the disk is full.
+    """
+    end = [] if codec.end is None else [codec.end]
+    parts = encoded(pieces, codec, skip_empty_lines)
+    return stored((ids + end if last else ids for ids, last in parts), folder)
+
+
+def encoded(
+    pieces: Iterable[Piece], codec: TextCodec, skip_empty_lines: bool = False
+) -> Iterator[tuple[list[int], bool]]:
+    """Yield ids, and whether a document ends with them; the arguments are those of ``tokenize``."""
+    waiting: list[Piece] = []
+    size = 0
+    for part in _parts(_full_lines(pieces) if skip_empty_lines else pieces, codec):
+        waiting.append(part)
+        size += len(part.text)
+        if size >= PIECE or len(waiting) == MANY:
+            yield from _encode(waiting, codec)
+            waiting, size = [], 0
+    yield from _encode(waiting, codec)
+
+
+def _encode(parts: list[Piece], codec: TextCodec) -> Iterator[tuple[list[int], bool]]:
+    if parts:
+        ids = codec.encode_all([text for text, _ in parts])
+        yield from zip(ids, (last for _, last in parts), strict=True)
+
+
+def _parts(pieces: Iterable[Piece], codec: TextCodec) -> Iterator[Piece]:
+    """Yield documents in parts that are tokenised apart, without those that hold no text."""
+    held, begun = "", False
+    for text, last in pieces:
+        held += text
+        while len(held) > PIECE + 2 * SIGHT and held.strip():
+            place = cut_of(held, codec)
+            if not place:
+                break
+            yield Piece(held[:place], last=False)
+            held, begun = held[place:], True
+        if last:
+            if begun or held.strip():
+                yield Piece(held, last=True)
+            held, begun = "", False
+
+
+def cut_of(text: str, codec: TextCodec) -> int:
+    """Return a place near the end of a text at which cutting it changes no token; 0 for none.
+
+    Whether it does is seen on the ``SIGHT`` characters before and behind it. Tried are the ends of
+    lines, then those of words, then places at whole multiples of ``SIGHT``, for texts without
+    blanks.
+    """
+    reach = len(text) - SIGHT
+    places = [found.start() for found in _PLACES.finditer(text, max(reach - PIECE // 8, 1), reach)]
+    lines = [place for place in places if text[place - 1] == "\n"]
+    last = reach // SIGHT
+    steps = [n * SIGHT for n in range(last, max(last - _TRIES, 0), -1)]
+    for place in [*lines[: -_TRIES - 1 : -1], *places[: -_TRIES - 1 : -1], *steps]:
+        left, right = text[max(place - SIGHT, 0) : place], text[place : place + SIGHT]
+        both, *sides = codec.encode_all([left + right, left, right])
+        if both == [*sides[0], *sides[1]]:
+            return place
+    return 0
+
+
+def lines_of(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield documents line by line; a line that is longer than a piece is cut."""
+    held = ""
+    for text, last in pieces:
+        lines = (held + text).splitlines(keepends=True)
+        # Where the next piece begins with the second half of a line end, this is no line yet.
+        held = lines.pop() if lines and not last and len(lines[-1]) < PIECE else ""
+        ends = [False] * (len(lines) - 1) + [last]
+        yield from map(Piece, lines, ends) if lines else [Piece("", last)]
+
+
+def _full_lines(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield documents without the lines that hold no text, about as much of them as before."""
+    held: list[str] = []
+    size = 0
+    for line, last in lines_of(pieces):
+        if line.strip():
+            held.append(line)
+            size += len(line)
+        if last or size >= PIECE:
+            yield Piece("".join(held), last)
+            held, size = [], 0
+
+
+def stored(parts: Iterable[Sequence[int]], folder: Path | None = None) -> Tensor:
+    """Write ids to a file and return them, shape (N,), int32, read from it where they are used.
+
+    Raises:
+        UserError: If the disk is full.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for ids in parts:
+                file.write(np.asarray(ids, dtype=np.int32).tobytes())
+            file.flush()
+            if not file.tell():
+                return torch.empty(0, dtype=torch.int32)
+            # A private view, which torch takes without a warning; nobody writes to it.
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise UserError(
+            f"could not keep the tokens of the data in {folder or tempfile.gettempdir()}: "
+            f"{error.strerror or error}"
+        ) from error
+    if hasattr(mmap, "MADV_RANDOM"):
+        view.madvise(mmap.MADV_RANDOM)
+    return torch.frombuffer(view, dtype=torch.int32)

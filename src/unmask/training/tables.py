@@ -1,0 +1,147 @@
+"""Rows of tables as they are: JSON lines, a JSON array, CSV, TSV and parquet, one row at a time.
+
+Nothing is guessed: a cell of a CSV is the text that stands in it, whatever the others are, and what
+stands in another column does not matter. No copy of a table is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unmask.errors import UserError
+from unmask.training.texts import ending, open_bytes, open_text
+
+Row = dict[str, object]
+# A whole document may stand in one cell.
+csv.field_size_limit(sys.maxsize)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a table.
+
+    Args:
+        path: A file whose name ends as one of ``READERS``, compressed or not.
+        columns: What is wanted of it; others may be missing in the rows. None for everything.
+
+    Raises:
+        UserError: If it cannot be read, or is damaged.
+    """
+    yield from READERS[ending(path)](path, columns)
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(f"cannot read {path} as {ending(path)[1:]}: {reason}")
+
+
+def _json_lines(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
+    with open_text(path, newline=None) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            if number == 1 and line.lstrip().startswith("["):
+                yield from _array(path)
+                return
+            yield _object(path, _parsed(path, line, f"line {number}: "), f"line {number}")
+
+
+def _json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+    """Read an array of objects, one object, or objects line by line."""
+    with open_text(path, newline=None) as file:
+        first = next((line for line in file if line.strip()), "")
+    try:
+        one_a_line = isinstance(json.loads(first), dict)
+    except ValueError:
+        one_a_line = False
+    yield from _json_lines(path, columns) if one_a_line else _array(path)
+
+
+def _array(path: Path) -> Iterator[Row]:
+    with open_text(path) as file:
+        content = _parsed(path, file.read(), "")
+    rows = content if isinstance(content, list) else [content]
+    for number, row in enumerate(rows, 1):
+        yield _object(path, row, f"row {number}")
+
+
+def _parsed(path: Path, text: str, where: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"{where}{error}") from error
+
+
+def _object(path: Path, row: object, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise _damaged(path, f'{where} is no object with named fields, such as {{"text": ...}}')
+    return row
+
+
+def _csv(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
+    yield from _delimited(path, delimiter=",", strict=True)
+
+
+def _tsv(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
+    # Some programs quote cells as in CSV, others do not and mean every quotation mark as such.
+    quoted: dict[str, Any] = {"delimiter": "\t", "strict": True}
+    try:
+        for _ in _delimited(path, **quoted):
+            pass
+    except UserError:
+        quoted |= {"quoting": csv.QUOTE_NONE}
+    yield from _delimited(path, **quoted)
+
+
+def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
+    with open_text(path) as file:
+        reader = csv.reader(file, **dialect)
+        try:
+            header = next(filter(None, reader), [])
+            twice = [name for i, name in enumerate(header) if name in header[:i]]
+            if twice:
+                raise _damaged(path, f"two columns have the name {twice[0]!r}; rename one")
+            for cells in filter(None, reader):
+                if len(cells) > len(header):
+                    raise _damaged(
+                        path,
+                        f"line {reader.line_num} has {len(cells)} cells under {len(header)} names; "
+                        "quote the cells that hold the separator",
+                    )
+                # Cells that are missing at the end are empty.
+                yield dict.fromkeys(header) | dict(zip(header, cells, strict=False))
+        except csv.Error as error:
+            raise _damaged(path, f"line {reader.line_num}: {error}") from error
+
+
+def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
+    try:
+        # It comes with datasets.
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError("parquet files need: pip install 'unmask[train]'") from error
+    try:
+        with open_bytes(path) as file:
+            table = parquet.ParquetFile(file)
+            names = table.schema_arrow.names
+            wanted = None if columns is None or {*columns} - {*names} else list(columns)
+            # Small batches, since a row may be a whole document.
+            for batch in table.iter_batches(batch_size=1024, columns=wanted):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from error
+
+
+READERS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
+}
+"""What reads a table, by how its name ends."""

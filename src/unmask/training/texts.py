@@ -1,0 +1,143 @@
+"""Opening files as text: compressed or not, in whatever Unicode encoding they say they are in."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+from unmask.errors import UserError
+
+PIECE = 2**20
+"""Characters of a text that are read at once."""
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""How the names of compressed files end."""
+# UTF-32 first: its mark begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def ending(path: Path) -> str:
+    """Return how the name of a file ends, in lower case and without that of its compression."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in PACKED else suffix
+
+
+@contextmanager
+def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
+    """Open a file as text; a byte order mark says how it is encoded, and is no part of the text.
+
+    Args:
+        path: The file, which may be compressed.
+        newline: As of ``open``: what becomes of line ends; they stay as they are if left out.
+
+    Raises:
+        UserError: If it cannot be read, also while the block runs; if it is not UTF-8 and has no
+            byte order mark.
+    """
+    encoding = "utf-8"
+    try:
+        with open_bytes(path) as file:
+            start = file.peek(4)[:4]
+            encoding = next(
+                (name for mark, name in _MARKS.items() if start.startswith(mark)), encoding
+            )
+            # What was peeked at is read again, as part of the text.
+            with io.TextIOWrapper(file, encoding, newline=newline) as text:
+                yield text
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        where = f"byte {error.start}" if name == "UTF-8" else "as its first bytes announce"
+        raise UserError(
+            f"{path} is not {name} text ({where}); convert it to UTF-8, or name a text file"
+        ) from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {reason}") from error
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for its bytes, unpacked if its name says that it is compressed."""
+    opened = _OPENERS.get(path.suffix.lower(), _open_plain)
+    with opened(path) as file, io.BufferedReader(file) as buffered:
+        yield buffered
+
+
+def _open_plain(path: Path) -> Any:
+    return path.open("rb", buffering=0)
+
+
+def _open_zstandard(path: Path) -> Any:
+    try:
+        # Part of Python since 3.14.
+        zstd = import_module("compression.zstd")
+    except ImportError as error:
+        raise UserError(
+            f"{path} is compressed by zstd, which this Python cannot read; unpack it, or compress "
+            "it by gzip or xz"
+        ) from error
+    return zstd.open(path)
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _open_zstandard,
+}
+
+
+def read_pieces(path: Path) -> Iterator[str]:
+    """Yield a text file in pieces of at most ``PIECE`` characters; line ends stay as they are.
+
+    Raises:
+        UserError: As ``open_text``, or if it holds what no text does.
+    """
+    with open_text(path) as file:
+        while piece := file.read(PIECE):
+            check_text(path, piece)
+            yield piece
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file without their ends.
+
+    Raises:
+        UserError: As ``read_pieces``.
+    """
+    with open_text(path, newline=None) as file:
+        for line in file:
+            check_text(path, line)
+            yield line.removesuffix("\n")
+
+
+def check_text(path: Path, text: str) -> None:
+    """Raise a UserError if a file holds what no text does."""
+    if "\0" in text:
+        raise UserError(
+            f"{path} is a binary file; name a text, JSON-lines, CSV, parquet or FASTA file"
+        )
+
+
+def check_ordinary(path: str | os.PathLike[str]) -> None:
+    """Raise a UserError for what is there but is no file that could be read twice, nor a folder."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(
+            f"{path} is a pipe, a socket or a device, not an ordinary file; save what it gives in "
+            "a file, and name that"
+        )

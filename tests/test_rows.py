@@ -1,0 +1,210 @@
+"""``generate``, ``infill`` and ``score`` on files: every row with its result, and going on."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import story
+from unmask import Unmasker
+from unmask.cli import main, rows
+
+TEMPLATES = [f"The {word} sat on [MASK:{n}]." for word in ("cat", "dog", "bird") for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def run(zoo, capfd):
+    """Run a verb on a model that must succeed; return what it said on standard error."""
+
+    def run(verb: str, *words: object, code: int = 0, model: str = "roberta") -> str:
+        found = main([verb, "--model", str(zoo / model), *map(str, words)])
+        out, err = capfd.readouterr()
+        assert found == code, err
+        assert out == ""
+        return err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """A CSV with a template in each row."""
+    path = tmp_path / "data.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "note"])
+        writer.writerows([[i, text, "é, ü"] for i, text in enumerate(TEMPLATES)])
+    return path
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+OPTIONS = ("--steps", 2, "--seed", 3)
+
+
+def test_infill_adds_the_text_to_every_row(run, zoo, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "AT_ONCE", 4)
+    out = tmp_path / "out.jsonl"
+    assert run("infill", "--data", table, "--out", out, *OPTIONS) == ""
+    found = read(out)
+    assert [row["template"] for row in found] == TEMPLATES
+    assert [(row["id"], row["note"]) for row in found] == [(str(i), "é, ü") for i in range(9)]
+    writer = Unmasker.from_pretrained(str(zoo / "roberta"))
+    alone = [writer.infill(text, steps=2, seed=3).texts[0] for text in TEMPLATES]
+    assert [row["text"] for row in found] == alone
+
+
+def test_generate_takes_the_lines_of_a_text(run, zoo, tmp_path):
+    data, out = tmp_path / "data.txt", tmp_path / "out.jsonl"
+    data.write_bytes(b"\xef\xbb\xbfThe cat\r\n\r\nA dog\n")
+    said = run(
+        "generate", "--data", data, "--out", out, "--length", 4, "--num-samples", 2, *OPTIONS
+    )
+    assert "left out 1 of 3 rows" in said
+    found = read(out)
+    assert [row["prompt"] for row in found] == ["The cat"] * 2 + ["A dog"] * 2
+    assert [row["sample"] for row in found] == [0, 1, 0, 1]
+    writer = Unmasker.from_pretrained(str(zoo / "roberta"))
+    options = {"length": 4, "num_samples": 2, "steps": 2, "seed": 3}
+    assert [row["text"] for row in found] == list(
+        writer.generate(["The cat", "A dog"], **options).texts
+    )
+
+
+def test_generate_writes_fasta(run, tmp_path):
+    out = tmp_path / "out.fasta"
+    run("generate", "The", "--out", out, "--length", 60, "--num-samples", 2, "--ban", ">", *OPTIONS)
+    lines = out.read_text("utf-8").split("\n")
+    assert [line for line in lines if line.startswith(">")] == [">1 0", ">1 1"]
+    assert max(map(len, lines)) == 60
+    data, again = tmp_path / "data.fa", tmp_path / "again.fa"
+    data.write_text(">one of them\nthe\ncat\n>two\na dog\n")
+    run("generate", "--data", data, "--out", again, "--length", 4, *OPTIONS)
+    lines = again.read_text("utf-8").splitlines()
+    assert lines[0] == ">one of them"
+    assert lines[1].startswith("thecat")
+    assert lines[2] == ">two"
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt2"])
+def test_score_adds_the_score_of_every_row(run, zoo, tmp_path, capfd, model):
+    data, out = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    texts = story(5).splitlines()
+    lines = [{"body": text, "text": 1, "more": {"n": [i]}} for i, text in enumerate(texts)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    more = () if model == "gpt2" else ("--draws", 4)
+    run("score", "--data", data, "--field", "body", "--out", out, *more, model=model)
+    found = read(out)
+    assert [{k: v for k, v in row.items() if k != "score"} for row in found] == lines
+    assert main(["score", texts[2], "--model", str(zoo / model), "--json", *map(str, more)]) == 0
+    assert json.loads(capfd.readouterr().out) == found[2]["score"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, 400, 10**6])
+def test_resume_goes_on_after_the_last_whole_line(run, table, tmp_path, cut):
+    out = tmp_path / "out.jsonl"
+    line = ("infill", "--data", table, "--out", out, "--num-samples", 2, *OPTIONS)
+    run(*line)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:cut])
+    run(*line, "--resume")
+    assert out.read_bytes() == whole
+
+
+def test_a_stopped_run_leaves_whole_lines(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "out.jsonl"
+    generate, calls = Unmasker.generate, []
+
+    def stop(self, texts, **options):
+        calls.append(texts)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(self, texts, **options)
+
+    monkeypatch.setattr(rows, "AT_ONCE", 2)
+    monkeypatch.setattr(Unmasker, "generate", stop)
+    assert "interrupted" in run("infill", "--data", table, "--out", out, *OPTIONS, code=130)
+    assert [row["template"] for row in read(out)] == TEMPLATES[:4]
+    run("infill", "--data", table, "--out", out, "--resume", *OPTIONS)
+    assert [row["template"] for row in read(out)] == TEMPLATES
+    assert sum(map(len, calls[3:])) == 5
+
+
+def test_other_data_is_not_resumed_and_nothing_is_replaced_unasked(run, table, tmp_path):
+    out = tmp_path / "out.jsonl"
+    line = ("infill", "--data", table, "--out", out, *OPTIONS)
+    run(*line)
+    whole = out.read_bytes()
+    assert "--resume or --overwrite" in run(*line, code=2)
+    for old, new in ((b"bird", b"moon"), (b"\n4,", b"\n44,"), (b"id,", b"no,")):
+        content = table.read_bytes()
+        table.write_bytes(content.replace(old, new))
+        assert "is not of this data" in run(*line, "--resume", code=2)
+        table.write_bytes(content)
+    table.write_bytes(b"text\nThe [MASK].\n")
+    assert "is not of this data" in run(*line, "--resume", code=2)
+    out.write_bytes(whole + b"mine\n")
+    assert "is not of this data" in run(*line, "--resume", code=2)
+    assert out.read_bytes() == whole + b"mine\n"
+    run(*line, "--overwrite")
+    assert len(read(out)) == 1
+
+
+def test_a_row_that_cannot_be_written_is_named(run, tmp_path):
+    data, out = tmp_path / "data.txt", tmp_path / "out.jsonl"
+    data.write_text("The [MASK].\n\nA dog.\n", encoding="utf-8")
+    said = run("infill", "--data", data, "--out", out, code=2)
+    assert f"row 3 of {data}: there is no blank" in said
+    assert not out.exists()
+    data.write_text("The [MASK].\n" + "The [MASK:99].\nA [MASK].\n", encoding="utf-8")
+    said = run("infill", "--data", data, "--out", out, *OPTIONS, code=2)
+    assert f"row 2 of {data}: " in said
+    assert [row["template"] for row in read(out)] == ["The [MASK]."]
+
+
+MISTAKES = [
+    ("infill", "there is no TEMPLATE"),
+    ("infill [MASK] --data {table} --out {tmp}/a.jsonl", "leave TEMPLATE out"),
+    ("infill --data {table}", "--data needs --out"),
+    ("infill --data {table} --out {tmp}/a.txt", "ends in .jsonl or .fasta"),
+    ("infill --data {table} --out {tmp}/a/b.jsonl", "no folder"),
+    ("infill --data {table} --out {tmp}/a.jsonl --resume --overwrite", "choose one"),
+    ("infill --data {table} --out {tmp}/a.fa --resume", "--resume goes with"),
+    ("infill --data {table} --out {tmp}/a.jsonl --gif {tmp}/a.gif", "leave --gif out"),
+    ("infill --data {table} --out {tmp}/a.jsonl --json", "leave --json out"),
+    ("infill --data {table} --out {tmp}/a.jsonl --no-animate", "leave --no-animate out"),
+    ("infill --data {table} --out {tmp}/a.jsonl --field body", "no text in the field 'body'"),
+    ("infill --data {tmp}/none.csv --out {tmp}/a.jsonl", "there is no file"),
+    ("infill --data {table} --out {table} --overwrite", "ends in .jsonl"),
+    ("infill [MASK] --resume", "are about --out"),
+    ("infill [MASK] --field body", "leave --field body out"),
+    ("generate The --out {tmp}/a.jsonl --resume", "--resume goes with"),
+    ("generate --source The --out {tmp}/a.jsonl", "name them with --data"),
+    ("generate --data {table} --out {tmp}/a.jsonl --candidates 2", "trained on pairs"),
+    ("score The --out {tmp}/a.jsonl", "takes rows of --data"),
+    ("score --data {table} --out {tmp}/a.fasta", "takes rows of --data"),
+    ("score --data {table} --out {tmp}/a.jsonl --draws 0", "row 1 of"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_about_files_is_one_sentence(run, table, tmp_path, line, says):
+    before = sorted(tmp_path.iterdir())
+    words = [word.format(table=table, tmp=tmp_path) for word in line.split()]
+    said = run(*words, code=2)
+    assert said.startswith("unmask: ")
+    assert says in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_field_of_the_same_name_is_not_lost(run, tmp_path):
+    data, out = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    for row in ({"body": "[MASK]", "text": "mine"}, {"text": "[MASK]", "template": "mine"}):
+        data.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        more = ("--field", "body") if "body" in row else ()
+        assert "rename it" in run("infill", "--data", data, "--out", out, *more, code=2)
+        assert not out.exists()
