@@ -82,6 +82,7 @@ LAYERS = [
     "judge",
     "mbr",
     "recording",
+    "filling",
 ]
 LAYERS += ["steering", "run", "generated", "saving", "unmasker", "autoregressor", "training", "cli"]
 

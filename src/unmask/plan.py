@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
-from unmask.codec.text import Blank, TextCodec
+from unmask.codec.text import Blank, Layout, TextCodec
 from unmask.errors import UserError
 from unmask.policy import MAX_LENGTH
 from unmask.sliding import Window
@@ -32,6 +32,7 @@ class Plan:
         blanks: For each row the length of each of its blanks, in tokens.
         window: What the network sees at once; None for all of a row.
         end: The id behind which nothing is written; None for none.
+        texts: For each row the given texts before, between and behind its blanks.
     """
 
     canvas: Canvas
@@ -40,6 +41,7 @@ class Plan:
     blanks: list[tuple[int, ...]]
     window: Window | None = None
     end: int | None = None
+    texts: Sequence[tuple[str, ...]] = ()
 
     @property
     def length(self) -> int:
@@ -86,6 +88,7 @@ class Plan:
             canvas=self.canvas.rows(rows),
             choices=[[i] for i in range(len(rows))],
             blanks=[self.blanks[row] for row in rows],
+            texts=[self.texts[row] for row in rows] if self.texts else (),
         )
 
 
@@ -116,15 +119,13 @@ def make_plan(
     check_numbers("num_samples", num_samples, seed)
     if length is not None and not 1 <= length <= MAX_LENGTH:
         raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
-    rows: list[list[int | None]] = []
-    blanks: list[tuple[int, ...]] = []
+    layouts: list[Layout] = []
     choices: list[list[int]] = []
     for prompt in prompts:
-        first = len(rows)
-        for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
-            rows.append(row)
-            blanks.append(sizes)
-        choices += [list(range(first, len(rows)))] * num_samples
+        first = len(layouts)
+        layouts += codec.rows(_parts(codec, prompt, length, limit))
+        choices += [list(range(first, len(layouts)))] * num_samples
+    rows = [layout.row for layout in layouts]
     if len(choices) > MAX_ROWS:
         raise UserError(
             f"prompts x samples make {len(choices)} rows; at most {MAX_ROWS} are possible"
@@ -142,7 +143,8 @@ def make_plan(
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
     seeds = torch.tensor([_row_seed(seed, i) for _ in prompts for i in range(num_samples)])
-    return Plan(canvas, seeds, choices, blanks, window)
+    blanks, texts = [layout.sizes for layout in layouts], [layout.texts for layout in layouts]
+    return Plan(canvas, seeds, choices, blanks, window, texts=texts)
 
 
 def lay_out(
@@ -311,5 +313,5 @@ def _parts(
             raise UserError("the prompt holds blanks of its own, so leave length out")
         return parts
     if length is None:
-        length = what_fits(limit, len(next(codec.rows(parts))[0]))
+        length = what_fits(limit, len(next(codec.rows(parts)).row))
     return [*parts, Blank(length, length)]

@@ -77,7 +77,7 @@ def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
 
 def notes(score: Score) -> list[str]:
     """Return what a reader has to know of the units."""
-    found = [_LOSSY] if score.lossy else []
+    found = [*([_LOSSY] if score.lossy else []), *score.text.notes]
     if score.unknown:
         found.append(
             f"{score.unknown} of {score.tokens} tokens are unknown to the tokenizer, which "

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from unmask.codec import unknown
 from unmask.codec.pairs import PairRows
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
@@ -42,6 +43,7 @@ class Text:
         unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
             per word flatter the model.
         lossy: Whether the tokens do not give the text back.
+        notes: What a reader has to know of unknown tokens; empty if they are few.
     """
 
     rows: Tensor
@@ -56,6 +58,7 @@ class Text:
     words: int
     unknown: int
     lossy: bool
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_string(
@@ -123,6 +126,7 @@ class Text:
         used = len(codec.start) + int(valid.sum(1).max())
         ends = torch.tensor([len(part) for part in encoded]).cumsum(0)
         size = _measure(documents, encoded, codec)
+        unknown_ids = unknown.count(codec, ids)
         spelt = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
         return cls(
             rows=torch.cat([start, rows], 1)[:, :used],
@@ -135,8 +139,9 @@ class Text:
             num_documents=len(documents),
             characters=size.characters,
             words=size.words,
-            unknown=_unknown(ids, codec),
+            unknown=unknown_ids,
             lossy=size.lossy,
+            notes=unknown.notes(codec, documents, unknown_ids, len(ids)),
         )
 
     @classmethod
@@ -154,6 +159,8 @@ class Text:
         ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
         targets = pairs.targets[:max_rows]
         size = _measure(targets, codec.encode_all(targets), codec)
+        written = ids[editable]
+        unknown_ids = unknown.count(codec, written)
         return cls(
             rows=ids,
             editable=editable,
@@ -165,8 +172,9 @@ class Text:
             num_documents=len(ids),
             characters=size.characters,
             words=size.words,
-            unknown=_unknown(ids[editable], codec),
+            unknown=unknown_ids,
             lossy=size.lossy,
+            notes=unknown.notes(codec, targets, unknown_ids, len(written)),
         )
 
 
@@ -224,8 +232,3 @@ def _shares(counts: Sequence[int], total: int) -> Tensor:
     """Return numbers that add up to a total, in the proportions of counts, (N,), float64."""
     numbers = torch.tensor(counts, dtype=torch.float64)
     return numbers * (total / numbers.sum().clamp_min(1))
-
-
-def _unknown(ids: Tensor, codec: TextCodec) -> int:
-    unknown = codec.tokenizer.unk_token_id
-    return 0 if unknown is None else int((ids == unknown).sum())

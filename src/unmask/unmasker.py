@@ -9,11 +9,13 @@ writer.score("Some text").bits_per_char
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unmask import chain_rule, mbr, recording
@@ -25,10 +27,12 @@ from unmask.adapters.exported import ExportedDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
+from unmask.codec import unknown
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
+from unmask.filling import fill
 from unmask.generated import Generated
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
@@ -79,7 +83,7 @@ class Unmasker:
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         entries = model.get_input_embeddings().num_embeddings
-        if max(codec.mask_token_id, *codec.start) >= entries:
+        if max([codec.mask_token_id, *codec.start]) >= entries:
             raise UserError(
                 f"the tokenizer's special tokens go beyond the {entries} embeddings of the model; "
                 "it is the tokenizer of another one"
@@ -212,14 +216,23 @@ class Unmasker:
             **options,
         )
         film = run.film(watch)
-        canvas, texts = film.frames[-1].canvas, range(len(run.plan.seeds))
+        rows = range(len(run.plan.seeds))
+        texts, fillings = zip(
+            *(
+                fill(self.codec, film.frames[-1], row, run.plan.blanks[row], run.plan.texts[row])
+                for row in rows
+            ),
+            strict=True,
+        )
         return Generated(
-            texts=tuple(recording.text(self.codec, canvas, row) for row in texts),
+            texts=texts,
             nfe=film.frames[-1].nfe + run.nfe,
             seconds=film.seconds[-1],
             seed=int(seed),
             settings=settings | {"num_samples": int(num_samples)},
-            tracks=film.tracks(self.codec, settings["sampler"], texts),
+            tracks=film.tracks(self.codec, settings["sampler"], rows),
+            fillings=fillings,
+            notes=self._notes(chain.from_iterable(run.plan.texts)),
         )
 
     def transform(
@@ -267,6 +280,7 @@ class Unmasker:
             seed=seed,
             settings=settings | {"candidates": candidates},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
+            notes=self._notes(sources),
         )
 
     @property
@@ -539,6 +553,12 @@ class Unmasker:
             settings["choose_length"] = rule or "sample"
             settings["blank_lengths"] = [list(sizes) for sizes in run.plan.blanks]
         return run, settings
+
+    def _notes(self, given: Iterable[str]) -> tuple[str, ...]:
+        """Return what there is to say of given texts."""
+        texts = [text for text in dict.fromkeys(given) if text]
+        ids = torch.tensor([i for own in self.codec.encode_all(texts) for i in own])
+        return unknown.notes(self.codec, texts, unknown.count(self.codec, ids), len(ids))
 
     def _run(
         self, plan: Plan, options: Mapping[str, Any], rule: str | None = None

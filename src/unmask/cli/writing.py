@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from unmask.cli import options
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def write(
         result = work(**wishes)
     else:
         result = watched(writer, work, console, **wishes)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result
