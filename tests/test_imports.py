@@ -84,7 +84,17 @@ LAYERS = [
     "recording",
     "filling",
 ]
-LAYERS += ["steering", "run", "generated", "saving", "unmasker", "autoregressor", "training", "cli"]
+LAYERS += [
+    "steering",
+    "run",
+    "top",
+    "generated",
+    "saving",
+    "unmasker",
+    "autoregressor",
+    "training",
+    "cli",
+]
 
 
 def imports(path: Path, at_once: bool = False) -> set[str]:

@@ -1,15 +1,22 @@
 """What was given comes back to the byte, whatever the tokenizer, and only blanks are new."""
 
+import json
 import random
+import re
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 import vocabularies
+from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import Card
+from unmask.cli import main
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.report import notes
+from unmask.training import recipe as recipes
+from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
 from vocabularies import SCRIPTS
 
@@ -256,3 +263,118 @@ class TestFillings:
         assert writer.codec.start == []
         assert len(writer.generate("", length=3, steps=2).fillings[0][0].ids) <= 3
         assert writer.score("the cat sat on the mat", draws=2).nats > 0
+
+    def test_a_prompt_of_an_autoregressive_model(self, codecs):
+        torch.manual_seed(0)
+        for kind in ("bert-uncased", "xlm-roberta", "byte-level"):
+            codec = codecs[kind]
+            sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+            model = GPT2LMHeadModel(GPT2Config(vocab_size=len(codec.tokenizer), **sizes))
+            writer = Autoregressor(model, codec, Card(kind="causal"))
+            for prompt in ("The  Cat\r\n", "Café ", "今天"):
+                text = writer.generate(prompt, length=4).texts[0]
+                assert text.startswith(prompt)
+                assert not text.startswith(prompt + " ") or not prompt.endswith(" ")
+
+    def test_proteins_match_expressions(self, writers):
+        writer = writers["esm"]
+        pattern = "[ACDEFGHIKLMNPQRSTVWY]{8}"
+        result = writer.infill("LAGV[MASK:8]SERT", matching=pattern, steps=3)
+        assert re.fullmatch(f"LAGV{pattern}SERT", result.texts[0])
+        result = writer.generate("", length=3, matching="L[AG]V", steps=1)
+        assert re.fullmatch("L[AG]V", result.texts[0])
+
+    def test_chinese_matches_expressions(self, writers):
+        result = writers["bert-cased"].infill("今天[MASK:3]。", matching="[今天气很好]{3}")
+        assert re.fullmatch("今天[今天气很好]{3}。", result.texts[0])
+
+
+class TestTop:
+    @pytest.mark.parametrize("kind", WRITING)
+    def test_the_probabilities_are_those_of_the_plain_model(self, writers, kind):
+        writer = writers[kind]
+        codec = writer.codec
+        calls = []
+        handle = writer.model.register_forward_hook(lambda *_: calls.append(1))
+        found = writer.top("the [MASK] sat on [MASK:2].", 4)
+        handle.remove()
+        assert len(calls) == 1
+        assert [len(row) for row in found] == [4, 4, 4]
+        (layout,) = codec.rows(codec.template("the [MASK] sat on [MASK:2]."))
+        ids = [codec.mask_token_id if i is None else i for i in layout.row]
+        with torch.no_grad():
+            logits = writer.model(torch.tensor([ids])).logits[0].double()
+        # Symbols that no text holds have no probability.
+        outside = sorted(set(range(logits.shape[1])) - set(writer.denoiser.data_ids.tolist()))
+        logits[:, outside] = float("-inf")
+        probs = logits.softmax(1)
+        places = [i for i, token in enumerate(layout.row) if token is None]
+        special = set(codec.tokenizer.all_special_ids)
+        for place, row in zip(places, found, strict=True):
+            order = [i for i in probs[place].argsort(descending=True).tolist() if i not in special]
+            assert [c.id for c in row] == order[:4]
+            for candidate in row:
+                assert candidate.probability == pytest.approx(probs[place, candidate.id].item())
+                assert candidate.token == codec.tokenizer.convert_ids_to_tokens(candidate.id)
+
+    def test_what_has_no_likeliest_tokens_is_refused(self, writers):
+        writer = writers["bert-cased"]
+        for template, k, says in [
+            ("no blank", 3, "there is no blank"),
+            ("a [MASK:1-3]", 3, "one length"),
+            ("a [MASK]", 0, "from 1 to"),
+            ("a [MASK]", 10**9, "from 1 to"),
+            ("a [MASK:600]", 3, "positions"),
+        ]:
+            with pytest.raises(UserError, match=says):
+                writer.top(template, k)
+
+    def test_on_the_command_line(self, writers, tmp_path, capsys):
+        model = tmp_path / "model"
+        writers["bert-cased"].save_pretrained(model)
+        line = ["infill", "the [MASK] Xy sat [MASK].", "--model", str(model), "--top", "3"]
+        assert main([*line, "--json"]) == 0
+        out, err = capsys.readouterr()
+        rows = json.loads(out)["top"]
+        assert [len(row) for row in rows] == [3, 3]
+        assert "unknown" in err
+        assert main(line) == 0
+        out = capsys.readouterr().out
+        assert all(f"{c['probability']:.4f}  {c['text']!r}" in out for row in rows for c in row)
+        for option in (["--steps", "3"], ["--temperature", "1"], ["--num-samples", "1"]):
+            assert main([*line, *option]) == 2
+            assert f"{option[0]} has no meaning" in capsys.readouterr().err
+
+
+class TestUnknown:
+    def test_text_that_is_unknown_is_told_with_an_example(self, writers):
+        writer = writers["esm"]
+        (note,) = writer.generate("lagvsert", length=2, steps=1).notes
+        assert "1 of 1 tokens" in note
+        assert "'lagvsert'" in note
+        assert writer.generate("LAGVSERT", length=2, steps=1).notes == ()
+        (note,) = writer.infill("LAGV[MASK]x", steps=1).notes
+        assert "1 of 5 tokens" in note
+        assert "(20%)" in note
+
+    def test_a_long_word_is_named_by_its_first_unknown_letter(self, writers):
+        (note,) = writers["xlm-roberta"].infill(f"{'a' * 40}🎉{'a' * 9}[MASK]", steps=1).notes
+        assert "'🎉'" in note
+
+    @pytest.mark.parametrize(("share", "told"), [(0.005, False), (0.02, True)])
+    def test_from_one_per_cent_on(self, writers, share, told):
+        writer = writers["bert-cased"]
+        words = ["Xylophone", *["the"] * (round(1 / share) - 1)]
+        score = writer.pseudo_score(" ".join(words))
+        assert score.unknown == 1
+        assert any("Xylophone" in line for line in notes(score)) == told
+
+    def test_training_says_it(self, writers, tmp_path):
+        writers["bert-cased"].save_pretrained(tmp_path / "model")
+        (tmp_path / "text.txt").write_text("the cat sat on Xylophone " * 200, encoding="utf-8")
+        said = []
+        settings = ["training.steps=1", "data.length=16", "training.batch_size=2"]
+        recipe = recipes.load("diffuse", settings)
+        run = Run(recipe, str(tmp_path / "text.txt"), tmp_path / "out", str(tmp_path / "model"))
+        train(run, report=said.append)
+        assert any("(20%)" in line and "Xylophone" in line for line in said)

@@ -94,6 +94,13 @@ def fill(
     return text, tuple(fillings)
 
 
+def continued(codec: TextCodec, ids: Sequence[int], given: int, prompt: str) -> str:
+    """Return a prompt, and behind it the text of all but the first ``given`` ids of a row."""
+    pieces = codec.text_pieces(ids)
+    added = _without_doubled_blank(pieces[given:], prompt, "".join(pieces[:given]))
+    return prompt + "".join(added)
+
+
 def _without_doubled_blank(added: list[str], text: str, decoded: str) -> list[str]:
     """Drop the blank at the head of a filling where the given text has one without a token.
 

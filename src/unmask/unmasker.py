@@ -9,7 +9,7 @@ writer.score("Some text").bits_per_char
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from itertools import chain
 from pathlib import Path
@@ -37,13 +37,14 @@ from unmask.generated import Generated
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
 from unmask.naming import make_method
-from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan
+from unmask.plan import Plan, check_left_to_right, has_blank, lay_out, make_pair_plan, make_plan
 from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.saving import Saved
 from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text, window_of
+from unmask.top import Candidate, top
 from unmask.values import flag, place, whole, word, words
 
 
@@ -232,7 +233,7 @@ class Unmasker:
             settings=settings | {"num_samples": int(num_samples)},
             tracks=film.tracks(self.codec, settings["sampler"], rows),
             fillings=fillings,
-            notes=self._notes(chain.from_iterable(run.plan.texts)),
+            notes=self.notes(words("prompt", prompt)),
         )
 
     def transform(
@@ -280,7 +281,7 @@ class Unmasker:
             seed=seed,
             settings=settings | {"candidates": candidates},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
-            notes=self._notes(sources),
+            notes=self.notes(sources),
         )
 
     @property
@@ -309,6 +310,30 @@ class Unmasker:
         templates = words("template", template)
         self.require_blank(templates)
         return self.generate(templates, **options)
+
+    def top(self, template: str, k: int = 5) -> tuple[tuple[Candidate, ...], ...]:
+        """Return the likeliest tokens of every masked position, as a fill-mask pipeline does.
+
+        One network call, with all blanks hidden; see ``top.Candidate`` for the probabilities.
+
+        Args:
+            template: A text with blanks of one length each.
+            k: Tokens for each position.
+
+        Returns:
+            For each masked position from left to right k candidates, the likeliest first; no
+            special symbols among them.
+
+        Raises:
+            UserError: If there is no blank, its length is open, k is out of range, the template is
+                longer than the model, or the model has no masks or writes in blocks.
+        """
+        self.require_blank([word("template", template)])
+        plan = make_plan(self.codec, [template], None, 1, 0, self.limit).to(self.model.device)
+        network = Network(
+            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+        )
+        return top(network, plan, whole("k", k))
 
     def require_blank(self, templates: Sequence[str]) -> None:
         """Raise a UserError unless every template holds a blank."""
@@ -554,9 +579,13 @@ class Unmasker:
             settings["blank_lengths"] = [list(sizes) for sizes in run.plan.blanks]
         return run, settings
 
-    def _notes(self, given: Iterable[str]) -> tuple[str, ...]:
-        """Return what there is to say of given texts."""
-        texts = [text for text in dict.fromkeys(given) if text]
+    def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Return what there is to say of the text that prompts or templates give: what is unknown.
+
+        One sentence each; none where nothing is worth saying.
+        """
+        parts = chain.from_iterable(map(self.codec.template, prompts))
+        texts = [part for part in dict.fromkeys(parts) if isinstance(part, str)]
         ids = torch.tensor([i for own in self.codec.encode_all(texts) for i in own])
         return unknown.notes(self.codec, texts, unknown.count(self.codec, ids), len(ids))
 

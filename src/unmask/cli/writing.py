@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,21 @@ def write(
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result
+
+
+def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:
+    """Print the k likeliest tokens of every masked position of a template."""
+    found = writer.top(template, k)
+    for note in writer.notes([template]):
+        click.echo(f"note: {note}", err=True)
+    if as_json:
+        facts = {"template": template, "top": [[c.as_dict() for c in row] for row in found]}
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for number, row in enumerate(found, 1):
+        click.echo(f"masked token {number}")
+        for candidate in row:
+            click.echo(f"{candidate.probability:9.4f}  {candidate.text!r}")
 
 
 def watched(
