@@ -14,7 +14,7 @@ from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
-from unmask.report import notes
+from unmask.report import legend, notes
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
@@ -368,6 +368,8 @@ class TestUnknown:
         score = writer.pseudo_score(" ".join(words))
         assert score.unknown == 1
         assert any("Xylophone" in line for line in notes(score)) == told
+        assert ("notes" in score.as_dict()) == told
+        assert ("bert: 1 of" in legend({"bert": score})) == told
 
     def test_training_says_it(self, writers, tmp_path):
         writers["bert-cased"].save_pretrained(tmp_path / "model")

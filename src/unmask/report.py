@@ -110,7 +110,9 @@ def legend(scores: Mapping[str, Score]) -> str:
     """Return what the signs of a table mean."""
     over = sorted({score.clusters for score in scores.values() if score.texts})
     parts = [LEGEND, *([f"Over texts: {', '.join(over)}."] if over else [])]
-    return " ".join(parts + [_LOSSY] * any(score.lossy for score in scores.values()))
+    parts += [_LOSSY] * any(score.lossy for score in scores.values())
+    parts += [f"{name}: {note}." for name, score in scores.items() for note in score.text.notes]
+    return " ".join(parts)
 
 
 def differences(scores: Mapping[str, Score]) -> dict[str, Difference]:
