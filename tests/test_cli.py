@@ -121,7 +121,7 @@ def test_json_is_one_object_with_the_facts(unmask, zoo, name):
         *("--sampler", name, *PLAIN[name], "--json"),
     )
     facts = json.loads(out)
-    assert facts["text"].startswith("the cat")
+    assert facts["text"].startswith("The cat")
     assert facts["seed"] == 3
     assert facts["seconds"] > 0
     assert facts["settings"]["sampler"] == name

@@ -270,3 +270,36 @@ def test_private_names_of_libraries_stand_in_one_module_only():
     for path in package.rglob("*.py"):
         if path.name != "compat.py":
             assert not borrowed(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_masks_do_not_scale_what_is_visible(tmp_path):
+    from transformers import EsmConfig, EsmForMaskedLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = EsmConfig(
+        vocab_size=12,
+        mask_token_id=11,
+        pad_token_id=1,
+        intermediate_size=16,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        **sizes,
+    )
+    model = EsmForMaskedLM(config).eval()
+    embeddings = model.base_model.embeddings
+    known = {}
+    embeddings.register_forward_hook(lambda _module, _args, output: known.update(last=output))
+    ids = torch.full((1, 100), 11)
+    ids[0, 0] = 5
+    model(input_ids=ids)
+    plain = embeddings.word_embeddings.weight[5]
+    assert torch.allclose(known["last"][0, 0], 88 * plain), "what the library does"
+    compat.switch_token_dropout_off(model)
+    compat.switch_token_dropout_off(model)
+    model(input_ids=ids)
+    assert torch.allclose(known["last"][0, 0], plain)
+    assert not known["last"][0, 1:].any()
+    assert model(input_ids=torch.full((1, 4), 11)).logits.isfinite().all()
+    model.save_pretrained(tmp_path)
+    assert EsmForMaskedLM.from_pretrained(tmp_path).config.token_dropout is True

@@ -84,8 +84,19 @@ LAYERS = [
     "judge",
     "mbr",
     "recording",
+    "filling",
 ]
-LAYERS += ["steering", "run", "generated", "saving", "unmasker", "autoregressor", "training", "cli"]
+LAYERS += [
+    "steering",
+    "run",
+    "top",
+    "generated",
+    "saving",
+    "unmasker",
+    "autoregressor",
+    "training",
+    "cli",
+]
 
 
 def imports(path: Path, at_once: bool = False) -> set[str]:

@@ -16,13 +16,14 @@ from transformers import TrainerCallback
 
 from test_training import SHORT, metrics, sets
 from unmask import Unmasker, mbr, recording
-from unmask.canvas import Canvas
+from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import RUN, Card
 from unmask.cli import main
 from unmask.cli.writing import watched
 from unmask.codec.pairs import SEPARATOR, Pair, PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
+from unmask.filling import fill
 from unmask.likelihood import bound_of_rows, score_text
 from unmask.text_rows import Text
 from unmask.training import recipe as recipes
@@ -342,9 +343,14 @@ def test_the_text_of_a_target_ends_at_its_first_end_symbol(zoo):
     end = codec.end
 
     def texts(written: list[int]) -> tuple[str, str]:
+        sizes, given_texts = [len(written)], ["[a dog] ", ""]
         canvas = Canvas.from_rows([[*given, *[None] * len(written)]], codec.mask_token_id, 0)
         canvas = canvas.reveal(canvas.masked, torch.tensor([[*given, *written]]))
-        return recording.target(codec, canvas, 0), recording.text(codec, canvas, 0)
+        nothing = torch.zeros_like(canvas.masked)
+        zero = torch.zeros(1, dtype=torch.float64)
+        frame = Frame(1, zero, canvas, nothing, nothing, torch.ones_like(canvas.ids).float(), 1)
+        whole, _ = fill(codec, frame, 0, sizes, given_texts)
+        return recording.target(codec, canvas, 0), whole
 
     assert texts([*target, *[end] * 5]) == ("the moon", "[a dog] the moon")
     assert texts([*target, end, *target, end]) == ("the moon", "[a dog] the moon")

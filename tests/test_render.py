@@ -263,7 +263,8 @@ class TestLayout:
         taken = [(c.line, c.column + i) for c in cells for i in range(c.width)]
         assert len(set(taken)) == len(taken)
         assert all(0 <= column < columns for _, column in taken)
-        assert all(c.width >= 1 for c in cells)
+        pieces = [*WEIRD, *WORDS, "x" * 100, " ", "", *WEIRD]
+        assert all((c.width >= 1) == (p != "") for c, p in zip(cells, pieces, strict=True))
 
     @pytest.mark.parametrize("piece", [*WORDS, *WEIRD, "a\nb", "\u0301", "\u200b", "\x00", ""])
     @pytest.mark.parametrize("width", [1, 2, 5, 30])

@@ -19,6 +19,7 @@ from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.draw import Draw
 from unmask.errors import UserError
+from unmask.filling import continued
 from unmask.generated import Generated
 from unmask.likelihood import Part, score_text
 from unmask.plan import check_numbers, what_fits
@@ -124,7 +125,8 @@ class Autoregressor:
             repetition_penalty = real("repetition_penalty", repetition_penalty)
         restriction = Restriction.of(repetition_penalty, ban)
         spellings = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
-        given = [*self.codec.start, *self.codec.encode(word("prompt", prompt))]
+        prompt = word("prompt", prompt)
+        given = [*self.codec.start, *self.codec.encode(prompt)]
         length = what_fits(self.limit, len(given)) if length is None else whole("length", length)
         self._check(length, len(given))
         notes: list[tuple[float, list[int]]] = []
@@ -153,7 +155,7 @@ class Autoregressor:
             )
         seconds = time.perf_counter() - started
         return Generated(
-            texts=tuple(self.codec.decode(row) for row in out.tolist()),
+            texts=tuple(continued(self.codec, row, len(given), prompt) for row in out.tolist()),
             nfe=length,
             seconds=seconds,
             seed=seed,

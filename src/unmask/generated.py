@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from unmask.filling import Filling
 from unmask.render.snapshot import Track
 
 
@@ -14,12 +15,16 @@ class Generated:
     """The result of writing.
 
     Attributes:
-        texts: One text per sample, prompt included; for a source its target alone.
+        texts: One text per sample, prompt included; for a source its target alone. What was given
+            is there as it was given, byte for byte.
         nfe: Network calls, whatever their batch size.
         seconds: Wall-clock time in the sampler and the network, without drawing.
         seed: What to pass to get the same texts again.
         settings: Sampler, steps and the other choices that were in force.
         tracks: One recording per sample; of a text that is longer than the model one per window.
+        fillings: For each text what was written on each of its blanks; a prompt without blanks has
+            one behind it. Empty for a source.
+        notes: What a reader has to know, one sentence each.
     """
 
     texts: tuple[str, ...]
@@ -28,16 +33,20 @@ class Generated:
     seed: int
     settings: dict[str, Any] = field(default_factory=dict)
     tracks: tuple[Track, ...] = ()
+    fillings: tuple[tuple[Filling, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the recordings, fit for JSON; ``text`` is the first text."""
         return {
             "text": self.texts[0],
             "texts": list(self.texts),
+            "fillings": [[filling.as_dict() for filling in row] for row in self.fillings],
             "nfe": self.nfe,
             "seconds": round(self.seconds, 4),
             "seed": self.seed,
             "settings": self.settings,
+            "notes": list(self.notes),
         }
 
 
@@ -52,4 +61,5 @@ def joined(parts: Sequence[Generated]) -> Generated:
         seconds=sum(part.seconds for part in parts),
         settings=first.settings | {"length": max(lengths)},
         tracks=tuple(track for part in parts for track in part.tracks),
+        fillings=tuple(filling for part in parts for filling in part.fillings),
     )

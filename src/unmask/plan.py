@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
-from unmask.codec.text import Blank, TextCodec
+from unmask.codec.text import Blank, Layout, TextCodec
 from unmask.errors import UserError
 from unmask.noise import Noise
 from unmask.policy import MAX_LENGTH
@@ -37,6 +37,7 @@ class Plan:
         end: The id behind which nothing is written; None for none.
         judge: Seed of the masks by which lengths are chosen; None for that of the first text that
             may become a row.
+        texts: For each row the given texts before, between and behind its blanks.
     """
 
     canvas: Canvas
@@ -46,6 +47,7 @@ class Plan:
     window: Window | None = None
     end: int | None = None
     judge: int | None = None
+    texts: Sequence[tuple[str, ...]] = ()
 
     @property
     def length(self) -> int:
@@ -92,6 +94,7 @@ class Plan:
             canvas=self.canvas.rows(rows),
             choices=[[i] for i in range(len(rows))],
             blanks=[self.blanks[row] for row in rows],
+            texts=[self.texts[row] for row in rows] if self.texts else (),
         )
 
 
@@ -184,24 +187,22 @@ def make_plan(
     check_numbers("num_samples", num_samples, seed)
     if length is not None and not 1 <= length <= MAX_LENGTH:
         raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
-    rows: list[list[int | None]] = []
-    blanks: list[tuple[int, ...]] = []
+    layouts: list[Layout] = []
     choices: list[list[int]] = []
     numbers = range(first, first + num_samples)
     own_seeds = torch.tensor([_row_seed(seed, i) for i in numbers])
     ending = [] if lengths is None else [codec.end]
     for prompt in prompts:
-        begin = len(rows)
+        begin = len(layouts)
         if lengths is not None and length is None and not has_blank(codec, prompt):
             for size in _drawn(codec, prompt, lengths, own_seeds):
-                choices.append([len(rows)])
-                rows += [[*row, *ending] for row, _ in codec.rows([prompt, Blank(size, size)])]
-                blanks.append((size,))
+                choices.append([len(layouts)])
+                found = codec.rows([prompt, Blank(size, size)])
+                layouts += [replace(layout, row=[*layout.row, *ending]) for layout in found]
             continue
-        for row, sizes in codec.rows(_parts(codec, prompt, length, limit)):
-            rows.append([*row, *ending])
-            blanks.append(sizes)
-        choices += [list(range(begin, len(rows)))] * num_samples
+        layouts += codec.rows(_parts(codec, prompt, length, limit))
+        choices += [list(range(begin, len(layouts)))] * num_samples
+    rows = [layout.row for layout in layouts]
     if len(choices) > MAX_ROWS:
         raise UserError(
             f"prompts x samples make {len(choices)} rows; at most {MAX_ROWS} are possible"
@@ -219,7 +220,13 @@ def make_plan(
         )
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
     return Plan(
-        canvas, own_seeds.repeat(len(prompts)), choices, blanks, window, judge=_row_seed(seed, 0)
+        canvas,
+        own_seeds.repeat(len(prompts)),
+        choices,
+        [layout.sizes for layout in layouts],
+        window,
+        judge=_row_seed(seed, 0),
+        texts=[layout.texts for layout in layouts],
     )
 
 
@@ -414,5 +421,5 @@ def _parts(
             raise UserError("the prompt holds blanks of its own, so leave length out")
         return parts
     if length is None:
-        length = what_fits(limit, len(next(codec.rows(parts))[0]))
+        length = what_fits(limit, len(next(codec.rows(parts)).row))
     return [*parts, Blank(length, length)]

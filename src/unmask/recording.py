@@ -49,12 +49,6 @@ class Film:
         return tuple(track(codec, label, self.frames, self.seconds, row) for row in rows)
 
 
-def text(codec: TextCodec, canvas: Canvas, row: int) -> str:
-    """Return the text of a row, up to the first end symbol that was written after the prompt."""
-    given, written = _parts(codec, canvas, row)
-    return codec.decode(given + written)
-
-
 def target(codec: TextCodec, canvas: Canvas, row: int) -> str:
     """Return what was written after the last given token of a row, up to the first end symbol."""
     return codec.decode(_parts(codec, canvas, row)[1])

@@ -77,7 +77,7 @@ def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
 
 def notes(score: Score) -> list[str]:
     """Return what a reader has to know of the units."""
-    found = [_LOSSY] if score.lossy else []
+    found = [*([_LOSSY] if score.lossy else []), *score.text.notes]
     if score.unknown:
         found.append(
             f"{score.unknown} of {score.tokens} tokens are unknown to the tokenizer, which "
@@ -110,7 +110,9 @@ def legend(scores: Mapping[str, Score]) -> str:
     """Return what the signs of a table mean."""
     over = sorted({score.clusters for score in scores.values() if score.texts})
     parts = [LEGEND, *([f"Over texts: {', '.join(over)}."] if over else [])]
-    return " ".join(parts + [_LOSSY] * any(score.lossy for score in scores.values()))
+    parts += [_LOSSY] * any(score.lossy for score in scores.values())
+    parts += [f"{name}: {note}." for name, score in scores.items() for note in score.text.notes]
+    return " ".join(parts)
 
 
 def differences(scores: Mapping[str, Score]) -> dict[str, Difference]:

@@ -113,7 +113,8 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers, with units in the names, fit for JSON.
 
-        An interval that is unknown is left out; a perplexity beyond float64 is None.
+        An interval that is unknown is left out, and so are ``notes`` if there are none; a
+        perplexity beyond float64 is None.
         """
         result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
         for unit in UNITS:
@@ -125,7 +126,8 @@ class Score:
         if self.texts:
             result["texts_over"] = self.clusters
         counts = ("nats", "tokens", "characters", "words", "unknown", "lossy", "draws", "seed")
-        return result | {name: getattr(self, name) for name in counts}
+        result |= {name: getattr(self, name) for name in counts}
+        return result | ({"notes": list(self.text.notes)} if self.text.notes else {})
 
 
 def spreads_over_texts(nats: Tensor, text: Text) -> tuple[dict[str, Spread], str]:

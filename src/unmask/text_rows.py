@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from unmask.codec import unknown
 from unmask.codec.pairs import PairRows
 from unmask.codec.records import Records
 from unmask.codec.text import TextCodec
@@ -43,6 +44,7 @@ class Text:
         unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
             per word flatter the model.
         lossy: Whether the tokens do not give the text back.
+        notes: What a reader has to know of unknown tokens; empty if they are few.
     """
 
     rows: Tensor
@@ -57,6 +59,7 @@ class Text:
     words: int
     unknown: int
     lossy: bool
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_string(
@@ -124,6 +127,7 @@ class Text:
         used = len(codec.start) + int(valid.sum(1).max())
         ends = torch.tensor([len(part) for part in encoded]).cumsum(0)
         size = _measure(documents, encoded, codec)
+        unknown_ids = unknown.count(codec, ids)
         spelt = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
         return cls(
             rows=torch.cat([start, rows], 1)[:, :used],
@@ -136,8 +140,9 @@ class Text:
             num_documents=len(documents),
             characters=size.characters,
             words=size.words,
-            unknown=_unknown(ids, codec),
+            unknown=unknown_ids,
             lossy=size.lossy,
+            notes=unknown.notes(codec, documents, unknown_ids, len(ids)),
         )
 
     @classmethod
@@ -155,6 +160,8 @@ class Text:
         ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
         targets = pairs.targets[:max_rows]
         size = _measure(targets, codec.encode_all(targets), codec)
+        written = ids[editable]
+        unknown_ids = unknown.count(codec, written)
         return cls(
             rows=ids,
             editable=editable,
@@ -166,8 +173,9 @@ class Text:
             num_documents=len(ids),
             characters=size.characters,
             words=size.words,
-            unknown=_unknown(ids[editable], codec),
+            unknown=unknown_ids,
             lossy=size.lossy,
+            notes=unknown.notes(codec, targets, unknown_ids, len(written)),
         )
 
     @classmethod
@@ -186,6 +194,8 @@ class Text:
         editable = valid.clone()
         editable[:, : len(codec.start)] = False
         size = _measure(texts, codec.encode_all(texts), codec)
+        ids = records.ids[:max_rows][editable]
+        unknown_ids = unknown.count(codec, ids)
         return cls(
             rows=records.ids[:max_rows],
             editable=editable,
@@ -197,8 +207,9 @@ class Text:
             num_documents=len(texts),
             characters=size.characters,
             words=size.words,
-            unknown=_unknown(records.ids[:max_rows][editable], codec),
+            unknown=unknown_ids,
             lossy=size.lossy,
+            notes=unknown.notes(codec, texts, unknown_ids, len(ids)),
         )
 
 
@@ -256,8 +267,3 @@ def _shares(counts: Sequence[int], total: int) -> Tensor:
     """Return numbers that add up to a total, in the proportions of counts, (N,), float64."""
     numbers = torch.tensor(counts, dtype=torch.float64)
     return numbers * (total / numbers.sum().clamp_min(1))
-
-
-def _unknown(ids: Tensor, codec: TextCodec) -> int:
-    unknown = codec.tokenizer.unk_token_id
-    return 0 if unknown is None else int((ids == unknown).sum())

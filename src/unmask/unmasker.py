@@ -16,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unmask import chain_rule, mbr, recording
@@ -27,12 +28,14 @@ from unmask.adapters.exported import ExportedDenoiser
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
+from unmask.codec import unknown
 from unmask.codec.pairs import PairCodec
 from unmask.codec.records import RecordCodec
 from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
 from unmask.excerpts import by_text, cut_out
+from unmask.filling import fill
 from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
@@ -46,6 +49,7 @@ from unmask.plan import (
     has_blank,
     lay_out,
     make_pair_plan,
+    make_plan,
 )
 from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
@@ -53,6 +57,7 @@ from unmask.saving import Saved
 from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text, window_of
+from unmask.top import Candidate, top
 from unmask.values import flag, place, whole, word, words
 
 
@@ -92,7 +97,7 @@ class Unmasker:
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         entries = model.get_input_embeddings().num_embeddings
-        if max(codec.mask_token_id, *codec.start) >= entries:
+        if max([codec.mask_token_id, *codec.start]) >= entries:
             raise UserError(
                 f"the tokenizer's special tokens go beyond the {entries} embeddings of the model; "
                 "it is the tokenizer of another one"
@@ -246,20 +251,32 @@ class Unmasker:
             lengths = [[*chain(*own)] for _, own in by_text(blanks, excerpts, samples)]
             rule = {"choose_length": choose_length or "sample", "blank_lengths": lengths}
             result = replace(result, settings=result.settings | rule)
-        return replace(result, texts=tuple(texts))
+        written = by_text(result.fillings, excerpts, samples)
+        fillings = [tuple(chain.from_iterable(own)) for _, own in written]
+        return replace(
+            result, texts=tuple(texts), fillings=tuple(fillings), notes=self.notes(prompts)
+        )
 
     def _written(
         self, run: Run, settings: dict[str, Any], seed: int, watch: Watch | None
     ) -> Generated:
         film = run.film(watch)
-        canvas, texts = film.frames[-1].canvas, range(len(run.plan.seeds))
+        rows = range(len(run.plan.seeds))
+        texts, fillings = zip(
+            *(
+                fill(self.codec, film.frames[-1], row, run.plan.blanks[row], run.plan.texts[row])
+                for row in rows
+            ),
+            strict=True,
+        )
         return Generated(
-            texts=tuple(recording.text(self.codec, canvas, row) for row in texts),
+            texts=texts,
             nfe=film.frames[-1].nfe + run.nfe,
             seconds=film.seconds[-1],
             seed=int(seed),
             settings=settings,
-            tracks=film.tracks(self.codec, settings["sampler"], texts),
+            tracks=film.tracks(self.codec, settings["sampler"], rows),
+            fillings=fillings,
         )
 
     def transform(
@@ -321,6 +338,7 @@ class Unmasker:
             seed=seed,
             settings=settings | {"candidates": candidates},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
+            notes=self.notes(sources),
         )
 
     @property
@@ -362,6 +380,30 @@ class Unmasker:
         templates = words("template", template)
         self.require_blank(templates)
         return self.generate(templates, **options)
+
+    def top(self, template: str, k: int = 5) -> tuple[tuple[Candidate, ...], ...]:
+        """Return the likeliest tokens of every masked position, as a fill-mask pipeline does.
+
+        One network call, with all blanks hidden; see ``top.Candidate`` for the probabilities.
+
+        Args:
+            template: A text with blanks of one length each.
+            k: Tokens for each position.
+
+        Returns:
+            For each masked position from left to right k candidates, the likeliest first; no
+            special symbols among them.
+
+        Raises:
+            UserError: If there is no blank, its length is open, k is out of range, the template is
+                longer than the model, or the model has no masks or writes in blocks.
+        """
+        self.require_blank([word("template", template)])
+        plan = make_plan(self.codec, [template], None, 1, 0, self.limit).to(self.model.device)
+        network = Network(
+            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+        )
+        return top(network, plan, whole("k", k))
 
     def require_blank(self, templates: Sequence[str]) -> None:
         """Raise a UserError unless every template holds a blank."""
@@ -611,6 +653,16 @@ class Unmasker:
             check_left_to_right(plan)
         rule = None if choose_length is None else word("choose_length", choose_length)
         return self._run(plan.to(self.model.device), options, rule)
+
+    def notes(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Return what there is to say of the text that prompts or templates give: what is unknown.
+
+        One sentence each; none where nothing is worth saying.
+        """
+        parts = chain.from_iterable(map(self.codec.template, prompts))
+        texts = [part for part in dict.fromkeys(parts) if isinstance(part, str)]
+        ids = torch.tensor([i for own in self.codec.encode_all(texts) for i in own])
+        return unknown.notes(self.codec, texts, unknown.count(self.codec, ids), len(ids))
 
     def _run(
         self, plan: Plan, options: Mapping[str, Any], rule: str | None = None

@@ -58,6 +58,7 @@ __all__ = [
     "sdpa_attention_forward",
     "sdpa_mask",
     "set_bars",
+    "switch_token_dropout_off",
     "use_one_gpu",
     "version_of",
     "wrapped_in",
@@ -89,6 +90,26 @@ def cache_argument(model: PreTrainedModel) -> str:
     ``past_key_values`` was renamed to ``cache`` in transformers 5.
     """
     return "cache" if "cache" in _parameters(model) else "past_key_values"
+
+
+def switch_token_dropout_off(model: nn.Module) -> None:
+    """Give the visible embeddings of ESM the size of its training, whatever is masked.
+
+    ESM zeroes the embeddings of masks and multiplies the others by 0.88 / (1 - masked share): about
+    1 at the 12 % of its training, 88 where one of 100 tokens is visible, and not a number where
+    none is. Here masks stay zero and the factor is 1. The configuration keeps its word.
+    """
+    module: Any
+    for module in model.modules():
+        if getattr(module, "token_dropout", None) is not True:
+            continue
+        module.token_dropout = False
+        mask = module.mask_token_id
+
+        def zeroed(_module: nn.Module, args: Any, output: Tensor, mask: Any = mask) -> Tensor:
+            return output.masked_fill((args[0] == mask)[..., None], 0.0)
+
+        module.word_embeddings.register_forward_hook(zeroed)
 
 
 def missing_arguments(model: PreTrainedModel, *names: str) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.adapters.compat import wrapped_in
+from unmask.adapters.compat import switch_token_dropout_off, wrapped_in
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.exclusive import exclusive
 from unmask.errors import UserError
@@ -45,6 +45,7 @@ class EncoderDenoiser:
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
         self.bare: PreTrainedModel = unwrap(model)
+        switch_token_dropout_off(self.bare)
         self.vocab_size = int(self.bare.get_output_embeddings().out_features)
         self.first = first_position(self.bare)
         self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)

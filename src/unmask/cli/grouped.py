@@ -7,7 +7,7 @@ import click
 GROUPS = {
     "Text": (
         *("models", "length", "num_samples", "seed", "stop_at_end", "window", "stride", "source"),
-        *("candidates", "choose_length"),
+        *("candidates", "choose_length", "top"),
     ),
     "Files": ("data", "field", "out", "resume", "overwrite"),
     "Sampler": (

@@ -14,9 +14,12 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.unmasker import Unmasker
 
+BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
+
 
 @click.command("infill", cls=GroupedCommand)
 @click.argument("template", required=False)
+@options.top
 @options.model
 @options.files
 @options.choose_length
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 @options.backend
 def command(
     template: str | None,
+    top: int | None,
     model: str | None,
     device: str | None,
     cache: str,
@@ -38,10 +42,14 @@ def command(
 
     [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: the length is
     drawn by how well it explains the given text.
+
+    Instead, --top K prints the likeliest tokens of every masked position with their probabilities.
     """
     from unmask.cli.rows import Files
-    from unmask.cli.writing import write, write_file
+    from unmask.cli.writing import write, write_file, write_top
 
+    if top is not None:
+        options.refuse_beside("--top writes nothing", *BESIDE_TOP)
     files = Files.take(wishes, template, "TEMPLATE")
     if template is None and (files is None or files.data is None):
         raise UserError("there is no TEMPLATE; give one, or a file of them with --data")
@@ -54,6 +62,9 @@ def command(
     options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
     writer = options.open_unmasker(model, device, backend, cache)
     writer.require_blank([template])
+    if top is not None:
+        write_top(writer, template, top, wishes["as_json"])
+        return
     write(writer, partial(writer.generate, template), **wishes)
 
 

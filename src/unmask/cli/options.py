@@ -95,6 +95,13 @@ choose_length = click.option(
     default=None,
     help="Of a length such as [MASK:3-8]: sample (the default) or likeliest.",
 )
+top = click.option(
+    "--top",
+    type=int,
+    default=None,
+    metavar="K",
+    help="Write nothing; print the K likeliest tokens of every masked position.",
+)
 sampler = _together(
     click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
     click.option(
@@ -244,6 +251,21 @@ def loading() -> Iterator[None]:
     line = Spinner("dots", "loading the model", style="dim")
     with Live(line, console=screen, transient=True, redirect_stdout=False, redirect_stderr=False):
         yield
+
+
+def refuse_beside(reason: str, *allowed: str) -> None:
+    """Raise a UserError for an option of the running command that was given and has no meaning.
+
+    Args:
+        reason: Why it has none.
+        allowed: Names of the parameters that have one.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
+            raise UserError(f"{reason}, so {parameter.opts[0]} has no meaning; leave it out")
 
 
 def read_text(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmask.cli import options
+from unmask.cli import options, printing
 
 if TYPE_CHECKING:
     from unmask.canvas import Frame
@@ -42,6 +42,8 @@ def write(
         result = work(**wishes)
     else:
         result = watched(writer, work, console, **wishes)
+    for note in result.notes:
+        printing.note(f"note: {note}")
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result
@@ -68,15 +70,38 @@ def write_file(
     from unmask.cli.rows import write_rows
 
     samples = int(wishes.get("num_samples", 1))
+    said = set[str]()
 
     def rows(texts: list[str]) -> list[dict[str, Any]]:
-        written = [{"text": text} for text in work(texts, **wishes).texts]
+        result = work(texts, **wishes)
+        for note in dict.fromkeys(result.notes):
+            if note not in said:
+                printing.note(f"note: {note}")
+        said.update(result.notes)
+        written: list[dict[str, Any]] = [{"text": text} for text in result.texts]
+        for row, fillings in zip(written, result.fillings, strict=False):
+            row["fillings"] = [filling.as_dict() for filling in fillings]
         if samples > 1:
             return [{"sample": i % samples, **row} for i, row in enumerate(written)]
         return written
 
-    adds = ("text", "sample") if samples > 1 else ("text",)
+    adds = ("text", "fillings", *(("sample",) if samples > 1 else ()))
     write_rows(files, text, rows, name=name, adds=adds, each=max(samples, 1), check=check)
+
+
+def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:
+    """Print the k likeliest tokens of every masked position of a template."""
+    found = writer.top(template, k)
+    for note in writer.notes([template]):
+        printing.note(f"note: {note}")
+    if as_json:
+        facts = {"template": template, "top": [[c.as_dict() for c in row] for row in found]}
+        printing.record(facts)
+        return
+    for number, row in enumerate(found, 1):
+        printing.result(f"masked token {number}")
+        for candidate in row:
+            printing.result(f"{candidate.probability:9.4f}  {candidate.text!r}")
 
 
 def watched(

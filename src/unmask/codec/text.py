@@ -11,14 +11,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import groupby, product
 
 from transformers import PreTrainedTokenizerBase
 
-from unmask.errors import UserError, is_unicode
+from unmask.codec.encoding import encode_all, encode_behind, marks_a_beginning
+from unmask.codec.pieces import Pieces
+from unmask.codec.spaces import Spaces
+from unmask.errors import UserError
 
 MAX_BLANK = 4096
 MAX_TEMPLATES = 4096
+_SHOWN = 40
 _MARK = re.compile(r"\[MASK(?::([^\]\s]*))?\]")
 # What people write for a blank elsewhere; an ellipsis in a text with no other sign of one as well.
 _WORDS = r"(?:mask|blank|gap|fill|extra_id)[^\[\]<>{}()]{0,20}"
@@ -32,6 +36,21 @@ class Blank:
 
     shortest: int
     longest: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row that a template stands for.
+
+    Attributes:
+        row: Ids, None where a token is to be written.
+        sizes: The tokens of each of its n blanks.
+        texts: The n + 1 given texts before, between and behind the blanks, as they were given.
+    """
+
+    row: list[int | None]
+    sizes: tuple[int, ...]
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,12 @@ class TextCodec:
         pad = self.tokenizer.pad_token_id
         return self.mask_token_id if pad is None else int(pad)
 
+    @property
+    def unknown(self) -> int | None:
+        """The id of what the tokenizer has no token for, if it has such an id."""
+        unknown = self.tokenizer.unk_token_id
+        return None if unknown is None else int(unknown)
+
     @cached_property
     def start(self) -> list[int]:
         """The ids that every row begins with: the class or begin symbol, if there is one."""
@@ -77,19 +102,7 @@ class TextCodec:
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of several texts. A special symbol spelt out in a text is mere letters."""
-        # A long text is no mistake here: it is cut into rows later.
-        try:
-            encoded = self.tokenizer(
-                list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
-            )
-        except (TypeError, UnicodeEncodeError) as error:
-            if all(map(is_unicode, texts)):
-                raise
-            raise UserError(
-                "a text holds half a character (a surrogate), as it comes from bytes that are not "
-                "UTF-8; give valid text"
-            ) from error
-        return list(encoded["input_ids"])
+        return encode_all(self.tokenizer, texts)
 
     def spellings(self, text: str) -> list[list[int]]:
         """Return the ids of a text as it is written on its own and after a blank.
@@ -111,45 +124,84 @@ class TextCodec:
 
     def beginning(self, text: str, count: int) -> tuple[list[int], str]:
         """Return the first ``count`` ids of a text, and the part of it that they stand for."""
-        if not self.tokenizer.is_fast:
-            ids = self.encode(text)[:count]
-            return ids, self.decode(ids)
-        encoded = self.tokenizer(
-            text,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        ids, ends = encoded["input_ids"], encoded["offset_mapping"]
-        return (ids, text) if len(ids) <= count else (ids[:count], text[: ends[count - 1][1]])
+        if self.tokenizer.is_fast:
+            encoded = self.tokenizer(
+                text,
+                add_special_tokens=False,
+                split_special_tokens=True,
+                return_offsets_mapping=True,
+                verbose=False,
+            )
+            ids, ends = encoded["input_ids"], encoded["offset_mapping"]
+            if len(ids) <= count:
+                return self.encode(text), text
+            if self._left_out.isdisjoint(ids):
+                return ids[:count], text[: ends[count - 1][1]]
+        ids = self.encode(text)[:count]
+        return ids, self.decode(ids)
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of ids; special symbols other than the unknown token are left out."""
-        skip = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        """Return the text of ids; special symbols other than the unknown token are left out.
+
+        A blank that the decoder puts where the text needs none is left out, see ``spaces``.
+        """
+        text = self.decode_plainly(ids)
+        pattern = self.spaces.pattern
+        return text if pattern is None else pattern.sub("", text)
+
+    def decode_plainly(self, ids: list[int]) -> str:
+        """Return the text as ``decode`` does, but with a blank between Chinese characters."""
+        skip = self._left_out
         kept = [i for i in ids if i not in skip]
+        if self.spaces.none:
+            return "".join(self.tokenizer.convert_ids_to_tokens(kept))
         return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
-    def pieces(self, ids: list[int]) -> list[str]:
-        """Return the text of each id on its own, so that the pieces in a row read as the text."""
-        return [self._piece(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
+    def text_pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the text that each id adds to the row: put together they are ``decode(ids)``."""
+        kept = [i for i, token in enumerate(ids) if token not in self._left_out]
+        found = dict(zip(kept, self._pieces.of([ids[i] for i in kept]), strict=True))
+        return [found.get(i, "") for i in range(len(ids))]
 
-    def _piece(self, token: str) -> str:
-        if token == self.tokenizer.mask_token:
-            return ""
-        if token in self.tokenizer.all_special_tokens:
-            return token
-        if token.startswith("##"):
-            return token[2:]
-        if token.startswith("▁"):
-            return " " + token[1:]
-        text = str(self.tokenizer.convert_tokens_to_string([token]))
-        # Word-piece tokenizers do not store the blank before a word, byte-level ones do.
-        return " " + text if self._is_word_piece and text[:1].isalnum() else text
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return what a picture shows of each id; without special symbols, ``decode(ids)``.
+
+        A mask has no text, another special symbol its name. What stands between two of them is
+        decoded by itself, so that a character of which a token is still hidden is not complete: it
+        is the replacement character U+FFFD.
+        """
+        found: list[str] = []
+        for special, run in groupby(ids, self._left_out.__contains__):
+            part = list(run)
+            if special:
+                names = self.tokenizer.convert_ids_to_tokens(part)
+                found += [
+                    "" if i == self.mask_token_id else n for i, n in zip(part, names, strict=True)
+                ]
+            else:
+                found += self._pieces.of(part, self._carrier if found else ())
+        return found
+
+    def piece(self, token: int) -> str:
+        """Return what an id adds behind a word."""
+        return self.pieces([self.mask_token_id, token])[1]
 
     @cached_property
-    def _is_word_piece(self) -> bool:
-        return any(token.startswith("##") for token in list(self.tokenizer.get_vocab())[:50_000])
+    def spaces(self) -> Spaces:
+        """Which blanks are the decoder's own."""
+        return Spaces.of(self.tokenizer, self.encode_all)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces(self.decode)
+
+    @cached_property
+    def _carrier(self) -> list[int]:
+        return self.encode("a")
+
+    @cached_property
+    def _left_out(self) -> frozenset[int]:
+        return frozenset(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
 
     def template(self, text: str) -> list[str | Blank]:
         """Split a text at its blanks.
@@ -168,23 +220,24 @@ class TextCodec:
             end = mark.end()
         return [part for part in [*parts, text[end:]] if part != ""]
 
-    def rows(self, parts: list[str | Blank]) -> Iterator[tuple[list[int | None], tuple[int, ...]]]:
-        """Yield every row that a template stands for, with the lengths of its blanks.
+    def rows(self, parts: list[str | Blank]) -> Iterator[Layout]:
+        """Yield every row that a template stands for.
 
-        A row holds None where a token is to be written. Of text before a blank the last space is
-        left to the blank: tokenizers put it at the head of the next word.
+        Of text before a blank the last space is left to the blank: tokenizers put it at the head of
+        the next word. Text behind a blank has the ids that it has behind a word.
         """
         lengths = _combinations([part for part in parts if isinstance(part, Blank)])
         encoded = [
             part if isinstance(part, Blank) else self._beside_blanks(parts, i)
             for i, part in enumerate(parts)
         ]
+        texts = _between(parts)
         for choice in lengths:
             sizes = iter(choice)
             row: list[int | None] = list(self.start)
             for part in encoded:
                 row += [None] * next(sizes) if isinstance(part, Blank) else part
-            yield row, choice
+            yield Layout(row, choice, texts)
 
     def count_rows(self, text: str) -> int:
         """Return how many rows a text stands for, one for each combination of blank lengths."""
@@ -194,8 +247,19 @@ class TextCodec:
     def _beside_blanks(self, parts: list[str | Blank], index: int) -> list[int]:
         text = parts[index]
         assert isinstance(text, str)
-        before_blank = index + 1 < len(parts)
-        return self.encode(text.removesuffix(" ") if before_blank else text)
+        if index + 1 < len(parts):
+            text = text.removesuffix(" ")
+        return self.encode_behind(text) if index else self.encode(text)
+
+    def encode_behind(self, text: str) -> list[int]:
+        """Return the ids that a text has behind other text."""
+        if text and self._marks_a_beginning:
+            return encode_behind(self.tokenizer, text)
+        return self.encode(text)
+
+    @cached_property
+    def _marks_a_beginning(self) -> bool:
+        return marks_a_beginning(self.tokenizer)
 
 
 def like_a_mark(text: str) -> str | None:
@@ -210,17 +274,27 @@ def _blank(mark: re.Match[str]) -> Blank:
     size = mark.group(1)
     if size is None:
         return Blank(1, 1)
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", size)
+    found = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", size, re.ASCII)
     if found is None:
-        raise UserError(
-            f"cannot read the blank {mark.group()}; write [MASK], [MASK:5] or [MASK:3-8]"
-        )
+        shown = mark.group() if len(mark.group()) <= _SHOWN else f"{mark.group()[:_SHOWN]}..."
+        raise UserError(f"cannot read the blank {shown}; write [MASK], [MASK:5] or [MASK:3-8]")
     shortest, longest = int(found[1]), int(found[2] or found[1])
     if not 1 <= shortest <= longest <= MAX_BLANK:
         raise UserError(
             f"the blank {mark.group()} needs 1 <= shortest <= longest <= {MAX_BLANK} tokens"
         )
     return Blank(shortest, longest)
+
+
+def _between(parts: list[str | Blank]) -> tuple[str, ...]:
+    """Return the texts before, between and behind the blanks of a template."""
+    texts = [""]
+    for part in parts:
+        if isinstance(part, Blank):
+            texts.append("")
+        else:
+            texts[-1] += part
+    return tuple(texts)
 
 
 def _combinations(blanks: list[Blank]) -> list[tuple[int, ...]]:

@@ -20,27 +20,31 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def token_texts(codec: TextCodec) -> dict[int, str]:
     """Return the text of each id that has any, as it reads after another word.
 
-    Word-piece tokenizers store no blanks; here each has the blank that it is written with.
+    Word-piece tokenizers store no blanks; here each has the blank that it is written with, and one
+    for a character that needs none beside its kind has none.
 
     Raises:
         UserError: If the text of a row of tokens is not the texts of its tokens, one after another.
     """
     known = sorted(codec.tokenizer.get_vocab().values())
     ahead = codec.encode("a")
-    lead = codec.decode(ahead)
-    texts = {i: _after(lead, codec.decode([*ahead, i])) for i in known}
+    lead = codec.decode_plainly(ahead)
+    texts = {i: _after(lead, codec.decode_plainly([*ahead, i])) for i in known}
     found = {i: text for i, text in texts.items() if text and _REPLACEMENT not in text}
     # Any tokenizer can be loaded, so this is tried and not looked up.
     rng = random.Random(0)
     for _ in range(_PROBES if found else 0):
         ids = rng.choices(list(found), k=_PROBE_LENGTH)
-        if codec.decode([*ahead, *ids]) != lead + "".join(found[i] for i in ids):
+        if codec.decode_plainly([*ahead, *ids]) != lead + "".join(found[i] for i in ids):
             raise UserError(
                 "the text of this model's tokens depends on their neighbours, so that a regular "
                 "expression cannot be kept token by token; use a byte-level BPE, WordPiece or "
                 "SentencePiece tokenizer"
             )
-    return found
+    alone = codec.spaces.characters
+    return {
+        i: text[1:] if text[:1] == " " and text[1:2] in alone else text for i, text in found.items()
+    }
 
 
 def _after(lead: str, text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from unmask.render.snapshot import Snapshot
+from unmask.render.snapshot import HIDDEN, Snapshot
 
 UNKNOWN = " ???"
 """Stands for a token that was never seen: about as wide as an English one."""
@@ -41,6 +41,9 @@ class _Token:
 def reserved(snapshots: Iterable[Snapshot], start: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the last known piece of each position: what its place in the text is sized by.
 
+    A token that is written and has no text, as one whose character the next ones complete, has no
+    place either.
+
     Args:
         snapshots: What is known, in order.
         start: What was known before.
@@ -48,8 +51,8 @@ def reserved(snapshots: Iterable[Snapshot], start: Iterable[str] = ()) -> tuple[
     pieces = list(start)
     for snapshot in snapshots:
         pieces += [UNKNOWN] * (len(snapshot.pieces) - len(pieces))
-        for index, piece in enumerate(snapshot.pieces):
-            if piece:
+        for index, (piece, state) in enumerate(zip(snapshot.pieces, snapshot.status, strict=True)):
+            if piece or state not in HIDDEN:
                 pieces[index] = piece
     return tuple(pieces)
 
@@ -58,7 +61,8 @@ def arrange(pieces: Sequence[str], columns: int) -> list[Cell]:
     """Return the place of each piece on a page that is ``columns`` characters wide.
 
     Lines break between words, inside a word only if it is longer than a line. A piece that is
-    itself too long is given one line. The blank before a word is no part of its cell.
+    itself too long is given one line. The blank before a word is no part of its cell, and the cell
+    of an empty piece has no columns.
     """
     cells: list[Cell] = []
     line = column = 0
@@ -83,6 +87,8 @@ def arrange(pieces: Sequence[str], columns: int) -> list[Cell]:
 
 def fit(piece: str, width: int) -> str:
     """Return the visible part of a piece, without line breaks, in exactly ``width`` columns."""
+    if width == 0:
+        return ""
     text = one_line(piece)
     if cell_len(text) <= width:
         return set_cell_size(text, width)
@@ -101,6 +107,8 @@ def counts(snapshot: Snapshot) -> str:
 
 
 def _token(piece: str) -> _Token:
+    if not piece:
+        return _Token(0, 0, 0, 0, False)
     text = _printable(piece)
     core = text.strip()
     if not core:

@@ -108,6 +108,8 @@ class Page:
             strict=False,
         )
         for cell, piece, status, confidence in tokens:
+            if not cell.width:
+                continue
             x = left + _PADDING + cell.column * self._advance
             y = top + _PADDING + cell.line * _LINE
             self._draw_token(picture, (x, y), cell, piece, status, confidence)

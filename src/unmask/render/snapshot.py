@@ -23,7 +23,7 @@ class Snapshot:
         seconds: Wall-clock time since the start of the generation.
         nfe: Network calls so far.
         pieces: Text of each token, spaces included, so that they read as the text in a row; empty
-            for a mask.
+            for a mask, and for a token whose character a later one completes.
         status: State of each token.
         confidence: Probability that each token had when it was written, None where unknown.
     """

@@ -32,7 +32,7 @@ def order_of_writing(
     ranked = common[powers[common].argsort(descending=True)].tolist()
 
     def table(ids: list[int]) -> str:
-        rows = zip(ids, codec.pieces(ids), strict=True)
+        rows = [(i, codec.piece(i)) for i in ids]
         lines = "".join(f"| `{p!r}` | {powers[i]:.3f} | {int(often[i])} |\n" for i, p in rows)
         return f"| token | exponent | occurrences |\n|---|---|---|\n{lines}"
 

@@ -34,6 +34,7 @@ from unmask.adapters.encoder import not_data_ids
 from unmask.adapters.loading import best_device, no_bars
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset
+from unmask.codec import unknown
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.likelihood import Part, bound_of_rows, score_text
@@ -149,7 +150,10 @@ def _train(
     model, codec = open_model(recipe, last or run.model, source.texts)
     material = source.lay_out(codec, recipe, _nearest(run.out))
     start_from = None if last is not None else run.model or recipe.model.name
-    for line in (*material.notes, *about_conversion(recipe, start_from)):
+    said = unknown.notes(
+        codec, source.texts, unknown.count(codec, material.noised), len(material.noised)
+    )
+    for line in (*material.notes, *said, *about_conversion(recipe, start_from)):
         report(line)
     vocab_size = int(model.get_output_embeddings().out_features)
     counts = _counts(recipe, material.noised, vocab_size)

@@ -1,0 +1,98 @@
+"""Text to ids with any tokenizer, where special symbols that a text spells out are mere letters.
+
+Most fast tokenizers do that themselves, but some have the symbols in their vocabulary. Those that
+are written in Python find ordinary tokens, such as the residues of ESM, in the same way as special
+symbols, and have one switch for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from transformers import PreTrainedTokenizerBase
+
+from unmask.errors import UserError, is_unicode
+
+CARRIERS = (".", "a", "0", "。")
+"""What can stand before a text that is no beginning; the first that it does not fuse with is taken.
+"""
+
+
+def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of several texts, without special symbols around them.
+
+    Raises:
+        UserError: If a text is not valid Unicode.
+    """
+    if not texts:
+        return []
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    try:
+        found = _encode(tokenizer, texts)
+        return [
+            ids if special.isdisjoint(ids) else _as_letters(tokenizer, text)
+            for text, ids in zip(texts, found, strict=True)
+        ]
+    except (TypeError, UnicodeEncodeError) as error:
+        if all(map(is_unicode, texts)):
+            raise
+        raise UserError(
+            "a text holds half a character (a surrogate), as it comes from bytes that are not "
+            "UTF-8; give valid text"
+        ) from error
+
+
+def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a text gets another first token than it has behind other text.
+
+    SentencePiece and some byte-level tokenizers put a blank before every text.
+    """
+    for letter, stop in product("aA1", ".,。"):
+        both, first, second = _encode(tokenizer, [letter + stop, letter, stop])
+        if tokenizer.unk_token_id not in both + first + second:
+            return both != first + second
+    return False
+
+
+def encode_behind(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids that a text has behind other text, for a tokenizer that marks a beginning."""
+    for carrier in CARRIERS:
+        first, both = encode_all(tokenizer, [carrier, carrier + text])
+        if both[: len(first)] == first:
+            return both[len(first) :]
+    return encode_all(tokenizer, [text])[0]
+
+
+def _as_letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of a text that spells special symbols: each is cut behind its first letter.
+
+    What is a single letter, as the symbols of CANINE are, stays what it is.
+    """
+    parts = [text]
+    for symbol in tokenizer.all_special_tokens:
+        parts = [piece for part in parts for piece in _cut(part, symbol)]
+    behind = [f"{CARRIERS[0]}{part}" for part in parts[1:]]
+    (carrier, first, *rest) = _encode(tokenizer, [CARRIERS[0], parts[0], *behind])
+    return first + [i for ids in rest for i in ids[len(carrier) :]]
+
+
+def _cut(text: str, symbol: str) -> list[str]:
+    first, *rest = text.split(symbol)
+    parts = [first]
+    for part in rest:
+        parts[-1] += symbol[:1]
+        parts.append(symbol[1:] + part)
+    return parts
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    # A long text is no mistake here: it is cut into rows later.
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        # In Python it would also hide the ordinary vocabulary that is found by such a search.
+        split_special_tokens=tokenizer.is_fast,
+        verbose=False,
+    )
+    return list(encoded["input_ids"])

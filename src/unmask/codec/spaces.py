@@ -1,0 +1,85 @@
+"""The blanks that a decoder puts between tokens whose texts need none.
+
+Some decoders put a blank between any two tokens: between the residues of a protein, the k-mers of a
+genome, the characters of a Chinese text. Where two tokens side by side encode to themselves without
+a blank, the blank says nothing, and text that is given without comes out with them. Any tokenizer
+can be loaded, so this is tried and not looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerBase
+
+SAMPLE = 64
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What is known of a decoder's blanks.
+
+    Attributes:
+        none: Whether no token of the vocabulary needs a blank beside it.
+        characters: Those that need none beside each other, such as Chinese ones.
+    """
+
+    none: bool
+    characters: frozenset[str] = frozenset()
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str] | None:
+        """What matches a blank between two such characters; None if there are none."""
+        between = "".join(map(re.escape, sorted(self.characters)))
+        return re.compile(f"(?<=[{between}]) (?=[{between}])") if between else None
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, encode: Encode) -> Spaces:
+        """Try a tokenizer.
+
+        Args:
+            tokenizer: Any.
+            encode: Gives the ids of texts, without special symbols.
+        """
+        if not _spaced(tokenizer, _few(range(len(tokenizer)))):
+            return cls(False)
+        special = set(tokenizer.all_special_ids)
+        known = {i: token for token, i in tokenizer.get_vocab().items() if i not in special}
+        some = _few(sorted(known))
+        # A vocabulary may hold what no text leads to.
+        named = [i for i in some if _decoded(tokenizer, [i]) == known[i]]
+        spelt = [i for i in named if encode([known[i]]) == [[i]]]
+        if 2 * len(spelt) > len(some) and _joined(tokenizer, spelt, encode) == spelt:
+            return cls(True)
+        characters = [i for i in known if len(known[i]) == 1 and not known[i].isascii()]
+        return cls(False, frozenset(known[i] for i in _joined(tokenizer, characters, encode)))
+
+
+def _few(ids: Sequence[int]) -> list[int]:
+    return list(ids[:: -(-len(ids) // SAMPLE) or 1])
+
+
+def _joined(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], encode: Encode) -> list[int]:
+    """Return the ids of which two are decoded with a blank between them, but encoded without."""
+    spaced = _spaced(tokenizer, ids)
+    found = encode([2 * _decoded(tokenizer, [i]) for i in spaced]) if spaced else []
+    return [i for i, twice in zip(spaced, found, strict=True) if twice == [i, i]]
+
+
+def _spaced(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Return the ids of which two are decoded with a blank between them."""
+    texts = {i: _decoded(tokenizer, [i]) for i in ids}
+    return [
+        i
+        for i, text in texts.items()
+        if text.strip() and _decoded(tokenizer, [i, i]) == f"{text} {text}"
+    ]
+
+
+def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, clean_up_tokenization_spaces=False))
