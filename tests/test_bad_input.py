@@ -234,8 +234,8 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set training.report_to=comet_ml", "comet"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=galore_adamw", "galore"),
     ("train --data {text} --out {tmp}/out --set training.schedule=cosine_with_min_lr", "min_lr"),
-    ("train --data {text} --out {tmp}/out --set model.config.hidden_size=3", "set model.type"),
-    ("train --data {text} --out {tmp}/out --set tokenizer.vocab_size=500", "set model.type"),
+    ("train --data {text} --out {tmp}/out --set model.config.hidden_size=3", "would have no effect"),
+    ("train --data {text} --out {tmp}/out --set tokenizer.vocab_size=500", "would have no effect"),
     ("train tiny --data {text} --out {tmp}/out --set tokenizer.vocab_size=9", "vocab_size"),
     ("train --data {text} --out {tmp}/out --set sampler.steps=8.5", "steps must be a whole"),
     ("train --data {text} --out {tmp}/out --set sampler.stesp=8", "'steps'"),
@@ -584,3 +584,31 @@ def test_only_a_file_of_ours_is_replaced(refused, zoo, text_file, tmp_path, name
     assert main(ours) == 0
     assert file.stat().st_size
     assert main(ours) == 0
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "model.config.hidden_size=16",
+        "model.config.rope_parameters.full_attention.rope_theta=1.0",
+        "model.type=bert",
+        "model.name=bundled",
+        "tokenizer.vocab_size=300",
+        "tokenizer={vocab_size=300}",
+        "model.config = {hidden_size=16}",
+    ],
+)
+def test_a_setting_of_a_fresh_model_beside_a_model(refused, zoo, text_file, tmp_path, setting):
+    line = ("train", "md4", "--data", text_file, "--out", tmp_path / "m", "--model", zoo / "bert")
+    assert "would have no effect" in refused(*line, "--set", setting)
+
+
+def test_a_card_says_nothing_of_a_fresh_model_that_was_not_made(zoo, text_file, tmp_path):
+    line = ["train", "tiny", "--data", str(text_file), "--out", str(tmp_path / "m")]
+    short = {"training.steps": 1, "training.batch_size": 4, "data.length": 24}
+    line += [word for key, value in short.items() for word in ("--set", f"{key}={value}")]
+    assert main([*line, "--model", str(zoo / "bert")]) == 0
+    recipe = json.loads((tmp_path / "m" / "unmask.json").read_text("utf-8"))["training"]["recipe"]
+    assert not recipe["model"]["config"]
+    assert not recipe["model"]["type"]
+    assert not recipe["tokenizer"]["keep_whole"]

@@ -61,6 +61,7 @@ def command(
         raise UserError("--resume continues what --overwrite would delete; choose one")
     from unmask.training.run import Run
 
+    recipes.check_settings(settings, model)
     chosen = recipes.load(recipe or "diffuse", settings)
     run = Run(chosen, data, out, model, validation, field, resume, overwrite)
     if not run_with_progress(run).finished:

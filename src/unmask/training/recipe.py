@@ -22,6 +22,8 @@ from unmask.errors import UserError, did_you_mean, is_unicode
 ROWS = ("packed", "records")
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
 _MOST = 1_000_000_000  # Of anything that is counted; the libraries count in 32 bits.
+_FRESH = ("model.config", "tokenizer")
+_FRESH_KEYS = tuple(f"{section}." for section in _FRESH)
 _BYTES = 260  # Entries of the smallest tokenizer: 256 bytes and four special tokens.
 
 
@@ -294,6 +296,11 @@ class Recipe:
             raise UserError(f"training.seed must be from 0 to 2^32 - 1, not {training.seed}")
         return self
 
+    def without_fresh(self) -> Recipe:
+        """Return the recipe for a model that is there: without what describes a fresh one."""
+        model = dataclasses.replace(self.model, name="", type="", config={})
+        return dataclasses.replace(self, model=model, tokenizer=TokenizerSection())
+
     def _check_model(self) -> None:
         """Refuse what would have no effect on the network, or make it fail later."""
         model, dropout = self.model, self.model.dropout
@@ -429,6 +436,21 @@ def load(name: str, settings: typing.Sequence[str] = ()) -> Recipe:
     for setting in settings:
         _apply(content, setting)
     return _build(Recipe, content, "").check()
+
+
+def check_settings(settings: typing.Sequence[str], model: str | None) -> None:
+    """Refuse settings that describe a model to start from, where another one is named.
+
+    Raises:
+        UserError: If a model is named and a setting is of its name, its shape or its tokenizer.
+    """
+    for setting in settings if model is not None else ():
+        key = setting.partition("=")[0].strip()
+        if key in ("model.name", "model.type", *_FRESH) or key.startswith(_FRESH_KEYS):
+            raise UserError(
+                f"{key} would have no effect on {model}, which has its own; leave out "
+                f"--set {key}, or --model"
+            )
 
 
 def _read(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:

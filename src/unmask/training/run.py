@@ -115,8 +115,11 @@ def train(
     """
     if find_spec("accelerate") is None:
         raise UserError("training needs: pip install 'unmask[train]'")
-    run = replace(run, out=Path(place("out", run.out)))
-    run.recipe.check()
+    recipe = run.recipe.check()
+    if run.model is not None:
+        # What is not used is not noted as the way to this model either.
+        recipe = recipe.without_fresh()
+    run = replace(run, out=Path(place("out", run.out)), recipe=recipe)
     checkpoint.check_folder(run.out)
     with locked(run.out):
         return _train(run, callbacks, report, now)
