@@ -547,8 +547,14 @@ class Unmasker:
         _check_names(options)
         steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
+        card = self.card
         network = Network(
-            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+            self.denoiser,
+            self.method,
+            self.codec,
+            self.cache,
+            card.block_length,
+            ends=bool(card.training or card.pairs or card.block_length),
         )
         run = Run.of(network, plan, preset, steering).with_lengths(rule)
         return run, settings | run.plan.settings | steering.settings | self._computed_by

@@ -15,6 +15,7 @@ from itertools import product
 
 from transformers import PreTrainedTokenizerBase
 
+from unmask.codec.symbols import symbols
 from unmask.errors import UserError, is_unicode
 
 MAX_BLANK = 4096
@@ -70,6 +71,11 @@ class TextCodec:
             if token is not None:
                 return int(token)
         return None
+
+    @cached_property
+    def symbols(self) -> dict[int, str]:
+        """The names of the symbols that stand for no text, by their ids."""
+        return symbols(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special symbols."""
