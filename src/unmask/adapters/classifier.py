@@ -141,6 +141,7 @@ def _load(name: str) -> PreTrainedModel:
                 local_files_only=loading.is_local(place),
                 output_loading_info=True,
                 dtype="float32",
+                trust_remote_code=False,
             )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.

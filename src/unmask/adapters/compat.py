@@ -58,6 +58,7 @@ __all__ = [
     "set_bars",
     "use_one_gpu",
     "version_of",
+    "wants_own_code",
     "wrapped_in",
 ]
 
@@ -68,6 +69,11 @@ def lm_heads(config: Any) -> set[str]:
     """Return which of ``masked`` and ``causal`` language models a configuration has a class for."""
     known = {"masked": MODEL_FOR_MASKED_LM_MAPPING, "causal": MODEL_FOR_CAUSAL_LM_MAPPING}
     return {name for name, mapping in known.items() if type(config) in mapping}
+
+
+def wants_own_code(error: BaseException) -> bool:
+    """Return whether loading failed because a model has code of its own, which was not run."""
+    return isinstance(error, ValueError) and "trust_remote_code" in str(error)
 
 
 def can_classify(config: Any) -> bool:

@@ -114,7 +114,7 @@ def _random(recipe: Recipe, name: str) -> PreTrainedModel:
     """Return the architecture of a model with random weights."""
     config = loading.load_config(name)
     _check_kind(recipe, config, name)
-    return _auto(recipe).from_config(config)
+    return _auto(recipe).from_config(config, trust_remote_code=False)
 
 
 def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
@@ -132,7 +132,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
         _check_kind(recipe, config, "model.type")
-        return _auto(recipe).from_config(config)
+        return _auto(recipe).from_config(config, trust_remote_code=False)
     except UserError:
         raise
     except Exception as error:
