@@ -41,8 +41,9 @@ from unmask.codec.text import TextCodec
 from unmask.training import recipe as recipes
 from unmask.training.data import Blocks, read_documents, split, tokenize
 from unmask.training.models import open_model
+from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe
-from unmask.training.run import Run, train, use_bf16
+from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
 
 RATES = {"tiny": 1e-3, "diffuse": 2e-4}

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from unmask.adapters import loading
 from unmask.adapters.compat import can_classify
-from unmask.adapters.encoder import position_limit
+from unmask.adapters.traits import position_limit
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 

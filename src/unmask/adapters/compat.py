@@ -44,6 +44,7 @@ __all__ = [
     "is_traced",
     "lets_attention_be_replaced",
     "lm_heads",
+    "masked_types",
     "missing_arguments",
     "optimizer_names",
     "packed_product",
@@ -74,6 +75,11 @@ def lm_heads(config: Any) -> set[str]:
 def wants_own_code(error: BaseException) -> bool:
     """Return whether loading failed because a model has code of its own, which was not run."""
     return isinstance(error, ValueError) and "trust_remote_code" in str(error)
+
+
+def masked_types() -> list[str]:
+    """Return the types of all architectures that have a masked language model."""
+    return sorted(config.model_type for config in MODEL_FOR_MASKED_LM_MAPPING)
 
 
 def can_classify(config: Any) -> bool:
