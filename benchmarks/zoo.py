@@ -39,11 +39,42 @@ TEXT = "The cat sat on the mat. A dog looked at the river.\nMy old friend slept 
 PROMPTS = ["The cat", "My old friend looked at the green hill and the"]
 BLANK = ["The [MASK:1-3] sat on the mat.", "A dog looked at the [MASK:1-2] river today."]
 PAGE = """\
-# Other people's networks
+# Which networks work
 
-TODO
+Any `*ForMaskedLM` of transformers can be opened, and no architecture is named in the code. What a \
+network does is found by asking it when it is opened, on a few rows of a dozen tokens: how many \
+logits a position has, where its positions begin and how many there are, whether its head can be \
+kept to the tokens that are masked, and whether a padded row in a batch is what it is alone. What \
+cannot work is refused in one sentence before anything is written or trained.
 
-{table}"""
+- **Padding.** Some encoders mix padding into the text: by a Fourier transform, a convolution, \
+pooling or hashing. Their rows run one length at a time, so that a text is the same alone and in \
+any batch. This costs a call for each length in a batch.
+- **Random numbers.** A network that draws some to compute its answer (the hashing of Reformer) \
+draws the same ones in every call.
+- **Precision.** `train` makes one forward and one backward pass on a row before it writes \
+anything. Where the network cannot be trained in bfloat16, which `training.bf16 = "auto"` takes on \
+a machine that is good at it, it is trained in float32, and a line says so.
+- **Sparse attention.** BigBird changes to full attention at the first short row and stays there, \
+which is transformers' own doing; the rows by which a network is asked are short.
+- **Symbols.** A network that was never trained to write has no reason to leave `[UNK]` or `[SEP]` \
+out. They are not written unless `--unban` asks for them, see [samplers.md](samplers.md).
+- **Tokenizers.** A token without an embedding (`add_tokens` without `resize_token_embeddings`) is \
+refused, unless it is a special one that no text has.
+- **Code.** A model that comes with code of its own (`auto_map`) is refused; the code is not run.
+
+The table was written by `python -m benchmarks.zoo --out docs/models.md` with transformers \
+{version}: {count} architectures, small and with random weights, on a CPU. `writes` means that two \
+prompts of different lengths give the same texts alone and in one batch, as do `packed` and `int8` \
+with these backends; `fills in` is a blank of unknown length; `trains` one step of the recipe \
+`diffuse`, whose model then `opens again` and writes. `positions` are the tokens of the longest \
+row, of 64 that the configuration says where it says any; `lengths` tells whether rows of several \
+lengths run together.
+
+{table}
+A real network that nobody here has trained: [convert_rxnfp.py](../examples/convert_rxnfp.py) \
+makes an ordinary folder of a BERT for chemical reactions and fills in a hidden atom with it.
+"""
 
 SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "emb_dim", "dim", "d_model", "embedding_size"), 32),
