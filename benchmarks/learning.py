@@ -41,9 +41,10 @@ from unmask.codec.text import TextCodec
 from unmask.training import recipe as recipes
 from unmask.training.data import pieces_of, read_documents
 from unmask.training.models import open_model
+from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Blocks
-from unmask.training.run import Run, train, use_bf16
+from unmask.training.run import Run, train
 from unmask.training.splitting import split
 from unmask.training.stream import tokenize
 from unmask.unmasker import Unmasker

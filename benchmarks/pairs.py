@@ -18,9 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from examples.convert_rxnfp import convert
 
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
@@ -41,7 +39,6 @@ ALCOHOLS = (
     *("OC", "OCC", "OCCC", "OC(C)C", "OC(C)(C)C", "OC1CCCCC1", "OCc1ccccc1", "Oc1ccccc1"),
     *("OCCOC", "OCC(F)(F)F"),
 )
-SMILES = r"\[[^\]]+\]|Br|Cl|>>|[A-Za-z]|[0-9]|[^A-Za-z0-9\s]"
 SAMPLERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("the recipe's", {}),
     ("random order, 20 steps", {"sampler": "ancestral", "steps": 20, "temperature": 0.0}),
@@ -59,7 +56,7 @@ def main() -> None:
         place = Path(folder)
         start = options.model
         if (Path(start) / "vocab.txt").is_file():
-            start = str(reaction_bert(Path(start), place / "start"))
+            start = str(convert(Path(start), place / "start"))
         out = options.out or place / "model"
         data = [place / f"{name}.jsonl" for name in ("learn", "held-out")]
         for file, pairs in zip(data, (learn, held_out), strict=True):
@@ -105,28 +102,6 @@ def split_pairs(
     """Return the pairs to learn from, and 40 that are held out."""
     shuffled = random.Random(seed).sample(pairs, len(pairs))
     return shuffled[40:], shuffled[:40]
-
-
-def reaction_bert(source: Path, target: Path) -> Path:
-    """Write the reaction BERT as a folder that transformers opens, and return the folder.
-
-    Its own tokenizer is a Python class: one token for each atom, bond and bracket.
-    """
-    config = BertConfig(**json.loads((source / "config.json").read_text("utf-8")))
-    state = torch.load(source / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    BertForMaskedLM.from_pretrained(None, config=config, state_dict=state).save_pretrained(target)
-    words = (source / "vocab.txt").read_text("utf-8").split("\n")
-    vocab = {word: number for number, word in enumerate(words) if word}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(SMILES), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    special = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        clean_up_tokenization_spaces=False,
-        **{f"{name}_token": token for name, token in special.items()},
-    ).save_pretrained(target)
-    return target
 
 
 def correct(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     BertConfig,
@@ -71,6 +72,15 @@ def test_what_a_configuration_can_be_is_known():
     assert compat.lm_heads(ViTConfig()) == set()
     assert compat.can_classify(BertConfig())
     assert not compat.can_classify(ViTConfig())
+
+
+def test_a_model_with_code_of_its_own_is_told_from_others(tmp_path):
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="custom code") as refused:
+        AutoConfig.from_pretrained(tmp_path, trust_remote_code=False)
+    assert compat.wants_own_code(refused.value)
+    assert not compat.wants_own_code(ValueError("it is damaged"))
 
 
 def test_a_model_is_found_inside_its_wrappers():

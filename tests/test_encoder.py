@@ -18,7 +18,8 @@ from transformers import (
 
 from checks import generator
 from unmask.adapters.conditioning import attach, conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser, position_limit
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.traits import position_limit
 from unmask.errors import UserError
 from unmask.objective import continuous_nelbo, masked_mean
 from unmask.process import AbsorbingProcess
@@ -101,8 +102,9 @@ def test_logits_where_asked_are_those_of_the_model(model):
 def test_the_head_sees_only_the_rows_that_were_asked_for(model):
     x = random_rows(4, 12)
     at = torch.rand(4, 12, generator=generator(2)) < 0.3
+    denoiser = EncoderDenoiser(model, SPECIAL)
     seen = count_head_rows(model)
-    logits = EncoderDenoiser(model, SPECIAL)(x, torch.ones(4), at=at)
+    logits = denoiser(x, torch.ones(4), at=at)
     assert seen == [int(at.sum())]
     assert logits.shape == (int(at.sum()), V)
 
@@ -116,9 +118,8 @@ def test_the_network_runs_on_the_rows_that_are_asked_about(model):
     x, times = random_rows(4, 10), torch.tensor([0.1, 0.9, 0.5, 0.3])
     valid = torch.arange(10) < torch.tensor([[10], [7], [10], [5]])
     at = (torch.arange(10) < 3) & torch.tensor([[False], [True], [False], [True]])
-    sizes = []
+    denoiser, sizes = EncoderDenoiser(model, SPECIAL), []
     model.base_model.register_forward_hook(lambda *args: sizes.append(len(args[2][0])))
-    denoiser = EncoderDenoiser(model, SPECIAL)
     found = denoiser(x, times, at=at, valid=valid)[:, denoiser.data_ids]
     whole = denoiser(x, times, valid=valid)[at][:, denoiser.data_ids]
     assert sizes == [2, 4]
@@ -250,10 +251,10 @@ def test_a_wrapped_model_is_found():
     wrapped = torch.nn.Module()
     wrapped.module = model
     wrapped.forward = model.forward
-    seen = count_head_rows(model)
+    denoiser, seen = EncoderDenoiser(wrapped, SPECIAL), count_head_rows(model)
     x = random_rows(2, 6)
     with torch.no_grad():
-        logits = EncoderDenoiser(wrapped, SPECIAL)(x, torch.ones(2), at=x == MASK)
+        logits = denoiser(x, torch.ones(2), at=x == MASK)
     assert seen == [len(logits)]
     with pytest.raises(UserError, match="Linear"):
         EncoderDenoiser(torch.nn.Linear(2, 2), [])

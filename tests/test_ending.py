@@ -201,10 +201,10 @@ def test_a_uniform_model_bans_in_its_text(ending):
     word = ending.codec.tokenizer.decode([ending.codec.encode("The cat")[0]])
     forbidden = {ids[0] for ids in ending.codec.spellings(word) if len(ids) == 1}
     options = {"length": 40, "num_samples": 20, "steps": 3}
-    for ban in (None, word, "</s>"):
-        *_, last = uniform.stream("A dog", ban=ban, **options)
+    for ban, unban in ((None, "</s>"), (word, "</s>"), (None, None)):
+        *_, last = uniform.stream("A dog", ban=ban, unban=unban, **options)
         ids = set(last.canvas.ids[:, -40:].flatten().tolist())
-        assert (ending.codec.end in ids) == (ban != "</s>")
+        assert (ending.codec.end in ids) == (unban == "</s>")
         assert not (ids & forbidden) or ban != word
 
 

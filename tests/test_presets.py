@@ -82,7 +82,7 @@ def test_a_refusal_names_the_samplers_that_have_the_option():
 def test_the_command_line_knows_every_sampler_and_option():
     assert command_line.NAMES.split(", ") == list(PRESETS)
     assert set(command_line.DIFFUSION_ONLY) == {
-        *("sampler", "steps", "grid", "top_p_crossing", "burn_in"),
+        *("sampler", "steps", "grid", "top_p_crossing", "burn_in", "unban"),
         *POLICY_OPTIONS,
     }
     assert list(HONOURED.keys() - set(POLICY_OPTIONS)) == []

@@ -15,7 +15,8 @@ from transformers import (
 
 from checks import generator
 from unmask.adapters.conditioning import attach, conditioning_of, sinusoid, split_state
-from unmask.adapters.encoder import EncoderDenoiser, position_limit
+from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.traits import position_limit
 from unmask.errors import UserError
 
 NAMES = ["bert", "roberta", "modernbert", "distilbert"]

@@ -74,6 +74,11 @@ class Canvas:
         given[:, :start] = False
         return given
 
+    def before_given(self) -> Tensor:
+        """Return where a given token stands or follows, shape (B, L), bool."""
+        given = self.valid & ~self.editable
+        return given.flip(1).cumsum(1).flip(1) > 0
+
     def reveal(self, where: Tensor, ids: Tensor) -> Canvas:
         """Write ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable
@@ -89,9 +94,7 @@ class Canvas:
         Args:
             end: The id of the end symbol.
         """
-        given = self.valid & ~self.editable
-        after = given.flip(1).cumsum(1).flip(1) == 0
-        ends = (self.ids == end) & ~self.masked & self.valid & after
+        ends = (self.ids == end) & ~self.masked & self.valid & ~self.before_given()
         behind = ends.cumsum(1) - ends.long() > 0
         return Canvas(
             self.ids.masked_fill(behind & self.valid, end),

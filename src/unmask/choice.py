@@ -21,7 +21,7 @@ from unmask.presets import (
 from unmask.schedule import GRIDS
 from unmask.values import word
 
-RESTRICTIONS = {"ban", "repetition_penalty"}
+RESTRICTIONS = {"ban", "unban", "repetition_penalty"}
 """What a model's own sampler says of every other one too."""
 
 
@@ -111,6 +111,9 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found |= set(FILTERS)
     if wished.get("top_p") == 1:
         found.add("top_p_crossing")
+    for one, other in (("ban", "unban"), ("unban", "ban")):
+        if {*saved.get(one, ())} & {*wished.get(other, ())}:
+            found.add(one)
     if "measure" in wished and name in PRESETS and PRESETS[name].draw.greedy:
         # Where the likeliest token is taken, the temperature belonged to the measure before.
         found.add("temperature")

@@ -163,6 +163,7 @@ def make_preset(
     burn_in: int | None = None,
     repetition_penalty: float | None = None,
     ban: str | Sequence[str] | None = None,
+    unban: str | Sequence[str] | None = None,
 ) -> Preset:
     """Return a named sampler with some of its numbers changed.
 
@@ -190,6 +191,9 @@ def make_preset(
             only these are given.
         repetition_penalty: Above 1, tokens that the row shows already become less likely.
         ban: Texts that are never written.
+        unban: Names of symbols that may be written, such as ``<unk>``: by itself no sampler writes
+            an unknown, padding, start, separator or other special symbol, and the end symbol only
+            where it ends the text of a model that was trained to end texts.
 
     Raises:
         UserError: If the name is unknown, a number is out of range, two options contradict each
@@ -210,7 +214,7 @@ def make_preset(
     if grid is not None:
         preset = _with_grid(name, preset, _read_grid(grid), steps)
     preset = _with_burn_in(name, preset, burn_in)
-    preset = replace(preset, restriction=Restriction.of(repetition_penalty, ban))
+    preset = replace(preset, restriction=Restriction.of(repetition_penalty, ban, unban))
     draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     return _with_draw(name, preset, burn_in, **draw, top_p_crossing=top_p_crossing)
 
@@ -228,6 +232,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("measure", "top_p_crossing"), word),
     "grid": _grid_of,
     "ban": words,
+    "unban": words,
 }
 
 

@@ -1,6 +1,6 @@
 r"""What a sampler may not write, or writes less willingly: denoisers around a denoiser.
 
-    Banned             ids that are never written
+    Banned             ids that are never written, or not at some positions
     BannedPhrases      several ids that never come to stand side by side
     RepetitionPenalty  tokens that the row already shows become less likely:
                        logit / penalty where it is positive, logit * penalty where it is negative
@@ -18,8 +18,8 @@ transformers).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,13 +40,18 @@ class Restriction:
     Args:
         repetition_penalty: Above 1 for less repetition, below 1 for more; 1 for none.
         ban: Texts that are never written, as the tokenizer spells them.
+        unban: Names of symbols that may be written, such as ``<unk>``.
+        symbols: Ids of the symbols that may not, see ``without``.
 
     Raises:
-        UserError: If the penalty is not a number from 1e-6 to 1e6 or a ban is not a text.
+        UserError: If the penalty is not a number from 1e-6 to 1e6, a ban is not a text, or a name
+            is both banned and not.
     """
 
     repetition_penalty: float = 1.0
     ban: tuple[str, ...] = ()
+    unban: tuple[str, ...] = ()
+    symbols: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         # Far from 1 a logit would leave the range of float32.
@@ -58,14 +63,42 @@ class Restriction:
         for text in self.ban:
             if not isinstance(text, str) or not text.strip():
                 raise UserError(f"a ban must be a text to be left out, not {text!r}")
+        for name in {*self.ban} & {*self.unban}:
+            raise UserError(f"{name!r} is both banned and not; leave it out of one of the two")
 
     @classmethod
-    def of(cls, repetition_penalty: float | None, ban: str | Sequence[str] | None) -> Restriction:
+    def of(
+        cls,
+        repetition_penalty: float | None,
+        ban: str | Sequence[str] | None,
+        unban: str | Sequence[str] | None = None,
+    ) -> Restriction:
         """Return what is asked for; None for nothing, and one text for a list of one."""
-        if ban is not None and not isinstance(ban, Sequence):
-            raise UserError(f"ban is a text or a list of texts, not {ban!r}")
-        texts = (ban,) if isinstance(ban, str) else tuple(ban or ())
-        return cls(1.0 if repetition_penalty is None else repetition_penalty, texts)
+        penalty = 1.0 if repetition_penalty is None else repetition_penalty
+        return cls(penalty, _texts("ban", ban), _texts("unban", unban))
+
+    def without(self, symbols: Mapping[int, str], possible: Sequence[int]) -> Restriction:
+        """Return the same that also keeps symbols from being written, but for those of ``unban``.
+
+        Args:
+            symbols: Names by ids.
+            possible: Ids that the network predicts.
+
+        Raises:
+            UserError: If a name of ``unban`` is no symbol, or one that is never predicted.
+        """
+        for name in self.unban:
+            ids = [i for i, own in symbols.items() if own == name]
+            if not ids:
+                some = ", ".join([*dict.fromkeys(symbols.values())][:5]) or "none"
+                raise UserError(
+                    f"{name!r} is no symbol that is kept from being written, of which this "
+                    f"tokenizer has {some}; leave it out of unban"
+                )
+            if not {*ids} & {*possible}:
+                raise UserError(f"{name!r} is never predicted by this model; leave it out of unban")
+        never = tuple(i for i, name in symbols.items() if name not in self.unban)
+        return replace(self, symbols=never)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,6 +106,7 @@ class Restriction:
         found: dict[str, Any] = {}
         if self.repetition_penalty != 1:
             found["repetition_penalty"] = self.repetition_penalty
+        found |= {"unban": list(self.unban)} if self.unban else {}
         return found | ({"ban": list(self.ban)} if self.ban else {})
 
     def phrases(self, spell: Spell) -> list[tuple[int, ...]]:
@@ -92,7 +126,7 @@ class Restriction:
             UserError: If everything is banned.
         """
         phrases = self.phrases(spell)
-        ids = [i for text in self.ban for i, *more in spell(text) if not more]
+        ids = [*self.symbols, *(i for text in self.ban for i, *more in spell(text) if not more)]
         if self.repetition_penalty != 1:
             denoiser = RepetitionPenalty(denoiser, self.repetition_penalty)
         if ids:
@@ -101,18 +135,26 @@ class Restriction:
         return BannedPhrases(denoiser, phrases, watched) if phrases else denoiser
 
 
+def _texts(name: str, value: str | Sequence[str] | None) -> tuple[str, ...]:
+    if value is not None and not isinstance(value, Sequence):
+        raise UserError(f"{name} is a text or a list of texts, not {value!r}")
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
 @dataclass(frozen=True, eq=False)
 class Banned(Around):
     """A denoiser that never guesses some ids.
 
     Args:
         ids: Shape (M,), int64.
+        where: Shape (B, L), bool; the positions at which they are ruled out, None for all.
 
     Raises:
         UserError: If no id is left to write.
     """
 
     ids: Tensor
+    where: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.data_ids) == 0:
@@ -121,7 +163,7 @@ class Banned(Around):
     @cached_property
     def data_ids(self) -> Tensor:
         known = self.inner.data_ids
-        return known[~torch.isin(known, self.ids.to(known.device))]
+        return known if self.where is not None else known[~torch.isin(known, self._never)]
 
     @cached_property
     def _never(self) -> Tensor:
@@ -134,7 +176,12 @@ class Banned(Around):
     ) -> Tensor:
         """Return logits that are -inf for the banned ids; see ``Denoiser``."""
         logits = self.inner(xt, t, at=at, valid=valid)
-        return logits.index_fill(-1, self._never, -math.inf)
+        if self.where is None:
+            return logits.index_fill(-1, self._never, -math.inf)
+        here = self.where if at is None else self.where[at]
+        never = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        never[self._never] = True
+        return logits.masked_fill(here[..., None] & never, -math.inf)
 
 
 @dataclass(frozen=True, eq=False)

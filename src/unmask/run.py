@@ -27,6 +27,7 @@ from unmask.noise import Noise
 from unmask.plan import Plan
 from unmask.presets import Preset
 from unmask.recording import Film
+from unmask.restriction import Banned, Restriction
 from unmask.reuse import Reused
 from unmask.sampler import sample
 from unmask.sliding import slide
@@ -48,6 +49,7 @@ class Network:
         codec: Its tokenizer.
         cache: One of ``CACHES``; see ``Unmasker``.
         block_length: Tokens in a block, of a model that writes block by block; else 0.
+        ends: Whether the network was trained on texts with the end symbol behind them.
     """
 
     denoiser: Denoiser
@@ -55,6 +57,23 @@ class Network:
     codec: TextCodec
     cache: str = "exact"
     block_length: int = 0
+    ends: bool = False
+
+    def restricted(self, restriction: Restriction, ends: bool) -> Restriction:
+        """Return a restriction that also keeps symbols from being written.
+
+        Args:
+            restriction: What is asked for.
+            ends: Whether an end symbol is asked for.
+
+        Raises:
+            UserError: If it asks for a symbol that there is none of.
+        """
+        possible = self.denoiser.data_ids.tolist()
+        restriction = restriction.without(self.codec.symbols, possible)
+        ends, end = ends or self.ends, self.codec.end
+        kept = (i for i in restriction.symbols if not (ends and i == end))
+        return replace(restriction, symbols=tuple(kept))
 
     @property
     def tokenwise(self) -> bool:
@@ -107,7 +126,9 @@ class Run:
         Raises:
             UserError: If two of the options contradict each other, or one has no effect here.
         """
-        restriction, method = preset.restriction, network.method
+        method = network.method
+        restriction = network.restricted(preset.restriction, ends=plan.end is not None)
+        preset = replace(preset, restriction=restriction)
         if restriction.repetition_penalty != 1 and isinstance(method, UniformMethod):
             raise UserError(
                 "a model of the uniform process starts from a row full of random tokens, so there "
@@ -156,7 +177,17 @@ class Run:
         # Within a blank that has to match, the automaton knows the banned phrases as well.
         watched = canvas.masked if self.steered.automata else None
         guided = self.steered.guided(writing, canvas, self.network.tokenwise)
-        return self.steered.within(restriction.around(guided, spell, watched))
+        restricted = restriction.around(guided, spell, watched)
+        early = canvas.editable & canvas.before_given()
+        if bool(early.any()) and (ends := self._ends) is not None:
+            restricted = Banned(restricted, torch.tensor([ends]), early)
+        return self.steered.within(restricted)
+
+    @property
+    def _ends(self) -> int | None:
+        """The end symbol if it may only be written where no given text follows, else None."""
+        codec, unban = self.network.codec, self.preset.restriction.unban
+        return None if codec.end is None or codec.symbols.get(codec.end) in unban else codec.end
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""

@@ -23,8 +23,9 @@ from unmask import chain_rule, mbr, recording
 from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import not_data_ids, position_limit
+from unmask.adapters.encoder import check_vocabulary, not_data_ids
 from unmask.adapters.exported import ExportedDenoiser
+from unmask.adapters.traits import entries_of, position_limit, traits_of
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
@@ -96,12 +97,6 @@ class Unmasker:
             raise UserError(f"unknown cache {cache!r}{did_you_mean(cache, CACHES)}")
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
-        entries = model.get_input_embeddings().num_embeddings
-        if max([codec.mask_token_id, *codec.start]) >= entries:
-            raise UserError(
-                f"the tokenizer's special tokens go beyond the {entries} embeddings of the model; "
-                "it is the tokenizer of another one"
-            )
         self.model = model.eval()
         self.codec = codec
         self.card = card
@@ -109,6 +104,7 @@ class Unmasker:
         self._positions = self.limit = position_limit(model)
         counts = None if counts is None else counts.to(model.device)
         self.denoiser: Any = self._denoiser(network)
+        check_vocabulary(codec, entries_of(model))
         if card.block_length:
             self.limit = None if self.denoiser.window_blocks else self.row_length
         self.method = make_method(
@@ -127,16 +123,17 @@ class Unmasker:
 
     def _denoiser(self, network: Any) -> Any:
         model, codec, card = self.model, self.codec, self.card
-        not_data = not_data_ids(codec.tokenizer, model.get_output_embeddings().out_features)
         if card.block_length:
+            vocab_size = model.get_output_embeddings().out_features
             return DecoderDenoiser(
                 model,
-                not_data,
+                not_data_ids(codec.tokenizer, vocab_size),
                 codec.mask_token_id,
                 card.block_length,
                 start=len(codec.start),
                 window=self.row_length,
             )
+        not_data = not_data_ids(codec.tokenizer, traits_of(model).vocab_size)
         original = make_denoiser(model, not_data, codec.mask_token_id)
         return original if network is None else ExportedDenoiser(network, original)
 
@@ -671,8 +668,14 @@ class Unmasker:
         _check_names(options)
         steering, sampler = Steering.split(options)
         preset, settings = choose_preset(self.card.sampler, sampler)
+        card = self.card
         network = Network(
-            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+            self.denoiser,
+            self.method,
+            self.codec,
+            self.cache,
+            card.block_length,
+            ends=bool(card.training or card.pairs or card.block_length),
         )
         run = Run.of(network, plan, preset, steering).with_lengths(rule)
         return run, settings | run.plan.settings | steering.settings | self._computed_by

@@ -21,14 +21,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.adapters.encoder import (
-    EncoderDenoiser,
-    evaluating,
-    one_by_one,
-    only_at,
-    rows_at_once,
-)
+from unmask.adapters.encoder import EncoderDenoiser, one_by_one, rows_at_once
 from unmask.adapters.ordered_attention import Cache, Pass, is_attached, running
+from unmask.adapters.traits import evaluating, only_at
 from unmask.errors import UserError
 
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from unmask.adapters import loading
 from unmask.adapters.compat import can_classify
-from unmask.adapters.encoder import position_limit
 from unmask.adapters.exclusive import exclusive
+from unmask.adapters.traits import position_limit
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 
@@ -143,6 +143,7 @@ def _load(name: str) -> PreTrainedModel:
                 local_files_only=loading.is_local(place),
                 output_loading_info=True,
                 dtype="float32",
+                trust_remote_code=False,
             )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.

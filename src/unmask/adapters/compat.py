@@ -46,6 +46,7 @@ __all__ = [
     "lets_attention_be_replaced",
     "lm_heads",
     "load_weights",
+    "masked_types",
     "missing_arguments",
     "optimizer_names",
     "packed_product",
@@ -61,6 +62,7 @@ __all__ = [
     "switch_token_dropout_off",
     "use_one_gpu",
     "version_of",
+    "wants_own_code",
     "wrapped_in",
 ]
 
@@ -71,6 +73,16 @@ def lm_heads(config: Any) -> set[str]:
     """Return which of ``masked`` and ``causal`` language models a configuration has a class for."""
     known = {"masked": MODEL_FOR_MASKED_LM_MAPPING, "causal": MODEL_FOR_CAUSAL_LM_MAPPING}
     return {name for name, mapping in known.items() if type(config) in mapping}
+
+
+def wants_own_code(error: BaseException) -> bool:
+    """Return whether loading failed because a model has code of its own, which was not run."""
+    return isinstance(error, ValueError) and "trust_remote_code" in str(error)
+
+
+def masked_types() -> list[str]:
+    """Return the types of all architectures that have a masked language model."""
+    return sorted(config.model_type for config in MODEL_FOR_MASKED_LM_MAPPING)
 
 
 def can_classify(config: Any) -> bool:

@@ -24,7 +24,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.adapters.compat import attention_of, cache_argument, missing_arguments
-from unmask.adapters.encoder import evaluating, only_at, told_apart, unwrap
+from unmask.adapters.encoder import told_apart, unwrap
+from unmask.adapters.traits import evaluating, only_at
 from unmask.errors import UserError
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, AttributeError)

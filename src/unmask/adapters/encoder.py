@@ -8,18 +8,20 @@ named here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.adapters.compat import switch_token_dropout_off, wrapped_in
 from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.exclusive import exclusive
+from unmask.adapters.traits import only_at, repeatable, traits_of
+from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 
 _CPU_TOKENS = 2**10
@@ -38,16 +40,22 @@ class EncoderDenoiser:
 
     Attributes:
         bare: The model without its wrapping.
+        traits: What was found out about it.
         first: Position id of the first token.
         not_data: Shape (V - V',), int64, the ids that are never predicted.
+
+    Raises:
+        UserError: If the network cannot be used, see ``traits.ask``.
     """
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
         self.model = model
         self.bare: PreTrainedModel = unwrap(model)
         switch_token_dropout_off(self.bare)
-        self.vocab_size = int(self.bare.get_output_embeddings().out_features)
-        self.first = first_position(self.bare)
+        self.traits = traits = traits_of(self.bare)
+        self.vocab_size, self.first = traits.vocab_size, traits.first
+        # What has a logit but no embedding could be written and not be read again.
+        not_data = (*not_data, *range(traits.entries, traits.vocab_size))
         self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)
 
     @property
@@ -74,14 +82,63 @@ class EncoderDenoiser:
         return one_by_one((self._run(*piece) for piece in pieces), int(at.sum()))
 
     def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
-        mask = None if valid is None or bool(valid.all()) else valid.long()
+        valid = None if valid is None or bool(valid.all()) else valid
+        if valid is not None and not self.traits.keeps_rows_apart:
+            logits = by_length(self._logits, xt, t, at, valid)
+        else:
+            logits = self._logits(xt, t, at, valid)
+        # In place: the linear layer does not need its output for the backward pass.
+        return logits.index_fill_(-1, self.not_data, float("-inf"))
+
+    def _logits(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
+        length, traits = xt.shape[1], self.traits
+        if length < traits.shortest:
+            more = (0, traits.shortest - length)
+            valid = pad(torch.ones_like(xt, dtype=torch.bool) if valid is None else valid, more)
+            xt, at = pad(xt, more), None if at is None else pad(at, more)
+        mask = None if valid is None else valid.long()
         conditioning = conditioning_of(self.bare)
         told = nullcontext() if conditioning is None else conditioning.at(t)
-        with told, only_at(self.bare, at):
-            logits = self.model(input_ids=xt, attention_mask=mask).logits
-        # In place: the linear layer does not need its output for the backward pass.
-        logits.index_fill_(-1, self.not_data, float("-inf"))
-        return logits if at is None else logits[0]
+        apart = at if traits.head_apart else None
+        with told, repeatable(traits.draws, xt.device), only_at(self.bare, apart):
+            logits: Tensor = self.model(input_ids=xt, attention_mask=mask).logits
+        if at is None:
+            return logits[:, :length]
+        return logits[0] if traits.head_apart else logits[at]
+
+
+def by_length(
+    run: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor],
+    xt: Tensor,
+    t: Tensor,
+    at: Tensor | None,
+    valid: Tensor,
+) -> Tensor:
+    """Run a network into which padding leaks on the rows of one length after the other.
+
+    Args:
+        run: The network; takes and returns what a ``Denoiser`` does, and gets no padding.
+        xt: As of a ``Denoiser``, like ``t``, ``at`` and ``valid``.
+
+    Returns:
+        As of a ``Denoiser``; 0 where padding is asked about.
+    """
+    where = torch.ones_like(valid) if at is None else at
+    sizes, parts, places = valid.sum(1), [], []
+    place = (where.flatten().cumsum(0) - 1).view_as(xt)
+    for size in sizes.unique().tolist():
+        rows = (sizes == size).nonzero()[:, 0]
+        kept = valid[rows]
+        asked = where[rows][kept].view(len(rows), size)
+        if asked.any():
+            parts.append(run(xt[rows][kept].view(len(rows), size), t[rows], asked, None))
+            places.append(place[rows][kept & where[rows]])
+    if not parts:
+        return run(xt, t, at, valid)
+    found = torch.cat(parts)
+    logits = found.new_zeros(int(where.sum()), found.shape[1])
+    logits = logits.index_copy(0, torch.cat(places), found)
+    return logits.view(*xt.shape, -1) if at is None else logits
 
 
 def unwrap(model: nn.Module) -> Any:
@@ -120,7 +177,7 @@ def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
 
 
 def told_apart(
-    vocab_size: int, not_data: Iterable[int], device: torch.device
+    vocab_size: int, not_data: Iterable[int], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
     """Return the ids that can occur in data and those that cannot, each int64."""
     keep = torch.ones(vocab_size, dtype=torch.bool)
@@ -140,42 +197,6 @@ def only_rows(
     return xt[rows], t[rows], at[rows], None if valid is None else valid[rows]
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within this context a model is without dropout; then each of its parts is as it was."""
-    training = [part for part in model.modules() if part.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-@contextmanager
-def only_at(model: PreTrainedModel, at: Tensor | tuple[Tensor, ...] | None) -> Iterator[None]:
-    """Within this context the model's head sees only the positions ``at``, as one row.
-
-    No other thread calls the model meanwhile, which would see the same.
-
-    Args:
-        model: A masked language model, bare.
-        at: Shape (B, L), bool; or rows and columns, two of shape (N,), int64; None for everywhere.
-    """
-
-    def keep(_module: nn.Module, _args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[at][None]
-        return output
-
-    with exclusive(model):
-        handle = None if at is None else model.base_model.register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            if handle is not None:
-                handle.remove()
-
-
 def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[int]:
     """Return the ids below ``vocab_size`` that are no part of any text.
 
@@ -187,28 +208,23 @@ def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[in
     return sorted(set(range(vocab_size)) - known)
 
 
-def position_limit(model: PreTrainedModel) -> int | None:
-    """Return the longest text the model has positions for, or None if it has no limit."""
-    limit = _positions(model)
-    conditioning = conditioning_of(model)
-    return limit if limit is None or conditioning is None else limit - conditioning.extra_tokens
+def check_vocabulary(codec: TextCodec, entries: int) -> None:
+    """Make sure that a model has an embedding for every id that a text can have.
 
-
-def first_position(model: PreTrainedModel) -> int:
-    """Return the position id of a text's first token, which for RoBERTa and its kin is not 0."""
-    learned = _learned_positions(model)
-    return 0 if learned is None or learned.padding_idx is None else learned.padding_idx + 1
-
-
-def _positions(model: PreTrainedModel) -> int | None:
-    learned = _learned_positions(model)
-    if learned is None:
-        return getattr(model.config, "max_position_embeddings", None)
-    return learned.num_embeddings - first_position(model)
-
-
-def _learned_positions(model: PreTrainedModel) -> nn.Embedding | None:
-    for name, module in model.base_model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module
-    return None
+    Raises:
+        UserError: If it has not.
+    """
+    tokenizer = codec.tokenizer
+    laid_out = {*codec.start, codec.end, tokenizer.mask_token_id, tokenizer.pad_token_id}
+    beyond = [
+        token
+        for token, i in tokenizer.get_vocab().items()
+        if i >= entries and (i in laid_out or i not in codec.symbols)
+    ]
+    if beyond:
+        more = f" and {len(beyond) - 1} more" if beyond[1:] else ""
+        raise UserError(
+            f"the tokenizer has {beyond[0]!r}{more} beyond the {entries} embeddings of the model; "
+            "it is the tokenizer of another one, or the model was saved without "
+            "resize_token_embeddings"
+        )

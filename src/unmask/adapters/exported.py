@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.adapters.encoder import EncoderDenoiser, only_rows
+from unmask.adapters.encoder import EncoderDenoiser, by_length, only_rows
 from unmask.adapters.exclusive import exclusive
 from unmask.checkpoint import EXPORTED
 from unmask.errors import UserError
@@ -108,7 +108,7 @@ class ExportedDenoiser:
     told_time = False
 
     def __init__(self, network: Any, original: EncoderDenoiser) -> None:
-        self._network = network
+        self._network, self._traits = network, original.traits
         self.vocab_size, self.data_ids = original.vocab_size, original.data_ids
         not_data = torch.ones(self.vocab_size, dtype=torch.bool)
         not_data[self.data_ids] = False
@@ -119,13 +119,20 @@ class ExportedDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
         xt, t, at, valid = only_rows(xt, t, at, valid)
+        if valid is not None and not self._traits.keeps_rows_apart:
+            logits = by_length(self._logits, xt, t, at, valid)
+        else:
+            logits = self._logits(xt, t, at, valid)
+        return logits.index_fill_(-1, self._not_data, float("-inf"))
+
+    def _logits(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
         mask = torch.ones_like(xt) if valid is None else valid.long()
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         inputs = (xt, mask, where.nonzero())
         # All calls of a compiled graph share its buffers.
         with exclusive(self):
             answer = self._network([x.contiguous().numpy() for x in inputs])[0]
-        logits = torch.from_numpy(answer).index_fill_(-1, self._not_data, float("-inf"))
+        logits = torch.from_numpy(answer)
         return logits.view(*xt.shape, -1) if at is None else logits
 
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from unmask.adapters.compat import attention_of
 from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser, only_at, position_limit
+from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.exported import (
     CONSTANTS,
     GRAPH,
@@ -31,6 +31,7 @@ from unmask.adapters.exported import (
     fingerprint,
     runtime,
 )
+from unmask.adapters.traits import only_at, position_limit
 from unmask.errors import UserError, did_you_mean
 
 WEIGHTS = ("float32", "int8")

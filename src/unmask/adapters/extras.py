@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from unmask.adapters import ordered_attention
 from unmask.adapters.any_order import check_order
 from unmask.adapters.conditioning import NAME, attach, split_state
+from unmask.adapters.traits import traits_of
 from unmask.errors import UserError
 from unmask.token_schedule import LearnedExponents
 
@@ -40,16 +41,28 @@ def equip(
     if attention == "any-order":
         ordered_attention.attach(model)
         check_order(model)
-    attach(model, time)
+    if attach(model, time) is not None:
+        _check_time(model, time)
     if schedule["name"] != "learned":
         return
     parameters = {key: value for key, value in schedule.items() if key != "name"}
-    vocab_size = int(model.get_output_embeddings().out_features)
+    vocab_size = traits_of(model).vocab_size
     try:
         learned = LearnedExponents(vocab_size, **parameters)
     except TypeError as error:
         raise UserError(f"schedule 'learned' does not take {sorted(parameters)}") from error
     model.add_module(SCHEDULE, learned.to(model.device))
+
+
+def _check_time(model: PreTrainedModel, time: str) -> None:
+    """Refuse a time conditioning with which a network does not run, though it has the parts."""
+    try:
+        traits_of(model)
+    except UserError as error:
+        raise UserError(
+            f"{type(model).__name__} does not run with the time conditioning {time!r}; choose "
+            f"another model.time ({error})"
+        ) from error
 
 
 def learned_of(model: PreTrainedModel) -> LearnedExponents | None:

@@ -11,14 +11,13 @@ token from blurring the others.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unmask.adapters.compat import Conv1D, product_of_int8
 from unmask.adapters.conditioning import conditioning_of
+from unmask.adapters.traits import shortest_row
 from unmask.errors import UserError
 
 
@@ -75,11 +74,11 @@ def quantise(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def _try(model: Any) -> None:
+def _try(model: PreTrainedModel) -> None:
     """Call a model once: some read the weights of a layer instead of calling it."""
     try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.int64))
-    except RuntimeError as error:
+        shortest_row(model)
+    except UserError as error:
         raise UserError(
             f"{type(model).__name__} cannot compute in eight bits; use --backend torch"
         ) from error

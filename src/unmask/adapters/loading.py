@@ -89,8 +89,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     name = locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=is_local(name))
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, local_files_only=is_local(name), trust_remote_code=False
+        )
     except Exception as error:
+        if compat.wants_own_code(error):
+            raise _own_code(f"the tokenizer of {name}") from error
         # A folder without tokenizer files makes the library raise anything, an AttributeError too.
         raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -157,7 +161,11 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
     try:
         with no_bars():
             loaded: Any = auto.from_pretrained(
-                name, local_files_only=is_local(name), output_loading_info=True, dtype="float32"
+                name,
+                local_files_only=is_local(name),
+                output_loading_info=True,
+                dtype="float32",
+                trust_remote_code=False,
             )
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
@@ -180,8 +188,10 @@ def load_config(name: str) -> Any:
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"{name} holds no model: there is no config.json in it")
     try:
-        return AutoConfig.from_pretrained(name, local_files_only=local)
+        return AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except Exception as error:
+        if compat.wants_own_code(error):
+            raise _own_code(name) from error
         # What a wrong value raises is a matter of the architecture.
         if local:
             raise UserError(f"cannot read {name}/config.json: {_first_line(error)}") from error
@@ -231,6 +241,13 @@ def _check_report(
             f"the weights of {name} are not those of its config.json: {missing[0]} and "
             f"{len(missing) - 1} more are missing{hint if only_head else ''}"
         )
+
+
+def _own_code(what: str) -> UserError:
+    return UserError(
+        f"{what} needs code of its own (auto_map), which is not run; take a model whose "
+        "architecture is part of transformers"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ GROUPS = {
         *("sampler", "steps", "tokens_per_step", "temperature", "grid", "measure", "threshold"),
         *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in"),
     ),
-    "Filters": ("top_p", "top_p_crossing", "top_k", "min_p", "repetition_penalty", "ban"),
+    "Filters": ("top_p", "top_p_crossing", "top_k", "min_p", "repetition_penalty", "ban", "unban"),
     "Constraints": ("matching",),
     "Guidance": ("guidance_scale", "classifier", "label", "classifier_scale", "classifier_top_k"),
     "Output": ("as_json", "gif", "html", "frames", "no_animate"),

@@ -169,11 +169,18 @@ sampler = _together(
         callback=lambda _context, _option, texts: texts or None,
         help="Never write this; may be given again.",
     ),
+    click.option(
+        "--unban",
+        multiple=True,
+        metavar="SYMBOL",
+        callback=lambda _context, _option, texts: texts or None,
+        help="Let a symbol such as <unk> or [SEP] be written, which by itself none is.",
+    ),
 )
 # What an autoregressive model has no use for.
 DIFFUSION_ONLY = (
     *("sampler", "steps", "grid", "tokens_per_step", "top_p_crossing", "measure", "threshold"),
-    *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in"),
+    *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in", "unban"),
 )
 steering = _together(
     click.option(

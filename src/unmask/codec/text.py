@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from unmask.codec.encoding import encode_all, encode_behind, marks_a_beginning
 from unmask.codec.pieces import Pieces
 from unmask.codec.spaces import Spaces
+from unmask.codec.symbols import symbols
 from unmask.errors import UserError
 
 MAX_BLANK = 4096
@@ -95,6 +96,11 @@ class TextCodec:
             if token is not None:
                 return int(token)
         return None
+
+    @cached_property
+    def symbols(self) -> dict[int, str]:
+        """The names of the symbols that stand for no text, by their ids."""
+        return symbols(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special symbols."""

@@ -17,8 +17,9 @@ from transformers import (
 
 from unmask.adapters import loading
 from unmask.adapters.decoder import add_mask_token, check_decoder
-from unmask.adapters.encoder import position_limit
+from unmask.adapters.encoder import check_vocabulary
 from unmask.adapters.extras import equip, restore
+from unmask.adapters.traits import entries_of, position_limit, traits_of
 from unmask.checkpoint import Card, read_extra
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
@@ -65,6 +66,10 @@ def open_model(
         add_mask_token(model, tokenizer)
         check_decoder(model)
     codec = TextCodec(tokenizer)
+    if recipe.kind == "masked":
+        # Whatever is wrong with the network is said first.
+        traits_of(model)
+    check_vocabulary(codec, entries_of(model))
     if recipe.kind == "causal" and not codec.start:
         raise UserError(
             f"the tokenizer of {name} has no start symbol to predict the first token from"
@@ -114,7 +119,7 @@ def _random(recipe: Recipe, name: str) -> PreTrainedModel:
     """Return the architecture of a model with random weights."""
     config = loading.load_config(name)
     _check_kind(recipe, config, name)
-    return _auto(recipe).from_config(config)
+    return _auto(recipe).from_config(config, trust_remote_code=False)
 
 
 def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
@@ -132,7 +137,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
         _check_kind(recipe, config, "model.type")
-        return _auto(recipe).from_config(config)
+        return _auto(recipe).from_config(config, trust_remote_code=False)
     except UserError:
         raise
     except Exception as error:

@@ -26,12 +26,13 @@ from transformers import (
 )
 
 from unmask import checkpoint
-from unmask.adapters import compat, extras
+from unmask.adapters import compat, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.causal import next_token_nats
 from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import not_data_ids
+from unmask.adapters.encoder import not_data_ids, told_apart
 from unmask.adapters.loading import best_device, no_bars
+from unmask.adapters.traits import traits_of
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.codec import unknown
@@ -47,8 +48,9 @@ from unmask.scores import Score
 from unmask.staging import locked, settle
 from unmask.steering import Steering
 from unmask.text_rows import Text
-from unmask.training import rates, resume
+from unmask.training import precision, rates, resume
 from unmask.training.data import Note
+from unmask.training.loss import Loss
 from unmask.training.material import Material, Texts, fingerprint
 from unmask.training.models import about_conversion, open_model
 from unmask.training.pace import Clock, Pace, stop_on_interrupt
@@ -158,11 +160,15 @@ def _train(
     )
     for line in (*material.notes, *said, *about_conversion(recipe, start_from)):
         report(line)
-    vocab_size = int(model.get_output_embeddings().out_features)
+    vocab_size = _vocab_size(recipe, model)
     counts = _counts(recipe, material.noised, vocab_size)
-    denoiser_of = _denoiser_of(recipe, codec, not_data_ids(codec.tokenizer, vocab_size))
-    method = _method(recipe, model, codec, denoiser_of(model).data_ids, counts)
-    arguments = _arguments(recipe, work, len(material.items))
+    not_data = not_data_ids(codec.tokenizer, vocab_size)
+    denoiser_of = _denoiser_of(recipe, codec, not_data)
+    data_ids, _ = told_apart(vocab_size, not_data, best_device())
+    method = _method(recipe, model, codec, data_ids, counts)
+    model = loading.place(model, best_device())
+    bf16 = precision.settle(Loss(recipe, method, denoiser_of), model, material, report)
+    arguments = _arguments(recipe, work, len(material.items), bf16)
     if recipe.kind != "causal":
         _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
     spent = 0.0 if point is None else point.seconds
@@ -222,6 +228,13 @@ def _nearest(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
+def _vocab_size(recipe: Recipe, model: PreTrainedModel) -> int:
+    """Return the number of logits of a position."""
+    if recipe.kind == "masked":
+        return traits_of(model).vocab_size
+    return int(model.get_output_embeddings().out_features)
+
+
 def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     """Return how often each id is noised, (V,), for the schedules that depend on it."""
     if recipe.schedule.name not in (*BY_TOKEN, "mutual-information"):
@@ -247,8 +260,8 @@ def _method(
         recipe.process.name,
         recipe.schedule.as_card(),
         mask_token_id=0 if causal else codec.mask_token_id,
-        vocab_size=int(model.get_output_embeddings().out_features),
-        data_ids=data_ids.to(device),
+        vocab_size=_vocab_size(recipe, model),
+        data_ids=data_ids,
         num_steps=recipe.objective.num_steps,
         cross_entropy_weight=recipe.objective.cross_entropy_weight,
         counts=None if counts is None else counts.to(device),
@@ -310,7 +323,7 @@ def _check_name(key: str, name: str, known: Iterable[str]) -> None:
         raise UserError(f"unknown {key} {name!r}{did_you_mean(name, choices)}")
 
 
-def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
+def _arguments(recipe: Recipe, work: Path, rows: int, bf16: bool) -> TrainingArguments:
     training = recipe.training
     schedules: Iterable[str] = compat.schedule_names()
     if training.minutes:
@@ -335,7 +348,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int) -> TrainingArguments:
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
         optim="adamw_torch_fused" if training.optimizer == "muon" else training.optimizer,
-        bf16=use_bf16(training.bf16),
+        bf16=bf16,
         use_cpu=best_device() == "cpu",
         logging_steps=training.log_every,
         logging_nan_inf_filter=False,
@@ -392,15 +405,6 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
         except (ImportError, ValueError, TypeError, RuntimeError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"training.{key} cannot be used: {reason}; choose another") from error
-
-
-def use_bf16(wish: str) -> bool:
-    """Return whether to compute in bfloat16: ``on``, ``off``, or what this machine is good at."""
-    if wish != "auto":
-        return wish == "on"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return compat.computes_bfloat16()
 
 
 def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Material) -> Card:

@@ -7,7 +7,6 @@ average of the weights, and that a checkpoint appears under its name only once i
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,17 +22,16 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
 from unmask.adapters import compat
-from unmask.adapters.causal import next_token_nats
 from unmask.adapters.extras import learned_of
 from unmask.errors import UserError
 from unmask.method import Method
-from unmask.objective import masked_mean
 from unmask.schedule import stratified_times
 from unmask.scores import Score
 from unmask.staging import write_failure
 from unmask.training import rates
 from unmask.training.average import WeightAverage
 from unmask.training.checkpoints import checkpoints, seal
+from unmask.training.loss import Loss
 from unmask.training.optimizer import muon, with_own_rate
 from unmask.training.pace import Clock, Pace
 from unmask.training.recipe import Recipe
@@ -71,7 +69,7 @@ class DiffusionTrainer(Trainer):
         self.recipe = recipe
         self.method = method
         self.batcher = batcher
-        self.denoiser_of = denoiser_of
+        self.loss = Loss(recipe, method, denoiser_of)
         self.validate = validate
         self.pace = pace or Pace(Clock(), recipe.training)
         # The loss is divided by the tokens of the whole step, so the Trainer is not to average.
@@ -128,7 +126,7 @@ class DiffusionTrainer(Trainer):
         for all tokens that could have been hidden: every rate weighs the same, however few it hid.
         """
         batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"], inputs["valid"])
-        per_token = self._per_token(model, batch, inputs["times"], inputs["generator"])
+        per_token = self.loss(model, batch, inputs["times"], inputs["generator"])
         # Gradients are averaged over devices, the tokens are those of all of them.
         loss = per_token * batch.tokens.sum() / num_items_in_batch * self.args.world_size
         if not torch.isfinite(loss):
@@ -137,38 +135,6 @@ class DiffusionTrainer(Trainer):
                 "stopped, the last checkpoint is intact; lower the learning rate or switch bf16 off"
             )
         return loss
-
-    def _per_token(
-        self,
-        model: nn.Module,
-        batch: Batch,
-        times: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Return the objective of a batch in nats per token, a scalar tensor."""
-        rows, editable, tokens, valid = batch
-        if self.recipe.kind == "causal":
-            return next_token_nats(model, rows, editable).sum() / tokens.sum().clamp_min(1)
-        denoiser, objective = self.denoiser_of(model), self.recipe.objective
-        if objective.name == "nelbo":
-            _, nats = self.method.objective(
-                denoiser, x0=rows, t=times, editable=editable, generator=generator, valid=valid
-            )
-            return nats.sum() / tokens.sum().clamp_min(1)
-        # One rate a batch: the first time, which is uniform, picks it.
-        mask_rates = objective.mask_rates
-        rate = mask_rates[math.ceil(times[0].item() * len(mask_rates)) - 1]
-        loss = masked_mean(
-            denoiser,
-            self.method.process,
-            rows,
-            rate,
-            editable,
-            generator,
-            valid,
-            eighty_ten_ten=objective.eighty_ten_ten,
-        )
-        return loss.per_token
 
     def _randomness(self, rows: Tensor, number: int) -> tuple[torch.Generator, Tensor]:
         """Return the generator of a batch of this step on this device and its times, (B,).

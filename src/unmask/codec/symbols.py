@@ -1,0 +1,33 @@
+"""The symbols of a tokenizer that stand for no text: which they are, and by what names.
+
+These are its special tokens, what was added to it as special (additional special tokens, language
+codes), and entries of its vocabulary that are no words by their spelling: ``[unused7]``,
+``<extra_id_3>``, or ``<unk>`` where a tokenizer has learned it from a corpus that is full of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from transformers import PreTrainedTokenizerBase
+
+# With or without the mark of a space before it. Of "<unk>" a tokenizer may know the end alone.
+_SPELLING = re.compile(
+    r"(?:Ġ|▁| )?("
+    r"<\|?/?(?:unk|pad|mask|cls|sep|bos|eos|s|(?:begin|start|end)_?of_?text)\|?>|unk>"
+    r"|\[(?:UNK|PAD|MASK|CLS|SEP|BOS|EOS)\]"
+    r"|[\[<]\|?unused[_-]?\d+\|?[\]>]|\[unk\d+\]|<extra_id_\d+>|madeupword\d+)",
+    re.IGNORECASE,
+)
+
+
+def symbols(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return the names of all symbols by their ids, in the order of the ids."""
+    special = {*tokenizer.all_special_ids}
+    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found = {}
+    for token, index in tokenizer.get_vocab().items():
+        spelt = _SPELLING.fullmatch(token)
+        if spelt or index in special:
+            found[index] = spelt[1] if spelt else token
+    return dict(sorted(found.items()))

@@ -1,0 +1,89 @@
+"""The precision of a training run, found by trying it on one row before anything is written.
+
+What a machine is good at, not every network can do: one takes a Fourier transform, another makes
+constants of its own in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import default_collate
+from transformers import PreTrainedModel
+
+from unmask.adapters import compat
+from unmask.errors import UserError
+from unmask.schedule import stratified_times
+from unmask.training.loss import Loss
+from unmask.training.material import Material
+
+
+def use_bf16(wish: str) -> bool:
+    """Return whether to compute in bfloat16: ``on``, ``off``, or what this machine is good at."""
+    if wish != "auto":
+        return wish == "on"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return compat.computes_bfloat16()
+
+
+def settle(
+    loss: Loss, model: PreTrainedModel, material: Material, report: Callable[[str], None]
+) -> bool:
+    """Return whether to train in bfloat16, after one forward and one backward pass on one row.
+
+    Args:
+        loss: The objective; its recipe says what is wished for.
+        model: The network, on the device on which it is trained.
+        material: What is learned from.
+        report: Called with a line where the network cannot do what the machine is good at.
+
+    Raises:
+        UserError: If the network cannot be trained in the wanted precision, or in none.
+    """
+    wish, kind = loss.recipe.training.bf16, model.config.model_type
+    if use_bf16(wish):
+        failed = _attempt(loss, model, material, bf16=True)
+        if failed is None:
+            return True
+        if wish == "on":
+            raise UserError(
+                f"a {kind} model cannot be trained in bfloat16 here ({failed}); "
+                "pass --set training.bf16=off"
+            )
+        report(f"a {kind} model cannot be trained in bfloat16 here, so it is trained in float32")
+    failed = _attempt(loss, model, material, bf16=False)
+    if failed is not None:
+        length = loss.recipe.data.length
+        raise UserError(
+            f"a {kind} model cannot be trained on rows of {length} tokens here ({failed})"
+        )
+    return False
+
+
+def _attempt(loss: Loss, model: PreTrainedModel, material: Material, bf16: bool) -> str | None:
+    """Return what goes wrong with a step of one row, None if nothing does."""
+    device = model.device
+    items: dict[str, Any] = default_collate([material.items[0]])
+    items = {name: value.to(device) for name, value in items.items()}
+    generator = torch.Generator(device).manual_seed(loss.recipe.training.seed)
+    batch = material.batcher(items, generator)
+    training = model.training
+    # Dropout draws here what a run must find untouched.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                nats = loss(model.train(), batch, stratified_times(1, generator), generator)
+            nats.backward()
+            finite = bool(torch.isfinite(nats))
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            # What an architecture raises where it cannot go on is its own.
+            return (str(error).splitlines() or [type(error).__name__])[0]
+        finally:
+            model.zero_grad(set_to_none=True)
+            model.train(training)
+    return None if finite or not bf16 else "the loss is not finite"
