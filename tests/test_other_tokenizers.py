@@ -6,7 +6,14 @@ import re
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 import vocabularies
 from unmask.autoregressor import Autoregressor
@@ -185,6 +192,29 @@ class TestEncoding:
             with pytest.raises(UserError) as raised:
                 codecs["byte-level"].template(mark)
             assert len(str(raised.value)) < 200
+
+    def test_one_symbol_for_unknown_start_and_end(self):
+        tokenizer = vocabularies.byte_level()
+        tokenizer.add_special_tokens(
+            {"unk_token": "</s>", "bos_token": "</s>", "cls_token": "</s>", "sep_token": "</s>"}
+        )
+        codec = TextCodec(tokenizer)
+        assert codec.unknown is None
+        assert codec.decode([codec.end, *codec.encode("the cat"), codec.end]) == "the cat"
+        writer = writer_of(codec)
+        assert writer.generate("the cat", length=3, steps=1).texts[0].startswith("the cat")
+        assert writer.score("the cat").unknown == 0
+
+    def test_characters_with_a_token_for_the_blank(self):
+        known = {c: i for i, c in enumerate(["?", "_", *" abcdehnost."])}
+        tokenizer = Tokenizer(models.WordLevel(known, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        names = {"unk_token": "?", "mask_token": "_"}
+        codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))
+        ids = codec.encode("the cat  sat.")
+        assert len(ids) == 13
+        assert codec.decode(ids) == "the cat  sat."
+        assert codec.pieces(ids) == list("the cat  sat.")
 
 
 class TestFillings:
