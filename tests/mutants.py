@@ -987,4 +987,32 @@ MUTANTS = [
         "a prompt that is hidden for guidance counts as evidence of the time",
         "guidance",
     ),
+    Mutant(
+        "codec/encoding.py",
+        "split_special_tokens=tokenizer.is_fast",
+        "split_special_tokens=True",
+        "a protein is one unknown token: the search for its letters is switched off",
+        "other_tokenizers",
+    ),
+    Mutant(
+        "codec/text.py",
+        "return self.encode_behind(text) if index else self.encode(text)",
+        "return self.encode(text)",
+        "a full stop behind a blank of SentencePiece gets a blank of its own",
+        "other_tokenizers",
+    ),
+    Mutant(
+        "filling.py",
+        " or _tail(text) <= _tail(decoded)",
+        "",
+        "a blank that the model wrote is taken for one that the text has already",
+        "other_tokenizers",
+    ),
+    Mutant(
+        "adapters/compat.py",
+        "module.token_dropout = False",
+        "module.token_dropout = True",
+        "what is visible on an empty canvas of ESM is 88 times too large",
+        "compat",
+    ),
 ]

@@ -66,7 +66,10 @@ def _steering(zoo: Path, device: str) -> None:
         infilled = writer.infill("the [MASK:1-4] sat on [MASK].", steps=3, repetition_penalty=1.5)
         ended = writer.generate("the cat", length=12, stop_at_end=True, top_k=9, top_p=0.9)
         slid = writer.generate("the cat", length=80, window=30, stride=10, steps=4)
-        return infilled.texts + ended.texts + slid.texts, ()
+        rows = writer.top("the [MASK:2] sat on [MASK].", 3)
+        tokens = tuple(candidate.token for row in rows for candidate in row)
+        chances = [candidate.probability for row in rows for candidate in row]
+        return infilled.texts + ended.texts + slid.texts + tokens, chances
 
     def steered(where: str) -> Results:
         writer = Unmasker.from_pretrained(str(zoo / "bert"), where, "torch")

@@ -208,7 +208,7 @@ def test_a_long_document_in_parts_has_the_tokens_of_the_whole(monkeypatch, kind,
         *(codec.end, *codec.encode("The cat."), codec.end),
         *(*codec.encode(LONG["lines"]), codec.end),
     ]
-    monkeypatch.setattr(stream, "PIECE", 2500)
+    monkeypatch.setattr(stream, "PART", 2500)
     cuts = []
     found = stream.cut_of
     monkeypatch.setattr(stream, "cut_of", lambda *given: cuts.append(found(*given)) or cuts[-1])
@@ -234,7 +234,7 @@ def test_empty_lines_are_skipped_whatever_the_pieces(monkeypatch):
 
 
 def test_the_tokens_of_a_large_file_are_not_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "PIECE", 10_000)
+    monkeypatch.setattr(stream, "PART", 10_000)
     monkeypatch.setattr(texts, "PIECE", 10_000)
     codec = TextCodec(wordpiece(story(300)))
     peaks = []

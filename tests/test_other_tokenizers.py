@@ -6,7 +6,14 @@ import re
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 import vocabularies
 from unmask.autoregressor import Autoregressor
@@ -20,9 +27,11 @@ from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
 from vocabularies import SCRIPTS
 
+MARKED = ["xlm-roberta", "albert", "deberta", "byte-fallback", "t5", "byte-level-prefix"]
+"""Those that put a blank before every text."""
 KINDS = [
     *("bert-cased", "bert-uncased", "byte-level", "byte-level-prefix", "xlm-roberta", "albert"),
-    *("deberta", "t5", "canine", "perceiver", "esm", "word-level"),
+    *("deberta", "byte-fallback", "t5", "canine", "perceiver", "esm", "word-level"),
 ]
 # No masked language model with a vocabulary of all characters is small.
 WRITING = [kind for kind in KINDS if kind != "canine"]
@@ -78,7 +87,7 @@ class TestPieces:
         assert len(codec.pieces(ids)) > 5
         assert "".join(codec.pieces(ids)) == "the unbelieved ##ed"
 
-    @pytest.mark.parametrize("kind", ["byte-level", "perceiver"])
+    @pytest.mark.parametrize("kind", ["byte-level", "perceiver", "byte-fallback"])
     @pytest.mark.parametrize("text", [SCRIPTS["chinese"], SCRIPTS["hebrew"], SCRIPTS["emoji"]])
     def test_a_character_of_several_tokens_is_the_piece_of_its_last_one(self, codecs, kind, text):
         codec = codecs[kind]
@@ -86,7 +95,6 @@ class TestPieces:
         pieces = codec.pieces(ids)
         assert len(ids) > len(text)
         assert "".join(pieces) == text
-        assert "" in pieces
         # In front of the last token of a character there is nothing to see.
         assert [p for p in pieces if p] == list(text)
 
@@ -160,9 +168,7 @@ class TestEncoding:
         assert codec.decode(codec.encode("今天天气很好。")) == "今天天气很好。"
         assert codec.decode(codec.encode("the cat sat")) == "the cat sat"
 
-    @pytest.mark.parametrize(
-        "kind", ["xlm-roberta", "albert", "deberta", "t5", "byte-level-prefix"]
-    )
+    @pytest.mark.parametrize("kind", MARKED)
     def test_text_behind_a_blank_is_encoded_as_in_running_text(self, codecs, kind):
         codec = codecs[kind]
         for behind in (".", " on the mat.", "s at", ", dog", "。"):
@@ -173,9 +179,7 @@ class TestEncoding:
             assert tail == running[-len(tail) :]
             assert codec.decode(tail).strip() == behind.strip()
 
-    @pytest.mark.parametrize(
-        "kind", ["bert-cased", "bert-uncased", "byte-level", "perceiver", "esm"]
-    )
+    @pytest.mark.parametrize("kind", [kind for kind in WRITING if kind not in MARKED])
     def test_where_a_beginning_is_not_marked_text_is_encoded_alone(self, codecs, kind):
         codec = codecs[kind]
         for behind in (".", " on the mat.", "s at", ", dog", "ing", "\n\tx", "今天"):
@@ -188,6 +192,29 @@ class TestEncoding:
             with pytest.raises(UserError) as raised:
                 codecs["byte-level"].template(mark)
             assert len(str(raised.value)) < 200
+
+    def test_one_symbol_for_unknown_start_and_end(self):
+        tokenizer = vocabularies.byte_level()
+        tokenizer.add_special_tokens(
+            {"unk_token": "</s>", "bos_token": "</s>", "cls_token": "</s>", "sep_token": "</s>"}
+        )
+        codec = TextCodec(tokenizer)
+        assert codec.unknown is None
+        assert codec.decode([codec.end, *codec.encode("the cat"), codec.end]) == "the cat"
+        writer = writer_of(codec)
+        assert writer.generate("the cat", length=3, steps=1).texts[0].startswith("the cat")
+        assert writer.score("the cat").unknown == 0
+
+    def test_characters_with_a_token_for_the_blank(self):
+        known = {c: i for i, c in enumerate(["?", "_", *" abcdehnost."])}
+        tokenizer = Tokenizer(models.WordLevel(known, unk_token="?"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        names = {"unk_token": "?", "mask_token": "_"}
+        codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))
+        ids = codec.encode("the cat  sat.")
+        assert len(ids) == 13
+        assert codec.decode(ids) == "the cat  sat."
+        assert codec.pieces(ids) == list("the cat  sat.")
 
 
 class TestFillings:
@@ -344,6 +371,21 @@ class TestTop:
         for option in (["--steps", "3"], ["--temperature", "1"], ["--num-samples", "1"]):
             assert main([*line, *option]) == 2
             assert f"{option[0]} has no meaning" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["t5", "word-level", "esm"])
+def test_training_without_start_end_or_padding(writers, tmp_path, kind):
+    writer = writers[kind]
+    writer.save_pretrained(tmp_path / "model")
+    text = "LAGVSERT" * 60 if kind == "esm" else "the cat sat on the mat " * 60
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    settings = ["training.steps=1", "data.length=16", "training.batch_size=2"]
+    recipe, said = recipes.load("diffuse", settings), []
+    run = Run(recipe, str(tmp_path / "text.txt"), tmp_path / "out", str(tmp_path / "model"))
+    train(run, report=said.append)
+    assert not any("unknown" in line for line in said)
+    again = Unmasker.from_pretrained(str(tmp_path / "out"))
+    assert again.generate("", length=4, steps=2).fillings[0][0].ids
 
 
 class TestUnknown:

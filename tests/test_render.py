@@ -280,7 +280,19 @@ class TestLayout:
         assert reserved([first, last]) == (" long", UNKNOWN, " c")
 
 
+CHARACTERS = ["ok", " ", "", "", "今", "", "", "天", " on", "", "\n", "", "א"]
+"""Characters of several tokens: those before the last have no text."""
+
+
 class TestTerminal:
+    def test_a_token_without_text_takes_no_place(self):
+        console = terminal()
+        play([recording(CHARACTERS)], console, speed=100)
+        lines = plain(console).splitlines()
+        assert any("ok 今天 on" in line for line in lines)
+        assert any("│ א" in line for line in lines)
+        assert "\ufffd" not in plain(console)
+
     def test_a_replay_shows_every_word_and_what_it_cost(self):
         console = terminal()
         play([recording()], console, speed=100)
@@ -450,6 +462,11 @@ class TestGif:
 
     def test_weird_pieces_are_drawn(self, tmp_path):
         write_gif(tmp_path / "a.gif", [recording(WEIRD, label="\ud800\n")], title="[x]\n\x00")
+        with self.open(tmp_path / "a.gif") as image:
+            assert image.n_frames > 5
+
+    def test_tokens_without_text_are_drawn(self, tmp_path):
+        write_gif(tmp_path / "a.gif", [recording(CHARACTERS)])
         with self.open(tmp_path / "a.gif") as image:
             assert image.n_frames > 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AlbertTokenizer,
     BertTokenizer,
@@ -97,6 +97,26 @@ def deberta() -> PreTrainedTokenizerBase:
     )
 
 
+def byte_fallback() -> PreTrainedTokenizerBase:
+    """Unigram that spells what it does not know in bytes, as Llama's tokenizer does."""
+    special = ["<unk>", "<s>", "</s>", "<pad>", "<mask>"]
+    rows = [(token, 0.0) for token in special] + [(f"<0x{i:02X}>", -9.0) for i in range(256)]
+    rows += [("▁", -2.0)] + [(f"▁{word}", -3.0) for word in WORDS]
+    rows += [(c, -6.0) for c in "abcdefghijklmnopqrstuvwxyz.,"]
+    tokenizer = Tokenizer(models.Unigram(rows, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="<mask>", **names)
+
+
 def t5() -> PreTrainedTokenizerBase:
     """T5's, with a mask token; it has no start symbol."""
     rows = _pieces(["<pad>", "</s>", "<unk>"])
@@ -142,6 +162,7 @@ def every_kind(folder: Path) -> dict[str, PreTrainedTokenizerBase]:
         "xlm-roberta": xlm_roberta(),
         "albert": albert(),
         "deberta": deberta(),
+        "byte-fallback": byte_fallback(),
         "t5": t5(),
         "canine": canine(),
         "perceiver": perceiver(),

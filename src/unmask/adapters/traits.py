@@ -88,7 +88,8 @@ def ask(model: PreTrainedModel) -> Traits:
 
 
 def _asked(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
-    row = _words(model, max(_SHORT, shortest))
+    limit = position_limit(model) or _LONGEST
+    row = _words(model, max(shortest, min(_SHORT, limit)))
     if not (_sees(model, row) or _sees_once_trained(model, row)):
         raise _unfit(model, "what it predicts does not depend on the other tokens (on this device)")
     long = _words(model, _length(model, len(row[0])))
@@ -331,7 +332,8 @@ def _positions(model: PreTrainedModel) -> tuple[int | None, int]:
     A table of positions is one that is read in order, whatever it is called. Without one the first
     is 0, and there is no limit but that of the configuration.
     """
-    for length in (_SHORT, _LONGEST):
+    # Networks for an experiment may be shorter than anything.
+    for length in (_SHORT, _LONGEST, 2):
         noted = _Lookups()
         try:
             with noted:

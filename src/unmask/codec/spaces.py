@@ -75,9 +75,7 @@ def _spaced(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]
     """Return the ids of which two are decoded with a blank between them."""
     texts = {i: _decoded(tokenizer, [i]) for i in ids}
     return [
-        i
-        for i, text in texts.items()
-        if text.strip() and _decoded(tokenizer, [i, i]) == f"{text} {text}"
+        i for i, text in texts.items() if text and _decoded(tokenizer, [i, i]) == f"{text} {text}"
     ]
 
 

@@ -77,9 +77,17 @@ class TextCodec:
 
     @property
     def unknown(self) -> int | None:
-        """The id of what the tokenizer has no token for, if it has such an id."""
-        unknown = self.tokenizer.unk_token_id
-        return None if unknown is None else int(unknown)
+        """The id of what the tokenizer has no token for, None if there is none of its own.
+
+        GPT-2 has one name for unknown, start and end, and no text that is unknown.
+        """
+        tokenizer = self.tokenizer
+        unknown = tokenizer.unk_token_id
+        others = (
+            *(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id),
+            *(tokenizer.sep_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id),
+        )
+        return None if unknown is None or unknown in others else int(unknown)
 
     @cached_property
     def start(self) -> list[int]:
@@ -207,7 +215,7 @@ class TextCodec:
 
     @cached_property
     def _left_out(self) -> frozenset[int]:
-        return frozenset(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        return frozenset(self.tokenizer.all_special_ids) - {self.unknown}
 
     def template(self, text: str) -> list[str | Blank]:
         """Split a text at its blanks.

@@ -127,7 +127,7 @@ def _bodies(
     assert end is not None
     held: list[int] = []
     for ids, last in encoded(pieces, layout.codec):
-        held += ids
+        held += ids.tolist()
         if not last:
             continue
         counts["total"] += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unmask.codec.text import TextCodec
@@ -21,10 +22,15 @@ from unmask.errors import UserError
 from unmask.training.data import Piece
 from unmask.training.texts import PIECE
 
+PART = 2**18
+"""Characters of a document that are tokenised at once, or of several shorter ones."""
 MANY = 1000
-"""Documents that are tokenised at once, if they are no more than a piece together."""
+"""Documents that are tokenised at once, if they are no more than a part together."""
+Ids = NDArray[np.int32]
 SIGHT = 1024
 """Characters on both sides of a cut that are tokenised to see whether it changes anything."""
+NEAR = 8192
+"""Characters among which a cut is looked for first."""
 _TRIES = 32
 _PLACES = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?=\s)|(?<=\s)(?=\S)")
 
@@ -47,47 +53,59 @@ def tokenize(
     Raises:
         UserError: If the disk is full.
     """
-    end = [] if codec.end is None else [codec.end]
-    parts = encoded(pieces, codec, skip_empty_lines)
-    return stored((ids + end if last else ids for ids, last in parts), folder)
+    return stored(_with_ends(encoded(pieces, codec, skip_empty_lines), codec), folder)
+
+
+def _with_ends(
+    parts: Iterable[tuple[Ids, bool]], codec: TextCodec
+) -> Iterator[Sequence[int] | Ids]:
+    for ids, last in parts:
+        yield ids
+        if last and codec.end is not None:
+            yield [codec.end]
 
 
 def encoded(
     pieces: Iterable[Piece], codec: TextCodec, skip_empty_lines: bool = False
-) -> Iterator[tuple[list[int], bool]]:
-    """Yield ids, and whether a document ends with them; the arguments are those of ``tokenize``."""
+) -> Iterator[tuple[Ids, bool]]:
+    """Yield ids, (n,), int32, and whether a document ends with them; see ``tokenize``."""
     waiting: list[Piece] = []
     size = 0
     for part in _parts(_full_lines(pieces) if skip_empty_lines else pieces, codec):
         waiting.append(part)
         size += len(part.text)
-        if size >= PIECE or len(waiting) == MANY:
+        if size >= PART or len(waiting) == MANY:
             yield from _encode(waiting, codec)
             waiting, size = [], 0
     yield from _encode(waiting, codec)
 
 
-def _encode(parts: list[Piece], codec: TextCodec) -> Iterator[tuple[list[int], bool]]:
-    if parts:
-        ids = codec.encode_all([text for text, _ in parts])
-        yield from zip(ids, (last for _, last in parts), strict=True)
+def _encode(parts: list[Piece], codec: TextCodec) -> list[tuple[Ids, bool]]:
+    if not parts:
+        return []
+    encoded = codec.encode_all([text for text, _ in parts])
+    # Not lists: what holds numbers as objects while more is tokenised makes memory grow.
+    arrays = [np.asarray(ids, dtype=np.int32) for ids in encoded]
+    return [(ids, last) for ids, (_, last) in zip(arrays, parts, strict=True)]
 
 
 def _parts(pieces: Iterable[Piece], codec: TextCodec) -> Iterator[Piece]:
     """Yield documents in parts that are tokenised apart, without those that hold no text."""
-    held, begun = "", False
+    held, begun, size = "", False, PART
     for text, last in pieces:
         held += text
-        while len(held) > PIECE + 2 * SIGHT and held.strip():
-            place = cut_of(held, codec)
-            if not place:
-                break
-            yield Piece(held[:place], last=False)
-            held, begun = held[place:], True
+        while len(held) > size + 2 * SIGHT:
+            place = cut_of(held[: size + SIGHT], codec)
+            if place and (begun or held[:place].strip()):
+                yield Piece(held[:place], last=False)
+                held, begun, size = held[place:], True, PART
+            else:
+                # Further on, so that no place is looked for twice.
+                size *= 2
         if last:
             if begun or held.strip():
                 yield Piece(held, last=True)
-            held, begun = "", False
+            held, begun, size = "", False, PART
 
 
 def cut_of(text: str, codec: TextCodec) -> int:
@@ -98,7 +116,7 @@ def cut_of(text: str, codec: TextCodec) -> int:
     blanks.
     """
     reach = len(text) - SIGHT
-    places = [found.start() for found in _PLACES.finditer(text, max(reach - PIECE // 8, 1), reach)]
+    places = [found.start() for found in _PLACES.finditer(text, max(reach - NEAR, 1), reach)]
     lines = [place for place in places if text[place - 1] == "\n"]
     last = reach // SIGHT
     steps = [n * SIGHT for n in range(last, max(last - _TRIES, 0), -1)]
@@ -134,7 +152,7 @@ def _full_lines(pieces: Iterable[Piece]) -> Iterator[Piece]:
             held, size = [], 0
 
 
-def stored(parts: Iterable[Sequence[int]], folder: Path | None = None) -> Tensor:
+def stored(parts: Iterable[Sequence[int] | Ids], folder: Path | None = None) -> Tensor:
     """Write ids to a file and return them, shape (N,), int32, read from it where they are used.
 
     Raises:
