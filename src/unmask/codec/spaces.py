@@ -46,16 +46,18 @@ class Spaces:
             tokenizer: Any.
             encode: Gives the ids of texts, without special symbols.
         """
-        if not _spaced(tokenizer, _few(range(len(tokenizer)))):
-            return cls(False)
         special = set(tokenizer.all_special_ids)
-        known = {i: token for token, i in tokenizer.get_vocab().items() if i not in special}
-        some = _few(sorted(known))
+        some = [i for i in _few(range(len(tokenizer))) if i not in special]
+        names = dict(zip(some, tokenizer.convert_ids_to_tokens(some), strict=True))
+        # Where a name holds a mark for a blank, the decoder needs no blanks of its own.
+        plain = [i for i in some if names[i] and _decoded(tokenizer, [i]) == names[i]]
+        if not _spaced(tokenizer, plain):
+            return cls(False)
         # A vocabulary may hold what no text leads to.
-        named = [i for i in some if _decoded(tokenizer, [i]) == known[i]]
-        spelt = [i for i in named if encode([known[i]]) == [[i]]]
+        spelt = [i for i in plain if encode([names[i]]) == [[i]]]
         if 2 * len(spelt) > len(some) and _joined(tokenizer, spelt, encode) == spelt:
             return cls(True)
+        known = {i: token for token, i in tokenizer.get_vocab().items() if i not in special}
         characters = [i for i in known if len(known[i]) == 1 and not known[i].isascii()]
         return cls(False, frozenset(known[i] for i in _joined(tokenizer, characters, encode)))
 
