@@ -31,6 +31,7 @@ import unmask
 from checks import generator
 from unmask.adapters import compat
 from unmask.adapters.ordered_attention import attach
+from unmask.adapters.traits import traits_of
 
 
 def arguments(tmp_path, **options) -> TrainingArguments:
@@ -72,6 +73,20 @@ def test_what_a_configuration_can_be_is_known():
     assert compat.lm_heads(ViTConfig()) == set()
     assert compat.can_classify(BertConfig())
     assert not compat.can_classify(ViTConfig())
+
+
+def test_the_architectures_with_masks_are_listed():
+    known = compat.masked_types()
+    assert {"bert", "modernbert", "roberta"} <= set(known)
+    assert "llama" not in known
+    assert known == sorted(known)
+
+
+def test_the_lookups_of_a_network_can_be_watched(zoo):
+    """A table of positions is found by what is read of it, and a text part by its configuration."""
+    model = AutoModelForMaskedLM.from_pretrained(zoo / "roberta").eval()
+    assert traits_of(model).first == 2
+    assert model.config.get_text_config().max_position_embeddings == 66
 
 
 def test_a_model_with_code_of_its_own_is_told_from_others(tmp_path):

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig
 
 from checks import Recorder, assert_law, generator, random_joint
 from conftest import configurations, story, wordpiece
@@ -445,7 +445,7 @@ class Sum(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(size, 1)
         nn.init.uniform_(self.embedding.weight, -0.3, -0.1)
-        self.config = type("Config", (), {"id2label": {0: "yes", 1: "no"}, "problem_type": None})()
+        self.config = PreTrainedConfig(id2label={0: "yes", 1: "no"})
         self.device = torch.device("cpu")
 
     @property

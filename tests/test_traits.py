@@ -28,6 +28,7 @@ from transformers import (
 from checks import generator
 from unmask import Unmasker
 from unmask.adapters.encoder import EncoderDenoiser
+from unmask.adapters.exported import ExportedDenoiser
 from unmask.adapters.extras import equip
 from unmask.adapters.int8 import quantise
 from unmask.adapters.loading import load_model, load_tokenizer
@@ -169,6 +170,22 @@ def test_a_gradient_goes_through_rows_that_run_one_length_at_a_time():
     wanted = [p.grad for p in model.parameters() if p.grad is not None]
     for got, want in zip(found, wanted, strict=True):
         assert torch.allclose(got, want, rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_an_exported_copy_of_a_leaking_network_runs_one_length_at_a_time():
+    model = build("fnet")
+    original = EncoderDenoiser(model, [MASK])
+
+    def network(inputs):
+        ids, mask, at = map(torch.from_numpy, inputs)
+        return [logits_of(model, ids, mask)[at.unbind(1)].numpy()]
+
+    exported = ExportedDenoiser(network, original)
+    ids, valid = rows_of(5, 11, 3, 11)
+    t = torch.ones(len(ids))
+    got, want = (net(ids, t, at=valid, valid=valid) for net in (exported, original))
+    assert torch.allclose(got, want, atol=2e-3)
 
 
 def test_a_network_that_draws_is_repeatable_and_leaves_the_generator_alone():

@@ -88,11 +88,11 @@ def ask(model: PreTrainedModel) -> Traits:
 
 
 def _asked(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
-    limit = position_limit(model) or _LONGEST
-    row = _words(model, max(shortest, min(_SHORT, limit)))
+    limit = position_limit(model)
+    row = _words(model, max(shortest, min(_SHORT, limit or _SHORT)))
     if not (_sees(model, row) or _sees_once_trained(model, row)):
         raise _unfit(model, "what it predicts does not depend on the other tokens (on this device)")
-    long = _words(model, _length(model, len(row[0])))
+    long = _words(model, _length(model, len(row[0]), limit))
     together, mask = _beside(model, row, long)
     draws = not _same(logits_of(model, long), logits_of(model, together, mask)[1:])
     alone = logits_of(model, row, draws=draws)
@@ -243,7 +243,7 @@ def _words(model: PreTrainedModel, length: int) -> Tensor:
     return torch.tensor(known)[place][None].to(model.device)
 
 
-def _length(model: PreTrainedModel, short: int) -> int:
+def _length(model: PreTrainedModel, short: int, limit: int | None) -> int:
     """Return how long a row has to be to show how a model treats long ones."""
     pieces = [
         size
@@ -251,7 +251,7 @@ def _length(model: PreTrainedModel, short: int) -> int:
         if name.endswith("_chunk_length") and isinstance(size, int)
     ]
     wanted = max([_LONG, 2 * short, *(3 * size for size in pieces)])
-    return max(short, min(wanted, position_limit(model) or wanted))
+    return max(short, min(wanted, limit or wanted))
 
 
 def _beside(model: PreTrainedModel, row: Tensor, long: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,7 +277,7 @@ def _sees(model: PreTrainedModel, row: Tensor) -> bool:
 
 def _sees_once_trained(model: PreTrainedModel, row: Tensor) -> bool:
     """Return whether it does so without the zeros that the layers of a fresh network may have."""
-    zeros = [w for w in model.parameters() if w.ndim > 1 and not w.any()]
+    zeros = [weight for weight in model.parameters() if not weight.any()]
     for weight in zeros:
         weight.copy_(torch.arange(weight.numel()).sin().view_as(weight))
     try:
