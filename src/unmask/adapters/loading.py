@@ -43,7 +43,7 @@ def locate(name: str) -> str:
         raise UserError("the name of the model is empty; give a folder or a hub id")
     if name == BUNDLED and not os.path.exists(name):
         return str(resources.files("unmask") / BUNDLED)
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return os.path.expanduser(name)
 
 
 def best_device() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unmask.cli import options
-from unmask.errors import UserError
+from unmask.errors import UserError, is_unicode
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to the rows that they stand in, the same number of rows for each text."""
@@ -263,7 +263,9 @@ class Output:
 
     def _line(self, row: Row, more: dict[str, Any]) -> str:
         if not self.files.is_fasta:
-            return json.dumps(row.head | more, ensure_ascii=False) + "\n"
+            line = json.dumps(row.head | more, ensure_ascii=False)
+            # Half a character, which JSON can spell, has no bytes of its own.
+            return (line if is_unicode(line) else json.dumps(row.head | more)) + "\n"
         from unmask.training.fasta import record
 
         name = str(row.head.get("name", row.number))
