@@ -190,7 +190,7 @@ MUTANTS = [
         "frozen",
     ),
     Mutant(
-        "training/data.py",
+        "training/rows.py",
         "size = torch.where(prompted, size, 0)",
         "size = torch.where(prompted, 0 * size, 0)",
         "the prefix of a row is hidden too",
@@ -986,5 +986,19 @@ MUTANTS = [
         "        if False:\n",
         "a prompt that is hidden for guidance counts as evidence of the time",
         "guidance",
+    ),
+    Mutant(
+        "training/rows.py",
+        "editable = editable if valid is None else editable & valid",
+        "editable = editable",
+        "the padding of a record is noised and counted",
+        "records",
+    ),
+    Mutant(
+        "training/stream.py",
+        "if both == [*sides[0], *sides[1]]:",
+        "if both:",
+        "a long document is cut where that changes its tokens",
+        "files",
     ),
 ]
