@@ -190,7 +190,7 @@ MUTANTS = [
         "frozen",
     ),
     Mutant(
-        "training/data.py",
+        "training/rows.py",
         "size = torch.where(prompted, size, 0)",
         "size = torch.where(prompted, 0 * size, 0)",
         "the prefix of a row is hidden too",
@@ -1014,5 +1014,19 @@ MUTANTS = [
         "module.token_dropout = True",
         "what is visible on an empty canvas of ESM is 88 times too large",
         "compat",
+    ),
+    Mutant(
+        "training/rows.py",
+        "editable = editable if valid is None else editable & valid",
+        "editable = editable",
+        "the padding of a record is noised and counted",
+        "records",
+    ),
+    Mutant(
+        "training/stream.py",
+        "if both == [*sides[0], *sides[1]]:",
+        "if both:",
+        "a long document is cut where that changes its tokens",
+        "files",
     ),
 ]

@@ -270,6 +270,14 @@ MISTAKES = [
     ("train --data {tmp} --model {bert} --out {tmp}/out", "holds no file"),
     ("show {tmp}/none.jsonl", "none.jsonl"),
     ("show {text}", "recording"),
+    ("show /dev/zero", "a pipe, a socket or a device"),
+    ("show {tmp}", "is a folder"),
+    ("score /dev/zero --model {bert}", "not an ordinary file"),
+    ("train --data /dev/zero --model {bert} --out {tmp}/out", "not an ordinary file"),
+    ("train --data {text} --validation /dev/zero --out {tmp}/out", "not an ordinary file"),
+    ("train --data ~no-such-user --model {bert} --out {tmp}/out", "there is no file or folder"),
+    ("generate Hello --model ~no-such-user/model", "no model folder ~no-such-user/model"),
+    ("tune --model ~no-such-user --data {text}", "~no-such-user"),
 ]
 
 

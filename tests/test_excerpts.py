@@ -112,7 +112,7 @@ def test_more_texts_than_possible_are_refused_before_any_is_written(writers):
     for prompts, samples in ((["The"] * 1025, 1024), ("The", 10**12), ("The", 0)):
         with pytest.raises(UserError, match=r"num_samples|prompts x samples"):
             writers["bert"].generate(prompts, num_samples=samples)
-    with pytest.raises(UserError, match="no prompt"):
+    with pytest.raises(UserError, match="nothing to write"):
         writers["bert"].generate([])
 
 

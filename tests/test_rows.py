@@ -208,3 +208,10 @@ def test_a_field_of_the_same_name_is_not_lost(run, tmp_path):
         more = ("--field", "body") if "body" in row else ()
         assert "rename it" in run("infill", "--data", data, "--out", out, *more, code=2)
         assert not out.exists()
+
+
+def test_half_a_character_in_another_field_is_kept(run, tmp_path):
+    data, out = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    data.write_text('{"text": "[MASK]", "note": "\\ud83d"}\n', encoding="utf-8")
+    run("infill", "--data", data, "--out", out, "--steps", 1)
+    assert read(out)[0]["note"] == "\ud83d"

@@ -219,7 +219,9 @@ class Unmasker:
         """
         prompts, samples = words("prompt", prompt), whole("num_samples", num_samples)
         if not prompts:
-            raise UserError("there is no prompt; give at least one text, which may be empty")
+            raise UserError(
+                "there is nothing to write: give at least one prompt, which may be empty"
+            )
         # Of blocks there is nothing behind a blank to leave out, and a record is never cut.
         sight = None if self.card.block_length or self.card.records else self.limit
         excerpts = [cut_out(self.codec, text, sight) for text in prompts]

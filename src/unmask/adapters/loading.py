@@ -46,7 +46,7 @@ def locate(name: str) -> str:
         raise UserError("the name of the model is empty; give a folder or a hub id")
     if name == BUNDLED and not os.path.exists(name):
         return str(resources.files("unmask") / BUNDLED)
-    place = str(Path(name).expanduser()) if name.startswith("~") else name
+    place = os.path.expanduser(name)
     settle(Path(place))
     return place
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unmask.cli import options
-from unmask.errors import UserError
+from unmask.errors import UserError, is_unicode
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to the rows that they stand in, the same number of rows for each text."""
@@ -62,7 +62,7 @@ class Files:
         """
         files = cls(**{field.name: wishes.pop(field.name) for field in fields(cls)})
         if files.data is None and files.out is None:
-            files._check_unused()
+            files.check_unused()
             return None
         if files.data is not None and text is not None:
             raise UserError(f"--data has the texts, so leave {what} out")
@@ -72,16 +72,18 @@ class Files:
             if wishes.pop(name, None):
                 option = name.removeprefix("as_").replace("_", "-")
                 raise UserError(f"--out takes the texts, so leave --{option} out")
-        files._check_out()
+        files.check_out()
         return files
 
-    def _check_unused(self) -> None:
+    def check_unused(self) -> None:
+        """Raise a UserError for an option that is about files where there are none."""
         if self.field != "text":
             raise UserError(f"--field goes with --data; leave --field {self.field} out")
         if self.resume or self.overwrite:
             raise UserError("--resume and --overwrite are about --out")
 
-    def _check_out(self) -> None:
+    def check_out(self) -> None:
+        """Raise a UserError for a file that cannot be written, or would be replaced unasked."""
         from unmask.render.files import check_writable
         from unmask.training.fasta import ENDINGS
 
@@ -263,7 +265,9 @@ class Output:
 
     def _line(self, row: Row, more: dict[str, Any]) -> str:
         if not self.files.is_fasta:
-            return json.dumps(row.head | more, ensure_ascii=False) + "\n"
+            line = json.dumps(row.head | more, ensure_ascii=False)
+            # Half a character, which JSON can spell, has no bytes of its own.
+            return (line if is_unicode(line) else json.dumps(row.head | more)) + "\n"
         from unmask.training.fasta import record
 
         name = str(row.head.get("name", row.number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -130,7 +131,7 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
     from unmask.checkpoint import check_folder, claim
 
     if out is not None:
-        if model is not None and Path(model).expanduser().resolve() == out.resolve():
+        if model is not None and Path(os.path.expanduser(model)).resolve() == out.resolve():
             raise UserError("--out is the model itself; leave it out to keep the choice there")
         claim(out, overwrite)
         return out
@@ -141,9 +142,9 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
         from unmask.adapters.loading import is_local
 
         is_local(model)  # A path where nothing is has a sentence of its own.
-    if model is None or not Path(model).expanduser().is_dir():
+    if model is None or not Path(os.path.expanduser(model)).is_dir():
         raise UserError("the choice is written beside the model; for this one pass --out FOLDER")
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     check_folder(folder)
     return folder
 

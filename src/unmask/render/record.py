@@ -74,6 +74,9 @@ def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
 
 
 def _read_lines(path: Path) -> list[str]:
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise UserError(f"{path} is {kind}; pass a file that unmask wrote with --frames")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
