@@ -234,7 +234,10 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set training.report_to=comet_ml", "comet"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=galore_adamw", "galore"),
     ("train --data {text} --out {tmp}/out --set training.schedule=cosine_with_min_lr", "min_lr"),
-    ("train --data {text} --out {tmp}/out --set model.config.hidden_size=3", "would have no effect"),
+    (
+        "train --data {text} --out {tmp}/out --set model.config.hidden_size=3",
+        "would have no effect",
+    ),
     ("train --data {text} --out {tmp}/out --set tokenizer.vocab_size=500", "would have no effect"),
     ("train tiny --data {text} --out {tmp}/out --set tokenizer.vocab_size=9", "vocab_size"),
     ("train --data {text} --out {tmp}/out --set sampler.steps=8.5", "steps must be a whole"),
