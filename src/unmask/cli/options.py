@@ -236,6 +236,8 @@ def read_text(text: str) -> str:
     """Return the text itself, or standard input for ``-``."""
     if text != "-":
         return text
+    if sys.stdin is None:
+        raise UserError("standard input is closed; write the text in place of -, or pipe it in")
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
