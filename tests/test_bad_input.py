@@ -623,3 +623,55 @@ def test_a_card_says_nothing_of_a_fresh_model_that_was_not_made(zoo, text_file, 
     assert not recipe["model"]["config"]
     assert not recipe["model"]["type"]
     assert not recipe["tokenizer"]["keep_whole"]
+
+
+@pytest.mark.parametrize("value", ["2020-01-01", "12:00:00", "2020-01-01T00:00:00Z", "[1, {a=1}]"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("model.config.hidden_size", "model.config", "schedule.parameters.exponent"),
+        *("training.steps", "training.learning_rate", "sampler.steps", "sampler.top_p", "model"),
+        *("tokenizer.keep_whole", "objective.mask_rates", "sampler.name", "model.config.a.b"),
+    ],
+)
+def test_a_value_of_another_kind(refused, tmp_path, key, value):
+    # Data that is not there: a recipe that passed would be refused for it.
+    line = ("train", "tiny", "--data", tmp_path / "none.txt", "--out", tmp_path / "m")
+    said = refused(*line, "--set", f"{key}={value}")
+    assert "none.txt" not in said or value.startswith("[")
+
+
+def test_a_device_that_is_not_built_in(refused, zoo):
+    for device in ("hpu", "xla", "nonsense", "meta:x"):
+        assert f"'{device}'" in refused(
+            "generate", "A", "--model", zoo / "bert", "--device", device
+        )
+
+
+def test_a_closed_standard_input(refused, zoo, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "standard input is closed" in refused("generate", "-", "--model", zoo / "bert")
+
+
+@pytest.mark.parametrize("value", ["many", [512], {"a": 1}, True, -5, None, 1e400, 0])
+def test_a_longest_text_of_another_kind(zoo, tmp_path, capfd, value):
+    model = tmp_path / "model"
+    shutil.copytree(zoo / "bert", model)
+    settings = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
+    (model / "tokenizer_config.json").write_text(
+        json.dumps(settings | {"model_max_length": value}), "utf-8"
+    )
+    for line in (["generate", "The cat", "--length", "3"], ["score", "The cat sat."]):
+        assert main([*line, "--model", str(model)]) in (0, 2)
+        err = capfd.readouterr().err
+        assert err.count("\n") <= 1
+
+
+def test_a_panic_of_a_library_is_one_sentence(refused, zoo, monkeypatch):
+    kind = type("PanicException", (BaseException,), {})
+
+    def panic(*_args, **_options):
+        raise kind("index out of bounds")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", panic)
+    assert "index out of bounds" in refused("generate", "A", "--model", zoo / "bert")

@@ -468,3 +468,33 @@ def test_allowed_sets_condition_independent_tokens_exactly():
     assert_rows(frames[-1].canvas.ids, law_of(logits, sets[which, rows].all(1)))
     everywhere = denoiser(blank(20_000).ids, torch.ones(20_000))
     assert torch.equal(everywhere[0].isneginf(), ~sets[which])
+
+
+def test_blanks_that_would_take_too_much_are_refused(monkeypatch):
+    large = automaton("[ab]*a[ab]{3}")
+    canvas = blank(3)
+    Matching(canvas, [large], None)
+    monkeypatch.setattr("unmask.automaton.MAX_STEPS", 10)
+    with pytest.raises(UserError, match="blanks of up to"):
+        Matching(canvas, [large], None)
+
+
+def test_sums_over_a_few_rows_at_a_time_are_those_over_all(monkeypatch):
+    here = automaton()
+    weights = torch.randn(7, LENGTH, here.next.shape[1], generator=generator(0)).double()
+    inside = torch.rand(7, LENGTH, generator=generator(1)) < 0.8
+    whole = [here.backward(weights, inside, hard) for hard in (True, False)]
+    whole.append(here.forward(weights, inside))
+    monkeypatch.setattr("unmask.automaton._PIECE", 2 * len(here.next))
+    parts = [here.backward(weights, inside, hard) for hard in (True, False)]
+    parts.append(here.forward(weights, inside))
+    assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
+
+
+def test_a_table_or_a_product_that_is_too_large_is_refused(monkeypatch):
+    whole = automaton("[ab]*a[ab]{3}")
+    monkeypatch.setattr("unmask.automaton.MAX_TABLE", 20)
+    with pytest.raises(UserError, match="too much memory"):
+        automaton("[ab]*a[ab]{3}")
+    with pytest.raises(UserError, match="too many to ban"):
+        whole.without([[1, 1]])

@@ -88,3 +88,20 @@ def test_a_counted_repetition_costs_a_state_for_each_count():
     assert dfa.matches("A" + "é" * 200 + "!")
     assert not dfa.matches("A" + "é" * 201 + "!")
     assert not dfa.matches("A" + "é" * 9 + "!")
+
+
+@pytest.mark.parametrize(
+    "nothing", ["(((){4000}){4000}){4000}", "((|(|)){999}|(){9}){3,999}(){7,}"]
+)
+def test_nothing_however_often_is_nothing(nothing):
+    dfa = compile_regex(f"a{nothing}b", "ab")
+    assert dfa.matches("ab")
+    assert not dfa.matches("aab")
+
+
+@pytest.mark.parametrize("wrong", ["(a?){900}", "(a?b?){500}", "((a?){60}){20}", "(.?){900}"])
+def test_the_work_of_an_automaton_is_bounded(monkeypatch, wrong):
+    monkeypatch.setattr("unmask.regex.MAX_WORK", 200_000)
+    with pytest.raises(UserError, match="needs too much work"):
+        compile_regex(wrong, "ab")
+    compile_regex(".{0,200}", "ab")

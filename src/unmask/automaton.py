@@ -14,7 +14,7 @@ states of an automaton in place of hidden ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +26,10 @@ from unmask.regex import Dfa, compile_regex
 
 # Numbers that are worked on at a time.
 _PIECE = 2**22
+MAX_TABLE = 2**26
+"""Numbers of the table of states and texts of tokens, of four bytes each."""
+MAX_STEPS, MAX_SUMS = 5e8, 2**25
+"""Of reading some blanks once: steps through the automaton, and sums that are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,7 @@ class Automaton:
         place = {spelling: i for i, spelling in enumerate(spellings, start=1)}
         for token, text in texts.items():
             of_token[token] = of_spelling[place[_spelling(dfa, text)]]
-        return cls(of_token, columns, accepting)
+        return cls(of_token, columns.long(), accepting)
 
     def without(self, phrases: Sequence[Sequence[int]]) -> Automaton:
         """Return the automaton of what this one accepts and what holds none of these sequences.
@@ -94,6 +98,11 @@ class Automaton:
             return self
         ids = sorted({i for phrase in read for i in phrase})
         goto = torch.tensor(_beginnings(read, ids))  # (P, 1 + ids), -1 where a phrase is complete
+        if self.next.numel() * len(goto) > MAX_TABLE:
+            raise UserError(
+                f"{len(read)} texts are too many to ban for a regular expression with "
+                f"{len(self.next)} states over the tokens; make it simpler"
+            )
         # The tokens of phrases are classes of their own, the rest those that they were.
         kinds = [*range(self.next.shape[1]), *self.of_token[ids].tolist()]
         symbols = torch.tensor([0] * self.next.shape[1] + [*range(1, 1 + len(ids))])
@@ -158,6 +167,21 @@ class Automaton:
             [_gathered(p[:, read].double() / temperature, kind, size, hard) for p in pieces]
         )
 
+    def check(self, inside: Tensor) -> None:
+        """Raise a UserError if blanks are too many or too long for an automaton of this size.
+
+        Args:
+            inside: Shape (R, n), bool; as of ``backward``.
+        """
+        cells, states = inside.numel(), len(self.next)
+        if cells * len(self._edges[0]) > MAX_STEPS or cells * states > MAX_SUMS:
+            rows, length = inside.shape
+            raise UserError(
+                f"{rows} blanks of up to {length} tokens are too many for a regular expression "
+                f"with {states} states over the tokens; make it simpler, or the blanks fewer or "
+                "shorter"
+            )
+
     def backward(self, weights: Tensor, inside: Tensor, hard: bool) -> Tensor:
         """Return ``after``, shape (n + 1, R, S), float64.
 
@@ -166,6 +190,14 @@ class Automaton:
             inside: Shape (R, n), bool; positions where it is False are not read.
             hard: Take the best continuation in place of the sum over all.
         """
+        pieces = self._few_at_a_time(weights, inside)
+        return torch.cat([self._backward(*piece, hard) for piece in pieces], 1)
+
+    def _few_at_a_time(self, weights: Tensor, inside: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        few = max(1, _PIECE // max(1, len(self._edges[0])))
+        return zip(weights.split(few), inside.split(few), strict=True)
+
+    def _backward(self, weights: Tensor, inside: Tensor, hard: bool) -> Tensor:
         source, kind, target = self._edges
         last = torch.where(self.accepting, 0.0, -torch.inf).double()
         after = [last.expand(len(weights), -1)]
@@ -177,6 +209,10 @@ class Automaton:
 
     def forward(self, weights: Tensor, inside: Tensor) -> Tensor:
         """Return ``before``, shape (n + 1, R, S), float64; arguments as of ``backward``."""
+        pieces = self._few_at_a_time(weights, inside)
+        return torch.cat([self._forward(*piece) for piece in pieces], 1)
+
+    def _forward(self, weights: Tensor, inside: Tensor) -> Tensor:
         source, kind, target = self._edges
         first = weights.new_full((len(weights), len(self.next)), -torch.inf)
         first[:, 1] = 0
@@ -227,6 +263,11 @@ def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int],
     stay = len(dfa.rows[0])
     table = torch.tensor([[*row, state] for state, row in enumerate(dfa.rows)])
     padded = torch.tensor([[*s, *[stay] * (longest - len(s))] for s in spellings])
+    if len(dfa.rows) * len(spellings) > MAX_TABLE:
+        raise UserError(
+            f"a regular expression with {len(dfa.rows)} states needs too much memory for the "
+            f"{len(spellings)} different texts that its tokens are to it; make it simpler"
+        )
     place = torch.full((len(dfa.rows),), -1)
     found, steps = [0, 1], []
     place[:2] = torch.arange(2)
@@ -237,11 +278,11 @@ def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int],
         state = now[:, None].expand(-1, len(spellings))
         for k in range(longest):
             state = table[state, padded[:, k]]
-        steps.append(state)
+        steps.append(state.to(torch.int32))
         new = [s for s in state.unique().tolist() if place[s] < 0]
         place[new] = torch.arange(len(found), len(found) + len(new))
         found += new
-    return found, place[torch.cat(steps)]
+    return found, torch.cat([place[step.long()].to(torch.int32) for step in steps])
 
 
 def _beginnings(phrases: Sequence[tuple[int, ...]], ids: Sequence[int]) -> list[list[int]]:

@@ -246,4 +246,5 @@ def _laid_out(
     row, start, stop = torch.tensor(where, device=device).T[..., None]
     step = torch.arange(int((stop - start).max()), device=device)
     inside = step < stop - start
+    automaton.check(inside)
     return _Blanks(automaton.to(device), row, torch.where(inside, start + step, start), inside)

@@ -199,7 +199,7 @@ def make_preset(
         UserError: If the name is unknown, a number is out of range, two options contradict each
             other, or one has no effect on this sampler.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
     own = (tokens_per_step, measure, threshold, factor, gamma, eta, edit_below, order_temperature)

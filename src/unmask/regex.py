@@ -23,6 +23,8 @@ from unmask.errors import UserError
 
 MAX_POSITIONS = 4000
 MAX_STATES = 5000
+MAX_WORK = 10_000_000
+"""Steps, some of a microsecond each, that making an automaton may take."""
 _CHARACTER = re.compile(
     r"""\\(?: x[0-9a-fA-F]{2} | u[0-9a-fA-F]{4} | U[0-9a-fA-F]{8} | N\{[^}]+\}
             | 0[0-7]{0,2} | [0-7]{3} | [^1-9AbBZz] )
@@ -105,6 +107,7 @@ class _Positions:
         self.pattern = pattern
         self.atoms = [""]
         self.follow = [0]
+        self._work = 0
 
     def add(self, atom: str) -> int:
         self.check(len(self.atoms))
@@ -119,7 +122,16 @@ class _Positions:
                 "characters when its repetitions are written out; make their counts smaller"
             )
 
+    def spend(self, work: int) -> None:
+        self._work += work
+        if self._work > MAX_WORK:
+            raise UserError(
+                f"the regular expression {self.pattern[:200]!r} needs too much work; make it "
+                "simpler, or its counts smaller"
+            )
+
     def link(self, last: int, first: int) -> None:
+        self.spend(1 + last.bit_count())
         for position in _bits(last):
             self.follow[position] |= first
 
@@ -127,6 +139,9 @@ class _Positions:
 @dataclass(frozen=True)
 class _Atom:
     text: str
+
+    def is_nothing(self) -> bool:
+        return False
 
     def lay(self, positions: _Positions) -> _Part:
         bit = positions.add(self.text)
@@ -136,6 +151,9 @@ class _Atom:
 @dataclass(frozen=True)
 class _Sequence:
     items: tuple[_Node, ...]
+
+    def is_nothing(self) -> bool:
+        return all(item.is_nothing() for item in self.items)
 
     def lay(self, positions: _Positions) -> _Part:
         whole = _Part(True, 0, 0)
@@ -147,6 +165,9 @@ class _Sequence:
 @dataclass(frozen=True)
 class _Choice:
     options: tuple[_Node, ...]
+
+    def is_nothing(self) -> bool:
+        return all(option.is_nothing() for option in self.options)
 
     def lay(self, positions: _Positions) -> _Part:
         empty, first, last = False, 0, 0
@@ -161,8 +182,14 @@ class _Repeat:
     least: int
     most: int | None
 
+    def is_nothing(self) -> bool:
+        return self.item.is_nothing()
+
     def lay(self, positions: _Positions) -> _Part:
         positions.check(max(self.least, self.most or 0))
+        if self.item.is_nothing():
+            # However often: it has no positions that would be counted.
+            return _Part(True, 0, 0)
         whole = _Sequence((self.item,) * self.least).lay(positions)
         if self.most is None:
             again = self.item.lay(positions)
@@ -276,6 +303,7 @@ def _determinised(positions: _Positions, part: _Part, flags: int, alphabet: Iter
         rows.append([])
         for kind in kinds:
             after = 0
+            positions.spend(1 + (state & kind).bit_count())
             for position in _bits(state & kind):
                 after |= positions.follow[position]
             if after not in states:
@@ -297,6 +325,8 @@ def _columns(positions: _Positions, flags: int, alphabet: Iterable[str]) -> dict
     for place, atom in enumerate(positions.atoms[1:], start=1):
         places[atom] = places.get(atom, 0) | 1 << place
     pieces = [(re.compile(atom, flags).fullmatch, where) for atom, where in places.items()]
+    alphabet = list(alphabet)
+    positions.spend(len(pieces) * len(alphabet))
     return {
         character: sum(where for accepts, where in pieces if accepts(character))
         for character in alphabet

@@ -66,7 +66,8 @@ def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
     try:
         torch.ones(1, dtype=torch.float64, device=device).tolist()
         moved: PreTrainedModel = nn.Module.to(model, device)
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except Exception as error:
+        # A backend that is not built in raises anything, an ImportError too.
         raise UserError(f"cannot use the device {device!r}: {_first_line(error)}") from error
     return moved
 
@@ -81,6 +82,23 @@ def no_bars() -> Iterator[None]:
         compat.set_bars(shown)
 
 
+@contextmanager
+def no_panic() -> Iterator[None]:
+    """Turn a panic of a library that is written in Rust into an ordinary error.
+
+    Raises:
+        RuntimeError: For a panic, which is no ``Exception``.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"a library failed: {error}") from error
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a directory or hub id.
 
@@ -89,14 +107,18 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     name = locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, local_files_only=is_local(name), trust_remote_code=False
-        )
+        with no_panic():
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, local_files_only=is_local(name), trust_remote_code=False
+            )
     except Exception as error:
         if compat.wants_own_code(error):
             raise _own_code(f"the tokenizer of {name}") from error
         # A folder without tokenizer files makes the library raise anything, an AttributeError too.
         raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, int | float):
+        raise UserError(f"cannot load a tokenizer from {name}: model_max_length is {longest!r}")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # Where its files are missing, the library makes an empty one and says nothing.
         raise UserError(f"cannot load a tokenizer from {name}: its files are missing or empty")

@@ -279,6 +279,8 @@ def read_text(text: str) -> str:
     """Return the text itself, or standard input for ``-``."""
     if text != "-":
         return text
+    if sys.stdin is None:
+        raise UserError("standard input is closed; write the text in place of -, or pipe it in")
     try:
         # A byte order mark is no part of the text.
         return sys.stdin.buffer.read().decode("utf-8").removeprefix("\ufeff")

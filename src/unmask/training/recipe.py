@@ -8,6 +8,7 @@ another one. Every key is declared here once, with its default; one that is not 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import tomllib
 import types
@@ -542,5 +543,20 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
-        raise UserError(f"{where!r} must be of type {origin.__name__}, not {value!r}")
+        raise UserError(f"{where!r} must be of type {origin.__name__}, not {str(value)!r}")
+    if origin is dict:
+        kind = typing.get_args(hint)[1]
+        return {key: _free(v, kind, f"{where}.{key}") for key, v in value.items()}
+    return value
+
+
+def _free(value: Any, hint: Any, where: str) -> Any:
+    """Return a value whose key is not known here: of its type, or of any that JSON has."""
+    if hint is not Any:
+        return _convert(value, hint, where)
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise UserError(f"{where!r} cannot be a {kind} ({str(value)!r})") from error
     return value
