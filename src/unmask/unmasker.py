@@ -79,7 +79,7 @@ class Unmasker:
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         entries = model.get_input_embeddings().num_embeddings
-        if max(codec.mask_token_id, *codec.start) >= entries:
+        if max([codec.mask_token_id, *codec.start]) >= entries:
             raise UserError(
                 f"the tokenizer's special tokens go beyond the {entries} embeddings of the model; "
                 "it is the tokenizer of another one"
