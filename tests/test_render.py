@@ -152,7 +152,7 @@ class TestRecord:
     def test_no_such_file_or_a_folder(self, tmp_path):
         with pytest.raises(UserError, match="there is no recording"):
             read_tracks(tmp_path / "none.jsonl")
-        with pytest.raises(UserError, match="cannot read"):
+        with pytest.raises(UserError, match="is a folder"):
             read_tracks(tmp_path)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,7 @@ def test_a_second_run_into_the_same_folder_is_refused(zoo, text_file, tmp_path, 
 
 HOLDS = """
 import sys
+from functools import partial
 from pathlib import Path
 from unmask import staging
 with staging.locked(Path(sys.argv[1])):
@@ -236,6 +238,8 @@ def started(text_file: Path, out: Path, model: Path, **settings: object) -> subp
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # The suite may run under nohup, which switches SIGHUP off for good.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
     )
 
 

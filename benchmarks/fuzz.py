@@ -1,0 +1,193 @@
+"""Whether damaged files are refused in a sentence: seeded mutations, each through the command line.
+
+    python -m benchmarks.fuzz [--inputs 2000] [--seed 0]
+
+A model folder, its card, a recipe, a recording, a table and the folder of a run are damaged: bytes
+flipped, cut off, values of another type, huge numbers, missing and added keys. A worker process
+runs one input after another with a limit of time and memory; where it ends or hangs, a new one goes
+on behind that input. The table counts by file what worked (exit code 0), what was refused (one
+sentence, exit code 2), tracebacks, crashes and inputs over time; below it are the inputs that
+failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import random
+import resource
+import shutil
+import tempfile
+import traceback
+from collections import Counter
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SECONDS, BYTES = 30.0, 8 << 30
+OUTCOMES = ("worked", "refused", "traceback", "crash", "over time")
+ODD: list[Any] = [None, True, -1, 0, 1e308, 10**30, 2**63, "", "\x1b[2J", "a" * 10_000, [], {}]
+ODD += [[[]], {"a": []}, "..", float("inf"), 0.5, ["x", 1]]
+MODEL = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+RUN = ("run.json", "metrics.jsonl", "files.json", "trainer_state.json", "optimizer.pt")
+RUN += ("rng_state.pth", "scheduler.pt")
+SHORT = ("data.length=8", "training.batch_size=2", "training.save_every=1", "training.steps=1")
+RESUME = ["train", "--model", "{place}/model", "--data", "{place}/table.jsonl", "--resume"]
+RESUME += [word for setting in SHORT for word in ("--set", setting)]
+RESUME += ["--set", "training.steps=2", "--out"]
+FILES = {
+    **{name: ["generate", "The", "--length", "3", "--steps", "2", "--model"] for name in MODEL},
+    "unmask.json": ["info"],
+    "recipe.toml": ["train", "--data", "/nowhere/none.txt", "--out", "/nowhere/out"],
+    "recording.jsonl": ["show"],
+    "table.jsonl": ["evaluate", "--model", "{place}/model", "--data"],
+    **dict.fromkeys(RUN, RESUME),
+}
+
+
+def main() -> None:
+    """Run all inputs and print the table and what failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = outcomes(Path(folder), options.inputs, options.seed)
+    counts = Counter((name, outcome) for name, outcome, _ in found.values())
+    print(f"| file | {' | '.join(OUTCOMES)} |\n|---|{'---|' * len(OUTCOMES)}")
+    for name in FILES:
+        print(f"| `{name}` | {' | '.join(str(counts[name, o]) for o in OUTCOMES)} |")
+    for number, (name, outcome, words) in found.items():
+        if outcome not in ("worked", "refused"):
+            print(f"input {number}, {name}: {outcome} {words}")
+
+
+def outcomes(folder: Path, inputs: int, seed: int) -> dict[int, tuple[str, str, str]]:
+    """Return for each input the file that was damaged, what came of it, and words about it."""
+    _originals(folder / "original")
+    names, found = list(FILES), {}
+    context = multiprocessing.get_context("spawn")
+    while len(found) < inputs:
+        here, there = context.Pipe()
+        first = len(found)
+        worker = context.Process(target=_work, args=(there, folder, first, inputs, seed))
+        worker.start()
+        there.close()
+        for number in range(first, inputs):
+            name = names[number % len(names)]
+            outcome = "over time", ""
+            with contextlib.suppress(EOFError):
+                # The first answer waits for the imports as well.
+                if here.poll(SECONDS * (3 if number == first else 1)):
+                    outcome = "crash", ""
+                    outcome = here.recv()
+            found[number] = (name, *outcome)
+            if outcome[0] in ("crash", "over time"):
+                break
+        worker.kill()
+        worker.join()
+    return found
+
+
+def damaged(content: bytes, name: str, rng: random.Random) -> bytes:
+    """Return the content of a file with one mutation, or a few flipped bytes."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return content[: rng.randrange(len(content))]
+    if kind == 1 or not name.endswith((".json", ".jsonl")):
+        changed = bytearray(content)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        return bytes(changed)
+    lines = content.decode().splitlines() if name.endswith(".jsonl") else [content.decode()]
+    place = rng.randrange(len(lines))
+    tree = json.loads(lines[place])
+    _change(tree, rng)
+    lines[place] = json.dumps(tree)
+    return "\n".join(lines).encode()
+
+
+def _change(tree: Any, rng: random.Random) -> None:
+    """Change, remove or add one value somewhere in a JSON object."""
+    while True:
+        keys = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
+        key = rng.choice(keys)
+        if isinstance(tree[key], dict | list) and tree[key] and rng.random() < 0.6:
+            tree = tree[key]
+            continue
+        break
+    action = rng.randrange(4)
+    if action == 0:
+        del tree[key]
+    elif action == 1 and isinstance(tree, dict):
+        tree[rng.choice(["", "odd", "format", "name"])] = rng.choice(ODD)
+    else:
+        tree[key] = rng.choice(ODD)
+
+
+def _originals(folder: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    from unmask import Unmasker
+    from unmask.adapters.loading import no_bars
+    from unmask.render.record import write_tracks
+    from unmask.training import recipe
+    from unmask.training.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["the cat sat on the mat"], 270)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=32, **sizes)
+    with no_bars():
+        BertForMaskedLM(config).save_pretrained(folder / "plain")
+        tokenizer.save_pretrained(folder / "plain")
+    writer = Unmasker.from_pretrained(str(folder / "plain"))
+    writer.save_pretrained(folder / "model")
+    write_tracks(folder / "recording.jsonl", writer.generate("The", length=3).tracks)
+    rows = [json.dumps({"text": "the cat sat on the mat", "label": n}) for n in range(20)]
+    (folder / "table.jsonl").write_text("\n".join(rows), "utf-8")
+    words = [word.format(place=folder) for word in RESUME if word != "--resume"][:-3]
+    _run([*words, "--out", str(folder / "run")])
+    text = Path(recipe.__file__).parent.joinpath("recipes", "tiny.toml").read_text("utf-8")
+    (folder / "recipe.toml").write_text(text, "utf-8")
+
+
+def _work(answer: Connection, folder: Path, first: int, inputs: int, seed: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    names, place = list(FILES), folder / "damaged"
+    for number in range(first, inputs):
+        name = names[number % len(names)]
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder / "original", place)
+        file = _file(place, name)
+        # A string seeds by its hash of the content, the same in every process.
+        file.write_bytes(damaged(file.read_bytes(), name, random.Random(f"{seed} {number}")))
+        target = place / file.relative_to(place).parts[0]
+        answer.send(_run([word.format(place=place) for word in FILES[name]] + [str(target)]))
+
+
+def _file(place: Path, name: str) -> Path:
+    """Return the file of a name, among them that of the last checkpoint of a run."""
+    work = place / "run" / "training"
+    found = [place / name, place / "model" / name, work / name, *work.glob(f"checkpoint-*/{name}")]
+    return next(path for path in found if path.exists())
+
+
+def _run(words: list[str]) -> tuple[str, str]:
+    from unmask.cli import main as unmask
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = unmask(words)
+    except BaseException:
+        return "traceback", " ".join(traceback.format_exc().split()[-30:])
+    if code == 0:
+        return "worked", ""
+    return ("refused", said.getvalue()) if code == 2 else ("traceback", said.getvalue()[-300:])
+
+
+if __name__ == "__main__":
+    main()
