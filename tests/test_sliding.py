@@ -15,7 +15,7 @@ from unmask import Unmasker
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.canvas import Canvas
 from unmask.checkpoint import Card
-from unmask.cli import main
+from unmask.cli import main, printing
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.noise import Noise
@@ -232,7 +232,7 @@ def test_the_command_line_slides_and_records(zoo, tmp_path, capsys):
     assert [line["nfe"] for line in lines] == sorted(line["nfe"] for line in lines)
     assert lines[-1]["nfe"] == facts["nfe"]
     assert main(["show", str(files["--frames"])]) == 0
-    assert capsys.readouterr().out == "".join(lines[-1]["pieces"]) + "\n"
+    assert capsys.readouterr().out == printing.visible("".join(lines[-1]["pieces"])) + "\n"
 
 
 def test_what_cannot_slide_is_refused(roberta, zoo):

@@ -19,6 +19,8 @@ from unmask.schedule import stratified_times
 from unmask.training.loss import Loss
 from unmask.training.material import Material
 
+NOT_FINITE = "the loss is not finite"
+
 
 def use_bf16(wish: str) -> bool:
     """Return whether to compute in bfloat16: ``on``, ``off``, or what this machine is good at."""
@@ -44,22 +46,24 @@ def settle(
         UserError: If the network cannot be trained in the wanted precision, or in none.
     """
     wish, kind = loss.recipe.training.bf16, model.config.model_type
-    if use_bf16(wish):
-        failed = _attempt(loss, model, material, bf16=True)
-        if failed is None:
-            return True
-        if wish == "on":
-            raise UserError(
-                f"a {kind} model cannot be trained in bfloat16 here ({failed}); "
-                "pass --set training.bf16=off"
-            )
-        report(f"a {kind} model cannot be trained in bfloat16 here, so it is trained in float32")
+    wanted = use_bf16(wish)
+    in_bf16 = _attempt(loss, model, material, bf16=True) if wanted else None
+    if wanted and in_bf16 is None:
+        return True
+    if wish == "on":
+        raise UserError(
+            f"a {kind} model cannot be trained in bfloat16 here ({in_bf16}); "
+            "pass --set training.bf16=off"
+        )
     failed = _attempt(loss, model, material, bf16=False)
-    if failed is not None:
+    if failed not in (None, NOT_FINITE):
         length = loss.recipe.data.length
         raise UserError(
             f"a {kind} model cannot be trained on rows of {length} tokens here ({failed})"
         )
+    # Where the loss is finite in neither, the first step stops and says so.
+    if wanted and failed is None:
+        report(f"a {kind} model cannot be trained in bfloat16 here, so it is trained in float32")
     return False
 
 
@@ -86,4 +90,4 @@ def _attempt(loss: Loss, model: PreTrainedModel, material: Material, bf16: bool)
         finally:
             model.zero_grad(set_to_none=True)
             model.train(training)
-    return None if finite or not bf16 else "the loss is not finite"
+    return None if finite else NOT_FINITE
