@@ -12,7 +12,7 @@ from test_sliding import written
 from unmask import Unmasker
 from unmask.canvas import Canvas
 from unmask.checkpoint import Card
-from unmask.cli import main
+from unmask.cli import main, printing
 from unmask.confidence import MostConfident
 from unmask.errors import UserError
 from unmask.presets import PRESETS
@@ -221,4 +221,4 @@ def test_the_command_line_stops_at_the_end(ending, tmp_path, capsys):
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0]
     assert main(["show", str(tmp_path / "run.jsonl")]) == 0
-    assert capsys.readouterr().out == "".join(lines[-1]["pieces"]) + "\n"
+    assert capsys.readouterr().out == printing.visible("".join(lines[-1]["pieces"])) + "\n"

@@ -39,7 +39,7 @@ def test_the_windows_of_a_text_fit_and_make_it_up(writers, model, name):
     assert plain(found.filled(found.templates)) == plain(template)
     assert len(found.templates) == (2 if "apart" in name else 1)
     for window in found.templates:
-        rows = [row for row, _ in codec.rows(codec.template(window))]
+        rows = [layout.row for layout in codec.rows(codec.template(window))]
         # Of a long text there is something to see, nearly as much as fits.
         longest = max(map(len, rows))
         assert longest <= POSITIONS
