@@ -263,7 +263,7 @@ def test_a_run_whose_log_is_lost_is_finished_all_the_same(zoo, text_file, tmp_pa
     out = tmp_path / "out"
     start = ("--model", zoo / "bert")
     assert main(line(text_file, out, *start)) == 0
-    (out / "training" / "metrics.jsonl").write_text('{"step": 1, "seconds": 0}\n', "utf-8")
+    (out / "training" / "metrics.jsonl").write_text('{"step": 1, "sec', "utf-8")
     quiet = {"training__steps": 4, "training__log_every": 1000}
     assert main(line(text_file, out, *start, "--resume", **quiet)) == 0
     assert f"saved {out}" in capsys.readouterr().err
