@@ -262,8 +262,8 @@ def test_a_run_that_nobody_reads_goes_on(zoo, text_file, tmp_path):
 def test_a_run_whose_log_is_lost_is_finished_all_the_same(zoo, text_file, tmp_path, capsys):
     out = tmp_path / "out"
     start = ("--model", zoo / "bert")
-    assert main(line(text_file, out, *start)) == 0
+    quiet = {"training__log_every": 1000}
+    assert main(line(text_file, out, *start, **quiet)) == 0
     (out / "training" / "metrics.jsonl").write_text('{"step": 1, "sec', "utf-8")
-    quiet = {"training__steps": 4, "training__log_every": 1000}
-    assert main(line(text_file, out, *start, "--resume", **quiet)) == 0
+    assert main(line(text_file, out, *start, "--resume", training__steps=4, **quiet)) == 0
     assert f"saved {out}" in capsys.readouterr().err
