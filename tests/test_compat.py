@@ -197,6 +197,17 @@ def test_the_trainer_has_the_names_that_ours_overrides_and_sets(zoo, tmp_path):
     assert isinstance(trainer.model_accepts_loss_kwargs, bool)
 
 
+def test_a_trainer_takes_the_weights_of_a_checkpoint(zoo, tmp_path):
+    model = AutoModelForMaskedLM.from_pretrained(zoo / "bert")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = Trainer(model=model, args=arguments(tmp_path, report_to="none"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    compat.load_weights(trainer, zoo / "bert")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
 def test_the_processor_says_what_it_can():
     known = torch.cpu.get_capabilities()
     assert "architecture" in known

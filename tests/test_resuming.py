@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer
 
 from conftest import story
 from unmask import Unmasker, checkpoint, staging
@@ -264,5 +263,11 @@ def test_a_run_that_nobody_reads_goes_on(zoo, text_file, tmp_path):
     Unmasker.from_pretrained(str(tmp_path / "out"))
 
 
-def test_resuming_takes_the_weights_by_the_name_that_the_trainer_has():
-    assert callable(Trainer._load_from_checkpoint)
+def test_a_run_whose_log_is_lost_is_finished_all_the_same(zoo, text_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    start = ("--model", zoo / "bert")
+    quiet = {"training__log_every": 1000}
+    assert main(line(text_file, out, *start, **quiet)) == 0
+    (out / "training" / "metrics.jsonl").write_text('{"step": 1, "sec', "utf-8")
+    assert main(line(text_file, out, *start, "--resume", training__steps=4, **quiet)) == 0
+    assert f"saved {out}" in capsys.readouterr().err

@@ -91,7 +91,11 @@ def run_with_progress(run: Run) -> Result:
         raise
     finally:
         log.close()
-    draw_curve(run.out / WORK, run.recipe.name)
+    try:
+        draw_curve(run.out / WORK, run.recipe.name)
+    except UserError as error:
+        # The model is saved; that there is no picture of its loss is no failure of the run.
+        printing.note(f"no loss curve: {error}")
     if result.finished and run.recipe.schedule.name == "learned":
         report_schedule(run.out, run.recipe.name)
     if not result.finished:
