@@ -274,7 +274,7 @@ class TestFillings:
         writer = writers["bert-uncased"]
         known = writer.codec.tokenizer.get_vocab()
         wanted = [[known[t]] for t in ("sat", "[SEP]", "on", "[SEP]")]
-        result = writer.generate("The CAT ", length=4, allowed=wanted)
+        result = writer.generate("The CAT ", length=4, allowed=wanted, unban="[SEP]")
         assert result.texts == ("The CAT sat",)
         assert result.fillings[0][0].ids == (known["sat"],)
 
