@@ -349,6 +349,20 @@ def test_data_that_cannot_be_learned_from(refused, zoo, tmp_path, name):
         assert says in refused("evaluate", "--model", zoo / "bert", "--data", tmp_path / name)
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "infill"])
+def test_where_no_field_holds_text_none_is_to_be_chosen(refused, zoo, tmp_path, verb):
+    """As in a file whose rows stand one level further down."""
+    nested, other = tmp_path / "nested.json", tmp_path / "other.json"
+    nested.write_text('{"version": 1, "data": [{"text": "the cat [MASK]"}]}', encoding="utf-8")
+    other.write_text('{"body": "the cat [MASK]"}', encoding="utf-8")
+    out = ("--out", tmp_path / "out.jsonl") if verb == "infill" else ()
+    line = (verb, "--model", zoo / "bert", *out, "--data")
+    says = refused(*line, nested)
+    assert "no text in the field 'text' nor in any other" in says
+    assert "--field" not in says
+    assert "its text fields: body; choose one with --field" in refused(*line, other)
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate", "tune", "bench"])
 def test_a_field_of_what_has_no_columns(refused, zoo, text_file, tmp_path, verb):
     model, out = ("--model", zoo / "bert"), ("--out", tmp_path / "out")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -204,6 +204,33 @@ class TestEncoding:
         writer = writer_of(codec)
         assert writer.generate("the cat", length=3, steps=1).texts[0].startswith("the cat")
         assert writer.score("the cat").unknown == 0
+
+    @pytest.mark.parametrize("parts", [False, True])
+    def test_added_words_that_look_like_bytes_come_back(self, parts):
+        tokenizer = vocabularies.byte_level()
+        if parts:
+            backend = tokenizer.backend_tokenizer
+            backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Fuse()])
+        words = ["đem", "Bác", "Zürich", "New York"]
+        assert tokenizer.add_tokens(words) == len(words)
+        codec = TextCodec(tokenizer)
+        text = "The đem sat, BácBác in Zürich: é🎉 New York."
+        ids = codec.encode(text)
+        assert set(tokenizer.convert_tokens_to_ids(words)) <= set(ids)
+        assert codec.decode(ids) == text
+        assert "".join(codec.pieces(ids)) == "".join(codec.text_pieces(ids)) == text
+        assert "đem" in codec.pieces(ids)
+        writer = writer_of(codec)
+        assert not writer.score(text, draws=1).lossy
+        result = writer.infill("The [MASK] sat.", matching="đem", steps=1)
+        assert result.fillings[0][0].text == "đem"
+
+    def test_a_word_of_the_vocabulary_that_is_added_again_stays_spelt_in_bytes(self):
+        tokenizer = vocabularies.byte_level()
+        word = next(token for token in tokenizer.get_vocab() if re.fullmatch("Ġ[a-z]+", token))
+        tokenizer.add_tokens([word])
+        codec = TextCodec(tokenizer)
+        assert codec.decode([tokenizer.get_vocab()[word]]) == word.replace("Ġ", " ")
 
     def test_characters_with_a_token_for_the_blank(self):
         known = {c: i for i, c in enumerate(["?", "_", *" abcdehnost."])}

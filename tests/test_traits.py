@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForMaskedLM,
     BartConfig,
     BigBirdConfig,
@@ -261,6 +262,28 @@ def test_tokens_that_were_added_without_embeddings_are_refused_before_anything(
     assert main(["train", "diffuse", "--data", str(text_file), "--model", name, "--out", str(out)])
     assert "resize_token_embeddings" in capsys.readouterr().err
     assert not (out / "training").exists()
+
+
+@pytest.mark.parametrize("padding", ["mask", "word"])
+def test_a_network_that_takes_masks_for_padding_is_refused(
+    zoo, tmp_path, text_file, capsys, padding
+):
+    """The embedding of padding is one position for all, and RoBERTa finds padding by its id."""
+    config = AutoConfig.from_pretrained(zoo / "roberta")
+    tokenizer = load_tokenizer(str(zoo / "roberta"))
+    wrong = padding == "mask"
+    config.pad_token_id = tokenizer.mask_token_id + (not wrong)
+    folder, out = tmp_path / "model", tmp_path / "out"
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    assert main(["generate", "the cat", "--length", "3", "--model", str(folder)]) == 2 * wrong
+    said = capsys.readouterr().err
+    assert ("takes masks for padding" in said) is wrong
+    assert (f"pad_token_id in config.json is {tokenizer.mask_token_id}" in said) is wrong
+    if wrong:
+        assert trained(folder, text_file, out) == 2
+        assert "takes masks for padding" in capsys.readouterr().err
+        assert not (out / "training").exists()
 
 
 def test_a_special_token_without_embedding_that_no_text_has_is_no_obstacle(bert):

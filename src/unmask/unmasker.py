@@ -25,7 +25,7 @@ from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import check_vocabulary, not_data_ids
 from unmask.adapters.exported import ExportedDenoiser
-from unmask.adapters.traits import entries_of, position_limit, traits_of
+from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
@@ -107,6 +107,8 @@ class Unmasker:
         check_vocabulary(codec, entries_of(model))
         if card.block_length:
             self.limit = None if self.denoiser.window_blocks else self.row_length
+        else:
+            check_masks(model, codec.mask_token_id)
         self.method = make_method(
             card.process,
             card.schedule,

@@ -166,14 +166,38 @@ def entries_of(model: PreTrainedModel) -> int:
 
 def position_limit(model: PreTrainedModel) -> int | None:
     """Return the longest text the model has positions for, or None if it has no limit."""
-    conditioning = conditioning_of(model)
     with evaluating(model), torch.no_grad():
         limit = _positions(model)[0]
     config: Any = model.config
     said = getattr(config.get_text_config(), "max_position_embeddings", None)
     if said is not None:
-        said -= 0 if conditioning is None else conditioning.extra_tokens
+        said -= _extra_tokens(model)
     return min((n for n in (limit, said) if n is not None), default=None)
+
+
+@torch.no_grad()
+def check_masks(model: PreTrainedModel, mask_token_id: int) -> None:
+    """Make sure that a network tells the masks of a row apart, by their positions.
+
+    RoBERTa and its relatives give all padding one position, and know padding by its id alone.
+
+    Raises:
+        UserError: If it gives one position to all masks.
+    """
+    length = max(_SHORT, traits_of(model).shortest)
+    if (position_limit(model) or length) < length:
+        return
+    words = _words(model, length)
+    with evaluating(model):
+        found, kept = (
+            _read_in_order(model, row) for row in (words, torch.full_like(words, mask_token_id))
+        )
+    if found and not kept:
+        raise _unfit(
+            model,
+            f"it takes masks for padding; pad_token_id in config.json is {mask_token_id}, the id "
+            "of the mask token, so set it to that of the padding token",
+        )
 
 
 @contextmanager
@@ -334,17 +358,26 @@ def _positions(model: PreTrainedModel) -> tuple[int | None, int]:
     """
     # Networks for an experiment may be shorter than anything.
     for length in (_SHORT, _LONGEST, 2):
-        noted = _Lookups()
         try:
-            with noted:
-                logits_of(model, _words(model, length))
+            tables = _read_in_order(model, _words(model, length))
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception:
             # What cannot be computed at all is refused elsewhere.
             continue
-        conditioning = conditioning_of(model)
-        extra = 0 if conditioning is None else conditioning.extra_tokens
-        tables = noted.in_order(length + extra)
+        extra = _extra_tokens(model)
         return min(((size - first - extra, first) for size, first in tables), default=(None, 0))
     return None, 0
+
+
+def _read_in_order(model: PreTrainedModel, row: Tensor) -> list[tuple[int, int]]:
+    """Return size and first row of the tables that are read in the order of a row's tokens."""
+    noted = _Lookups()
+    with noted:
+        logits_of(model, row)
+    return noted.in_order(row.shape[1] + _extra_tokens(model))
+
+
+def _extra_tokens(model: PreTrainedModel) -> int:
+    conditioning = conditioning_of(model)
+    return 0 if conditioning is None else conditioning.extra_tokens

@@ -284,15 +284,12 @@ def _holds(line: bytes, head: dict[str, Any]) -> bool:
 
 def _rows(data: str, field: str, name: str) -> Iterator[Row]:
     """Yield the rows of a file with all their fields."""
-    from unmask.training.data import labelled, text_fields
+    from unmask.training.data import labelled, without_text
 
     for number, row in enumerate(labelled(data, field, options.note), 1):
         text = row.pop(field, 0)
         if text is not None and not isinstance(text, str):
-            raise UserError(
-                f"row {number} of {data} has no text in the field {field!r}; its text fields: "
-                f"{text_fields(row)}; choose one with --field"
-            )
+            raise without_text(number, data, field, row, "choose one with --field")
         key = name if field == "text" else field
         if key in row:
             raise UserError(

@@ -15,6 +15,7 @@ from itertools import groupby, product
 
 from transformers import PreTrainedTokenizerBase
 
+from unmask.codec.added import misread
 from unmask.codec.encoding import encode_all, encode_behind, marks_a_beginning
 from unmask.codec.pieces import Pieces
 from unmask.codec.spaces import Spaces
@@ -169,7 +170,14 @@ class TextCodec:
         kept = [i for i in ids if i not in skip]
         if self.spaces.none:
             return "".join(self.tokenizer.convert_ids_to_tokens(kept))
-        return str(self.tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+        # Bytes of a character that an added word divides make no character, together or apart.
+        parts = [(word, list(run)) for word, run in groupby(kept, self._misread.get)]
+        return "".join(
+            str(self.tokenizer.decode(run, clean_up_tokenization_spaces=False))
+            if word is None
+            else word * len(run)
+            for word, run in parts
+        )
 
     def text_pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text that each id adds to the row: put together they are ``decode(ids)``."""
@@ -204,6 +212,10 @@ class TextCodec:
     def spaces(self) -> Spaces:
         """Which blanks are the decoder's own."""
         return Spaces.of(self.tokenizer, self.encode_all)
+
+    @cached_property
+    def _misread(self) -> dict[int, str]:
+        return misread(self.tokenizer)
 
     @cached_property
     def _pieces(self) -> Pieces:

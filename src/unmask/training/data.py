@@ -120,10 +120,7 @@ class Documents:
                 empty += 1
                 continue
             if not isinstance(text, str):
-                raise UserError(
-                    f"row {total} of {source} has no text in the field {self.field!r}; its text "
-                    f"fields: {text_fields(row)}; choose one with --field"
-                )
+                raise without_text(total, source, self.field, row, "choose one with --field")
             yield text
         self._say_empty(empty, total, "rows", source)
 
@@ -345,9 +342,21 @@ def _hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator[Row
     yield from rows
 
 
-def text_fields(row: Row) -> str:
-    """Return the names of the fields of a row that hold text, as words for a message."""
-    return ", ".join(key for key, value in row.items() if isinstance(value, str)) or "none"
+def without_text(number: int, source: object, field: str, row: Row, remedy: str) -> UserError:
+    """Return the error for a row that has no text in a field.
+
+    Args:
+        number: Of the row, from 1.
+        source: Where it stands.
+        field: The field that was asked for.
+        row: What the row holds.
+        remedy: What to do where other fields hold text.
+    """
+    names = ", ".join(key for key, value in row.items() if isinstance(value, str))
+    return UserError(
+        f"row {number} of {source} has no text in the field {field!r}"
+        + (f"; its text fields: {names}; {remedy}" if names else " nor in any other; give it one")
+    )
 
 
 def _library() -> Any:

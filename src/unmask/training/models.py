@@ -19,7 +19,7 @@ from unmask.adapters import loading
 from unmask.adapters.decoder import add_mask_token, check_decoder
 from unmask.adapters.encoder import check_vocabulary
 from unmask.adapters.extras import equip, restore
-from unmask.adapters.traits import entries_of, position_limit, traits_of
+from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.checkpoint import Card, read_extra
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
@@ -70,6 +70,8 @@ def open_model(
         # Whatever is wrong with the network is said first.
         traits_of(model)
     check_vocabulary(codec, entries_of(model))
+    if recipe.kind == "masked":
+        check_masks(model, codec.mask_token_id)
     if recipe.kind == "causal" and not codec.start:
         raise UserError(
             f"the tokenizer of {name} has no start symbol to predict the first token from"

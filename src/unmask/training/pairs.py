@@ -20,7 +20,7 @@ from unmask.codec.pairs import Pair, PairCodec, PairRows
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.text_rows import Text
-from unmask.training.data import Note, read_records, text_fields
+from unmask.training.data import Note, read_records, without_text
 from unmask.training.material import Material
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch
@@ -58,10 +58,7 @@ def _text(row: dict[str, object], field: str, number: int, source: str) -> str:
     if text is None:
         return ""
     if not isinstance(text, str):
-        raise UserError(
-            f"row {number} of {source} has no text in the field {field!r}; its text fields: "
-            f"{text_fields(row)}; pairs need source and target"
-        )
+        raise without_text(number, source, field, row, "pairs need source and target")
     return text
 
 
