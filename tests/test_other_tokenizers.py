@@ -363,13 +363,19 @@ class TestTop:
         logits[:, outside] = float("-inf")
         probs = logits.softmax(1)
         places = [i for i, token in enumerate(layout.row) if token is None]
-        special = set(codec.tokenizer.all_special_ids)
+        special = set(codec.symbols)
         for place, row in zip(places, found, strict=True):
             order = [i for i in probs[place].argsort(descending=True).tolist() if i not in special]
             assert [c.id for c in row] == order[:4]
             for candidate in row:
                 assert candidate.probability == pytest.approx(probs[place, candidate.id].item())
                 assert candidate.token == codec.tokenizer.convert_ids_to_tokens(candidate.id)
+
+    def test_a_word_that_means_unknown_is_none_of_the_likeliest(self):
+        # WikiText writes it for every rare word, so that a model has learned it as one.
+        for row in Unmasker.from_pretrained().top("The film was directed by [MASK:2] .", 20):
+            assert len(row) == 20
+            assert not any("unk" in candidate.text for candidate in row)
 
     def test_what_has_no_likeliest_tokens_is_refused(self, writers):
         writer = writers["bert-cased"]

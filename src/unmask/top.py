@@ -45,7 +45,7 @@ class Candidate:
 def top(network: Network, plan: Plan, k: int) -> tuple[tuple[Candidate, ...], ...]:
     """Return the k likeliest tokens of each masked position, the likeliest first.
 
-    Special symbols are left out.
+    Symbols that stand for no text are left out, see ``codec.symbols``.
 
     Args:
         network: What guesses.
@@ -62,9 +62,8 @@ def top(network: Network, plan: Plan, k: int) -> tuple[tuple[Candidate, ...], ..
     logits = network.writing()(canvas.ids, time, at=canvas.masked, valid=canvas.valid)
     probs = logits.double().softmax(1)
     data = network.denoiser.data_ids
-    ordinary = data[
-        ~torch.isin(data, torch.tensor(codec.tokenizer.all_special_ids, device=data.device))
-    ]
+    symbols = torch.tensor([*codec.symbols], dtype=torch.long, device=data.device)
+    ordinary = data[~torch.isin(data, symbols)]
     if not 1 <= k <= len(ordinary):
         raise UserError(f"top must be from 1 to {len(ordinary)} tokens, not {k}")
     best = probs[:, ordinary].topk(k, 1)
