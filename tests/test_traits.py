@@ -8,6 +8,7 @@ from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
     BartConfig,
+    BertConfig,
     BigBirdConfig,
     ConvBertConfig,
     DebertaConfig,
@@ -292,6 +293,15 @@ def test_a_special_token_without_embedding_that_no_text_has_is_no_obstacle(bert)
     assert tokenizer.get_vocab()["<task>"] >= model.config.vocab_size
     writer = Unmasker(model, TextCodec(tokenizer), Card())
     assert writer.generate("the", length=3).texts
+
+
+def test_a_network_of_several_end_symbols_is_asked_like_any_other():
+    torch.manual_seed(0)
+    one, several = (
+        AutoModelForMaskedLM.from_config(BertConfig(**SIZE, eos_token_id=ids)).eval()
+        for ids in (3, [3, 4])
+    )
+    assert traits_of(one) == traits_of(several)
 
 
 def test_a_tokenizer_without_a_start_symbol_writes(bert):

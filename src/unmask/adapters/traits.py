@@ -259,7 +259,9 @@ def _said(error: Exception) -> str:
 def _words(model: PreTrainedModel, length: int) -> Tensor:
     """Return a row (1, length) of ordinary ids, from all over the vocabulary and in no order."""
     kinds = ("pad", "mask", "bos", "eos", "cls", "sep", "unk")
-    special = {getattr(model.config, f"{kind}_token_id", None) for kind in kinds}
+    # A model of several end symbols has a list of them.
+    said = [getattr(model.config, f"{kind}_token_id", None) for kind in kinds]
+    special = {i for ids in said for i in (ids if isinstance(ids, list) else [ids])}
     known = [i for i in range(entries_of(model)) if i not in special]
     step = torch.arange(1, length + 1, dtype=torch.float64)
     # Multiples of the golden ratio modulo 1.
