@@ -456,6 +456,9 @@ def damage(name: str, folder: Path) -> None:
     elif name == "config with a wrong type":
         config = json.loads((folder / "config.json").read_text("utf-8"))
         (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
+    elif name == "config without end":
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2**63}))
     elif name == "mask token beyond the model":
         settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
         settings["mask_token"] = "<new>"
@@ -493,6 +496,7 @@ DAMAGES = {
     "card as a folder": "unmask.json is damaged",
     "weights that are no numbers": "the checkpoint is damaged",
     "config with a wrong type": "hidden_size",
+    "config without end": "num_hidden_layers is",
     "mask token beyond the model": "embeddings of the model",
     "damaged config": "config.json",
     "unknown architecture": "brt",

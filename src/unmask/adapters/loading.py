@@ -32,6 +32,8 @@ from unmask.staging import settle
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""
+MAX_LAYERS = 10_000
+"""More layers than any network has: building them would never end."""
 
 
 def locate(name: str) -> str:
@@ -210,7 +212,7 @@ def load_config(name: str) -> Any:
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"{name} holds no model: there is no config.json in it")
     try:
-        return AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except Exception as error:
         if compat.wants_own_code(error):
             raise _own_code(name) from error
@@ -221,6 +223,10 @@ def load_config(name: str) -> Any:
             f"there is no folder {name}, and no model of that name could be fetched from the hub: "
             f"{_first_line(error)}"
         ) from error
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MAX_LAYERS:
+        raise UserError(f"{name}/config.json is damaged (num_hidden_layers is {layers})")
+    return config
 
 
 def model_kinds(config: Any) -> set[str]:
