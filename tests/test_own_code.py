@@ -1,11 +1,14 @@
 """A model folder that comes with code: the code is not run, whatever standard input says."""
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+
+from unmask.cli import main
 
 CODE = """
 from pathlib import Path
@@ -55,18 +58,22 @@ def run(*words, cwd) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("tokenizer", [False, True])
 @pytest.mark.parametrize("known", [False, True])
-def test_code_in_a_folder_is_never_run(zoo, tmp_path, known, tokenizer):
+def test_code_in_a_folder_is_never_run(zoo, tmp_path, known, tokenizer, monkeypatch, capsys):
     folder = own(zoo, tmp_path / "model", known, tokenizer)
-    done = run("generate", "-", "--model", folder, "--length", 3, cwd=tmp_path)
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\ny\n"))
+    code = main(["generate", "Hello", "--model", str(folder), "--length", "3"])
     assert not (folder / "it-ran").exists()
-    assert "[y/N]" not in done.stdout + done.stderr
+    # Nobody was asked, so that nothing was answered.
+    assert sys.stdin.read() == "y\ny\ny\n"
+    said = capsys.readouterr()
+    assert "[y/N]" not in said.out + said.err
     if not known and not tokenizer:
-        assert done.returncode == 2
-        assert "code of its own" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert code == 2
+        assert "code of its own" in said.err
+        assert len(said.err.strip().splitlines()) == 1
     else:
-        assert done.returncode in (0, 2), done.stderr
-        assert "Traceback" not in done.stderr
+        assert code in (0, 2), said.err
 
 
 def test_code_is_not_run_for_training_either(zoo, tmp_path, text_file):
