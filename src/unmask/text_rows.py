@@ -126,8 +126,7 @@ class Text:
         # One short row needs no padding up to the full length.
         used = len(codec.start) + int(valid.sum(1).max())
         ends = torch.tensor([len(part) for part in encoded]).cumsum(0)
-        size = _measure(documents, encoded, codec)
-        unknown_ids = unknown.count(codec, ids)
+        size = _measure(documents, encoded, ids, codec)
         spelt = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
         return cls(
             rows=torch.cat([start, rows], 1)[:, :used],
@@ -138,11 +137,7 @@ class Text:
             row_characters=_shares([len(text) for text in spelt], size.characters),
             row_words=_shares([_words(text) for text in spelt], size.words),
             num_documents=len(documents),
-            characters=size.characters,
-            words=size.words,
-            unknown=unknown_ids,
-            lossy=size.lossy,
-            notes=unknown.notes(codec, documents, unknown_ids, len(ids)),
+            **size._asdict(),
         )
 
     @classmethod
@@ -159,9 +154,7 @@ class Text:
         """
         ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
         targets = pairs.targets[:max_rows]
-        size = _measure(targets, codec.encode_all(targets), codec)
-        written = ids[editable]
-        unknown_ids = unknown.count(codec, written)
+        size = _measure(targets, codec.encode_all(targets), ids[editable], codec)
         return cls(
             rows=ids,
             editable=editable,
@@ -171,11 +164,7 @@ class Text:
             row_characters=_shares([len(text) for text in targets], size.characters),
             row_words=_shares([_words(text) for text in targets], size.words),
             num_documents=len(ids),
-            characters=size.characters,
-            words=size.words,
-            unknown=unknown_ids,
-            lossy=size.lossy,
-            notes=unknown.notes(codec, targets, unknown_ids, len(written)),
+            **size._asdict(),
         )
 
     @classmethod
@@ -193,9 +182,7 @@ class Text:
         valid, texts = records.valid[:max_rows], records.texts[:max_rows]
         editable = valid.clone()
         editable[:, : len(codec.start)] = False
-        size = _measure(texts, codec.encode_all(texts), codec)
-        ids = records.ids[:max_rows][editable]
-        unknown_ids = unknown.count(codec, ids)
+        size = _measure(texts, codec.encode_all(texts), records.ids[:max_rows][editable], codec)
         return cls(
             rows=records.ids[:max_rows],
             editable=editable,
@@ -205,11 +192,7 @@ class Text:
             row_characters=_shares([len(text) for text in texts], size.characters),
             row_words=_shares([_words(text) for text in texts], size.words),
             num_documents=len(texts),
-            characters=size.characters,
-            words=size.words,
-            unknown=unknown_ids,
-            lossy=size.lossy,
-            notes=unknown.notes(codec, texts, unknown_ids, len(ids)),
+            **size._asdict(),
         )
 
 
@@ -245,10 +228,23 @@ class _Size(NamedTuple):
     characters: int
     words: int
     lossy: bool
+    unknown: int
+    notes: tuple[str, ...]
 
 
-def _measure(texts: Sequence[str], encoded: Sequence[list[int]], codec: TextCodec) -> _Size:
-    """Return the size of what tokens stand for, without white space that makes no token differ."""
+def _measure(
+    texts: Sequence[str], encoded: Sequence[list[int]], scored: Tensor, codec: TextCodec
+) -> _Size:
+    """Return the size of what tokens stand for, without white space that makes no token differ.
+
+    Args:
+        texts: What is scored.
+        encoded: Their ids.
+        scored: The ids that are scored, with end symbols if there are any, of any shape.
+        codec: The tokenizer.
+    """
+    unknown_ids = unknown.count(codec, scored)
+    notes = unknown.notes(codec, texts, unknown_ids, scored.numel())
     lossy = [codec.decode(ids) != text for text, ids in zip(texts, encoded, strict=True)]
     if any(lossy):
         bare = [" ".join(text.split()) for text in texts]
@@ -256,7 +252,7 @@ def _measure(texts: Sequence[str], encoded: Sequence[list[int]], codec: TextCode
         texts = [
             short if equal else text for text, short, equal in zip(texts, bare, same, strict=True)
         ]
-    return _Size(sum(map(len, texts)), sum(map(_words, texts)), any(lossy))
+    return _Size(sum(map(len, texts)), sum(map(_words, texts)), any(lossy), unknown_ids, notes)
 
 
 def _words(text: str) -> int:

@@ -311,7 +311,8 @@ class Unmasker:
         check_numbers("candidates", candidates, seed)
         size = MAX_ROWS // candidates
         parts = [sources[i : i + size] for i in range(0, max(len(sources), 1), size)]
-        return joined([self._targets(part, candidates, seed, watch, options) for part in parts])
+        result = joined([self._targets(part, candidates, seed, watch, options) for part in parts])
+        return replace(result, notes=self.notes(sources))
 
     def _targets(
         self,
@@ -339,7 +340,6 @@ class Unmasker:
             seed=seed,
             settings=settings | {"candidates": candidates},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
-            notes=self.notes(sources),
         )
 
     @property

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.adapters.compat import switch_token_dropout_off, wrapped_in
 from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.traits import only_at, repeatable, traits_of
+from unmask.adapters.traits import Traits, only_at, repeatable, traits_of
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 
@@ -82,11 +82,7 @@ class EncoderDenoiser:
         return one_by_one((self._run(*piece) for piece in pieces), int(at.sum()))
 
     def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
-        valid = None if valid is None or bool(valid.all()) else valid
-        if valid is not None and not self.traits.keeps_rows_apart:
-            logits = by_length(self._logits, xt, t, at, valid)
-        else:
-            logits = self._logits(xt, t, at, valid)
+        logits = apart(self._logits, self.traits, xt, t, at, valid)
         # In place: the linear layer does not need its output for the backward pass.
         return logits.index_fill_(-1, self.not_data, float("-inf"))
 
@@ -105,6 +101,23 @@ class EncoderDenoiser:
         if at is None:
             return logits[:, :length]
         return logits[0] if traits.head_apart else logits[at]
+
+
+def apart(
+    run: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor],
+    traits: Traits,
+    xt: Tensor,
+    t: Tensor,
+    at: Tensor | None,
+    valid: Tensor | None,
+) -> Tensor:
+    """Run a network so that what it says of a row does not depend on the others.
+
+    The arguments and the result are those of ``by_length``; ``valid`` may be None for no padding.
+    """
+    if valid is None or bool(valid.all()):
+        return run(xt, t, at, None)
+    return run(xt, t, at, valid) if traits.keeps_rows_apart else by_length(run, xt, t, at, valid)
 
 
 def by_length(

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.adapters.encoder import EncoderDenoiser, by_length, only_rows
+from unmask.adapters.encoder import EncoderDenoiser, apart, only_rows
 from unmask.adapters.exclusive import exclusive
 from unmask.checkpoint import EXPORTED
 from unmask.errors import UserError
@@ -119,10 +119,7 @@ class ExportedDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
         xt, t, at, valid = only_rows(xt, t, at, valid)
-        if valid is not None and not self._traits.keeps_rows_apart:
-            logits = by_length(self._logits, xt, t, at, valid)
-        else:
-            logits = self._logits(xt, t, at, valid)
+        logits = apart(self._logits, self._traits, xt, t, at, valid)
         return logits.index_fill_(-1, self._not_data, float("-inf"))
 
     def _logits(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
