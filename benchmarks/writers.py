@@ -24,16 +24,18 @@ from unmask.draw import Draw
 from unmask.noise import Noise
 from unmask.presets import make_preset
 from unmask.process import AbsorbingProcess
+from unmask.restriction import Banned
 from unmask.sampler import sample
 from unmask.schedule import make_schedule
 
 PROMPT = 16
+SYMBOLS = 4
 
 
 def prompt(rows: int, vocab: int, device: torch.device) -> Tensor:
-    """Return random prompts, shape (rows, 16); ids from 4 up, so that none is special."""
+    """Return random prompts, shape (rows, 16); no symbols."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(4, vocab - 1, (rows, PROMPT), generator=generator).to(device)
+    return torch.randint(SYMBOLS, vocab - 1, (rows, PROMPT), generator=generator).to(device)
 
 
 def ours(
@@ -64,7 +66,9 @@ def ours(
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1).to(device)
     process = AbsorbingProcess(make_schedule("linear"), mask)
     noise, grid = Noise(torch.arange(rows, device=device)), chosen.times(length)
-    for frame in sample(denoiser, process, canvas, chosen.policy, chosen.drawing, grid, noise):
+    # Symbols are not written unless one asks for them.
+    writing = Banned(denoiser, torch.arange(SYMBOLS, device=device))
+    for frame in sample(writing, process, canvas, chosen.policy, chosen.drawing, grid, noise):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids

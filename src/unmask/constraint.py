@@ -51,7 +51,7 @@ class Allowed(Around):
         """Return the guesses with -inf for what is not allowed; see ``Denoiser``."""
         logits = self.inner(xt, t, at=at, valid=valid)
         which = self.of_position if at is None else self.of_position[at]
-        return logits.masked_fill(~self.sets[which], -torch.inf)
+        return logits.masked_fill_(~self.sets[which], -torch.inf)
 
 
 @dataclass(frozen=True, eq=False)

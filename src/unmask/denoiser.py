@@ -48,7 +48,8 @@ class Denoiser(Protocol):
             valid: Shape (B, L), bool; False on padding, None if there is none.
 
         Returns:
-            Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point.
+            Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point. The tensor is
+            the caller's, who may write over it.
         """
         ...
 

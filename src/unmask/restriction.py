@@ -177,11 +177,11 @@ class Banned(Around):
         """Return logits that are -inf for the banned ids; see ``Denoiser``."""
         logits = self.inner(xt, t, at=at, valid=valid)
         if self.where is None:
-            return logits.index_fill(-1, self._never, -math.inf)
+            return logits.index_fill_(-1, self._never, -math.inf)
         here = self.where if at is None else self.where[at]
         never = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
         never[self._never] = True
-        return logits.masked_fill(here[..., None] & never, -math.inf)
+        return logits.masked_fill_(here[..., None] & never, -math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +218,7 @@ class BannedPhrases(Around):
     ) -> Tensor:
         """Return logits that are -inf where a guess would complete a phrase; see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
-        logits = self.inner(xt, t, at=where, valid=valid).clone()
+        logits = self.inner(xt, t, at=where, valid=valid)
         seen = xt if valid is None else xt.masked_fill(~valid, -1)
         index = where.flatten().cumsum(0).view_as(where) - 1
         for phrase in self.phrases:
@@ -282,5 +282,5 @@ class RepetitionPenalty(Around):
         token = xt[row[asked], other]
         logit = logits[asked, token]
         changed = torch.where(logit > 0, logit / self.penalty, logit * self.penalty)
-        logits = logits.index_put((asked, token), changed)
+        logits.index_put_((asked, token), changed)
         return logits.view(*xt.shape, -1) if at is None else logits

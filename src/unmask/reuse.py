@@ -16,6 +16,8 @@ from unmask.denoiser import Denoiser, calls_of
 class Reused:
     """A denoiser for one run of a sampler that asks its own about rows that have changed.
 
+    It goes around all others, since nobody may write over an answer that is kept.
+
     Args:
         inner: A denoiser whose guesses depend on the row alone; see ``denoiser.told_time``.
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -137,7 +136,7 @@ class Text:
             row_characters=_shares([len(text) for text in spelt], size.characters),
             row_words=_shares([_words(text) for text in spelt], size.words),
             num_documents=len(documents),
-            **size._asdict(),
+            **vars(size),
         )
 
     @classmethod
@@ -164,7 +163,7 @@ class Text:
             row_characters=_shares([len(text) for text in targets], size.characters),
             row_words=_shares([_words(text) for text in targets], size.words),
             num_documents=len(ids),
-            **size._asdict(),
+            **vars(size),
         )
 
     @classmethod
@@ -192,7 +191,7 @@ class Text:
             row_characters=_shares([len(text) for text in texts], size.characters),
             row_words=_shares([_words(text) for text in texts], size.words),
             num_documents=len(texts),
-            **size._asdict(),
+            **vars(size),
         )
 
 
@@ -224,7 +223,8 @@ def row_starts(count: int, body: int, stride: int) -> list[int]:
     return [k * stride for k in range(1 + -(-max(count - body, 0) // stride))]
 
 
-class _Size(NamedTuple):
+@dataclass(frozen=True)
+class _Size:
     characters: int
     words: int
     lossy: bool
