@@ -1,4 +1,7 @@
-"""Write docs/benchmarks.md from the JSON of a run: ``python -m benchmarks.page RESULTS PAGE``."""
+"""Write docs/benchmarks.md from the JSON of runs: ``python -m benchmarks.page RESULTS... PAGE``.
+
+The runs are parts of one, ``--only GROUP`` each, on one machine.
+"""
 
 import json
 import sys
@@ -9,12 +12,12 @@ HEAD = """# Speed
 
 From `make bench` (`python -m benchmarks --json FILE`, then this page; `--only GROUP` runs a part of
 it). Every number is a ratio to the first row of its table, measured in the same run: the variants
-take turns, and the median over the turns counts. Below 1 is faster than that row. Seconds
-are those of a process that keeps the memory it has freed, as the command line does. Memory is the
-most that a fresh process, which gives it back, held beyond its libraries, in MiB. Weights are
-random, which changes no time but that of top-p without top-k, to its disadvantage; the
-configurations are the real ones. GPT-2 draws with top-k 50 and top-p 0.95, as `refine`. An empty
-cell was not measured. Tables of different groups may come from different runs.
+take turns, and the median over the rounds counts. Below 1 is faster than that row. Seconds are
+those of a process that keeps the memory it has freed, as the command line does. Memory is the most
+that a fresh process, which gives it back, held beyond its libraries, in MiB. Weights are random,
+which changes no time but that of top-p without top-k, to its disadvantage; the configurations are
+the real ones. GPT-2 draws with top-k 50 and top-p 0.95, as `refine`. An empty cell was not
+measured. Tables of different groups may come from different runs.
 
 """
 
@@ -32,6 +35,7 @@ def page(results: dict[str, Any]) -> str:
 
 def _table(comparison: dict[str, Any]) -> str:
     lines = [f"## {comparison['title'][:1].upper()}{comparison['title'][1:]}", ""]
+    lines += [f"Rounds: {comparison['rounds']}.", ""]
     lines += ["| | ratio | times faster | seconds | at most | MiB |", "|---|---|---|---|---|---|"]
     for variant in comparison["variants"]:
         limit, peak = variant["largest_ratio_allowed"], variant["peak_mib"]
@@ -49,6 +53,9 @@ def _verdict(variant: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
-    text = page(json.loads(source.read_text(encoding="utf-8")))
+    *sources, target = map(Path, sys.argv[1:])
+    results, *others = (json.loads(source.read_text(encoding="utf-8")) for source in sources)
+    for other in others:
+        results["comparisons"] += other["comparisons"]
+    text = page(results)
     target.write_text(text.rstrip() + "\n", encoding="utf-8")

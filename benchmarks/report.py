@@ -78,6 +78,7 @@ def as_json(comparison: Comparison, outcomes: list[Outcome]) -> dict[str, Any]:
     return {
         "name": comparison.name,
         "title": comparison.title,
+        "rounds": len(outcomes[0].seconds),
         "notes": list(comparison.notes),
         "variants": [
             {
