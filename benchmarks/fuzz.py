@@ -21,16 +21,19 @@ import random
 import resource
 import shutil
 import tempfile
+import tomllib
 import traceback
 from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SECONDS, BYTES = 30.0, 8 << 30
+SECONDS, BYTES, INF = 30.0, 8 << 30, float("inf")
+TREES = (".json", ".jsonl", ".toml", ".safetensors")
+"""How the names of files end in which a value can be changed and not only bytes."""
 OUTCOMES = ("worked", "refused", "traceback", "crash", "over time")
 ODD: list[Any] = [None, True, -1, 0, 1e308, 10**30, 2**63, "", "\x1b[2J", "a" * 10_000, [], {}]
-ODD += [[[]], {"a": []}, "..", float("inf"), 0.5, ["x", 1]]
+ODD += [[[]], {"a": []}, "..", INF, 0.5, ["x", 1]]
 MODEL = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 RUN = ("run.json", "metrics.jsonl", "files.json", "trainer_state.json", "optimizer.pt")
 RUN += ("rng_state.pth", "scheduler.pt")
@@ -38,10 +41,59 @@ SHORT = ("data.length=8", "training.batch_size=2", "training.save_every=1", "tra
 RESUME = ["train", "--model", "{place}/model", "--data", "{place}/table.jsonl", "--resume"]
 RESUME += [word for setting in SHORT for word in ("--set", setting)]
 RESUME += ["--set", "training.steps=2", "--out"]
+RECIPE = """
+name = "small"
+summary = "A recipe that is trained in a moment."
+
+[model]
+type = "bert"
+dropout = 0.1
+
+[model.config]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 16
+max_position_embeddings = 32
+
+[tokenizer]
+vocab_size = 270
+keep_whole = ["cat"]
+
+[data]
+length = 8
+prefix_share = 0.5
+validation_share = 0.2
+
+[objective]
+name = "nelbo"
+num_steps = 0
+
+[schedule]
+name = "polynomial"
+parameters = {exponent = 2.0}
+
+[training]
+steps = 1
+batch_size = 2
+gradient_accumulation = 1
+learning_rate = 1e-3
+schedule = "linear"
+warmup_steps = 0
+optimizer = "adamw_torch"
+ema = 0.9
+evaluation_rows = 2
+save_every = 0
+seed = 0
+
+[sampler]
+name = "confidence"
+steps = 4
+"""
 FILES = {
     **{name: ["generate", "The", "--length", "3", "--steps", "2", "--model"] for name in MODEL},
     "unmask.json": ["info"],
-    "recipe.toml": ["train", "--data", "/nowhere/none.txt", "--out", "/nowhere/out"],
+    "recipe.toml": ["train", "--data", "{place}/table.jsonl", "--out", "{place}/out"],
     "recording.jsonl": ["show"],
     "table.jsonl": ["evaluate", "--model", "{place}/model", "--data"],
     **dict.fromkeys(RUN, RESUME),
@@ -97,17 +149,39 @@ def damaged(content: bytes, name: str, rng: random.Random) -> bytes:
     kind = rng.randrange(4)
     if kind == 0:
         return content[: rng.randrange(len(content))]
-    if kind == 1 or not name.endswith((".json", ".jsonl")):
+    if kind == 1 or not name.endswith(TREES):
         changed = bytearray(content)
         for _ in range(rng.randint(1, 4)):
             changed[rng.randrange(len(changed))] = rng.randrange(256)
         return bytes(changed)
+    if name.endswith(".toml"):
+        tree = tomllib.loads(content.decode())
+        _change(tree, rng)
+        return _as_toml(tree).encode()
+    if name.endswith(".safetensors"):
+        end = 8 + int.from_bytes(content[:8], "little")
+        tree = json.loads(content[8:end])
+        _change(tree, rng)
+        header = json.dumps(tree).encode()
+        return len(header).to_bytes(8, "little") + header + content[end:]
     lines = content.decode().splitlines() if name.endswith(".jsonl") else [content.decode()]
     place = rng.randrange(len(lines))
     tree = json.loads(lines[place])
     _change(tree, rng)
     lines[place] = json.dumps(tree)
     return "\n".join(lines).encode()
+
+
+def _as_toml(tree: dict[str, Any], sections: tuple[str, ...] = ()) -> str:
+    """Return nested objects as TOML, one key a line; what it has no form for is left out."""
+    lines = []
+    for key, value in tree.items():
+        place = (*sections, json.dumps(key))
+        if isinstance(value, dict) and value:
+            lines.append(_as_toml(value, place))
+        elif value is not None:
+            lines.append(f"{'.'.join(place)} = {'inf' if value == INF else json.dumps(value)}")
+    return "\n".join(lines)
 
 
 def _change(tree: Any, rng: random.Random) -> None:
@@ -134,7 +208,6 @@ def _originals(folder: Path) -> None:
     from unmask import Unmasker
     from unmask.adapters.loading import no_bars
     from unmask.render.record import write_tracks
-    from unmask.training import recipe
     from unmask.training.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["the cat sat on the mat"], 270)
@@ -150,8 +223,7 @@ def _originals(folder: Path) -> None:
     (folder / "table.jsonl").write_text("\n".join(rows), "utf-8")
     words = [word.format(place=folder) for word in RESUME if word != "--resume"][:-3]
     _run([*words, "--out", str(folder / "run")])
-    text = Path(recipe.__file__).parent.joinpath("recipes", "tiny.toml").read_text("utf-8")
-    (folder / "recipe.toml").write_text(text, "utf-8")
+    (folder / "recipe.toml").write_text(RECIPE, "utf-8")
 
 
 def _work(answer: Connection, folder: Path, first: int, inputs: int, seed: int) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from conftest import POSITIONS, story
 from unmask import Unmasker
@@ -693,3 +695,30 @@ def test_a_panic_of_a_library_is_one_sentence(refused, zoo, monkeypatch):
 
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", panic)
     assert "index out of bounds" in refused("generate", "A", "--model", zoo / "bert")
+
+
+def test_a_word_without_a_token_is_one_sentence(refused, zoo, tmp_path):
+    """Many tokenizers of k-mers have no unknown token; their library raises a bare error."""
+    words = ["<pad>", "<mask>", "the", "cat"]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    shutil.copytree(zoo / "bert", tmp_path / "model")
+    for path in (tmp_path / "model").glob("*token*"):
+        path.unlink()
+    PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", mask_token="<mask>"
+    ).save_pretrained(tmp_path / "model")
+    data = tmp_path / "data.txt"
+    data.write_text("the cat\nthe dog\n", encoding="utf-8")
+    model = ("--model", tmp_path / "model")
+    assert "no tokens for a text" in refused("generate", "the dog", *model, "--length", 2)
+    assert "no tokens for a text" in refused("score", "the dog", *model)
+    line = ("--data", data, "--out", tmp_path / "out.jsonl", "--length", 2)
+    assert f"row 2 of {data}: the tokenizer has no tokens" in refused("generate", *model, *line)
+    assert len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) == 1
+
+
+def test_a_fresh_model_of_too_many_layers(refused, text_file, tmp_path):
+    line = ("train", "tiny", "--data", text_file, "--out", tmp_path / "out")
+    says = refused(*line, "--set", "model.config.num_hidden_layers=1000000000")
+    assert "num_hidden_layers is 1000000000" in says

@@ -9,6 +9,7 @@ import random
 import socket
 import time
 import tracemalloc
+from array import array
 from pathlib import Path
 
 import pyarrow
@@ -19,9 +20,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from conftest import story, wordpiece
+from unmask.codec.records import RecordCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
-from unmask.training import stream, texts, tokenizer
+from unmask.training import records, stream, texts, tokenizer
 from unmask.training.data import Documents, Piece, joined, pieces_of, read_documents, read_records
 from unmask.training.splitting import find_cut, split
 from unmask.training.stream import tokenize
@@ -128,6 +130,102 @@ def test_a_folder_says_what_it_leaves_out(tmp_path):
     notes = []
     assert read_documents(str(tmp_path), note=notes.append) == ["a.TXT", "b.txt", "c"]
     assert notes == [f"left out 3 of 6 files in {tmp_path}: .log, z"]
+
+
+def test_other_endings_of_tables_and_what_is_read_as_plain_text(tmp_path):
+    names = {
+        "data.jsonlines": LINES,
+        "data.jl": LINES,
+        "data.tab": b"n\ttext\n1\tfirst\n2\tsecond\n",
+    }
+    for name, content in names.items():
+        (tmp_path / name).write_bytes(content)
+        assert read_documents(str(tmp_path / name)) == AB
+    parquet.write_table(pyarrow.table({"text": AB}), tmp_path / "data.pq")
+    assert read_documents(str(tmp_path / "data.pq")) == AB
+    path, notes = tmp_path / "reads.fastq", []
+    path.write_text("@a\nACGT\n+\nIIII\n", encoding="utf-8")
+    assert read_documents(str(path), note=notes.append) == [path.read_text("utf-8")]
+    assert notes == [f"{path} is read as plain text, whatever .fastq stands for"]
+
+
+def test_a_folder_without_what_is_hidden(tmp_path):
+    for name in ("a.txt", "._a.txt", ".git/b.txt", "sub/.cache/c.txt", "sub/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "again").symlink_to(tmp_path / "sub")
+    notes = []
+    assert read_documents(str(tmp_path), note=notes.append) == ["a.txt", "sub/d.txt"]
+    assert notes == [f"left out 4 of 6 files in {tmp_path}: .txt, again"]
+
+
+SENTENCES = 'id\ttext\n1\t"This is\n2\ta test."\n3\t"It is," he said\n'
+
+
+@pytest.mark.parametrize("end", [3, 4])
+def test_quotation_marks_over_several_rows_join_no_rows(tmp_path, end):
+    lines = SENTENCES.splitlines(keepends=True)[:end]
+    path = tmp_path / "data.tsv"
+    path.write_text("".join(lines), encoding="utf-8")
+    assert read_documents(str(path)) == [line.strip().split("\t")[1] for line in lines[1:]]
+    path.write_text('id\ttext\n1\t"two\nlines"\n2\t"a ""b"""\n', encoding="utf-8")
+    assert read_documents(str(path)) == ["two\nlines", 'a "b"']
+    path.write_text('text\n"two\nlines"\n', encoding="utf-8")
+    assert read_documents(str(path)) == ["two\nlines"]
+
+
+def test_a_place_that_is_no_text_is_where_it_is(tmp_path):
+    content = b"some text\n" * 100_000 + b"\xe9t\xe9"
+    for name, pack in (("data.txt", bytes), ("data.txt.gz", gzip.compress)):
+        (tmp_path / name).write_bytes(pack(content))
+        with pytest.raises(UserError, match=r"not UTF-8 text \(byte 1000000\)"):
+            read_documents(str(tmp_path / name))
+
+
+def test_half_a_character_is_named_by_its_row(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "first"}\n{"text": "\\ud83d"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"row 2 of .*data.jsonl holds half a character"):
+        read_documents(str(path))
+
+
+def test_a_value_that_python_cannot_hold_is_one_sentence(tmp_path):
+    path = tmp_path / "data.parquet"
+    far = pyarrow.array([2**61], pyarrow.timestamp("us"))
+    parquet.write_table(pyarrow.table({"text": ["first"], "when": far}), path)
+    # Of other columns nothing is asked.
+    assert read_documents(str(path)) == ["first"]
+    with pytest.raises(UserError, match=r"cannot read .* as parquet"):
+        list(read_records(str(path)))
+
+
+def test_a_record_that_is_too_long_takes_no_memory():
+    class Ids(list):
+        def tolist(self):
+            taken.append(len(self))
+            return list(self)
+
+    taken: list[int] = []
+    layout = RecordCodec(TextCodec(train_tokenizer([story(20)], 300)), 16)
+    parts = [(Ids([5] * 10), False)] * 50 + [(Ids([5]), True), (Ids([6, 7]), True)]
+    counts = {"total": 0, "empty": 0, "too_long": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "encoded", lambda pieces, codec: iter(parts))
+        found = list(records._bodies(iter(()), layout, array("q"), counts))
+    assert counts == {"total": 2, "empty": 0, "too_long": 1}
+    assert [ids[:2] for ids in found] == [[6, 7]]
+    assert len(taken) <= 3
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.fa", "data.txt"])
+def test_a_document_of_one_line_comes_in_pieces_all_the_same(tmp_path, name):
+    letters = "".join(random.Random(0).choices("ACGT", k=2 * texts.PIECE + 5))
+    content = {"data.jsonl": json.dumps({"text": letters}), "data.fa": f">a\n{letters}\n"}
+    (tmp_path / name).write_text(content.get(name, letters), encoding="utf-8")
+    found = list(Documents(str(tmp_path / name)).pieces())
+    assert [len(piece.text) for piece in found][:3] == [texts.PIECE, texts.PIECE, 5]
+    assert [piece.last for piece in found] == [False] * (len(found) - 1) + [True]
+    assert "".join(piece.text for piece in found) == letters
 
 
 BAD = {

@@ -20,7 +20,7 @@ from unmask.render.files import replacing
 from unmask.render.gif import LAST_SECONDS, write_gif
 from unmask.render.html import write_html
 from unmask.render.layout import UNKNOWN, arrange, fit, reserved
-from unmask.render.plots import loss_curve, smoothed
+from unmask.render.plots import exponents, loss_curve, smoothed
 from unmask.render.record import read_tracks, write_tracks
 from unmask.render.snapshot import Snapshot, Track
 from unmask.render.terminal import LiveCanvas, can_animate, play
@@ -573,6 +573,10 @@ class TestPlots:
         content = (tmp_path / "a.png").read_bytes()
         assert content.startswith(b"\x89PNG\r\n")
         assert len(content) > 10_000
+
+    def test_a_title_of_exponents_is_no_formula(self, tmp_path):
+        exponents([1, 2], [0.5, 2.0], tmp_path / "a.png", r"$\no-such-thing$")
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG\r\n")
 
     def test_global_settings_are_left_alone(self, tmp_path):
         import matplotlib

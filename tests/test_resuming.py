@@ -95,6 +95,39 @@ def test_what_came_to_its_end_is_saved_by_resuming(
     assert ("came to its end after 3 steps" if save_every else "no checkpoint") in said
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
+    zoo, text_file, tmp_path, monkeypatch, capsys
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    start = ("--model", zoo / "bert")
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionTrainer, "train", interrupt)
+        assert main(line(text_file, broken, *start)) == 130
+    other = ("--set", "training.seed=1")
+    assert main(line(text_file, broken, *start, "--resume", *other)) == 2
+    assert "started with recipe.training.seed" in capsys.readouterr().err
+    assert main(line(text_file, broken, *start, "--resume")) == 0
+    assert "begins anew" in capsys.readouterr().err
+    assert main(line(text_file, whole, *start)) == 0
+    assert same(whole, broken)
+
+
+def test_the_folder_may_be_named_from_where_one_stands(zoo, text_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(line(text_file, Path("out"), "--model", zoo / "bert")) == 0
+    assert not (tmp_path / "out" / staging.LOCK).exists()
+
+
+def test_no_model_is_written_among_its_data(zoo, tmp_path, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "story.txt").write_text(story(60), encoding="utf-8")
+    for out in (data / "out", data):
+        assert main(line(data, out, "--model", zoo / "bert")) == 2
+        assert "choose an --out outside of it" in capsys.readouterr().err
+    assert [path.name for path in data.iterdir()] == ["story.txt"]
+
+
 def test_parts_of_ours_are_saved_by_resuming_as_well(text_file, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     settings = SMALL | {"model.config.max_position_embeddings": 64}

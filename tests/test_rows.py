@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from conftest import story
 from unmask import Unmasker
@@ -98,7 +100,9 @@ def test_score_adds_the_score_of_every_row(run, zoo, tmp_path, capfd, model):
     more = () if model == "gpt2" else ("--draws", 4)
     run("score", "--data", data, "--field", "body", "--out", out, *more, model=model)
     found = read(out)
-    assert [{k: v for k, v in row.items() if k != "score"} for row in found] == lines
+    assert [
+        {k: v for k, v in row.items() if k not in ("score", "unmask")} for row in found
+    ] == lines
     assert main(["score", texts[2], "--model", str(zoo / model), "--json", *map(str, more)]) == 0
     assert json.loads(capfd.readouterr().out) == found[2]["score"]
 
@@ -155,14 +159,123 @@ def test_other_data_is_not_resumed_and_nothing_is_replaced_unasked(run, table, t
 
 def test_a_row_that_cannot_be_written_is_named(run, tmp_path):
     data, out = tmp_path / "data.txt", tmp_path / "out.jsonl"
-    data.write_text("The [MASK].\n\nA dog.\n", encoding="utf-8")
+    data.write_text("The [MASK].\n\nA [MASK:x].\n", encoding="utf-8")
     said = run("infill", "--data", data, "--out", out, code=2)
-    assert f"row 3 of {data}: there is no blank" in said
+    assert f"row 3 of {data}: cannot read the blank" in said
+    data.write_text('{"text": "[MASK]"}\n{"text": "[MASK] \\ud83d"}\n', encoding="utf-8")
+    jsonl = data.rename(tmp_path / "data.jsonl")
+    said = run("infill", "--data", jsonl, "--out", out, code=2)
+    assert f"row 2 of {jsonl} holds half a character" in said
     assert not out.exists()
     data.write_text("The [MASK].\n" + "The [MASK:99].\nA [MASK].\n", encoding="utf-8")
     said = run("infill", "--data", data, "--out", out, *OPTIONS, code=2)
     assert f"row 2 of {data}: " in said
     assert [row["template"] for row in read(out)] == ["The [MASK]."]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_row_without_a_blank_stays_as_it_is(run, tmp_path, samples):
+    data, out = tmp_path / "data.txt", tmp_path / "out.jsonl"
+    data.write_text("A dog...\nThe [MASK].\nA ___ cat.\n", encoding="utf-8")
+    more = ("--num-samples", samples, *OPTIONS)
+    said = run("infill", "--data", data, "--out", out, *more)
+    assert said == f"2 of 3 rows of {data} hold no blank and stay as they are, such as row 1\n"
+    found = read(out)
+    assert [row["template"] for row in found[::samples]] == data.read_text("utf-8").splitlines()
+    for row in found:
+        kept = "[MASK]" not in row["template"]
+        assert (row["text"] == row["template"], row["fillings"] == []) == (kept, kept)
+        assert row.get("sample") in (None, 0, 1)
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) // 2])
+    run("infill", "--data", data, "--out", out, "--resume", *more)
+    assert out.read_bytes() == whole
+    data.write_text("\nA dog.\nA ___ cat.\n", encoding="utf-8")
+    said = run("infill", "--data", data, "--out", out, "--overwrite", code=2)
+    assert f"row 2 of {data}: there is no blank" in said
+
+
+OTHERS = [("--seed", 4), ("--steps", 1), ("--ban", "cat"), ("--temperature", 0.5)]
+
+
+def test_a_run_goes_on_only_with_the_same_model_and_options(run, zoo, table, tmp_path):
+    out, model = tmp_path / "out.jsonl", tmp_path / "model"
+    shutil.copytree(zoo / "roberta", model)
+    line = ("infill", "--data", table, "--out", out, *OPTIONS)
+    run(*line, model=model)
+    whole = out.read_bytes()
+    begun = b"".join(whole.splitlines(keepends=True)[:4])
+    out.write_bytes(begun)
+    for other in OTHERS:
+        said = run(*line, *other, "--resume", code=2, model=model)
+        assert f"line 1 of {out} is of another model or of other options" in said
+    weights = load_file(model / "model.safetensors")
+    name = min(weights)
+    save_file(weights | {name: weights[name] + 0.01}, model / "model.safetensors", {"format": "pt"})
+    assert "another model" in run(*line, "--resume", code=2, model=model)
+    assert out.read_bytes() == begun
+    run(*line, "--resume")
+    assert out.read_bytes() == whole
+
+
+def test_score_goes_on_only_with_the_same_options(run, tmp_path):
+    data, out = tmp_path / "data.txt", tmp_path / "out.jsonl"
+    data.write_text("The cat.\nA dog.\n", encoding="utf-8")
+    run("score", "--data", data, "--out", out, "--draws", 4)
+    out.write_bytes(out.read_bytes().splitlines(keepends=True)[0])
+    said = run("score", "--data", data, "--out", out, "--draws", 8, "--resume", code=2)
+    assert "other options" in said
+    run("score", "--data", data, "--out", out, "--draws", 4, "--resume")
+    assert len(read(out)) == 2
+
+
+def test_what_is_no_number_is_resumed(run, tmp_path):
+    data, out = tmp_path / "data.jsonl", tmp_path / "out.jsonl"
+    data.write_text('{"text": "[MASK]", "n": NaN}\n{"text": "A [MASK]", "n": 1}\n', "utf-8")
+    line = ("infill", "--data", data, "--out", out, *OPTIONS)
+    run(*line)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-3])
+    run(*line, "--resume")
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("mine", [b'{"mine": 1}', b"mine", b'{"template": "The dog'])
+def test_a_file_of_the_users_is_not_resumed(run, table, tmp_path, mine):
+    out = tmp_path / "out.jsonl"
+    line = ("infill", "--data", table, "--out", out, *OPTIONS)
+    out.write_bytes(mine)
+    assert "line 1 of" in run(*line, "--resume", code=2)
+    assert out.read_bytes() == mine
+    run(*line, "--overwrite")
+    whole = out.read_bytes()
+    out.write_bytes(whole + mine)
+    assert "line 10 of" in run(*line, "--resume", code=2)
+    assert out.read_bytes() == whole + mine
+
+
+def test_results_are_not_written_among_the_data(run, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    data = tmp_path / "data" / "data.jsonl"
+    data.write_text('{"text": "[MASK]"}\n', encoding="utf-8")
+    line = ("infill", "--data", data.parent, "--out")
+    assert "be read as data" in run(*line, data.parent / "out.jsonl", code=2)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    line = ("infill", "--data", "~/data/data.jsonl", "--overwrite", "--out")
+    assert "--out is the data itself" in run(*line, data, code=2)
+    assert data.read_text("utf-8") == '{"text": "[MASK]"}\n'
+    # What is left out of a folder is said once.
+    (data.parent / "notes.log").touch()
+    said = run("infill", "--data", data.parent, "--out", tmp_path / "out.jsonl", *OPTIONS)
+    assert said.count("left out 1 of 2 files") == 1
+
+
+def test_a_header_of_a_sequence_is_one_line(run, tmp_path):
+    data, out = tmp_path / "data.csv", tmp_path / "out.fasta"
+    data.write_text('name,text\n"one\n>two",The\n,A\n', encoding="utf-8")
+    run("generate", "--data", data, "--out", out, "--length", 2, "--ban", ">", *OPTIONS)
+    lines = out.read_text("utf-8").splitlines()
+    assert [line for line in lines if line.startswith(">")] == [">one >two", ">2"]
 
 
 MISTAKES = [

@@ -16,7 +16,11 @@ class UserError(ValueError):
 
 def is_unicode(text: str) -> bool:
     """Return whether a text can be written as UTF-8: bytes that are none arrive as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def did_you_mean(word: object, choices: Iterable[str]) -> str:

@@ -69,7 +69,9 @@ def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
     Raises:
         UserError: If another process holds the lock, or the folder cannot be written to.
     """
-    made = [] if directory.is_dir() else [directory.absolute()]
+    # By one name, so that the thread that holds it finds its lock.
+    directory = directory.absolute()
+    made = [] if directory.is_dir() else [directory]
     try:
         while made and not made[-1].parent.exists():
             made.append(made[-1].parent)

@@ -148,7 +148,7 @@ def _load(name: str) -> PreTrainedModel:
     except Exception as error:
         # Whatever a damaged file makes the library raise, the user can only replace the file.
         raise UserError(
-            f"cannot load the weights of {name}: {str(error).splitlines()[0]}"
+            f"cannot load the weights of {name}: {next(iter(str(error).splitlines()), error)!s}"
         ) from error
     model, report = loaded
     missing = sorted(report.get("missing_keys", ()))

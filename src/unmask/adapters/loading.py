@@ -7,7 +7,7 @@ mean, and never touches the network unless what was named cannot be a local path
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -26,7 +26,7 @@ from transformers import (
 
 from unmask.adapters import compat
 from unmask.adapters.extras import equip, restore
-from unmask.checkpoint import EXTRA, FILE, Card, read_extra
+from unmask.checkpoint import EXTRA, FILE, Card, read_extra, read_json
 from unmask.errors import UserError
 from unmask.staging import settle
 
@@ -211,6 +211,9 @@ def load_config(name: str) -> Any:
     local = is_local(name)
     if local and not (Path(name) / "config.json").is_file():
         raise UserError(f"{name} holds no model: there is no config.json in it")
+    damage = f"{name}/config.json is damaged"
+    if local:
+        check_layers(read_json(Path(name) / "config.json", "take another copy of it"), damage)
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except Exception as error:
@@ -223,10 +226,20 @@ def load_config(name: str) -> Any:
             f"there is no folder {name}, and no model of that name could be fetched from the hub: "
             f"{_first_line(error)}"
         ) from error
-    layers = getattr(config, "num_hidden_layers", None)
-    if isinstance(layers, int) and layers > MAX_LAYERS:
-        raise UserError(f"{name}/config.json is damaged (num_hidden_layers is {layers})")
+    check_layers(vars(config), damage)
     return config
+
+
+def check_layers(values: Mapping[str, Any], what: str) -> None:
+    """Raise a UserError for more layers than any network has; ``what`` says what is wrong.
+
+    Args:
+        values: A configuration, or what one is to be made of, which some do for hours otherwise.
+        what: The beginning of the message.
+    """
+    for key, value in values.items():
+        if "layer" in key and isinstance(value, int) and value > MAX_LAYERS:
+            raise UserError(f"{what} ({key} is {value})")
 
 
 def model_kinds(config: Any) -> set[str]:

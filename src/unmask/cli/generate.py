@@ -98,11 +98,12 @@ def _write_file(
     if files.data is None or not writer.card.pairs:
         if candidates is not None:
             raise UserError("--candidates is for models that were trained on pairs, with --data")
-        write_file(files, options.read_text(prompt or ""), writer.generate, "prompt", **wishes)
+        text = options.read_text(prompt or "")
+        write_file(files, writer, text, writer.generate, "prompt", **wishes)
         return
     _check_alone(wishes)
-    work = partial(writer.transform, candidates=1 if candidates is None else candidates)
-    write_file(files, "", work, "source", **wishes)
+    wishes["candidates"] = 1 if candidates is None else candidates
+    write_file(files, writer, "", writer.transform, "source", **wishes)
 
 
 def _check_alone(wishes: dict[str, Any]) -> None:

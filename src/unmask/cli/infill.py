@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from unmask.cli import options
 from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
-
-if TYPE_CHECKING:
-    from unmask.unmasker import Unmasker
 
 BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
 
@@ -43,6 +40,8 @@ def command(
     [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: the length is
     drawn by how well it explains the given text.
 
+    With --data, do so for every text of a file; one without a blank stays as it is.
+
     Instead, --top K prints the likeliest tokens of every masked position with their probabilities.
     """
     from unmask.cli.rows import Files
@@ -56,8 +55,7 @@ def command(
     template = options.read_text(template or "")
     if files is not None:
         writer = options.open_unmasker(model, device, backend, cache)
-        check = partial(require_blank, writer)
-        write_file(files, template, writer.generate, "template", check, **wishes)
+        write_file(files, writer, template, writer.generate, "template", blanks=True, **wishes)
         return
     options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
     writer = options.open_unmasker(model, device, backend, cache)
@@ -66,8 +64,3 @@ def command(
         write_top(writer, template, top, wishes["as_json"])
         return
     write(writer, partial(writer.generate, template), **wishes)
-
-
-def require_blank(writer: Unmasker, template: str) -> None:
-    """Raise a UserError unless a template holds a blank."""
-    writer.require_blank([template])

@@ -231,7 +231,11 @@ files = _together(
     click.option(
         "--out", type=PLACE, help="File for the rows of --data with the results: .jsonl or .fasta."
     ),
-    click.option("--resume", is_flag=True, help="Go on after the last whole line of --out."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on after the last whole line of --out, with the same options.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace --out."),
 )
 

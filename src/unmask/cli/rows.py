@@ -1,26 +1,33 @@
 """What ``generate``, ``infill`` and ``score`` share: rows of a file in, more on them out.
 
 A row is a line of a text file, a row of a table or a record of a FASTA file. It is written when it
-is done, so that a run that was stopped can go on after the last whole line.
+is done, so that a run that was stopped can go on after the last whole line. Each line bears a mark
+of the model and the options, so that it goes on as it was begun.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from itertools import islice
+from dataclasses import asdict, dataclass, fields
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from unmask.cli import options
+from unmask.cli import options, printing
 from unmask.errors import UserError, is_unicode
+
+if TYPE_CHECKING:
+    from unmask.autoregressor import Autoregressor
+    from unmask.unmasker import Unmasker
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to the rows that they stand in, the same number of rows for each text."""
 LINES = (".jsonl", ".ndjson")
+MARK = "unmask"
+"""The field of a result that says how it was made; see ``mark_of``."""
 AT_ONCE = 32
 """Texts that are handed on in one go."""
 SHOWN = ("gif", "html", "frames", "as_json", "no_animate")
@@ -85,6 +92,7 @@ class Files:
     def check_out(self) -> None:
         """Raise a UserError for a file that cannot be written, or would be replaced unasked."""
         from unmask.render.files import check_writable
+        from unmask.training.data import check_apart
         from unmask.training.fasta import ENDINGS
 
         assert self.out is not None
@@ -99,9 +107,8 @@ class Files:
         check_writable(self.out)
         if self.out.exists() and not (self.resume or self.overwrite):
             raise UserError(f"{self.out} is there already; pass --resume or --overwrite")
-        both = self.data is not None and os.path.exists(self.data) and self.out.exists()
-        if both and os.path.samefile(str(self.data), self.out):
-            raise UserError("--out is the data itself; choose another name")
+        if self.data is not None:
+            check_apart(self.data, self.out)
 
     @property
     def is_fasta(self) -> bool:
@@ -124,6 +131,23 @@ class Row:
     number: int
 
 
+def mark_of(writer: Unmasker | Autoregressor, wishes: dict[str, Any]) -> str:
+    """Return a hash of what results depend on besides the texts: the model and the options."""
+    import torch
+
+    card = {k: v for k, v in asdict(writer.card).items() if k not in ("training", "scores")}
+    # The others compute the same, and which of them is taken is a matter of speed.
+    rounded = "int8" in writer.backend or "bf16" in writer.backend
+    frozen = getattr(writer, "cache", "") == "frozen"
+    facts = [card, wishes, writer.backend if rounded else "", frozen]
+    digest = hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8)
+    for name, tensor in writer.model.state_dict().items():
+        digest.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def write_rows(
     files: Files,
     text: str,
@@ -131,8 +155,10 @@ def write_rows(
     *,
     name: str,
     adds: tuple[str, ...],
+    mark: str,
     each: int = 1,
-    check: Callable[[str], None] = lambda text: None,
+    asks: Callable[[str], bool] = lambda text: True,
+    demand: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Do some work on every text of a file, and write its row with what the work adds.
 
@@ -142,22 +168,43 @@ def write_rows(
         work: What to do.
         name: What a column "text" of the data is called in the result.
         adds: Names of all that the work may add.
+        mark: See ``mark_of``.
         each: Rows that are written for a text.
-        check: Raises a UserError for a text that cannot be worked on.
+        asks: Whether a text asks for anything; raises a UserError for one that cannot be worked on.
+        demand: Raises a UserError for a text that asks for nothing; called if none does.
 
     Raises:
         UserError: If a row has no text or cannot be worked on; what is written by then stays.
     """
     assert files.out is not None
+    total = _check(files, text, name, (*adds, MARK), asks, demand)
+    full = (
+        row
+        for row in _rows(files, text, name, lambda line: None)
+        if row.text.strip() or files.data is None
+    )
+    with Output(files, mark) as output:
+        rest = output.resume(full, each) if files.resume else full
+        _work_on(rest, total, max(AT_ONCE // each, 1), work, output, files)
 
-    def rows() -> Iterator[Row]:
-        if files.data is None:
-            return iter([Row(text, {name: text}, 1)])
-        return _rows(files.data, files.field, name)
 
-    # Read once before anything is written, to find what is wrong with it.
-    total = empty = 0
-    for row in rows():
+def _check(
+    files: Files,
+    text: str,
+    name: str,
+    adds: tuple[str, ...],
+    asks: Callable[[str], bool],
+    demand: Callable[[str], None],
+) -> int:
+    """Read all rows before anything is written, to find what is wrong; return how many have text.
+
+    The arguments are those of ``write_rows``.
+    """
+    from unmask.training.data import check_whole
+
+    total = empty = idle = 0
+    first: Row | None = None
+    for row in _rows(files, text, name, options.note):
         if not row.text.strip() and files.data is not None:
             empty += 1
             continue
@@ -168,27 +215,36 @@ def write_rows(
                 f"{files.data} has a field {clash[0]!r} of its own, which the result would "
                 "replace; rename it"
             )
+        if files.data is not None:
+            check_whole(row.text, row.number, files.data)
         with _named(files.data, row):
-            check(row.text)
+            if not asks(row.text):
+                idle, first = idle + 1, first or row
     if not total:
         raise UserError(f"{files.data} holds no text")
+    if first is not None and idle == total:
+        with _named(files.data, first):
+            demand(first.text)
     if empty:
         options.note(f"left out {empty} of {total + empty} rows of {files.data}, which are empty")
-    full = (row for row in rows() if row.text.strip() or files.data is None)
-    with Output(files) as output:
-        if files.resume:
-            output.resume(full, each)
-        _work_on(full, total, max(AT_ONCE // each, 1), work, output, files)
+    if first is not None:
+        options.note(
+            f"{idle} of {total} rows of {files.data} hold no blank and stay as they are, such as "
+            f"row {first.number}"
+        )
+    return total
 
 
 def _work_on(
     rows: Iterator[Row], total: int, size: int, work: Work, output: Output, files: Files
 ) -> None:
+    from rich.markup import escape
     from rich.progress import Progress
 
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(Path(files.data or "").name, total=total, completed=output.done)
+        title = escape(printing.visible(Path(files.data or "").name))
+        task = progress.add_task(title, total=total, completed=output.done)
         while part := list(islice(rows, size)):
             try:
                 output.write(part, work([row.text for row in part]))
@@ -214,10 +270,11 @@ def _named(data: str | None, row: Row) -> Iterator[None]:
 class Output:
     """The file that rows go to; it is opened, and an old one replaced, with the first of them."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, mark: str) -> None:
         assert files.out is not None
         self.path = files.out
         self.files = files
+        self.mark = mark
         self.done = 0
         self._kept = 0
         self._file: BinaryIO | None = None
@@ -229,27 +286,56 @@ class Output:
         if self._file is not None:
             self._file.close()
 
-    def resume(self, rows: Iterator[Row], each: int) -> None:
-        """Take those rows that are in the file already, and keep their lines.
+    def resume(self, rows: Iterator[Row], each: int) -> Iterator[Row]:
+        """Keep the lines of the rows that are in the file already, and return the other rows.
 
         Raises:
-            UserError: If the file holds anything else.
+            UserError: If the file holds anything else, or results of another model or of other
+                options.
         """
         if not self.path.exists():
-            return
+            return rows
         with self.path.open("rb") as file:
-            while True:
-                lines = [line for line in islice(file, each) if line.endswith(b"\n")]
-                if len(lines) < each:
-                    return
-                row = next(rows, None)
-                if row is None or not all(_holds(line, row.head) for line in lines):
-                    raise UserError(
-                        f"line {self.done * each + 1} of {self.path} is not of this data; choose "
-                        "another --out, or --overwrite it"
-                    )
+            for row in rows:
+                lines = list(islice(file, each))
+                for number, line in enumerate(lines, self.done * each + 1):
+                    self._check(line, number, row)
+                if len(lines) < each or not lines[-1].endswith(b"\n"):
+                    return chain([row], rows)
                 self.done += 1
                 self._kept += sum(map(len, lines))
+            if file.read(1):
+                raise self._foreign(self.done * each + 1)
+        return rows
+
+    def _check(self, line: bytes, number: int, row: Row) -> None:
+        """Raise a UserError unless a line, or what was written of it, is a result of a row."""
+        if not line.endswith(b"\n"):
+            begins = [
+                _spelt(row.head, plain)[:-1].encode("utf-8", "surrogatepass")
+                for plain in (True, False)
+            ]
+            if not any(line.startswith(b[: len(line)]) for b in begins):
+                raise self._foreign(number)
+            return
+        try:
+            found = json.loads(line)
+            same = all(_spelt(found[key]) == _spelt(value) for key, value in row.head.items())
+        except (ValueError, TypeError, KeyError):
+            same = False
+        if not same:
+            raise self._foreign(number)
+        if found.get(MARK) != self.mark:
+            raise UserError(
+                f"line {number} of {self.path} is of another model or of other options; pass the "
+                "same, or choose another --out"
+            )
+
+    def _foreign(self, number: int) -> UserError:
+        return UserError(
+            f"line {number} of {self.path} is not of this data; choose another --out, or "
+            "--overwrite it"
+        )
 
     def write(self, rows: list[Row], added: list[dict[str, Any]]) -> None:
         """Write rows with what is added to them, the same number of times each."""
@@ -265,30 +351,33 @@ class Output:
 
     def _line(self, row: Row, more: dict[str, Any]) -> str:
         if not self.files.is_fasta:
-            line = json.dumps(row.head | more, ensure_ascii=False)
+            content = row.head | more | {MARK: self.mark}
+            line = _spelt(content, plain=False)
             # Half a character, which JSON can spell, has no bytes of its own.
-            return (line if is_unicode(line) else json.dumps(row.head | more)) + "\n"
+            return (line if is_unicode(line) else _spelt(content)) + "\n"
         from unmask.training.fasta import record
 
-        name = str(row.head.get("name", row.number))
+        # A header is one line.
+        name = " ".join(str(row.head.get("name") or row.number).split())
         return record(f"{name} {more['sample']}" if "sample" in more else name, more["text"])
 
 
-def _holds(line: bytes, head: dict[str, Any]) -> bool:
-    try:
-        found = json.loads(line)
-        return all(found[key] == value for key, value in head.items())
-    except (ValueError, TypeError, KeyError):
-        return False
+def _spelt(content: Any, plain: bool = True) -> str:
+    """Return a value as JSON, in which not-a-number is like itself."""
+    return json.dumps(content, ensure_ascii=plain)
 
 
-def _rows(data: str, field: str, name: str) -> Iterator[Row]:
-    """Yield the rows of a file with all their fields."""
+def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> Iterator[Row]:
+    """Yield the rows of a file with all their fields, or the only text."""
     from unmask.training.data import labelled, without_text
 
-    for number, row in enumerate(labelled(data, field, options.note), 1):
-        text = row.pop(field, 0)
-        if text is not None and not isinstance(text, str):
+    data, field = files.data, files.field
+    if data is None:
+        yield Row(text, {name: text}, 1)
+        return
+    for number, row in enumerate(labelled(data, field, note), 1):
+        found = row.pop(field, 0)
+        if found is not None and not isinstance(found, str):
             raise without_text(number, data, field, row, "choose one with --field")
         key = name if field == "text" else field
         if key in row:
@@ -296,5 +385,5 @@ def _rows(data: str, field: str, name: str) -> Iterator[Row]:
                 f"{data} has a field {key!r} beside {field!r}, whose name it is to take; rename it"
             )
         # What JSON has no form for, such as a date, is written as text.
-        head = json.loads(json.dumps({**row, key: text or ""}, default=str))
-        yield Row(text or "", head, number)
+        head = json.loads(json.dumps({**row, key: found or ""}, default=str))
+        yield Row(found or "", head, number)

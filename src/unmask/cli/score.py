@@ -61,7 +61,7 @@ def command(
     score every text of a file by itself.
     """
     from unmask import report
-    from unmask.cli.rows import Files, write_rows
+    from unmask.cli.rows import Files, mark_of, write_rows
 
     if pseudo and order is not None:
         raise UserError("--pseudo and --order are two ways to score; choose one")
@@ -77,7 +77,8 @@ def command(
             found = [_score(writer, text, wished, seed, per_token) for text in texts]
             return [{"score": _facts(score, writer, per_token)} for score in found]
 
-        write_rows(given, "", work, name="text", adds=("score",))
+        mark = mark_of(writer, {"work": "score", "seed": seed, "per_token": per_token, **wished})
+        write_rows(given, "", work, name="text", adds=("score",), mark=mark)
         return
     text = _read("" if text is None else text)
     writer = options.open_writer(model, device, backend)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,42 +52,64 @@ def write(
 
 def write_file(
     files: Files,
+    writer: Unmasker,
     text: str,
     work: Callable[..., Generated],
     name: str,
-    check: Callable[[str], None] = lambda text: None,
+    blanks: bool = False,
     **wishes: Any,
 ) -> None:
     """Write for every text of a file, one row for each text that is written.
 
     Args:
         files: What to read and write.
+        writer: Who writes.
         text: The only text, if there is no file of them.
-        work: What to do with several texts: ``generate`` or ``transform`` of a writer.
+        work: What to do with several texts: ``generate`` or ``transform`` of the writer.
         name: What the given text is called in a row.
-        check: Raises a UserError for a text that cannot be worked on.
+        blanks: Write on blanks alone: a text without any stays as it is.
         wishes: Options of ``work``.
     """
-    from unmask.cli.rows import write_rows
+    from unmask.cli.rows import mark_of, write_rows
+    from unmask.plan import has_blank
 
     samples = int(wishes.get("num_samples", 1))
     said = set[str]()
 
-    def rows(texts: list[str]) -> list[dict[str, Any]]:
+    def asks(text: str) -> bool:
+        return not blanks or has_blank(writer.codec, text)
+
+    def written(texts: list[str]) -> Iterator[dict[str, Any]]:
         result = work(texts, **wishes)
         for note in dict.fromkeys(result.notes):
             if note not in said:
                 printing.note(f"note: {note}")
         said.update(result.notes)
-        written: list[dict[str, Any]] = [{"text": text} for text in result.texts]
-        for row, fillings in zip(written, result.fillings, strict=False):
-            row["fillings"] = [filling.as_dict() for filling in fillings]
-        if samples > 1:
-            return [{"sample": i % samples, **row} for i, row in enumerate(written)]
-        return written
+        for text, row in zip_longest(result.texts, result.fillings):
+            fillings = {} if row is None else {"fillings": [filling.as_dict() for filling in row]}
+            yield {"text": text, **fillings}
 
-    adds = ("text", "fillings", *(("sample",) if samples > 1 else ()))
-    write_rows(files, text, rows, name=name, adds=adds, each=max(samples, 1), check=check)
+    def rows(texts: list[str]) -> list[dict[str, Any]]:
+        asked = [text for text in texts if asks(text)]
+        found = written(asked) if asked else iter(())
+        return [
+            ({"sample": i} if samples > 1 else {})
+            | (next(found) if asks(text) else {"text": text, "fillings": []})
+            for text in texts
+            for i in range(samples)
+        ]
+
+    write_rows(
+        files,
+        text,
+        rows,
+        name=name,
+        adds=("text", "fillings", *(("sample",) if samples > 1 else ())),
+        mark=mark_of(writer, {"work": name, **wishes}),
+        each=max(samples, 1),
+        asks=asks,
+        demand=lambda text: writer.require_blank([text]),
+    )
 
 
 def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:

@@ -7,7 +7,8 @@ symbols, and have one switch for both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 
 from transformers import PreTrainedTokenizerBase
@@ -43,14 +44,32 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
         ) from error
 
 
+def encode_some(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of several texts as ``encode_all``, none for one that has no tokens."""
+    try:
+        return encode_all(tokenizer, texts)
+    except UserError:
+        return _one_by_one(tokenizer, texts)
+
+
+def _one_by_one(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = []
+    for text in texts:
+        try:
+            found += encode_all(tokenizer, [text])
+        except UserError:
+            found.append([])
+    return found
+
+
 def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Return whether a text gets another first token than it has behind other text.
 
     SentencePiece and some byte-level tokenizers put a blank before every text.
     """
     for letter, stop in product("aA1", ".,。"):
-        both, first, second = _encode(tokenizer, [letter + stop, letter, stop])
-        if tokenizer.unk_token_id not in both + first + second:
+        both, first, second = encode_some(tokenizer, [letter + stop, letter, stop])
+        if both and first and second and tokenizer.unk_token_id not in both + first + second:
             return both != first + second
     return False
 
@@ -86,13 +105,31 @@ def _cut(text: str, symbol: str) -> list[str]:
     return parts
 
 
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Say in a sentence what a tokenizer cannot do: its library raises bare errors, or panics.
+
+    Raises:
+        UserError: For one of these, such as an unknown word without an unknown token.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # A panic of Rust is no ``Exception``.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = next(iter(str(error).splitlines()), "it failed")
+        raise UserError(f"the tokenizer has no tokens for a text: {reason}") from error
+
+
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     # A long text is no mistake here: it is cut into rows later.
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        # In Python it would also hide the ordinary vocabulary that is found by such a search.
-        split_special_tokens=tokenizer.is_fast,
-        verbose=False,
-    )
+    with in_a_sentence():
+        encoded = tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            # In Python it would also hide the ordinary vocabulary that is found by such a search.
+            split_special_tokens=tokenizer.is_fast,
+            verbose=False,
+        )
     return list(encoded["input_ids"])

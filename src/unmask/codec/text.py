@@ -10,13 +10,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby, product
 
 from transformers import PreTrainedTokenizerBase
 
 from unmask.codec.added import misread
-from unmask.codec.encoding import encode_all, encode_behind, marks_a_beginning
+from unmask.codec.encoding import encode_all, encode_behind, encode_some, marks_a_beginning
 from unmask.codec.pieces import Pieces
 from unmask.codec.spaces import Spaces
 from unmask.codec.symbols import symbols
@@ -211,7 +211,7 @@ class TextCodec:
     @cached_property
     def spaces(self) -> Spaces:
         """Which blanks are the decoder's own."""
-        return Spaces.of(self.tokenizer, self.encode_all)
+        return Spaces.of(self.tokenizer, partial(encode_some, self.tokenizer))
 
     @cached_property
     def _misread(self) -> dict[int, str]:
@@ -223,7 +223,7 @@ class TextCodec:
 
     @cached_property
     def _carrier(self) -> list[int]:
-        return self.encode("a")
+        return encode_some(self.tokenizer, ["a"])[0]
 
     @cached_property
     def _left_out(self) -> frozenset[int]:

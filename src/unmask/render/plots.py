@@ -96,7 +96,7 @@ def exponents(
     )
     axes.axhline(1.0, color=_QUIET, linewidth=1, linestyle="--")
     axes.set_xscale("log")
-    axes.set_title(title, loc="left", color=_INK)
+    axes.set_title(title, loc="left", color=_INK, parse_math=False)
     axes.set_xlabel("occurrences in the training text", color=_QUIET)
     axes.set_ylabel("exponent w (above 1: written early)", color=_QUIET)
     axes.grid(color=_LINE, linewidth=0.8)

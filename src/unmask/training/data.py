@@ -12,11 +12,12 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.adapters.compat import quiet_datasets
-from unmask.errors import UserError
+from unmask.errors import UserError, is_unicode
 from unmask.training import fasta
 from unmask.training.tables import READERS, Row, read_table
 from unmask.training.texts import (
@@ -62,14 +63,14 @@ class Documents:
     _noted: set[str] = dataclasses.field(default_factory=set)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield all documents piece by piece, each of at most about ``PIECE`` characters.
+        """Yield all documents piece by piece, each of at most ``PIECE`` characters.
 
         Raises:
             UserError: If there is nothing there, a file is binary or of an unknown encoding, a row
                 has no text, or no text is left.
         """
         blank = True
-        for piece in self._all():
+        for piece in chain.from_iterable(map(_cut, self._all())):
             blank = blank and not piece.text.strip()
             yield piece
         if blank:
@@ -97,8 +98,10 @@ class Documents:
         elif self.by_line:
             lines: Iterable[Row] = ({self.field: line} for line in read_lines(path))
             yield from map(_whole, self._column(lines, str(path)))
+            _note_plain(path, self._say)
         else:
             yield from _with_last(read_pieces(path))
+            _note_plain(path, self._say)
 
     def _sequences(self, path: Path) -> Iterator[Piece]:
         total = empty = 0
@@ -121,6 +124,7 @@ class Documents:
                 continue
             if not isinstance(text, str):
                 raise without_text(total, source, self.field, row, "choose one with --field")
+            check_whole(text, total, source)
             yield text
         self._say_empty(empty, total, "rows", source)
 
@@ -162,6 +166,14 @@ def pieces_of(documents: Iterable[str]) -> Iterator[Piece]:
 
 def _whole(document: str) -> Piece:
     return Piece(document, last=True)
+
+
+def _cut(piece: Piece) -> Iterator[Piece]:
+    """Yield what a piece holds in pieces of at most ``PIECE`` characters."""
+    text, last = piece
+    for begin in range(0, max(len(text), 1), PIECE):
+        end = begin + PIECE
+        yield Piece(text[begin:end], last and end >= len(text))
 
 
 def _with_last(parts: Iterable[str]) -> Iterator[Piece]:
@@ -238,6 +250,14 @@ def labelled(source: str, field: str, note: Note = warnings.warn) -> Iterator[Ro
     else:
         for line in read_lines(path):
             yield {field: line}
+        _note_plain(path, note)
+
+
+def _note_plain(path: Path, note: Note) -> None:
+    """Say that a file was read as plain text, if its name says something else."""
+    kind = ending(path)
+    if kind not in ("", *TEXTS):
+        note(f"{path} is read as plain text, whatever {kind} stands for")
 
 
 def _path(source: str) -> Path:
@@ -300,7 +320,11 @@ def _pydoc() -> Iterator[str]:
 def _files(folder: Path, endings: tuple[str, ...], note: Note = lambda line: None) -> list[Path]:
     """Return the files in a folder and in those below it that end in one way, and note the rest."""
     found = sorted(_walk(folder))
-    files = [path for path in found if ending(path) in endings and path.is_file()]
+    files = [
+        path
+        for path in found
+        if ending(path) in endings and path.is_file() and not _is_hidden(path, folder)
+    ]
     others = Counter(path.suffix or path.name for path in found) - Counter(
         path.suffix or path.name for path in files
     )
@@ -316,12 +340,22 @@ def _files(folder: Path, endings: tuple[str, ...], note: Note = lambda line: Non
     return files
 
 
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Return whether a file, or a folder that it is in, has a name that programs do not show.
+
+    Such are the copies and notes of editors, versions and file systems, not a user's texts.
+    """
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
-    for place, _, names in os.walk(folder, onerror=refuse):
-        yield from (Path(place, name) for name in names)
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        # A link to a folder is not followed, so that there is no end of it.
+        links = (name for name in folders if os.path.islink(os.path.join(place, name)))
+        yield from (Path(place, name) for name in chain(names, links))
 
 
 def _hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -357,6 +391,37 @@ def without_text(number: int, source: object, field: str, row: Row, remedy: str)
         f"row {number} of {source} has no text in the field {field!r}"
         + (f"; its text fields: {names}; {remedy}" if names else " nor in any other; give it one")
     )
+
+
+def check_whole(text: str, number: int, source: object) -> None:
+    """Raise a UserError for a text with half a character in it, which JSON can spell.
+
+    Args:
+        text: The text.
+        number: Of its row, from 1.
+        source: Where that stands.
+    """
+    if not is_unicode(text):
+        raise UserError(
+            f"row {number} of {source} holds half a character (a surrogate); give valid text"
+        )
+
+
+def check_apart(source: str, out: Path) -> None:
+    """Raise a UserError for a file or folder to be written that is the data, or lies among them.
+
+    Args:
+        source: Where the data come from.
+        out: What is to be written.
+    """
+    place = Path(os.path.expanduser(source))
+    if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+        raise UserError(
+            f"{out} would be in the folder of the data, {source}, and be read as data the next "
+            "time; choose an --out outside of it"
+        )
+    if place.exists() and out.exists() and os.path.samefile(place, out):
+        raise UserError("--out is the data itself; choose another name")
 
 
 def _library() -> Any:

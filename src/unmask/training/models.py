@@ -129,6 +129,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
     # Also under the names of BERT's family, or the configuration keeps ids of another vocabulary.
     special = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
     known = {f"{kind}_token_id": value for kind, value in special.items()}
+    loading.check_layers(recipe.model.config, f"cannot make a {recipe.model.type} model")
     try:
         # Transformers takes any name and keeps it without effect, so names are checked here.
         declared = {*AutoConfig.for_model(recipe.model.type).to_dict(), *KEPT_APART}
@@ -144,7 +145,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
         raise
     except Exception as error:
         # A value of the wrong type makes each architecture raise something of its own.
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"cannot make a {recipe.model.type} model: {reason}") from error
 
 

@@ -20,7 +20,7 @@ from unmask.codec.pairs import Pair, PairCodec, PairRows
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.text_rows import Text
-from unmask.training.data import Note, read_records, without_text
+from unmask.training.data import Note, check_whole, read_records, without_text
 from unmask.training.material import Material
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch
@@ -59,6 +59,7 @@ def _text(row: dict[str, object], field: str, number: int, source: str) -> str:
         return ""
     if not isinstance(text, str):
         raise without_text(number, source, field, row, "pairs need source and target")
+    check_whole(text, number, source)
     return text
 
 

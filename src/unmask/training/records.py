@@ -127,7 +127,9 @@ def _bodies(
     assert end is not None
     held: list[int] = []
     for ids, last in encoded(pieces, layout.codec):
-        held += ids.tolist()
+        if len(held) < layout.room:
+            # Of one that is too long, however long, no more is kept.
+            held += ids.tolist()
         if not last:
             continue
         counts["total"] += 1

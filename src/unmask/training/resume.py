@@ -80,6 +80,7 @@ def finish(work: Path, step: int, keep: bool) -> None:
         keep: Whether the run may go on from its checkpoints; else they are removed.
     """
     _note(work, _noted(work) | {FINISHED: step})
+    shutil.rmtree(work / ".partial", ignore_errors=True)
     for folder in [] if keep else checkpoints(work):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,8 +95,8 @@ def _noted(work: Path) -> dict[str, Any]:
     return checkpoint.read_json(work / RUN, "start anew with --overwrite")
 
 
-def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point:
-    """Return the checkpoint that a run continues from.
+def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point | None:
+    """Return the checkpoint that a run continues from, None if it was stopped before the first.
 
     Args:
         work: Folder of the checkpoints.
@@ -103,15 +104,16 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
         training: How long it is to go on.
 
     Raises:
-        UserError: If there is none, it is damaged, the run was started differently, or its model is
-            saved already.
+        UserError: If there is no such run, its checkpoint is damaged, it was started differently,
+            or its model is saved already.
     """
-    found = checkpoints(work)
-    if not found:
+    found, noted = checkpoints(work), _noted(work)
+    if not found and (not noted or FINISHED in noted):
         raise UserError(f"there is no checkpoint in {work} to resume from; leave out --resume")
-    noted = _noted(work)
     if noted:
         _check_same({k: v for k, v in noted.items() if k not in (CONTENT, FINISHED)}, what)
+    if not found:
+        return None
     seconds = check_whole(found[-1])
     state = _state(found[-1])
     step = state["global_step"]

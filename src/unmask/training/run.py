@@ -49,7 +49,7 @@ from unmask.staging import locked, settle
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import precision, rates, resume
-from unmask.training.data import Note
+from unmask.training.data import Note, check_apart
 from unmask.training.loss import Loss
 from unmask.training.material import Material, Texts, fingerprint
 from unmask.training.models import about_conversion, open_model
@@ -123,6 +123,9 @@ def train(
         recipe = recipe.without_fresh()
     run = replace(run, out=Path(place("out", run.out)), recipe=recipe)
     checkpoint.check_folder(run.out)
+    for source in (run.data, run.validation):
+        if source is not None:
+            check_apart(source, run.out)
     with locked(run.out):
         return _train(run, callbacks, report, now)
 
@@ -144,12 +147,14 @@ def _train(
     if run.resume:
         settle(run.out)
         point = resume.last_checkpoint(work, what, recipe.training)
+        if point is None:
+            report("the run was stopped before its first checkpoint, so it begins anew")
     else:
         checkpoint.claim(run.out, run.overwrite)
     last = None if point is None else str(point.folder)
     source = _read(run, report)
     content = fingerprint(source.everything)
-    if point is not None:
+    if run.resume:
         resume.check_content(work, content)
     set_seed(recipe.training.seed)
     model, codec = open_model(recipe, last or run.model, source.texts)

@@ -85,15 +85,32 @@ def _csv(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
     yield from _delimited(path, delimiter=",", strict=True)
 
 
+_QUOTED: dict[str, Any] = {"delimiter": "\t", "strict": True}
+_PLAIN = _QUOTED | {"quoting": csv.QUOTE_NONE}
+
+
 def _tsv(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
-    # Some programs quote cells as in CSV, others do not and mean every quotation mark as such.
-    quoted: dict[str, Any] = {"delimiter": "\t", "strict": True}
+    yield from _delimited(path, **(_QUOTED if _is_quoted(path) else _PLAIN))
+
+
+def _is_quoted(path: Path) -> bool:
+    """Return whether the cells of a TSV are quoted as in CSV.
+
+    Some programs do that, others do not and mean every quotation mark as such. Where both can be
+    meant, a cell over several lines, each of them a full row, is taken for rows of their own.
+    """
     try:
-        for _ in _delimited(path, **quoted):
-            pass
+        count = sum(1 for _ in _delimited(path, **_QUOTED))
     except UserError:
-        quoted |= {"quoting": csv.QUOTE_NONE}
-    yield from _delimited(path, **quoted)
+        return False
+    lines = full = 0
+    try:
+        for row in _delimited(path, **_PLAIN):
+            lines += 1
+            full += len(row) > 1 and None not in row.values()
+    except UserError:
+        return True
+    return lines == count or full < lines
 
 
 def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
@@ -120,7 +137,6 @@ def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     try:
         # It comes with datasets.
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise UserError("parquet files need: pip install 'unmask[train]'") from error
@@ -132,16 +148,23 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             # Small batches, since a row may be a whole document.
             for batch in table.iter_batches(batch_size=1024, columns=wanted):
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # Of a value that Python has no form for, such as a year of five digits, it raises anything.
         raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from error
 
 
 READERS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
+    ".jsonlines": _json_lines,
+    ".jl": _json_lines,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,
+    ".tab": _tsv,
     ".parquet": _parquet,
+    ".pq": _parquet,
 }
 """What reads a table, by how its name ends."""

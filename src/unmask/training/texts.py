@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,25 +50,38 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
         UserError: If it cannot be read, also while the block runs; if it is not UTF-8 and has no
             byte order mark.
     """
-    encoding = "utf-8"
     try:
         with open_bytes(path) as file:
             start = file.peek(4)[:4]
             encoding = next(
-                (name for mark, name in _MARKS.items() if start.startswith(mark)), encoding
+                (name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8"
             )
             # What was peeked at is read again, as part of the text.
             with io.TextIOWrapper(file, encoding, newline=newline) as text:
-                yield text
-    except UnicodeDecodeError as error:
-        name = encoding.removesuffix("-sig").upper()
-        where = f"byte {error.start}" if name == "UTF-8" else "as its first bytes announce"
-        raise UserError(
-            f"{path} is not {name} text ({where}); convert it to UTF-8, or name a text file"
-        ) from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+                try:
+                    yield text
+                except UnicodeDecodeError as error:
+                    # It counts from the beginning of the part that was read last.
+                    place = file.tell() - len(error.object) + error.start
+                    raise _other_encoding(path, encoding, place) from error
+    except _damage() as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what reading a file raises if it is damaged or cannot be read."""
+    zstd: Any = sys.modules.get("compression.zstd")
+    known = (OSError, EOFError, zlib.error, lzma.LZMAError)
+    return known if zstd is None else (*known, zstd.ZstdError)
+
+
+def _other_encoding(path: Path, encoding: str, place: int) -> UserError:
+    name = encoding.removesuffix("-sig").upper()
+    where = f"byte {place}" if name == "UTF-8" else "as its first bytes announce"
+    return UserError(
+        f"{path} is not {name} text ({where}); convert it to UTF-8, or name a text file"
+    )
 
 
 @contextmanager
