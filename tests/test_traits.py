@@ -207,6 +207,7 @@ def test_a_network_that_draws_is_repeatable_and_leaves_the_generator_alone():
                          num_cross_attention_heads=4, max_position_embeddings=40),
          "not one for each"),
         (MraConfig(**SIZE), "does not depend on the other tokens"),
+        (RobertaConfig(**SIZE | {"pad_token_id": None}), "pad_token_id in config.json is null"),
         (NystromformerConfig(**SIZE, num_landmarks=4, segment_means_seq_len=32),
          "it computes no row of up to"),
     ],
