@@ -49,7 +49,9 @@ cannot work is refused in one sentence before anything is written or trained.
 
 - **Padding.** Some encoders mix padding into the text: by a Fourier transform, a convolution, \
 pooling or hashing. Their rows run one length at a time, so that a text is the same alone and in \
-any batch. This costs a call for each length in a batch.
+any batch. This costs a call for each length in a batch. RoBERTa and its relatives know padding by \
+its id and give it one position: where `pad_token_id` in `config.json` is the id of the mask \
+token, all masks would be one, and the model is refused.
 - **Random numbers.** A network that draws some to compute its answer (the hashing of Reformer) \
 draws the same ones in every call.
 - **Precision.** `train` makes one forward and one backward pass on a row before it writes \

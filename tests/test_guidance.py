@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import AutoModelForSequenceClassification, ConvBertConfig, PreTrainedConfig
 
 from checks import Recorder, assert_law, generator, random_joint
 from conftest import configurations, story, wordpiece
@@ -484,3 +484,21 @@ def test_labels_have_names_and_numbers(kit):
         TextClassifier(model, codec, "hapy")
     with pytest.raises(UserError, match="choose one of happy, neutral, sad"):
         TextClassifier(model, codec, 3)
+
+
+def test_a_classifier_into_which_padding_leaks_reads_rows_of_one_length_at_a_time(kit):
+    codec = TextCodec(kit["bert"][1])
+    sizes = {"hidden_size": 32, "embedding_size": 32, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "intermediate_size": 48, "conv_kernel_size": 3}
+    config = ConvBertConfig(
+        vocab_size=len(codec.tokenizer), num_labels=3, initializer_range=0.3, **sizes
+    )
+    torch.manual_seed(1)
+    judge = TextClassifier(AutoModelForSequenceClassification.from_config(config), codec, 1)
+    ids, valid = noised(codec)
+    at = valid & (ids == codec.mask_token_id)
+    log_prob, slopes = judge.log_prob(ids, valid), judge.slopes(ids, at, valid)
+    for row, own in enumerate(slopes.split(at.sum(1).tolist())):
+        one, where = ids[row, valid[row]][None], at[row, valid[row]][None]
+        assert torch.allclose(judge.log_prob(one, None), log_prob[row], atol=1e-4)
+        assert torch.allclose(judge.slopes(one, where, None), own, atol=1e-3)

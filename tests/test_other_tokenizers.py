@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LukeTokenizer,
     PreTrainedTokenizerFast,
 )
 
@@ -21,7 +22,7 @@ from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
-from unmask.report import legend, notes
+from unmask.report import legend, lines, notes
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker
@@ -187,6 +188,72 @@ class TestEncoding:
             tail = layout.row[layout.row.index(None) + 1 :]
             assert tail == codec.encode(behind)
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("ahead", ["the cat ", "the cat  ", "the\n", "the cat \n", "  ", "\t"])
+    def test_white_space_before_a_blank_has_the_tokens_that_it_has_in_running_text(
+        self, codecs, kind, ahead
+    ):
+        codec = codecs[kind]
+        (layout,) = codec.rows([ahead, Blank(1, 1), " a"])
+        given = layout.row[len(codec.start) : layout.row.index(None)]
+        for word in ("at", "the", "A", "."):
+            running = codec.encode(ahead + word)
+            assert running[: len(given)] == given or codec.unknown in running
+        if kind in ("canine", "perceiver"):
+            assert given == codec.encode(ahead)
+
+    def test_what_is_banned_is_not_written_directly_after_a_word(self, writers, codecs):
+        for kind in MARKED:
+            known = codecs[kind].tokenizer.get_vocab()
+            if "." in known:
+                assert [known["."]] in codecs[kind].spellings(".")
+        known = codecs["xlm-roberta"].tokenizer.get_vocab()
+        either = [[known["."], known["▁cat"]]]
+        result = writers["xlm-roberta"].infill("the[MASK:12]", allowed=12 * either, ban=".")
+        assert "." not in result.texts[0]
+
+    def test_tokens_of_which_two_are_a_token_are_put_together_as_well(self):
+        words = [
+            "[UNK]",
+            "[MASK]",
+            *"CNO()=cn123",
+            "@",
+            "@@",
+            "[nH]",
+            "Cl",
+            ">",
+            ">>",
+            "/",
+            "#",
+            ".",
+        ]
+        known = {word: i for i, word in enumerate(words)}
+        tokenizer = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
+        parts = Regex(r"\[[^\]]+\]|Cl|@@?|>>?|.")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(parts, "isolated")
+        names = {"unk_token": "[UNK]", "mask_token": "[MASK]"}
+        codec = TextCodec(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names))
+        for text in ("CC(=O)Nc1cc[nH]1>>CCl", "C@N@@O"):
+            assert codec.decode(codec.encode(text)) == text
+
+    def test_a_symbol_that_is_unknown_and_padding_is_counted_as_unknown(self):
+        tokenizer = vocabularies.bert(cased=True)
+        tokenizer.add_special_tokens({"pad_token": "[UNK]"})
+        codec = TextCodec(tokenizer)
+        (note,) = writer_of(codec).infill("Xylophone [MASK]", steps=1).notes
+        assert "1 of 1 tokens" in note
+
+    def test_a_tokenizer_that_does_not_know_how_to_split_special_symbols(self):
+        spec = json.loads(vocabularies.byte_level().backend_tokenizer.to_str())["model"]
+        entities = {"[MASK]": 0, "[UNK]": 1, "[PAD]": 2, "[MASK2]": 3}
+        merges = [tuple(pair) for pair in spec["merges"]]
+        codec = TextCodec(LukeTokenizer(spec["vocab"], merges, entity_vocab=entities))
+        text = "The cat</s> sat <mask>."
+        ids = codec.encode(text)
+        assert codec.decode(ids) == text
+        assert not {*ids} & {*codec.symbols}
+        assert codec.beginning(text, 4) == (ids[:4], codec.decode(ids[:4]))
+
     def test_a_mark_of_thousands_of_digits(self, codecs):
         for mark in (f"[MASK:{'9' * 5000}]", f"[MASK:1-{'9' * 5000}]", "[MASK:٣]"):
             with pytest.raises(UserError) as raised:
@@ -279,6 +346,13 @@ class TestFillings:
             ("bert-uncased", "The CAT[MASK] it", ["##s"], "The CATs it"),
             ("bert-uncased", "The CAT[MASK]", ["."], "The CAT."),
             ("bert-uncased", "Cafe\r\n[MASK:2]!", ["sat", "on"], "Cafe\r\nsat on!"),
+            ("bert-uncased", "it (un[MASK])", ["sat"], "it (un sat)"),
+            ("bert-uncased", "it ([MASK])", ["sat"], "it (sat)"),
+            ("bert-uncased", "it '[MASK]'", ["sat"], "it 'sat'"),
+            ("bert-uncased", "the cat'[MASK]", ["sat"], "the cat' sat"),
+            ("bert-uncased", "un-[MASK:2]", ["believ", "##ed"], "un-believed"),
+            ("bert-uncased", "The CAT,[MASK]", ["sat"], "The CAT, sat"),
+            ("xlm-roberta", "([MASK])", ["▁sat"], "( sat)"),
             ("bert-uncased", "[MASK][MASK] cat", ["un", "##ed"], "uned cat"),
             ("xlm-roberta", "The CAT [MASK].", ["▁sat"], "The CAT sat."),
             ("xlm-roberta", "The CAT[MASK].", ["▁sat"], "The CAT sat."),
@@ -419,6 +493,12 @@ def test_training_without_start_end_or_padding(writers, tmp_path, kind):
     assert not any("unknown" in line for line in said)
     again = Unmasker.from_pretrained(str(tmp_path / "out"))
     assert again.generate("", length=4, steps=2).fillings[0][0].ids
+
+
+def test_the_number_of_a_perplexity_is_short(writers):
+    score = writers["esm"].score("LAGV" * 30, draws=2)
+    assert score.word_perplexity > 1e30
+    assert max(len(word) for line in lines(score) for word in line.split()) < 20
 
 
 class TestUnknown:

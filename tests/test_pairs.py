@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from test_training import SHORT, metrics, sets
-from unmask import Unmasker, mbr, recording
+from unmask import Unmasker, filling, mbr, recording
 from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import RUN, Card
 from unmask.cli import main
@@ -23,7 +23,6 @@ from unmask.cli.writing import watched
 from unmask.codec.pairs import SEPARATOR, Pair, PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
-from unmask.filling import fill
 from unmask.likelihood import bound_of_rows, score_text
 from unmask.text_rows import Text
 from unmask.training import recipe as recipes
@@ -351,8 +350,8 @@ def test_the_text_of_a_target_ends_at_its_first_end_symbol(zoo):
         nothing = torch.zeros_like(canvas.masked)
         zero = torch.zeros(1, dtype=torch.float64)
         frame = Frame(1, zero, canvas, nothing, nothing, torch.ones_like(canvas.ids).float(), 1)
-        whole, _ = fill(codec, frame, 0, sizes, given_texts)
-        return recording.target(codec, canvas, 0), whole
+        whole, _ = filling.fill(codec, frame, 0, sizes, given_texts)
+        return filling.target(codec, frame, 0).text, whole
 
     assert texts([*target, *[end] * 5]) == ("the moon", "[a dog] the moon")
     assert texts([*target, end, *target, end]) == ("the moon", "[a dog] the moon")
@@ -649,3 +648,12 @@ def test_every_source_of_a_file_gets_its_target(trained, writer, data, tmp_path,
     capsys.readouterr()
     assert main([str(word) for word in [*line, "--overwrite", "--length", 3]]) == 2
     assert "goes without" in capsys.readouterr().err
+
+
+def test_what_was_written_for_a_source_is_told_token_by_token(writer):
+    result = writer.transform(["the cat sat on the mat", "a dog"], candidates=1, steps=6, seed=5)
+    assert len(result.fillings) == 2
+    for text, (own,) in zip(result.texts, result.fillings, strict=True):
+        assert own.text == text == "".join(own.tokens)
+        assert len(own.ids) == len(own.tokens) == len(own.probabilities)
+        assert all(0 < p <= 1 for p in own.probabilities)

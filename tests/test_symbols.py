@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unmask import Unmasker
+from unmask import Autoregressor, Unmasker
 from unmask.adapters.loading import load_tokenizer
 from unmask.checkpoint import Card
 from unmask.cli import main
@@ -106,6 +106,8 @@ def test_a_symbol_that_a_text_is_full_of_keeps_its_share_of_the_score(bert):
         ("<extra_id_3>", True),
         ("madeupword0001", True),
         ("<|endoftext|>", True),
+        ("<null_1>", True),
+        ("<s>NOTUSED", True),
         ("Ġunknown", False),
         ("unused", False),
         ("[", False),
@@ -146,3 +148,18 @@ def test_the_command_line_asks_for_symbols(bert, tmp_path, capsys):
     assert "[UNK]" not in capsys.readouterr().out
     assert main([*line, "--unban", "nothing"]) == 2
     assert "no symbol" in capsys.readouterr().err
+
+
+def test_an_autoregressive_model_writes_no_symbol_either(zoo):
+    writer = Autoregressor.from_pretrained(str(zoo / "gpt2"), backend="torch")
+    known = writer.codec.symbols
+    with torch.no_grad():
+        # What the network says is the same everywhere; its head reads it off these rows.
+        table = writer.model.get_output_embeddings().weight
+        writer.model.base_model.ln_f.weight.zero_()
+        writer.model.base_model.ln_f.bias.copy_(table[sorted(known)].mean(0))
+        table[sorted(known)] *= 50
+    assert len(known) > 2
+    for result in (writer.generate("the", length=20, temperature=t) for t in (0.0, 1.0)):
+        shown = result.tracks[0].snapshots[-1].pieces
+        assert not {*shown} & {name for i, name in known.items() if i != writer.codec.end}

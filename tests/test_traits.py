@@ -207,6 +207,7 @@ def test_a_network_that_draws_is_repeatable_and_leaves_the_generator_alone():
                          num_cross_attention_heads=4, max_position_embeddings=40),
          "not one for each"),
         (MraConfig(**SIZE), "does not depend on the other tokens"),
+        (RobertaConfig(**SIZE | {"pad_token_id": None}), "pad_token_id in config.json is null"),
         (NystromformerConfig(**SIZE, num_landmarks=4, segment_means_seq_len=32),
          "it computes no row of up to"),
     ],
@@ -227,6 +228,18 @@ def test_a_fresh_network_whose_layers_begin_with_zeros_is_not_taken_for_blind():
     state = {name: weight.clone() for name, weight in model.state_dict().items()}
     assert traits_of(model).vocab_size == V
     assert all(torch.equal(weight, state[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("backend", ["torch-bf16", "torch-int8"])
+def test_a_leak_is_looked_for_before_weights_are_rounded(zoo, tmp_path, backend):
+    tokenizer = load_tokenizer(str(zoo / "bert"))
+    sizes = SIZE | {"vocab_size": len(tokenizer), "initializer_range": 0.1}
+    torch.manual_seed(0)
+    config = ConvBertConfig(**sizes, embedding_size=32, conv_kernel_size=3)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    writer = Unmasker.from_pretrained(str(tmp_path), device="cpu", backend=backend)
+    assert not writer.denoiser.traits.keeps_rows_apart
 
 
 def test_funnel_computes_in_eight_bits():

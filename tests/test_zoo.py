@@ -48,3 +48,8 @@ def test_every_architecture_of_the_library_is_on_the_page():
     listed = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
     assert len(listed & set(zoo.types())) > 40
     assert "fault" not in page
+
+
+def test_the_page_says_what_the_script_writes():
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert page.partition("The table was written")[0] == zoo.PAGE.partition("The table was")[0]

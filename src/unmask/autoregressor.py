@@ -152,6 +152,7 @@ class Autoregressor:
                 Stopwatch(notice),
                 repetition_penalty=restriction.repetition_penalty,
                 bad_words_ids=spellings or None,
+                suppress_tokens=self._never or None,
             )
         seconds = time.perf_counter() - started
         return Generated(
@@ -217,6 +218,11 @@ class Autoregressor:
     def row_length(self) -> int:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
         return min(self.card.length or 512, self.limit or 512)
+
+    @property
+    def _never(self) -> list[int]:
+        """The symbols that are not written: all that stand for no text, but for the end."""
+        return [i for i in self.codec.symbols if i != self.codec.end]
 
     def _check(self, length: int, prompt: int) -> None:
         if not 1 <= length <= MAX_LENGTH:

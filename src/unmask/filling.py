@@ -8,6 +8,7 @@ decoded row has more with its tokens than without them.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -15,6 +16,9 @@ from typing import Any
 
 from unmask.canvas import Frame
 from unmask.codec.text import TextCodec
+
+_LEADING = ("Ps", "Pi", "Pd", "Pc", "Sc", "Sm")
+"""Unicode categories of signs that belong to the next word: brackets, dashes, currencies, ..."""
 
 
 @dataclass(frozen=True)
@@ -67,52 +71,101 @@ def fill(
         sizes: Tokens of each of n blanks.
         texts: The n + 1 given texts before, between and behind them.
     """
-    canvas = frame.canvas
-    valid = canvas.valid[row]
-    ids = canvas.ids[row, valid].tolist()
-    editable = canvas.editable[row, valid].tolist()
-    confidence = frame.confidence[row, valid].tolist()
-    places = [i for i, free in enumerate(editable) if free]
-    given = [i for i, free in enumerate(editable) if not free]
-    after = given[-1] + 1 if given else 0
-    stop = next((i for i in range(after, len(ids)) if ids[i] == codec.end), len(ids))
-    pieces = codec.text_pieces(ids[:stop])
+    written = _Written.of(codec, frame, row)
+    pieces = codec.text_pieces(written.ids)
     text, fillings = texts[0], []
     for (first, last), behind in zip(
         pairwise(accumulate(sizes, initial=0)), texts[1:], strict=True
     ):
-        where = [i for i in places[first:last] if i < stop]
+        where = [i for i in written.places[first:last] if i < len(pieces)]
         added = [pieces[i] for i in where]
         if where:
-            added = _without_doubled_blank(added, text, "".join(pieces[: where[0]]))
-        own = tuple(ids[i] for i in where)
-        probabilities = tuple(
-            confidence[i] if math.isfinite(confidence[i]) else None for i in where
-        )
-        fillings.append(Filling("".join(added), tuple(added), own, probabilities))
+            added = _without_blank(codec, added, text, "".join(pieces[: where[0]]))
+        fillings.append(written.filling(where, added))
         text += fillings[-1].text + behind
     return text, tuple(fillings)
+
+
+def target(codec: TextCodec, frame: Frame, row: int) -> Filling:
+    """Return what was written behind the last given token of a row, up to the first end symbol."""
+    written = _Written.of(codec, frame, row)
+    pieces = codec.text_pieces(written.ids[written.given :])
+    return written.filling(range(written.given, len(written.ids)), pieces)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A row up to the first end symbol that was written after all given tokens.
+
+    Attributes:
+        ids: Its tokens, those that were given included.
+        given: How many there are up to the last given one.
+        places: Where something was to be written, in the whole row.
+        confidence: Of every token of the whole row; nan where unknown.
+    """
+
+    ids: list[int]
+    given: int
+    places: list[int]
+    confidence: list[float]
+
+    @classmethod
+    def of(cls, codec: TextCodec, frame: Frame, row: int) -> _Written:
+        valid = frame.canvas.valid[row]
+        ids = frame.canvas.ids[row, valid].tolist()
+        editable = frame.canvas.editable[row, valid].tolist()
+        places = [i for i, free in enumerate(editable) if free]
+        given = max((i + 1 for i, free in enumerate(editable) if not free), default=0)
+        stop = next((i for i in range(given, len(ids)) if ids[i] == codec.end), len(ids))
+        return cls(ids[:stop], given, places, frame.confidence[row, valid].tolist())
+
+    def filling(self, where: Sequence[int], added: Sequence[str]) -> Filling:
+        """Return the filling of the tokens at some places, which add these texts."""
+        sure = (self.confidence[i] for i in where)
+        probabilities = tuple(p if math.isfinite(p) else None for p in sure)
+        own = tuple(self.ids[i] for i in where)
+        return Filling("".join(added), tuple(added), own, probabilities)
 
 
 def continued(codec: TextCodec, ids: Sequence[int], given: int, prompt: str) -> str:
     """Return a prompt, and behind it the text of all but the first ``given`` ids of a row."""
     pieces = codec.text_pieces(ids)
-    added = _without_doubled_blank(pieces[given:], prompt, "".join(pieces[:given]))
+    added = _without_blank(codec, pieces[given:], prompt, "".join(pieces[:given]))
     return prompt + "".join(added)
 
 
-def _without_doubled_blank(added: list[str], text: str, decoded: str) -> list[str]:
-    """Drop the blank at the head of a filling where the given text has one without a token.
+def _without_blank(codec: TextCodec, added: list[str], text: str, decoded: str) -> list[str]:
+    """Drop the blank at the head of a filling where it is one too many.
+
+    That is where the given text has one without a token, or where the decoder alone puts it behind
+    a sign that is written together with the next word: ``(`` + ``cat``.
 
     Args:
+        codec: The tokenizer.
         added: The text that each token of the filling adds.
         text: What stands before it.
         decoded: What the tokens of that are decoded to.
     """
     first = next((i for i, piece in enumerate(added) if piece), None)
-    if first is None or not added[first].startswith(" ") or _tail(text) <= _tail(decoded):
+    if first is None or not added[first].startswith(" "):
         return added
-    return [*added[:first], added[first][1:], *added[first + 1 :]]
+    word = added[first][1:]
+    if _tail(text) <= _tail(decoded) and not (
+        _leads(text) and codec.encode(text[-1] + word) == codec.encode(f"{text[-1]} {word}")
+    ):
+        return added
+    return [*added[:first], word, *added[first + 1 :]]
+
+
+def _leads(text: str) -> bool:
+    """Return whether a text ends in a sign that belongs to the next word, such as ``(`` or ``$``.
+
+    A quotation mark does so behind a blank.
+    """
+    sign, before = text[-1:], text[:-1]
+    if sign in ("'", '"'):
+        return not before or before[-1].isspace() or _leads(before[-2:])
+    return bool(sign) and (sign in "/\\@#" or unicodedata.category(sign) in _LEADING)
 
 
 def _tail(text: str) -> int:

@@ -23,7 +23,7 @@ class Generated:
         settings: Sampler, steps and the other choices that were in force.
         tracks: One recording per sample; of a text that is longer than the model one per window.
         fillings: For each text what was written on each of its blanks; a prompt without blanks has
-            one behind it. Empty for a source.
+            one behind it, a source its target. Empty of an autoregressive model.
         notes: What a reader has to know, one sentence each.
     """
 

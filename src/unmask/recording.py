@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unmask.canvas import Canvas, Frame
+from unmask.canvas import Frame
 from unmask.codec.text import TextCodec
 from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 
@@ -47,20 +47,6 @@ class Film:
     def tracks(self, codec: TextCodec, label: str, rows: Sequence[int]) -> tuple[Track, ...]:
         """Return the recording of each of some rows."""
         return tuple(track(codec, label, self.frames, self.seconds, row) for row in rows)
-
-
-def target(codec: TextCodec, canvas: Canvas, row: int) -> str:
-    """Return what was written after the last given token of a row, up to the first end symbol."""
-    return codec.decode(_parts(codec, canvas, row)[1])
-
-
-def _parts(codec: TextCodec, canvas: Canvas, row: int) -> tuple[list[int], list[int]]:
-    """Return a row's ids up to the last given token, and the rest of them before an end symbol."""
-    ids = canvas.ids[row, canvas.valid[row]].tolist()
-    given = (~canvas.editable[row, canvas.valid[row]]).nonzero()[:, 0].tolist()
-    after = given[-1] + 1 if given else 0
-    ends = [i for i in range(after, len(ids)) if ids[i] == codec.end]
-    return ids[:after], ids[after : ends[0] if ends else None]
 
 
 def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapshot:

@@ -19,6 +19,7 @@ LEGEND = (
     "what one draw of masks or a few rows cannot tell. A word is what white space separates; a "
     "line end counts as one."
 )
+_LARGE = 1e7
 _LOSSY = (
     "† The tokenizer does not give the text back (case, accents or white space are lost): "
     "characters and words are those of the tokens, so the number is on another text than that of "
@@ -179,7 +180,12 @@ def _with_both(score: Score, unit: str, digits: int) -> str:
 
 def _with_range(score: Score, unit: str, digits: int, over: str) -> str:
     """Return a number with the ends of its interval, which is not symmetric."""
-    value, interval = f"{getattr(score, unit):.{digits}f}", score.interval(unit, over)
+    value, interval = _number(getattr(score, unit), digits), score.interval(unit, over)
     if interval is None:
         return value
-    return f"{value} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
+    return f"{value} ({_number(interval[0], digits)} to {_number(interval[1], digits)})"
+
+
+def _number(value: float, digits: int) -> str:
+    # A protein is one word, whose perplexity has dozens of digits.
+    return f"{value:.{digits}f}" if value < _LARGE else f"{value:.1e}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
@@ -60,18 +61,19 @@ def top(network: Network, plan: Plan, k: int) -> tuple[tuple[Candidate, ...], ..
     canvas, codec = plan.canvas, network.codec
     time = network.method.process.time_of(canvas.masked, canvas.editable)
     logits = network.writing()(canvas.ids, time, at=canvas.masked, valid=canvas.valid)
-    probs = logits.double().softmax(1)
     data = network.denoiser.data_ids
     symbols = torch.tensor([*codec.symbols], dtype=torch.long, device=data.device)
     ordinary = data[~torch.isin(data, symbols)]
     if not 1 <= k <= len(ordinary):
         raise UserError(f"top must be from 1 to {len(ordinary)} tokens, not {k}")
-    best = probs[:, ordinary].topk(k, 1)
-    rows = zip(ordinary[best.indices].tolist(), best.values.tolist(), strict=True)
-    return tuple(
-        tuple(_candidate(codec, *pair) for pair in zip(ids, values, strict=True))
-        for ids, values in rows
-    )
+    # Blanks of hundreds of tokens need no copies of all their logits.
+    return tuple(_best(codec, row, ordinary, k) for row in logits)
+
+
+def _best(codec: TextCodec, logits: Tensor, ordinary: Tensor, k: int) -> tuple[Candidate, ...]:
+    best = logits.double().softmax(0)[ordinary].topk(k)
+    ids, probabilities = ordinary[best.indices].tolist(), best.values.tolist()
+    return tuple(_candidate(codec, *pair) for pair in zip(ids, probabilities, strict=True))
 
 
 def _candidate(codec: TextCodec, token: int, probability: float) -> Candidate:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask import chain_rule, mbr, recording
+from unmask import chain_rule, mbr
 from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
@@ -36,7 +36,7 @@ from unmask.codec.text import TextCodec, like_a_mark
 from unmask.denoiser import told_time
 from unmask.errors import UserError, did_you_mean
 from unmask.excerpts import by_text, cut_out
-from unmask.filling import fill
+from unmask.filling import fill, target
 from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.method import Bound, UniformMethod, check_steps
@@ -171,6 +171,9 @@ class Unmasker:
         model = loading.place(model, device)
         codec = TextCodec(loading.load_tokenizer(name))
         backend = backends.settle(backend, model, card)
+        if not card.block_length:
+            # Once its weights are rounded, small differences show nothing.
+            traits_of(model)
         network = backends.prepare(backend, name, model)
         label = backends.label(backend, name)
         return cls(model, codec, card, counts, label, network, cache)
@@ -327,8 +330,9 @@ class Unmasker:
         bleu = mbr.bleu() if candidates > 1 else None
         run, settings = self._run(plan, options)
         film = run.film(watch)
-        canvas = film.frames[-1].canvas
-        texts = [recording.target(self.codec, canvas, row) for row in range(len(canvas.ids))]
+        frame = film.frames[-1]
+        written = [target(self.codec, frame, row) for row in range(len(frame.canvas.ids))]
+        texts = [filling.text for filling in written]
         firsts = range(0, len(texts), candidates)
         kept = [
             i if bleu is None else i + mbr.choose(texts[i : i + candidates], bleu) for i in firsts
@@ -340,6 +344,7 @@ class Unmasker:
             seed=seed,
             settings=settings | {"candidates": candidates},
             tracks=film.tracks(self.codec, settings["sampler"], kept),
+            fillings=tuple((written[row],) for row in kept),
         )
 
     @property

@@ -6,6 +6,7 @@ row is shown to it as its tokenizer would lay it out: with the end symbol, if on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +17,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from unmask.adapters import loading
 from unmask.adapters.compat import can_classify
+from unmask.adapters.encoder import by_length
 from unmask.adapters.exclusive import exclusive
-from unmask.adapters.traits import position_limit
+from unmask.adapters.traits import padded, position_limit, same
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
+
+Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(ids, at, valid) -> one row of numbers for each position at ``at``"""
 
 
 class TextClassifier:
@@ -40,6 +45,7 @@ class TextClassifier:
         self.end = _closing(codec)
         limit = position_limit(model)
         self.limit = None if limit is None else limit - len(self.end)
+        self.keeps_rows_apart = self._keeps_rows_apart()
 
     @classmethod
     def from_pretrained(
@@ -69,15 +75,25 @@ class TextClassifier:
     @torch.no_grad()
     def log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
         """Return log p(label | row), shape (B,), for ids (B, L) and valid (B, L)."""
-        with exclusive(self.model):
-            return self._log_prob(ids, valid)
+        at = torch.zeros_like(ids, dtype=torch.bool)
+        at[:, 0] = True
+
+        def run(ids: Tensor, _at: Tensor, valid: Tensor | None) -> Tensor:
+            with exclusive(self.model):
+                return self._log_prob(ids, valid)[:, None]
+
+        return self._apart(run, ids, at, valid)[:, 0]
 
     def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
         """Return grad . (e_v - e_now) at ``at``, shape (N, V'), e being the input embeddings."""
         rows = at.any(1)
         if not rows.any():
             return self._table.new_zeros(0, len(self._table))
-        ids, at, valid = ids[rows], at[rows], None if valid is None else valid[rows]
+        return self._apart(
+            self._slopes, ids[rows], at[rows], None if valid is None else valid[rows]
+        )
+
+    def _slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
         embedding = self.model.get_input_embeddings()
         kept: list[Tensor] = []
 
@@ -97,6 +113,29 @@ class TextClassifier:
             here = gradient[:, : ids.shape[1]][at]  # (N, D)
             return here @ table.T - (here * table[ids[at]]).sum(1, keepdim=True)
 
+    def _apart(self, run: Run, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
+        """Run on all rows, or on those of one length after the other if padding leaks into them."""
+        if self.keeps_rows_apart or valid is None:
+            return run(ids, at, valid)
+
+        def of_one_length(ids: Tensor, _t: Tensor, at: Any, valid: Tensor | None) -> Tensor:
+            return run(ids, at, valid)
+
+        return by_length(of_one_length, ids, torch.zeros(len(ids), device=ids.device), at, valid)
+
+    @torch.no_grad()
+    def _keeps_rows_apart(self) -> bool:
+        """Return whether what is said of a padded row is what is said of it alone."""
+        row, together, mask = padded(self.model)
+        try:
+            alone, beside = self._logits(row, None), self._logits(together, mask.bool())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Such as a network that is not made for rows of a dozen tokens.
+            return False
+        return same(alone, beside[:1])
+
     @cached_property
     def _table(self) -> Tensor:
         """The input embedding of every token, shape (V', D)."""
@@ -105,12 +144,15 @@ class TextClassifier:
         return embedding(ids).detach()
 
     def _log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
-        ids, mask = _closed(ids, valid, self.end)
-        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = self._logits(ids, valid)
         if self.model.config.problem_type == "multi_label_classification":
             return logsigmoid(logits)[:, self.label]
         return logits.log_softmax(1)[:, self.label]
+
+    def _logits(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        ids, mask = _closed(ids, valid, self.end)
+        logits: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).logits
+        return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _closed(ids: Tensor, valid: Tensor | None, end: list[int]) -> tuple[Tensor, Tensor]:

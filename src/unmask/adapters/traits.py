@@ -94,7 +94,7 @@ def _asked(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
         raise _unfit(model, "what it predicts does not depend on the other tokens (on this device)")
     long = _words(model, _length(model, len(row[0]), limit))
     together, mask = _beside(model, row, long)
-    draws = not _same(logits_of(model, long), logits_of(model, together, mask)[1:])
+    draws = not same(logits_of(model, long), logits_of(model, together, mask)[1:])
     alone = logits_of(model, row, draws=draws)
     answers = logits_of(model, together, mask, draws)
     return Traits(
@@ -104,7 +104,7 @@ def _asked(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
         first=_positions(model)[1],
         head_apart=_has_head_apart(model, row, alone, draws),
         # What is drawn for a row may depend on how long it is.
-        keeps_rows_apart=not draws and _same(alone, answers[:1, : len(row[0])]),
+        keeps_rows_apart=not draws and same(alone, answers[:1, : len(row[0])]),
         draws=draws,
     )
 
@@ -132,6 +132,8 @@ def shortest_row(model: PreTrainedModel) -> tuple[int, int]:
                 "each",
             )
         return length, answer.shape[-1]
+    if getattr(model.config, "pad_token_id", 0) is None:
+        reason += "; pad_token_id in config.json is null, so set it to that of the padding token"
     raise _unfit(model, f"it computes no row of up to {_LONGEST} tokens ({reason})")
 
 
@@ -200,6 +202,13 @@ def check_masks(model: PreTrainedModel, mask_token_id: int) -> None:
         )
 
 
+def padded(model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a short row (1, S), and the same padded above a longer one, (2, L), with its mask."""
+    limit = position_limit(model)
+    row = _words(model, min(_SHORT, limit or _SHORT))
+    return row, *_beside(model, row, _words(model, _length(model, row.shape[1], limit)))
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within this context a model is without dropout; then each of its parts is as it was."""
@@ -253,7 +262,7 @@ def _unfit(model: PreTrainedModel, why: str) -> UserError:
 
 
 def _said(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def _words(model: PreTrainedModel, length: int) -> Tensor:
@@ -289,7 +298,8 @@ def _beside(model: PreTrainedModel, row: Tensor, long: Tensor) -> tuple[Tensor, 
     return ids, mask
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two answers of a network differ by rounding at most."""
     rounding = max(_SAME, 16 * torch.finfo(one.dtype).eps)
     return bool((one - other).abs().max() <= rounding * one.abs().max())
 
@@ -324,7 +334,7 @@ def _has_head_apart(model: PreTrainedModel, row: Tensor, whole: Tensor, draws: b
     except Exception:
         # A body that returns something else than hidden states, or a head that reads more of them.
         return False
-    return part.shape[:2] == (1, 1) and _same(whole[:, -1], part[:, 0])
+    return part.shape[:2] == (1, 1) and same(whole[:, -1], part[:, 0])
 
 
 class _Lookups(TorchFunctionMode):

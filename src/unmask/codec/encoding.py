@@ -7,14 +7,17 @@ symbols, and have one switch for both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
+from itertools import product, takewhile
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from unmask.errors import UserError, is_unicode
 
+_WORDS = ("a", "t", "A", "1", "the", ".")
+Encode = Callable[[PreTrainedTokenizerBase, Sequence[str]], list[list[int]]]
 CARRIERS = (".", "a", "0", "。")
 """What can stand before a text that is no beginning; the first that it does not fuse with is taken.
 """
@@ -76,11 +79,30 @@ def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def encode_behind(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids that a text has behind other text, for a tokenizer that marks a beginning."""
+    return _behind(tokenizer, text, encode_all)
+
+
+def _behind(tokenizer: PreTrainedTokenizerBase, text: str, encode: Encode) -> list[int]:
     for carrier in CARRIERS:
-        first, both = encode_all(tokenizer, [carrier, carrier + text])
+        first, both = encode(tokenizer, [carrier, carrier + text])
         if both[: len(first)] == first:
             return both[len(first) :]
-    return encode_all(tokenizer, [text])[0]
+    return encode(tokenizer, [text])[0]
+
+
+def encode_ahead(spell: Callable[[str], list[int]], text: str, unknown: int | None) -> list[int]:
+    """Return the ids that a text has before other text, whatever word that begins with.
+
+    Args:
+        spell: Gives the ids of a text.
+        text: What ends in white space, of which a tokenizer may make a part of the next word.
+        unknown: The id of what has no token, None if there is none.
+    """
+    rows = [row for word in _WORDS if (row := spell(text + word)) and row[-1] != unknown]
+    if len({row[-1] for row in rows}) < 2:
+        return spell(text.removesuffix(" "))
+    columns = takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False))
+    return [column[0] for column in columns]
 
 
 def _as_letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -91,9 +113,8 @@ def _as_letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     parts = [text]
     for symbol in tokenizer.all_special_tokens:
         parts = [piece for part in parts for piece in _cut(part, symbol)]
-    behind = [f"{CARRIERS[0]}{part}" for part in parts[1:]]
-    (carrier, first, *rest) = _encode(tokenizer, [CARRIERS[0], parts[0], *behind])
-    return first + [i for ids in rest for i in ids[len(carrier) :]]
+    (first,) = _encode(tokenizer, parts[:1])
+    return first + [i for part in parts[1:] for i in _behind(tokenizer, part, _encode)]
 
 
 def _cut(text: str, symbol: str) -> list[str]:
@@ -123,13 +144,25 @@ def in_a_sentence() -> Iterator[None]:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    return list(encoded(tokenizer, list(texts))["input_ids"])
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, text: str | list[str], **more: bool) -> Any:
+    """Return what a tokenizer makes of texts, whose special symbols are letters where it can.
+
+    Args:
+        tokenizer: Any.
+        text: One text, or several.
+        more: What else it is asked for.
+    """
     # A long text is no mistake here: it is cut into rows later.
+    options: Any = {"add_special_tokens": False, "verbose": False} | more
     with in_a_sentence():
-        encoded = tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            # In Python it would also hide the ordinary vocabulary that is found by such a search.
-            split_special_tokens=tokenizer.is_fast,
-            verbose=False,
-        )
-    return list(encoded["input_ids"])
+        # In Python it would also hide the ordinary vocabulary that is found by such a search.
+        if not tokenizer.is_fast:
+            return tokenizer(text, split_special_tokens=False, **options)
+        try:
+            return tokenizer(text, split_special_tokens=True, **options)
+        except TypeError:
+            # That of LUKE does not know the word.
+            return tokenizer(text, **options)

@@ -55,11 +55,26 @@ class Spaces:
             return cls(False)
         # A vocabulary may hold what no text leads to.
         spelt = [i for i in plain if encode([names[i]]) == [[i]]]
-        if 2 * len(spelt) > len(some) and _joined(tokenizer, spelt, encode) == spelt:
+        if 2 * len(spelt) > len(some) and _need_none(tokenizer, spelt, encode):
             return cls(True)
         known = {i: token for token, i in tokenizer.get_vocab().items() if i not in special}
         characters = [i for i in known if len(known[i]) == 1 and not known[i].isascii()]
         return cls(False, frozenset(known[i] for i in _joined(tokenizer, characters, encode)))
+
+
+def _need_none(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], encode: Encode) -> bool:
+    """Return whether no two of some ids need the blank that they are decoded with."""
+    if _spaced(tokenizer, ids) != ids:
+        return False
+    twice = {i: 2 * _decoded(tokenizer, [i]) for i in ids}
+    found = encode(list(twice.values()))
+    # Two signs may be a token of their own, as @@ is beside @ in a molecule; two letters that are
+    # one are parts of words.
+    return all(
+        two == [i, i]
+        or (not twice[i].isalnum() and tokenizer.convert_ids_to_tokens(two) == [twice[i]])
+        for i, two in zip(ids, found, strict=True)
+    )
 
 
 def _few(ids: Sequence[int]) -> list[int]:

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 # With or without the mark of a space before it. Of "<unk>" a tokenizer may know the end alone.
 _SPELLING = re.compile(
     r"(?:Ġ|▁| )?("
-    r"<\|?/?(?:unk|pad|mask|cls|sep|bos|eos|s|(?:begin|start|end)_?of_?text)\|?>|unk>"
-    r"|\[(?:UNK|PAD|MASK|CLS|SEP|BOS|EOS)\]"
-    r"|[\[<]\|?unused[_-]?\d+\|?[\]>]|\[unk\d+\]|<extra_id_\d+>|madeupword\d+)",
+    r"<\|?/?(?:unk|pad|mask|cls|sep|bos|eos|s|(?:begin|start|end)_?of_?text)\|?>(?:NOTUSED)?"
+    r"|unk>|\[(?:UNK|PAD|MASK|CLS|SEP|BOS|EOS)\]"
+    r"|[\[<]\|?unused[_-]?\d+\|?[\]>]|\[unk\d+\]|<(?:extra_id|null)_\d+>|madeupword\d+)",
     re.IGNORECASE,
 )
 

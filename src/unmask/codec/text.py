@@ -16,7 +16,14 @@ from itertools import groupby, product
 from transformers import PreTrainedTokenizerBase
 
 from unmask.codec.added import misread
-from unmask.codec.encoding import encode_all, encode_behind, encode_some, marks_a_beginning
+from unmask.codec.encoding import (
+    encode_ahead,
+    encode_all,
+    encode_behind,
+    encode_some,
+    encoded,
+    marks_a_beginning,
+)
 from unmask.codec.pieces import Pieces
 from unmask.codec.spaces import Spaces
 from unmask.codec.symbols import symbols
@@ -86,7 +93,7 @@ class TextCodec:
         unknown = tokenizer.unk_token_id
         others = (
             *(tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id),
-            *(tokenizer.sep_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id),
+            *(tokenizer.sep_token_id, tokenizer.mask_token_id),
         )
         return None if unknown is None or unknown in others else int(unknown)
 
@@ -120,7 +127,7 @@ class TextCodec:
         return encode_all(self.tokenizer, texts)
 
     def spellings(self, text: str) -> list[list[int]]:
-        """Return the ids of a text as it is written on its own and after a blank.
+        """Return the ids of a text as it is written on its own, after a blank and after a word.
 
         A special symbol that a model may write, such as the end symbol, is a spelling of its name.
 
@@ -130,9 +137,8 @@ class TextCodec:
         known = self.tokenizer.get_vocab()
         special = [[known[text]]] if text in self.tokenizer.all_special_tokens else []
         unknown = self.tokenizer.unk_token_id
-        found = special + [
-            ids for ids in self.encode_all([text, f" {text}"]) if ids and unknown not in ids
-        ]
+        spelt = [*self.encode_all([text, f" {text}"]), self.encode_behind(text)]
+        found = special + [ids for ids in spelt if ids and unknown not in ids]
         if not found:
             raise UserError(f"this tokenizer has no tokens for {text!r}, so it is never written")
         return [ids for i, ids in enumerate(found) if ids not in found[:i]]
@@ -140,14 +146,8 @@ class TextCodec:
     def beginning(self, text: str, count: int) -> tuple[list[int], str]:
         """Return the first ``count`` ids of a text, and the part of it that they stand for."""
         if self.tokenizer.is_fast:
-            encoded = self.tokenizer(
-                text,
-                add_special_tokens=False,
-                split_special_tokens=True,
-                return_offsets_mapping=True,
-                verbose=False,
-            )
-            ids, ends = encoded["input_ids"], encoded["offset_mapping"]
+            found = encoded(self.tokenizer, text, return_offsets_mapping=True)
+            ids, ends = found["input_ids"], found["offset_mapping"]
             if len(ids) <= count:
                 return self.encode(text), text
             if self._left_out.isdisjoint(ids):
@@ -249,8 +249,9 @@ class TextCodec:
     def rows(self, parts: list[str | Blank]) -> Iterator[Layout]:
         """Yield every row that a template stands for.
 
-        Of text before a blank the last space is left to the blank: tokenizers put it at the head of
-        the next word. Text behind a blank has the ids that it has behind a word.
+        What ends in white space has the ids before a blank that it has before any word: most
+        tokenizers put the last space at the head of the next word. Text behind a blank has the ids
+        that it has behind a word.
         """
         lengths = _combinations([part for part in parts if isinstance(part, Blank)])
         encoded = [
@@ -273,9 +274,10 @@ class TextCodec:
     def _beside_blanks(self, parts: list[str | Blank], index: int) -> list[int]:
         text = parts[index]
         assert isinstance(text, str)
-        if index + 1 < len(parts):
-            text = text.removesuffix(" ")
-        return self.encode_behind(text) if index else self.encode(text)
+        spell = self.encode_behind if index else self.encode
+        if index + 1 < len(parts) and text[-1:].isspace():
+            return encode_ahead(spell, text, self.tokenizer.unk_token_id)
+        return spell(text)
 
     def encode_behind(self, text: str) -> list[int]:
         """Return the ids that a text has behind other text."""
