@@ -269,7 +269,7 @@ MISTAKES = [
     # Files that are not there or not what they should be.
     ("train --data {tmp}/none.txt --model {bert} --out {tmp}/out", "none.txt"),
     ("train --data no-such-data --model {bert} --out {tmp}/out", "no-such-data"),
-    ("train --data {tmp} --model {bert} --out {tmp}/out", "holds no file"),
+    ("train --data {tmp} --model {bert} --out {tmp}/../out", "holds no file"),
     ("show {tmp}/none.jsonl", "none.jsonl"),
     ("show {text}", "recording"),
     ("show /dev/zero", "a pipe, a socket or a device"),

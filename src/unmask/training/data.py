@@ -415,12 +415,12 @@ def check_apart(source: str, out: Path) -> None:
         out: What is to be written.
     """
     place = Path(os.path.expanduser(source))
-    if place.is_dir() and out.resolve().is_relative_to(place.resolve()):
+    if os.path.isdir(place) and out.resolve().is_relative_to(place.resolve()):
         raise UserError(
             f"{out} would be in the folder of the data, {source}, and be read as data the next "
             "time; choose an --out outside of it"
         )
-    if place.exists() and out.exists() and os.path.samefile(place, out):
+    if os.path.exists(place) and os.path.exists(out) and os.path.samefile(place, out):
         raise UserError("--out is the data itself; choose another name")
 
 
