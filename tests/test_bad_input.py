@@ -716,6 +716,8 @@ def test_a_word_without_a_token_is_one_sentence(refused, zoo, tmp_path):
     line = ("--data", data, "--out", tmp_path / "out.jsonl", "--length", 2)
     assert f"row 2 of {data}: the tokenizer has no tokens" in refused("generate", *model, *line)
     assert len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) == 1
+    # What may stand behind a blank is tried with words that it does not have either.
+    assert main(["infill", "the cat [MASK]", "--steps", "1", *map(str, model)]) == 0
 
 
 def test_a_fresh_model_of_too_many_layers(refused, text_file, tmp_path):

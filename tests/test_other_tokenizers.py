@@ -20,6 +20,7 @@ import vocabularies
 from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import Card
 from unmask.cli import main
+from unmask.codec.encoding import encode_ahead
 from unmask.codec.text import Blank, TextCodec
 from unmask.errors import UserError
 from unmask.report import legend, lines, notes
@@ -66,6 +67,16 @@ def writer_of(codec: TextCodec) -> Unmasker:
 def ordinary(codec: TextCodec) -> list[int]:
     known = range(min(len(codec.tokenizer), 50_000))
     return sorted(set(known) - set(codec.tokenizer.all_special_ids))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_space_before_a_blank_is_that_before_any_word(codecs, kind):
+    codec = codecs[kind]
+    unknown = codec.tokenizer.unk_token_id
+    for text in ("the cat ", "The CAT, ", "Café ", "x\n ", "x  ", "今天 ", "1 - ", "the ( "):
+        (layout,) = codec.rows(codec.template(f"{text}[MASK]"))
+        ahead = encode_ahead(codec.encode, text, unknown)
+        assert layout.row == [*codec.start, *ahead, None]
 
 
 class TestPieces:

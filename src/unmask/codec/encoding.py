@@ -52,17 +52,14 @@ def encode_some(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> lis
     try:
         return encode_all(tokenizer, texts)
     except UserError:
-        return _one_by_one(tokenizer, texts)
+        return [_ids_or_none(lambda one: encode_all(tokenizer, [one])[0], text) for text in texts]
 
 
-def _one_by_one(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    found: list[list[int]] = []
-    for text in texts:
-        try:
-            found += encode_all(tokenizer, [text])
-        except UserError:
-            found.append([])
-    return found
+def _ids_or_none(spell: Callable[[str], list[int]], text: str) -> list[int]:
+    try:
+        return spell(text)
+    except UserError:
+        return []
 
 
 def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -98,7 +95,8 @@ def encode_ahead(spell: Callable[[str], list[int]], text: str, unknown: int | No
         text: What ends in white space, of which a tokenizer may make a part of the next word.
         unknown: The id of what has no token, None if there is none.
     """
-    rows = [row for word in _WORDS if (row := spell(text + word)) and row[-1] != unknown]
+    found = (_ids_or_none(spell, text + word) for word in _WORDS)
+    rows = [row for row in found if row and row[-1] != unknown]
     if len({row[-1] for row in rows}) < 2:
         return spell(text.removesuffix(" "))
     columns = takewhile(lambda column: len({*column}) == 1, zip(*rows, strict=False))
