@@ -108,10 +108,8 @@ def configurations(bert: PreTrainedTokenizerBase, bpe: PreTrainedTokenizerBase) 
     }
 
 
-@pytest.fixture(scope="session")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one checkpoint for each architecture, saved by transformers alone."""
-    folder = tmp_path_factory.mktemp("zoo")
+def make_zoo(folder: Path) -> Path:
+    """Fill a folder with a checkpoint of each architecture, saved by transformers alone."""
     text = story(300)
     for name, (config, tokenizer) in configurations(
         wordpiece(text), train_tokenizer([text], 330)
@@ -121,6 +119,12 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         auto.from_config(config).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one checkpoint for each architecture, saved by transformers alone."""
+    return make_zoo(tmp_path_factory.mktemp("zoo"))
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from unmask.objective_order import order_nelbo, order_token_nats
 from unmask.schedule import stratified_times
 
 JOINT = golden()
-STEPS, BATCH = 500, 256
+STEPS, BATCH = 320, 256
 SPINDLE = {"name": "spindle", "strength": 0.3}
 LEARNED = {"name": "learned", "eps": 0.0}
 METHODS = {

@@ -1,0 +1,38 @@
+"""The same seed gives the same text, the same bound and the same losses as before."""
+
+import json
+
+import pytest
+
+import golden_outputs
+from unmask.presets import PRESETS
+from unmask.training import recipe as recipes
+
+GOLDEN = json.loads(golden_outputs.FILE.read_text("utf-8"))
+# Between two processors the sums of a network differ in the last digits; a changed law does more.
+CLOSE = {"rel": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return golden_outputs.texts()
+
+
+def test_everything_has_a_golden_output():
+    assert GOLDEN["texts"].keys() == PRESETS.keys() | golden_outputs.STEERED.keys()
+    assert GOLDEN["losses"].keys() == set(recipes.names())
+
+
+@pytest.mark.parametrize("sampler", GOLDEN["texts"])
+def test_texts(texts, sampler):
+    assert texts[sampler] == GOLDEN["texts"][sampler]
+
+
+def test_bounds():
+    assert golden_outputs.bounds() == pytest.approx(GOLDEN["bounds"], **CLOSE)
+
+
+@pytest.mark.parametrize("recipe", GOLDEN["losses"])
+def test_first_losses(recipe, tmp_path, zoo):
+    found = golden_outputs.losses(recipe, tmp_path, zoo)
+    assert found == pytest.approx(GOLDEN["losses"][recipe], **CLOSE)
