@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import story
-from unmask import Unmasker, checkpoint, staging
+from unmask import Unmasker, checkpoint, files
 from unmask.cli import main
 from unmask.training import run as runs
 from unmask.training.checkpoints import FILES, checkpoints, numbered
@@ -66,7 +66,7 @@ def interrupt(*_: object, **__: object) -> None:
 PLACES = {
     "validation": (DiffusionTrainer, "evaluate"),
     "export": (runs, "_export"),
-    "moving in": (staging, "_move_in"),
+    "moving in": (files, "_move_in"),
     "note": (runs.resume, "finish"),
 }
 
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
 def test_the_folder_may_be_named_from_where_one_stands(zoo, text_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(line(text_file, Path("out"), "--model", zoo / "bert")) == 0
-    assert not (tmp_path / "out" / staging.LOCK).exists()
+    assert not (tmp_path / "out" / files.LOCK).exists()
 
 
 def test_no_model_is_written_among_its_data(zoo, tmp_path, capsys):
@@ -172,7 +172,7 @@ def test_a_second_run_into_the_same_folder_is_refused(zoo, text_file, tmp_path, 
         other.kill()
         other.communicate()
     assert main(line(text_file, out, "--model", zoo / "bert")) == 0
-    assert not (out / staging.LOCK).exists()
+    assert not (out / files.LOCK).exists()
 
 
 HOLDS = """

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from unmask import Unmasker, checkpoint, staging
+from unmask import Unmasker, checkpoint
+from unmask import files as staging
 from unmask.errors import UserError
 
 

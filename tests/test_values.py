@@ -11,7 +11,7 @@ import torch
 from unmask import Unmasker
 from unmask.autoregressor import Autoregressor
 from unmask.errors import UserError
-from unmask.values import flag, place, real, whole, word, words
+from unmask.validation import flag, place, real, whole, word, words
 
 
 class Bytes:

@@ -28,7 +28,7 @@ from unmask.render.snapshot import Snapshot, Track
 from unmask.restriction import Restriction
 from unmask.scores import Score
 from unmask.text_rows import Text, window_of
-from unmask.values import place, real, whole, word, words
+from unmask.validation import place, real, whole, word, words
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""

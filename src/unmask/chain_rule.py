@@ -30,7 +30,7 @@ from torch import Tensor
 from unmask.blocks import BlockDenoiser, InContext, cut
 from unmask.denoiser import Denoiser, token_nats
 from unmask.errors import UserError, did_you_mean
-from unmask.values import whole
+from unmask.validation import whole
 
 PAIRS = 256
 """Masked copies of rows in one call of the network."""

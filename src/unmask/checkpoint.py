@@ -1,7 +1,7 @@
 """A checkpoint is an ordinary Hugging Face directory with one more file, ``unmask.json``.
 
 Weights are safetensors, everything else is JSON, nothing is ever pickled. A full disk or a killed
-process leaves the previous checkpoint as it was; see ``staging``.
+process leaves the previous checkpoint as it was; see ``files``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unmask import staging
+from unmask import files
 from unmask.errors import UserError
-from unmask.staging import write_failure
+from unmask.files import write_failure
 
 FORMAT = 1
 FILE = "unmask.json"
@@ -130,7 +130,7 @@ class Card:
             UserError: If the disk is full or not writable.
         """
         content = {"format": FORMAT, **asdict(self)}
-        staging.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
+        files.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def claim(directory: Path, overwrite: bool) -> None:
     """
     check_folder(directory)
     if directory.is_dir():
-        staging.settle(directory)
+        files.settle(directory)
     if not directory.is_dir() or not _contents(directory):
         return
     if not overwrite:
@@ -225,7 +225,7 @@ def check_folder(directory: Path) -> None:
 
 
 def _contents(directory: Path) -> list[str]:
-    return [path.name for path in directory.iterdir() if path.name not in staging.OWN]
+    return [path.name for path in directory.iterdir() if path.name not in files.OWN]
 
 
 def _holds_model(directory: Path) -> bool:
@@ -244,6 +244,6 @@ def staged(directory: Path) -> AbstractContextManager[Path]:
     """Return a context: an empty folder, whose files become the model in ``directory``.
 
     Raises:
-        UserError: As ``staging.staged``.
+        UserError: As ``files.staged``.
     """
-    return staging.staged(directory, REPLACED)
+    return files.staged(directory, REPLACED)

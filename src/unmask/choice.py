@@ -19,7 +19,7 @@ from unmask.presets import (
     read_options,
 )
 from unmask.schedule import GRIDS
-from unmask.values import word
+from unmask.validation import word
 
 RESTRICTIONS = {"ban", "unban", "repetition_penalty"}
 """What a model's own sampler says of every other one too."""

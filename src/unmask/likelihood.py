@@ -25,7 +25,7 @@ from unmask.method import Bound
 from unmask.noise import RowGenerator, row_seeds
 from unmask.scores import Score, spreads_over_texts
 from unmask.text_rows import Text
-from unmask.values import real, whole
+from unmask.validation import real, whole
 
 MAX_DRAWS = 1_000_000
 PRECISION = 0.01

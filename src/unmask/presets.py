@@ -32,7 +32,7 @@ from unmask.remasking import (
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
 from unmask.schedule import GRIDS, given_grid, time_grid
-from unmask.values import real, whole, word, words
+from unmask.validation import real, whole, word, words
 
 MAX_STEPS = 100_000
 FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_crossing": "keep"}

@@ -25,7 +25,7 @@ from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.method import Method, UniformMethod
 from unmask.plan import Plan
-from unmask.values import place, real, whole, words
+from unmask.validation import place, real, whole, words
 
 MAX_SCALE = 1_000_000
 """Of guidance; more would leave the range of float32."""

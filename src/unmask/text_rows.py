@@ -22,7 +22,7 @@ from unmask.codec.pairs import PairRows
 from unmask.codec.records import Records
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
-from unmask.values import whole
+from unmask.validation import whole
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.text_rows import Text, window_of
 from unmask.top import Candidate, top
-from unmask.values import flag, place, whole, word, words
+from unmask.validation import flag, place, whole, word, words
 
 
 class Unmasker:

@@ -28,7 +28,7 @@ from unmask.adapters import compat
 from unmask.adapters.extras import equip, restore
 from unmask.checkpoint import EXTRA, FILE, Card, read_extra, read_json
 from unmask.errors import UserError
-from unmask.staging import settle
+from unmask.files import settle
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""

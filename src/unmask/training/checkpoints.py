@@ -14,7 +14,7 @@ from typing import Any
 
 from unmask.checkpoint import read_json
 from unmask.errors import UserError
-from unmask.staging import write_text
+from unmask.files import write_text
 
 FILES = "files.json"
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")

@@ -38,6 +38,7 @@ from unmask.choice import choose_preset
 from unmask.codec import unknown
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError, did_you_mean
+from unmask.files import locked, settle
 from unmask.likelihood import Part, bound_of_rows, score_text
 from unmask.method import Method
 from unmask.naming import BY_TOKEN, make_method
@@ -45,7 +46,6 @@ from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
 from unmask.scores import Score
-from unmask.staging import locked, settle
 from unmask.steering import Steering
 from unmask.text_rows import Text
 from unmask.training import precision, rates, resume
@@ -58,7 +58,7 @@ from unmask.training.pairs import PairTexts
 from unmask.training.recipe import Recipe, TrainingSection
 from unmask.training.records import RecordTexts
 from unmask.training.trainer import DiffusionTrainer
-from unmask.values import place
+from unmask.validation import place
 
 _COUNTED = 2**22
 """Tokens that are counted at once."""
