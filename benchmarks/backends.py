@@ -18,7 +18,7 @@ from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.adapters import exported, exporting, int8, packed
 from unmask.adapters.exported import ExportedDenoiser
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
 
 _STEPS = 10
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from unmask.adapters.frozen import FrozenDenoiser
 from unmask.canvas import Canvas
-from unmask.denoiser import Denoiser
-from unmask.noise import Noise
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.rng import Noise
 from unmask.presets import make_preset
 from unmask.sampler import sample
 from unmask.unmasker import Unmasker

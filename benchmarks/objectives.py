@@ -18,7 +18,7 @@ from benchmarks import models
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.extras import equip, learned_of
-from unmask.naming import make_method
+from unmask.diffusion.registry import make_method
 from unmask.training.models import set_dropout
 
 ROWS = 4

@@ -12,7 +12,7 @@ import argparse
 
 import torch
 
-from unmask.objective import masked_mean
+from unmask.diffusion.objectives.masked import masked_mean
 from unmask.training.data import joined, read_documents
 from unmask.unmasker import Unmasker
 

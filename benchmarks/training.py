@@ -24,9 +24,9 @@ from transformers import PreTrainedModel
 from benchmarks import models
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.objective import continuous_nelbo
-from unmask.process import AbsorbingProcess
-from unmask.schedule import make_schedule
+from unmask.diffusion.objectives.masked import continuous_nelbo
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.training import recipe
 from unmask.training.models import set_dropout
 from unmask.training.optimizer import muon

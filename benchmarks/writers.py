@@ -19,14 +19,14 @@ from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.ordered_attention import attach
 from unmask.block_sampler import sample_blocks
 from unmask.canvas import Canvas, Frame
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.draw import Draw
-from unmask.noise import Noise
 from unmask.presets import make_preset
-from unmask.process import AbsorbingProcess
 from unmask.restriction import Banned
 from unmask.sampler import sample
-from unmask.schedule import make_schedule
 
 PROMPT = 16
 SYMBOLS = 4

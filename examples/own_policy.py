@@ -12,11 +12,11 @@ from torch import Tensor
 
 from unmask import Unmasker
 from unmask.canvas import Canvas
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import time_grid
 from unmask.draw import Draw
-from unmask.noise import Noise
 from unmask.policy import Clock, Guess, Move, Policy, best, quota
 from unmask.sampler import sample
-from unmask.schedule import time_grid
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from unmask.diffusion.schedules.continuous import Cosine, Geometric, LogLinear, Polynomial
 from unmask.oracle import JointOracle, MarkovOracle
-from unmask.schedule import Cosine, Geometric, LogLinear, Polynomial
 
 SCHEDULES = {
     "linear": Polynomial(),

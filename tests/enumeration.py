@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from checks import generator
-from unmask.blocks import BlockDenoiser
-from unmask.denoiser import Denoiser
-from unmask.objective_token import tokenwise_discrete_nelbo, tokenwise_nelbo
-from unmask.objective_transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.objectives.block import BlockDenoiser
+from unmask.diffusion.objectives.per_token import tokenwise_discrete_nelbo, tokenwise_nelbo
+from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.per_token import TokenSchedule
 from unmask.oracle import JointOracle, TokenwiseOracle
-from unmask.process import Corrupted
-from unmask.schedule import time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import TokenSchedule
 
 # Below this time the bound with exponents of 1/2 and more has nothing left that 1e-6 would show.
 EARLY = 1e-16

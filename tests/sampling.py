@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, Schedule, time_grid
 from unmask.draw import Draw
 from unmask.measure import measure
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.policy import Clock, Guess, Past, Policy
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, Schedule, time_grid
 
 
 def run(

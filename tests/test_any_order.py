@@ -20,16 +20,16 @@ from unmask.adapters.any_order import AnyOrderDenoiser, shuffle
 from unmask.adapters.extras import equip
 from unmask.adapters.ordered_attention import attach
 from unmask.canvas import Canvas
+from unmask.diffusion.formulation import OrderedMethod
+from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats, random_ranks
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.method import OrderedMethod
-from unmask.noise import Noise
-from unmask.objective_order import order_nelbo, order_token_nats, random_ranks
 from unmask.orders import RandomOrder
 from unmask.presets import make_preset
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, stratified_times, time_grid
 from unmask.training import recipe as recipes
 
 ZOO = ("bert", "roberta", "modernbert", "distilbert", "electra", "albert")

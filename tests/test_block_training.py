@@ -22,8 +22,8 @@ from unmask.adapters.loading import load_model
 from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import Card
 from unmask.cli import main
+from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
-from unmask.schedule import stratified_times
 from unmask.training import recipe as recipes
 
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"

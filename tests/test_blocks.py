@@ -35,19 +35,19 @@ from unmask.adapters.decoder import (
 )
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.block_sampler import sample_blocks
-from unmask.blocks import block_nelbo, block_times
 from unmask.canvas import Canvas
 from unmask.confidence import MostConfident, Threshold
+from unmask.diffusion.objectives.block import block_nelbo, block_times
+from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo, exact_k_nelbo
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
-from unmask.objective import continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.oracle_blocks import BlockOracle
 from unmask.orders import RandomOrder
-from unmask.process import AbsorbingProcess
 from unmask.remasking import Renoise
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, stratified_times, time_grid
 
 VOCAB, MASK = 12, 11
 BODY = {

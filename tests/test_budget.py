@@ -10,11 +10,11 @@ from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingA
 
 from unmask.adapters.any_order import make_denoiser
 from unmask.codec.pairs import PairRows
+from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
 from unmask.likelihood import score_text
-from unmask.method import SharedMethod
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial
 from unmask.text_rows import Text
 from unmask.training import rates
 from unmask.training import recipe as recipes

@@ -9,23 +9,23 @@ from torch import Tensor
 from checks import Recorder, TimeTold, assert_law, chain, generator, golden, random_joint
 from sampling import blank, counts_of, run
 from test_any_order import network, rows
-from unmask import chain_rule
-from unmask.chain_rule import (
+from unmask.diffusion.formulation import BlockMethod, OrderedMethod, SharedMethod, UniformMethod
+from unmask.diffusion.objectives import chain_rule
+from unmask.diffusion.objectives.any_order import order_token_nats, random_ranks
+from unmask.diffusion.objectives.chain_rule import (
     block_token_nats,
     left_to_right_ranks,
     pseudo_token_nats,
     sequential_token_nats,
 )
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
+from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
-from unmask.method import BlockMethod, OrderedMethod, SharedMethod, UniformMethod
-from unmask.objective_order import order_token_nats, random_ranks
 from unmask.oracle_blocks import BlockOracle
 from unmask.orders import LeftToRight
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Cosine, Polynomial, time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import LearnedExponents
-from unmask.transition import UniformProcess
 
 
 def process_of(joint, schedule=None) -> AbsorbingProcess:

@@ -12,9 +12,14 @@ from checks import (
     generator,
     random_joint,
 )
-from unmask.objective import continuous_nelbo, discrete_nelbo, exact_k_nelbo, masked_mean
-from unmask.process import AbsorbingProcess
-from unmask.schedule import stratified_times
+from unmask.diffusion.objectives.masked import (
+    continuous_nelbo,
+    discrete_nelbo,
+    exact_k_nelbo,
+    masked_mean,
+)
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import stratified_times
 
 PAD = 77
 

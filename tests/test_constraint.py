@@ -16,22 +16,22 @@ from unmask.canvas import Canvas, Frame
 from unmask.chains import Transition
 from unmask.confidence import MostConfident, Threshold
 from unmask.constraint import Allowed, Matching
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.per_token import spindle
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import ByToken, RandomOrder
 from unmask.policy import Move, Policy
 from unmask.presets import PRESETS
-from unmask.process import AbsorbingProcess
 from unmask.remasking import Renoise
 from unmask.revising import Edited
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import spindle
-from unmask.transition import UniformProcess
 
 # Id 3 has no text, id 4 ends a text.
 TEXTS = {0: "a", 1: "b", 2: "ab"}

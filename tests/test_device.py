@@ -131,10 +131,10 @@ def _losses(_zoo: Path, device: str) -> None:
     from test_learning import METHODS, encoder
     from unmask.adapters.encoder import EncoderDenoiser
     from unmask.adapters.extras import equip, learned_of
-    from unmask.chain_rule import left_to_right_ranks, pseudo_token_nats
-    from unmask.method import UniformMethod
-    from unmask.naming import make_method
-    from unmask.schedule import time_grid
+    from unmask.diffusion.formulation import UniformMethod
+    from unmask.diffusion.objectives.chain_rule import left_to_right_ranks, pseudo_token_nats
+    from unmask.diffusion.registry import make_method
+    from unmask.diffusion.schedules.continuous import time_grid
 
     for process, schedule, num_steps, weight, time in METHODS.values():
 

@@ -20,10 +20,10 @@ from checks import generator
 from unmask.adapters.conditioning import attach, conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.traits import position_limit
+from unmask.diffusion.objectives.masked import continuous_nelbo, masked_mean
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
-from unmask.objective import continuous_nelbo, masked_mean
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial
 
 V, PAD, MASK, SPECIAL = 60, 1, 4, [0, 1, 2, 4]
 SMALL = {

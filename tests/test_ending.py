@@ -14,10 +14,10 @@ from unmask.canvas import Canvas
 from unmask.checkpoint import Card
 from unmask.cli import main, printing
 from unmask.confidence import MostConfident
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.presets import PRESETS
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial, time_grid
 from unmask.sliding import Window
 
 END, MASK = 2, 3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unmask.expectation import cost_and_mean
+from unmask.diffusion.objectives.fused import cost_and_mean
 
 COUNTS = torch.tensor([3, 0, 4, 1])
 

@@ -16,18 +16,18 @@ from unmask.adapters.classifier import TextClassifier
 from unmask.canvas import Canvas
 from unmask.codec.text import TextCodec
 from unmask.confidence import MostConfident
-from unmask.denoiser import calls_of
+from unmask.diffusion.denoiser import calls_of
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
-from unmask.noise import Noise
 from unmask.oracle import JointOracle, TokenwiseOracle
 from unmask.orders import ByToken, RandomOrder
-from unmask.process import AbsorbingProcess
 from unmask.restriction import Banned
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, time_grid
-from unmask.token_process import TokenwiseProcess
 from unmask.training.tokenizer import train_tokenizer
 
 SIZE, LENGTH, MASK = 3, 4, 3

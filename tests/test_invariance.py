@@ -6,7 +6,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from checks import generator
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.denoiser import masked_cross_entropy
+from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.unmasker import Unmasker
 
 PROSE = """The river rises in the hills north of the town and runs south for some forty miles before

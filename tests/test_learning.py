@@ -30,10 +30,10 @@ from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.extras import equip, learned_of
 from unmask.adapters.ordered_attention import attach
-from unmask.method import Method, TokenwiseMethod, UniformMethod
-from unmask.naming import make_method
-from unmask.objective_order import order_nelbo, order_token_nats
-from unmask.schedule import stratified_times
+from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
+from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
+from unmask.diffusion.registry import make_method
+from unmask.diffusion.schedules.continuous import stratified_times
 
 JOINT = golden()
 STEPS, BATCH = 320, 256

@@ -9,13 +9,13 @@ from torch import Tensor
 from checks import SCHEDULES, Recorder, assert_law, chain
 from unmask import judge
 from unmask.canvas import Canvas
+from unmask.diffusion.formulation import OrderedMethod, SharedMethod, UniformMethod
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import Cosine
 from unmask.errors import UserError
-from unmask.method import OrderedMethod, SharedMethod, UniformMethod
 from unmask.oracle import MarkovOracle
 from unmask.plan import Plan
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Cosine
-from unmask.transition import UniformProcess
 
 TEMPLATE = [0, 2, None, 1, 1, 0]
 LONGEST = 6

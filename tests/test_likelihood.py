@@ -10,13 +10,13 @@ from transformers import AutoTokenizer
 
 from checks import chain, draw_rows, generator, random_joint
 from unmask.codec.text import TextCodec
+from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
 from unmask.intervals import GROUP, clusters_of, over_masks, over_texts
 from unmask.likelihood import bound_of_rows, score_text, spread_times, strata_of
-from unmask.method import SharedMethod
-from unmask.process import AbsorbingProcess
 from unmask.report import table
-from unmask.schedule import Polynomial
 from unmask.scores import Difference
 from unmask.text_rows import Text, row_starts
 from unmask.unmasker import Unmasker

@@ -12,10 +12,10 @@ from unmask import Unmasker
 from unmask.adapters.conditioning import DESIGNS
 from unmask.choice import sampler_grid
 from unmask.cli import main
+from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import Polynomial, given_grid, time_grid
 from unmask.errors import UserError
-from unmask.method import TokenwiseMethod, UniformMethod
-from unmask.schedule import Polynomial, given_grid, time_grid
-from unmask.transition import UniformProcess
 
 METHODS = ["md4", "mdlm", "genmd4", "d3pm-absorbing", "d3pm-uniform", "diffusionbert", "bert-mouth"]
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"

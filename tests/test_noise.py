@@ -7,7 +7,7 @@ import torch
 from scipy.stats import kstest
 
 from checks import assert_law
-from unmask.noise import _GOLDEN, _MIX_1, _MIX_2, Noise
+from unmask.diffusion.rng import _GOLDEN, _MIX_1, _MIX_2, Noise
 
 
 def numbers(seeds: int, length: int, stream: str = "token", step: int = 0) -> torch.Tensor:

@@ -10,19 +10,16 @@ from torch import Tensor
 
 from checks import SCHEDULES, TimeTold, assert_mean, draw_rows, generator, golden, random_joint
 from unmask.choice import sampler_grid
-from unmask.denoiser import Denoiser, masked_cross_entropy
-from unmask.errors import UserError
-from unmask.method import BlockMethod, SharedMethod
-from unmask.objective import (
+from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
+from unmask.diffusion.formulation import BlockMethod, SharedMethod
+from unmask.diffusion.objectives.masked import (
     continuous_nelbo,
     discrete_nelbo,
     exact_k_nelbo,
     masked_mean,
 )
-from unmask.oracle import JointOracle
-from unmask.oracle_blocks import BlockOracle
-from unmask.process import AbsorbingProcess, Corrupted
-from unmask.schedule import (
+from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted
+from unmask.diffusion.schedules.continuous import (
     FromMasks,
     LogLinear,
     Polynomial,
@@ -32,6 +29,9 @@ from unmask.schedule import (
     stratified_times,
     time_grid,
 )
+from unmask.errors import UserError
+from unmask.oracle import JointOracle
+from unmask.oracle_blocks import BlockOracle
 
 H = 1.220607
 MARGINALS = 1.283876

@@ -9,14 +9,20 @@ from scipy.stats import beta, kstest
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from sampling import ancestral_law, blank, counts_of, law_of_path, run
 from unmask.canvas import Canvas
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import (
+    Cosine,
+    Geometric,
+    LogLinear,
+    Polynomial,
+    time_grid,
+)
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Cosine, Geometric, LogLinear, Polynomial, time_grid
 
 LONG = random_joint(2, 12)
 

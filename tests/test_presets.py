@@ -9,6 +9,7 @@ import torch
 from unmask.choice import choose_preset
 from unmask.cli import options as command_line
 from unmask.confidence import EntropyBound, Factor, MostConfident, Threshold
+from unmask.diffusion.schedules.continuous import time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.orders import FirstHitting, LeftToRight, RandomQuota
@@ -16,7 +17,6 @@ from unmask.presets import POLICY_OPTIONS, PRESETS, make_preset, option_of
 from unmask.remasking import Capped, Loop, Remask, Rescaled
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
-from unmask.schedule import time_grid
 
 SURE = MostConfident("confidence", 1, Threshold(0.9))
 # Every sampler that has an option of the policies, with the policy that it then is.

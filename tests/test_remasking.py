@@ -9,11 +9,12 @@ import torch
 from checks import assert_law, assert_mean, golden, random_joint
 from sampling import blank, counts_of, divergence, law_of_steps, run
 from unmask.canvas import Canvas
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.orders import RandomOrder
 from unmask.policy import Clock, Past
-from unmask.process import AbsorbingProcess
 from unmask.remasking import (
     Capped,
     ForwardBackward,
@@ -24,7 +25,6 @@ from unmask.remasking import (
     Renoise,
     Rescaled,
 )
-from unmask.schedule import Cosine, Geometric, Polynomial, time_grid
 
 ORACLE = random_joint(2, 12)
 MASK = ORACLE.mask_token_id

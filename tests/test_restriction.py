@@ -13,17 +13,17 @@ from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.autoregressor import Autoregressor
 from unmask.canvas import Canvas
-from unmask.denoiser import masked_cross_entropy
+from unmask.diffusion.denoiser import masked_cross_entropy
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.oracle import JointOracle, MarkovOracle
 from unmask.orders import RandomOrder
 from unmask.presets import PRESETS, make_preset
-from unmask.process import AbsorbingProcess
 from unmask.restriction import Banned, BannedPhrases, RepetitionPenalty, Restriction
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, time_grid
 
 SIZE = 7
 MASK, PAD = SIZE, SIZE + 1

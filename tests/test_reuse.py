@@ -9,15 +9,15 @@ from checks import chain, generator
 from unmask import Unmasker
 from unmask.adapters.conditioning import attach
 from unmask.canvas import Canvas
-from unmask.denoiser import Around, calls_of, told_time
+from unmask.diffusion.denoiser import Around, calls_of, told_time
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.per_token import spindle
 from unmask.draw import Draw
-from unmask.noise import Noise
 from unmask.orders import ByToken
 from unmask.reuse import Reused
 from unmask.sampler import sample
-from unmask.schedule import time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import spindle
 
 
 class Asked(Around):

@@ -10,18 +10,18 @@ from checks import assert_law, golden, random_joint
 from sampling import counts_of
 from unmask.canvas import Canvas
 from unmask.chains import Gibbs
+from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import UniformProcess, posterior
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
+from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.draw import Draw
-from unmask.method import TokenwiseMethod, UniformMethod
-from unmask.noise import Noise
 from unmask.oracle import JointOracle, LeaveOneOutOracle, TokenwiseOracle
 from unmask.orders import RandomOrder
 from unmask.presets import make_preset
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Cosine, Polynomial, time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import LearnedExponents
-from unmask.transition import UniformProcess, posterior
 
 ROWS = 20_000
 STEPS = 3

@@ -9,15 +9,15 @@ from checks import assert_law, random_joint
 from sampling import Doubting, blank, counts_of, run
 from unmask.canvas import Canvas
 from unmask.confidence import MostConfident, Threshold
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import LeftToRight, RandomOrder, RandomQuota
-from unmask.process import AbsorbingProcess
 from unmask.revising import Edited, Planned
 from unmask.sampler import sample
-from unmask.schedule import Cosine, Polynomial, time_grid
 
 JOINT = random_joint(2, 10).probs ** 3
 ORACLE = Doubting(JointOracle(JOINT / JOINT.sum()))

@@ -11,16 +11,22 @@ from torch import Tensor
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from sampling import ancestral_law, blank, counts_of, divergence, run
 from unmask.canvas import Canvas, Frame
-from unmask.denoiser import Around
+from unmask.diffusion.denoiser import Around
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import (
+    Cosine,
+    Polynomial,
+    Schedule,
+    given_grid,
+    time_grid,
+)
 from unmask.draw import Draw
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.orders import RandomOrder
 from unmask.policy import Move, Policy
 from unmask.presets import make_preset
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import Cosine, Polynomial, Schedule, given_grid, time_grid
 
 
 def written(

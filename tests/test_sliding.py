@@ -16,18 +16,18 @@ from unmask.adapters.encoder import EncoderDenoiser
 from unmask.canvas import Canvas
 from unmask.checkpoint import Card
 from unmask.cli import main, printing
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.oracle import MarkovOracle
 from unmask.orders import RandomOrder
 from unmask.plan import make_window
 from unmask.presets import PRESETS
-from unmask.process import AbsorbingProcess
 from unmask.recording import CELLS, Film
 from unmask.restriction import BannedPhrases
 from unmask.sampler import sample
-from unmask.schedule import Polynomial, time_grid
 from unmask.sliding import Window, slide
 
 

@@ -26,11 +26,11 @@ from unmask.adapters.ordered_attention import attach
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
 from unmask.codec.token_text import token_texts
+from unmask.diffusion.formulation import UniformMethod
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
-from unmask.method import UniformMethod
 from unmask.presets import PRESETS
-from unmask.schedule import Polynomial
-from unmask.transition import UniformProcess
 
 SAMPLERS = {name: {"steps": 30 if "gibbs" in name else 5} for name in PRESETS}
 SAMPLERS["confidence"] = {"threshold": 0.2}

@@ -24,10 +24,9 @@ from enumeration import (
     tokenwise_last_step_bound,
     tokenwise_steps_bound,
 )
-from unmask.errors import UserError
-from unmask.method import LearnedMethod, TokenwiseMethod
-from unmask.objective import continuous_nelbo, discrete_nelbo
-from unmask.objective_token import (
+from unmask.diffusion.formulation import LearnedMethod, TokenwiseMethod
+from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo
+from unmask.diffusion.objectives.per_token import (
     integrand,
     rloo_nelbo,
     step_kl,
@@ -35,12 +34,24 @@ from unmask.objective_token import (
     tokenwise_last_step_nelbo,
     tokenwise_nelbo,
 )
+from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.schedules.continuous import (
+    Polynomial,
+    given_grid,
+    stratified_times,
+    time_grid,
+)
+from unmask.diffusion.schedules.per_token import (
+    LearnedExponents,
+    Spindle,
+    TokenSchedule,
+    log_frequency,
+    spindle,
+)
+from unmask.errors import UserError
 from unmask.oracle import JointOracle, TokenwiseOracle
-from unmask.process import AbsorbingProcess, Corrupted
 from unmask.released import ReleasedSpindle, released_diffusionbert
-from unmask.schedule import Polynomial, given_grid, stratified_times, time_grid
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import LearnedExponents, Spindle, TokenSchedule, log_frequency, spindle
 
 H = 1.220607
 

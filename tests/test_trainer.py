@@ -12,9 +12,9 @@ from checks import assert_law, chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.method import SharedMethod
-from unmask.process import AbsorbingProcess
-from unmask.schedule import Polynomial, stratified_times
+from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.schedules.continuous import Polynomial, stratified_times
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher, Blocks
 from unmask.training.trainer import DiffusionTrainer

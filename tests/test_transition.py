@@ -9,14 +9,25 @@ from torch import Tensor
 
 from checks import SCHEDULES, assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import Prescribed, expected, sequences, transition_bound, uniform_bound
-from unmask.discretisation import Tabulated, d3pm_cosine, gaussian_betas, mutual_information
+from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.processes.gaussian import GaussianProcess
+from unmask.diffusion.processes.uniform import UniformProcess, posterior
+from unmask.diffusion.schedules.continuous import (
+    Polynomial,
+    Schedule,
+    given_grid,
+    stratified_times,
+    time_grid,
+)
+from unmask.diffusion.schedules.tabulated import (
+    Tabulated,
+    d3pm_cosine,
+    gaussian_betas,
+    mutual_information,
+)
 from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.gaussian import GaussianProcess
-from unmask.objective_transition import transition_nelbo, uniform_nelbo
 from unmask.oracle import LeaveOneOutOracle
-from unmask.schedule import Polynomial, Schedule, given_grid, stratified_times, time_grid
-from unmask.transition import UniformProcess, posterior
 
 H, MARGINALS = 1.220607, 1.283876
 # With gaps and out of order: where an id stands is not the id.

@@ -1,8 +1,8 @@
 """Writing block by block from left to right, each block by any sampler.
 
 While a block is written, the blocks before it are clean and do not change: what the network makes
-of them is computed once and kept (see ``blocks.BlockContext``). So a call costs one block instead
-of the whole row, and a text may be longer than what the network sees at once.
+of them is computed once and kept (see ``objectives.block.BlockContext``). So a call costs one block
+instead of the whole row, and a text may be longer than what the network sees at once.
 
 Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithm 2.
 """
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.blocks import BlockContext
 from unmask.canvas import Canvas, Frame
-from unmask.noise import Noise
+from unmask.diffusion.objectives.block import BlockContext
+from unmask.diffusion.rng import Noise
 
 Write = Callable[[Canvas, Noise], Iterator[Frame]]
 """A sampler that is bound to the context and all but what it writes on and its random numbers."""

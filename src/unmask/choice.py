@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unmask.diffusion.schedules.continuous import GRIDS
 from unmask.presets import (
     FILTERS,
     POLICY_OPTIONS,
@@ -18,7 +19,6 @@ from unmask.presets import (
     option_of,
     read_options,
 )
-from unmask.schedule import GRIDS
 from unmask.validation import word
 
 RESTRICTIONS = {"ban", "unban", "repetition_penalty"}

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError, did_you_mean
 from unmask.measure import MEASURES
-from unmask.noise import Noise
 from unmask.policy import Clock, Guess, Move, Policy, best, check_tokens, quota
 
 DRAWN = "drawn"

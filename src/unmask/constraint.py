@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unmask.automaton import Automaton
 from unmask.canvas import Canvas
-from unmask.denoiser import Around
+from unmask.diffusion.denoiser import Around
 from unmask.draw import Draw, Drawn
 from unmask.errors import UserError
 

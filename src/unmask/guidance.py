@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.denoiser import Around, calls_of
+from unmask.diffusion.denoiser import Around, calls_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
-from unmask.denoiser import Denoiser, masked_cross_entropy
+from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
+from unmask.diffusion.formulation import Method, OrderedMethod, UniformMethod
+from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_token_nats
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError, did_you_mean
-from unmask.method import Method, OrderedMethod, UniformMethod
-from unmask.noise import Noise
-from unmask.objective_order import OrderedDenoiser, order_token_nats
 from unmask.plan import Plan
-from unmask.process import AbsorbingProcess
-from unmask.schedule import make_schedule
 
 DRAWS = 16
 RULES = ("sample", "likeliest")

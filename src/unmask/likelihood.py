@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.formulation import Bound
+from unmask.diffusion.rng import RowGenerator, row_seeds
 from unmask.errors import UserError
 from unmask.intervals import GROUP, over_masks
-from unmask.method import Bound
-from unmask.noise import RowGenerator, row_seeds
 from unmask.scores import Score, spreads_over_texts
 from unmask.text_rows import Text
 from unmask.validation import real, whole
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
     @property
     def batch(self) -> dict[str, Any]:
-        """The keywords of a ``method.Bound``."""
+        """The keywords of a ``diffusion.formulation.Bound``."""
         return {
             "x0": self.rows,
             "t": self.times,
@@ -74,7 +74,7 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
 
     Args:
         denoiser: The network.
-        bound: How a pattern is drawn and judged; see ``method.Method.bound``.
+        bound: How a pattern is drawn and judged; see ``diffusion.formulation.Method.bound``.
     """
 
     def nats(part: Part) -> Tensor:
@@ -88,7 +88,7 @@ def bound_of_tokens(denoiser: Denoiser, token_bound: Callable[..., Tensor]) -> R
 
     Args:
         denoiser: The network.
-        token_bound: See ``method.Method.token_bound``.
+        token_bound: See ``diffusion.formulation.Method.token_bound``.
     """
 
     def nats(part: Part) -> Tensor:

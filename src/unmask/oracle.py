@@ -20,9 +20,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import TransitionProcess
 from unmask.errors import UserError
-from unmask.token_process import TokenwiseProcess
-from unmask.transition import TransitionProcess
 
 
 class JointOracle:

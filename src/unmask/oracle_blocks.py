@@ -12,7 +12,7 @@ from unmask.oracle import JointOracle
 
 
 class BlockOracle:
-    """Exact conditionals of the blocks of a joint; a ``blocks.BlockDenoiser``.
+    """Exact conditionals of the blocks of a joint; a ``objectives.block.BlockDenoiser``.
 
     Args:
         joint: The distribution of clean sequences.

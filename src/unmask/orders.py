@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
-from unmask.noise import Noise
+from unmask.diffusion.rng import Noise
 from unmask.policy import Clock, Guess, Move, Policy, best, check_tokens, grid_time, quota
 
 

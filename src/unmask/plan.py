@@ -12,8 +12,8 @@ from torch import Tensor
 from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, Layout, TextCodec
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.policy import MAX_LENGTH
 from unmask.sliding import Window
 

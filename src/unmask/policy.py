@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.noise import Noise
 
 MAX_LENGTH = 1_000_000
 """Tokens of the longest text."""

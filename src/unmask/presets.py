@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unmask.chains import Gibbs
 from unmask.confidence import DRAWN, EntropyBound, Factor, MostConfident, Threshold
+from unmask.diffusion.schedules.continuous import GRIDS, given_grid, time_grid
 from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError, did_you_mean
 from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
@@ -31,7 +32,6 @@ from unmask.remasking import (
 )
 from unmask.restriction import Restriction
 from unmask.revising import Edited, Planned
-from unmask.schedule import GRIDS, given_grid, time_grid
 from unmask.validation import real, whole, word, words
 
 MAX_STEPS = 100_000

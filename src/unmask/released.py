@@ -10,7 +10,7 @@ Three things keep it from being a bound. The posterior u combines the spindle's 
 the plain linear schedule, so it is the posterior of no chain. g depends on every clean word of the
 sentence. And the model's own step back uses the alpha of the true token, which it cannot know: what
 it gets for free is missing in the value, which an exact denoiser brings below the entropy. The
-valid form of the same idea is ``token_schedule.spindle`` with ``tokenwise_discrete_nelbo``.
+valid form of the same idea is ``schedules.per_token.spindle`` with ``tokenwise_discrete_nelbo``.
 
 References: He et al. 2022, "DiffusionBERT", arXiv:2211.15029, Section 4.2, and its code,
 github.com/Hzfinfdu/Diffusion-BERT, read in ``diffusion_word_freq.py`` and ``DDP_main.py``.
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unmask.denoiser import Denoiser
-from unmask.process import Corrupted
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.processes.absorbing import Corrupted
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class ReleasedSpindle:
     """The corruption of the released code, whose rates depend on the whole clean sentence.
 
     Args:
-        frequency: f(v) in [0, 1], shape (V,); see ``token_schedule.log_frequency``.
+        frequency: f(v) in [0, 1], shape (V,); see ``schedules.per_token.log_frequency``.
         mask_token_id: The id that a hidden token is replaced by.
         num_steps: T.
         strength: Their ``word_freq_lambda``.

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Around, Denoiser
+from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.errors import UserError
 
 Spell = Callable[[str], list[list[int]]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser, calls_of
+from unmask.diffusion.denoiser import Denoiser, calls_of
 
 
 class Reused:
@@ -19,7 +19,8 @@ class Reused:
     It goes around all others, since nobody may write over an answer that is kept.
 
     Args:
-        inner: A denoiser whose guesses depend on the row alone; see ``denoiser.told_time``.
+        inner: A denoiser whose guesses depend on the row alone; see
+            ``diffusion.denoiser.told_time``.
 
     Attributes:
         network_calls: What the last call has cost: 0 if no row had changed.

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.noise import Noise
 from unmask.policy import Clock, Guess, Move, Policy, best
 
 

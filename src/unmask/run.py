@@ -17,13 +17,13 @@ import torch
 from unmask import judge
 from unmask.adapters.frozen import FrozenDenoiser
 from unmask.block_sampler import sample_blocks
-from unmask.blocks import BlockContext
 from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
-from unmask.denoiser import Denoiser, told_time
+from unmask.diffusion.denoiser import Denoiser, told_time
+from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
+from unmask.diffusion.objectives.block import BlockContext
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.method import Method, TokenwiseMethod, UniformMethod
-from unmask.noise import Noise
 from unmask.plan import Plan
 from unmask.presets import Preset
 from unmask.recording import Film

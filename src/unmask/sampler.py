@@ -15,10 +15,10 @@ from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
 from unmask.constraint import Matching
-from unmask.denoiser import Denoiser, calls_of
+from unmask.diffusion.denoiser import Denoiser, calls_of
+from unmask.diffusion.rng import Noise
 from unmask.draw import BurnIn, Draw, Drawn, check_usable
 from unmask.measure import measure
-from unmask.noise import Noise
 from unmask.policy import Clock, Guess, Past, Policy
 
 
@@ -43,7 +43,8 @@ def sample(
         canvas: What to start from.
         policy: Which positions.
         draw: Which token.
-        grid: Times from 1 down to 0, shape (steps + 1,), float64; see ``schedule.time_grid``.
+        grid: Times from 1 down to 0, shape (steps + 1,), float64; see
+            ``schedules.continuous.time_grid``.
         noise: Random numbers, one seed per row.
         end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
             None for none. For policies that never revise what they wrote.

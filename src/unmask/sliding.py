@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from unmask.canvas import Canvas, Frame
+from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.noise import Noise
 
 Write = Callable[[Canvas, Noise], Iterator[Frame]]
 """A sampler that is bound to all but what it writes on and its random numbers."""

@@ -20,10 +20,10 @@ from unmask.canvas import Canvas
 from unmask.codec.text import TextCodec
 from unmask.codec.token_text import token_texts
 from unmask.constraint import Allowed, Matching
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.formulation import Method, UniformMethod
 from unmask.errors import UserError
 from unmask.guidance import ClassifierFree, ClassifierGuided
-from unmask.method import Method, UniformMethod
 from unmask.plan import Plan
 from unmask.validation import place, real, whole, words
 

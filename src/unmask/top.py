@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from unmask.codec.text import TextCodec
+from unmask.diffusion.formulation import UniformMethod
 from unmask.errors import UserError
-from unmask.method import UniformMethod
 from unmask.plan import Plan
 from unmask.run import Network
 

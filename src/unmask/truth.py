@@ -35,17 +35,17 @@ from torch import Tensor
 
 from unmask.canvas import Canvas
 from unmask.confidence import MostConfident
-from unmask.denoiser import Around, Denoiser
+from unmask.diffusion.denoiser import Around, Denoiser
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.draw import Draw
-from unmask.noise import Noise
 from unmask.oracle import JointOracle
 from unmask.oracle_chain import SecondOrderOracle
 from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
 from unmask.policy import Policy
 from unmask.presets import Preset, make_preset
-from unmask.process import AbsorbingProcess
 from unmask.sampler import sample
-from unmask.schedule import make_schedule
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 REPEATS = 20

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask import chain_rule, mbr
+from unmask import mbr
 from unmask.adapters import backends, extras, loading
 from unmask.adapters.any_order import make_denoiser
 from unmask.adapters.decoder import DecoderDenoiser
@@ -33,14 +33,15 @@ from unmask.codec import unknown
 from unmask.codec.pairs import PairCodec
 from unmask.codec.records import RecordCodec
 from unmask.codec.text import TextCodec, like_a_mark
-from unmask.denoiser import told_time
+from unmask.diffusion.denoiser import told_time
+from unmask.diffusion.formulation import Bound, UniformMethod, check_steps
+from unmask.diffusion.objectives import chain_rule
+from unmask.diffusion.registry import make_method
 from unmask.errors import UserError, did_you_mean
 from unmask.excerpts import by_text, cut_out
 from unmask.filling import fill, target
 from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
-from unmask.method import Bound, UniformMethod, check_steps
-from unmask.naming import make_method
 from unmask.plan import (
     MAX_ROWS,
     Plan,
@@ -490,7 +491,7 @@ class Unmasker:
         Args:
             text: As for ``score``.
             order: ``left-to-right``, ``right-to-left``, or the numbers of the tokens of a text of
-                one row; see ``chain_rule.ranks``.
+                one row; see ``objectives.chain_rule.ranks``.
             batch_size: Rows at a time.
             advance: Called with the number of rows done.
 
@@ -514,8 +515,8 @@ class Unmasker:
     ) -> Score:
         """Return the pseudo-log-likelihood of a text: every token given all others in its row.
 
-        It is no likelihood and no bound; see ``chain_rule.pseudo_token_nats``. The arguments are
-        those of ``score_in_order``.
+        It is no likelihood and no bound; see ``objectives.chain_rule.pseudo_token_nats``. The
+        arguments are those of ``score_in_order``.
 
         Raises:
             UserError: If the model does not see all other tokens, or has no masks.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from unmask.adapters.compat import BaseStreamer
-from unmask.denoiser import token_nats
+from unmask.diffusion.denoiser import token_nats
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from unmask.adapters import ordered_attention
 from unmask.adapters.any_order import check_order
 from unmask.adapters.conditioning import NAME, attach, split_state
 from unmask.adapters.traits import traits_of
+from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
-from unmask.token_schedule import LearnedExponents
 
 SCHEDULE = "unmask_schedule"
 COUNTS = f"{SCHEDULE}.counts"
@@ -33,7 +33,7 @@ def equip(
         model: A masked language model, bare.
         time: One of ``conditioning.DESIGNS``.
         schedule: Name and parameters; only ``learned`` has weights of its own.
-        attention: One of ``method.ATTENTION``.
+        attention: One of ``diffusion.formulation.ATTENTION``.
 
     Raises:
         UserError: If the model does not have what the conditioning or the attention needs.

@@ -24,7 +24,7 @@ from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.encoder import EncoderDenoiser, rows_at_once
 from unmask.adapters.ordered_attention import FROZEN, Cache, Looked, attach, running
 from unmask.adapters.traits import only_at
-from unmask.denoiser import Denoiser
+from unmask.diffusion.denoiser import Denoiser
 from unmask.errors import UserError
 
 REFRESH = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from unmask.codec.text import TextCodec
-from unmask.token_schedule import LearnedExponents
+from unmask.diffusion.schedules.per_token import LearnedExponents
 
 PLOT, REPORT = "exponents.png", "exponents.md"
 LISTED = 40

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from unmask.adapters.causal import next_token_nats
-from unmask.method import Method
-from unmask.objective import masked_mean
+from unmask.diffusion.formulation import Method
+from unmask.diffusion.objectives.masked import masked_mean
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch
 

@@ -140,7 +140,7 @@ class ProcessSection:
 
 @dataclass(frozen=True)
 class ScheduleSection:
-    """The noise schedule; see ``unmask.schedule`` and ``unmask.naming``.
+    """The noise schedule; see ``diffusion.schedules`` and ``diffusion.registry``.
 
     Attributes:
         name: ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``; of the T-step
@@ -379,7 +379,7 @@ class Recipe:
         """Build what only the finished model would use, so that a mistake shows before training."""
         # Here, so that the recipes can be listed without loading torch.
         from unmask.adapters.conditioning import DESIGNS
-        from unmask.naming import check_names
+        from unmask.diffusion.registry import check_names
         from unmask.presets import make_preset, read_options
 
         check_names(

@@ -37,11 +37,11 @@ from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.codec import unknown
 from unmask.codec.text import TextCodec
+from unmask.diffusion.formulation import Method
+from unmask.diffusion.registry import BY_TOKEN, make_method
 from unmask.errors import UserError, did_you_mean
 from unmask.files import locked, settle
 from unmask.likelihood import Part, bound_of_rows, score_text
-from unmask.method import Method
-from unmask.naming import BY_TOKEN, make_method
 from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing

@@ -23,10 +23,10 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
 from unmask.adapters import compat
 from unmask.adapters.extras import learned_of
+from unmask.diffusion.formulation import Method
+from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
 from unmask.files import write_failure
-from unmask.method import Method
-from unmask.schedule import stratified_times
 from unmask.scores import Score
 from unmask.training import rates
 from unmask.training.average import WeightAverage

@@ -6,7 +6,7 @@ follows from q(x_t | x_s), and Bayes' rule turns it round:
     q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0),    0 <= s < t <= 1
 
 Here: ``UniformProcess``, in which a token is itself with probability alpha(t), else any data id.
-For ordered values, which move to near ones first: ``gaussian.GaussianProcess``.
+For ordered values, which move to near ones first: ``processes.gaussian.GaussianProcess``.
 
 No token is certain here, so every editable position is predicted at every time. A denoiser gives
 its guess g(x_0) of a token *from the other positions*. Of two equal ways to step from t to s,
@@ -31,10 +31,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.rng import Generator, uniform
+from unmask.diffusion.schedules.continuous import Schedule
 from unmask.errors import UserError
-from unmask.noise import Generator, uniform
-from unmask.process import Corrupted
-from unmask.schedule import Schedule
 
 
 class TransitionProcess(Protocol):

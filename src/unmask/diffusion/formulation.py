@@ -22,38 +22,38 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from unmask.blocks import block_nelbo
 from unmask.canvas import Canvas
-from unmask.chain_rule import block_token_nats, sequential_token_nats
 from unmask.chains import Transition
-from unmask.denoiser import Around, Denoiser
-from unmask.errors import UserError
-from unmask.noise import Noise
-from unmask.objective import (
+from unmask.diffusion.denoiser import Around, Denoiser
+from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_nelbo, order_token_nats
+from unmask.diffusion.objectives.block import block_nelbo
+from unmask.diffusion.objectives.chain_rule import block_token_nats, sequential_token_nats
+from unmask.diffusion.objectives.masked import (
     Loss,
     continuous_nelbo,
     discrete_nelbo,
     exact_k_nelbo,
     exact_k_token_nats,
 )
-from unmask.objective_order import OrderedDenoiser, order_nelbo, order_token_nats
-from unmask.objective_token import (
+from unmask.diffusion.objectives.per_token import (
     rloo_nelbo,
     tokenwise_discrete_nelbo,
     tokenwise_last_step_nelbo,
     tokenwise_nelbo,
 )
-from unmask.objective_transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.rng import Noise
+from unmask.diffusion.schedules.continuous import FromMasks, make_schedule
+from unmask.diffusion.schedules.per_token import TokensFromMasks
+from unmask.errors import UserError
 from unmask.orders import ByToken, RandomOrder
 from unmask.policy import Policy
-from unmask.process import AbsorbingProcess
-from unmask.schedule import FromMasks, make_schedule
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import TokensFromMasks
-from unmask.transition import UniformProcess
 
 Bound: TypeAlias = Callable[..., Loss]
-"""(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``objective``."""
+"""(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``masked``."""
 
 
 MAX_STEPS = 1_000_000
@@ -98,7 +98,7 @@ class Method(ABC):
 
     @property
     def token_bound(self) -> Callable[..., Tensor] | None:
-        """The bound token by token, as ``objective.exact_k_token_nats``; None where it has none."""
+        """The bound token by token, as ``masked.exact_k_token_nats``; None where it has none."""
         return None
 
     def token_nats(
@@ -112,8 +112,8 @@ class Method(ABC):
     ) -> Tensor:
         """Return the exact -log p of every token when one a call is written in a given order.
 
-        The arguments and the result are those of ``chain_rule.sequential_token_nats``, and the
-        order goes across a row or, in blocks, within each of them.
+        The arguments and the result are those of ``objectives.chain_rule.sequential_token_nats``,
+        and the order goes across a row or, in blocks, within each of them.
 
         Raises:
             UserError: If this process writes no tokens one by one.
@@ -243,7 +243,7 @@ class OrderedMethod(Method):
 
 @dataclass(frozen=True)
 class BlockMethod(SharedMethod):
-    """The same for every block of a row, given the blocks before it; see ``blocks``.
+    """The same for every block of a row, given the blocks before it; see ``objectives.block``.
 
     Args:
         block_length: Tokens in a block.

@@ -3,9 +3,9 @@ r"""Block diffusion: autoregressive over blocks of tokens, masked diffusion with
     log p(x) = sum over blocks b of log p(x^b | x^1 ... x^(b-1)),   each bounded as a row of its own
 
 With one token a block that is the autoregressive model, with one block a row masked diffusion. The
-bound of a block is any bound of ``objective``: a block is handed to it as a row, and what stands
-before the block is told to the network behind its back (``InContext``). So nothing here knows a
-schedule or a weight, and nothing there knows a block.
+bound of a block is any bound of ``objectives.masked``: a block is handed to it as a row, and what
+stands before the block is told to the network behind its back (``InContext``). So nothing here
+knows a schedule or a weight, and nothing there knows a block.
 
 Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. It is always
 seen whole: positions of the last block behind the end of a text are masks that nobody asks about.
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.denoiser import Denoiser
-from unmask.noise import Generator, uniform
-from unmask.objective import Loss
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.objectives.masked import Loss
+from unmask.diffusion.rng import Generator, uniform
 
 
 class BlockContext(Denoiser, Protocol):
@@ -128,9 +128,9 @@ def block_times(t: Tensor, count: int, generator: Generator) -> Tensor:
 
         t_(i,b) = (t_i + pi_i(b)) / n,   pi_i a random permutation of 0 ... n - 1 for each row
 
-    Where the t_i lie one in each of B strata (``schedule.stratified_times``), the B n times lie one
-    in each of B n, over the batch and within each row. Each alone is uniform: a block is tied to no
-    part of the interval, as it would be were the strata laid out along the row.
+    Where the t_i lie one in each of B strata (``schedules.continuous.stratified_times``), the B n
+    times lie one in each of B n, over the batch and within each row. Each alone is uniform: a block
+    is tied to no part of the interval, as it would be were the strata laid out along the row.
 
     Args:
         t: Shape (B,), uniform in (0, 1].
@@ -163,7 +163,7 @@ def block_nelbo(
 
     Args:
         denoiser: The network.
-        bound: A bound of ``objective``, given its process.
+        bound: A bound of ``objectives.masked``, given its process.
         block_length: L'.
         x0: Clean ids, shape (B, L), int64.
         t: Times uniform in (0, 1], shape (B,); see ``block_times``.

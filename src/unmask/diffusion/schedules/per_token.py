@@ -135,7 +135,7 @@ def spindle(counts: Tensor, vocab_size: int, data_ids: Tensor, strength: float =
 class TokensFromMasks:
     """A schedule as a sampler takes it, from masks alone: m_v(t) / m_v(1), m_v = 1 - alpha_v.
 
-    See ``schedule.FromMasks``; the rates are those of the schedule.
+    See ``schedules.continuous.FromMasks``; the rates are those of the schedule.
 
     Args:
         inner: The schedule.

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.rng import Generator, uniform
+from unmask.diffusion.schedules.per_token import TokenSchedule
 from unmask.errors import UserError
-from unmask.noise import Generator, uniform
-from unmask.process import Corrupted
-from unmask.token_schedule import TokenSchedule
 
 # Halvings of the unit interval in ``time_of``: a time to 1e-12.
 _HALVINGS = 40

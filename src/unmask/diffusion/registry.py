@@ -6,9 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask.discretisation import d3pm_cosine, mutual_information
-from unmask.errors import UserError, did_you_mean
-from unmask.method import (
+from unmask.diffusion.formulation import (
     MAX_STEPS,
     BlockMethod,
     LearnedMethod,
@@ -18,11 +16,13 @@ from unmask.method import (
     TokenwiseMethod,
     UniformMethod,
 )
-from unmask.process import AbsorbingProcess
-from unmask.schedule import SCHEDULES, make_schedule
-from unmask.token_process import TokenwiseProcess
-from unmask.token_schedule import LearnedExponents, spindle
-from unmask.transition import UniformProcess
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import SCHEDULES, make_schedule
+from unmask.diffusion.schedules.per_token import LearnedExponents, spindle
+from unmask.diffusion.schedules.tabulated import d3pm_cosine, mutual_information
+from unmask.errors import UserError, did_you_mean
 
 PROCESSES = ("absorbing", "uniform")
 BY_TOKEN = ("spindle", "learned")

@@ -12,8 +12,8 @@ sampler alone; a network that guesses well but not exactly has another one for e
     pseudo_token_nats       every token given all others, which is no likelihood
 
 A network that sees tokens in the order of writing answers with all of them in one call,
-``objective_order.order_token_nats``. All return nats per token, shape (B, L), 0 at positions that
-are not modelled.
+``objectives.any_order.order_token_nats``. All return nats per token, shape (B, L), 0 at positions
+that are not modelled.
 
 References: Uria et al. 2014, arXiv:1310.1757 (orders of writing); Wang & Cho 2019,
 arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
@@ -27,8 +27,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unmask.blocks import BlockDenoiser, InContext, cut
-from unmask.denoiser import Denoiser, token_nats
+from unmask.diffusion.denoiser import Denoiser, token_nats
+from unmask.diffusion.objectives.block import BlockDenoiser, InContext, cut
 from unmask.errors import UserError, did_you_mean
 from unmask.validation import whole
 
@@ -107,7 +107,7 @@ def sequential_token_nats(
     """Return -log p of every token with exactly the tokens masked that are not written yet.
 
     The network runs on one copy of a row for each of its editable tokens. A network that is
-    conditioned on time is given the time of as many masks, ``process.time_of``.
+    conditioned on time is given the time of as many masks, ``processes.absorbing.time_of``.
 
     Args:
         denoiser: The network.

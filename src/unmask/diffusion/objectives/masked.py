@@ -28,10 +28,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser, masked_cross_entropy, token_nats
-from unmask.noise import Generator
-from unmask.process import AbsorbingProcess, Corrupted, bert_replacement
-from unmask.schedule import grid_step, rate
+from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy, token_nats
+from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted, bert_replacement
+from unmask.diffusion.rng import Generator
+from unmask.diffusion.schedules.continuous import grid_step, rate
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def continuous_nelbo(
         denoiser: The network.
         process: The forward process.
         x0: Clean ids, shape (B, L), int64.
-        t: Times uniform in (0, 1], shape (B,); see ``schedule.stratified_times``.
+        t: Times uniform in (0, 1], shape (B,); see ``schedules.continuous.stratified_times``.
         editable: Shape (B, L), bool; the positions that are modelled. The rest (prompt, start
             symbol, padding) stays visible: the bound is on the editable given the rest.
         generator: Source of randomness for the masks.
@@ -136,10 +136,12 @@ def discrete_nelbo(
     The first step of the grid (s = 0) has u = 1 and is the reconstruction term.
 
     Args:
-        t: Uniform times in (0, 1], shape (B,); each picks a step, see ``schedule.grid_step``.
+        t: Uniform times in (0, 1], shape (B,); each picks a step, see
+            ``schedules.continuous.grid_step``.
         num_steps: T, at least 1.
-        grid: The T + 1 times of the sampler, from 1 down to 0, float64; see ``schedule.time_grid``
-            and ``schedule.given_grid``. None for equal steps.
+        grid: The T + 1 times of the sampler, from 1 down to 0, float64; see
+            ``schedules.continuous.time_grid`` and ``schedules.continuous.given_grid``. None for
+            equal steps.
 
     The other arguments and the result are those of ``continuous_nelbo``.
 

@@ -1,8 +1,9 @@
 r"""Discretised Gaussian noise: a value moves to a near one before it moves to a far one.
 
-A process of ``transition``'s kind for ordered values 0..K-1, such as the levels of a pixel. There
-are no closed forms beyond a single step, so q(x_t | x_0) is read from a table of K x K matrices in
-float64, and a step over several points of the grid is a product of single ones, never an inverse.
+A process of ``processes.uniform``'s kind for ordered values 0..K-1, such as the levels of a pixel.
+There are no closed forms beyond a single step, so q(x_t | x_0) is read from a table of K x K
+matrices in float64, and a step over several points of the grid is a product of single ones, never
+an inverse.
 
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Appendix A.2.3.
@@ -17,9 +18,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.rng import Generator, uniform
 from unmask.errors import UserError
-from unmask.noise import Generator, uniform
-from unmask.process import Corrupted
 
 _LARGEST_TABLE = 2**31  # bytes
 # Steps less likely than this count as this likely: a table knows no impossible step, so nothing

@@ -21,9 +21,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from unmask.denoiser import Denoiser, token_nats
-from unmask.noise import Generator, uniform
-from unmask.objective import Loss
+from unmask.diffusion.denoiser import Denoiser, token_nats
+from unmask.diffusion.objectives.masked import Loss
+from unmask.diffusion.rng import Generator, uniform
 
 
 @runtime_checkable
@@ -102,7 +102,7 @@ def order_nelbo(
         t: Shape (B,). Every noise level of a row is visited whatever its time is, so only the
             device and the number of rows are taken from it.
 
-    The other arguments and the result are those of ``objective.continuous_nelbo``.
+    The other arguments and the result are those of ``objectives.masked.continuous_nelbo``.
     """
     rank = random_ranks(editable, valid, generator).to(t.device)
     nats = order_token_nats(denoiser, x0, rank, editable, valid).sum(1)

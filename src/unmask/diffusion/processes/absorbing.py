@@ -20,8 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.noise import Generator, uniform
-from unmask.schedule import FromMasks, Schedule
+from unmask.diffusion.rng import Generator, uniform
+from unmask.diffusion.schedules.continuous import FromMasks, Schedule
 
 
 class Corrupted(NamedTuple):

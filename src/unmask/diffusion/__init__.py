@@ -1,0 +1,1 @@
+"""The forward side: schedules, processes, objectives, and what a denoiser is."""

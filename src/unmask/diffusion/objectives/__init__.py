@@ -1,0 +1,1 @@
+"""Objectives: the bounds that a denoiser is trained on and judged by."""

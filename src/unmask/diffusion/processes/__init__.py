@@ -1,0 +1,1 @@
+"""Forward processes: how clean tokens are corrupted."""
