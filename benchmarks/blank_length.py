@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from unmask import judge
-from unmask.canvas import Canvas
 from unmask.plan import Plan
+from unmask.sampling.canvas import Canvas
 from unmask.training.data import joined, read_documents
 from unmask.unmasker import Unmasker
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from unmask.adapters.frozen import FrozenDenoiser
-from unmask.canvas import Canvas
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.rng import Noise
-from unmask.presets import make_preset
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.presets import make_preset
+from unmask.sampling.sampler import sample
 from unmask.unmasker import Unmasker
 
 PROMPT = "The history of the town begins in the middle of the"

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.draw import Draw
-from unmask.presets import make_preset
+from unmask.sampling.presets import make_preset
+from unmask.sampling.token_sampling import Draw
 
 # And how else to draw.
 _PRESETS = {

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unmask import Unmasker
 from unmask.adapters import exported
-from unmask.canvas import Frame
+from unmask.sampling.canvas import Frame
 
 PROMPT = "The history of the town"
 SAMPLERS = {"ancestral": 64, "refine": 10, "schedule-confidence": 32, "confidence": None}

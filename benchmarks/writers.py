@@ -17,16 +17,16 @@ from unmask.adapters.any_order import AnyOrderDenoiser
 from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import EncoderDenoiser
 from unmask.adapters.ordered_attention import attach
-from unmask.block_sampler import sample_blocks
-from unmask.canvas import Canvas, Frame
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
-from unmask.draw import Draw
-from unmask.presets import make_preset
-from unmask.restriction import Banned
-from unmask.sampler import sample
+from unmask.sampling.blocks import sample_blocks
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.logits_processors import Banned
+from unmask.sampling.presets import make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 PROMPT = 16
 SYMBOLS = 4

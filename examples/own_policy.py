@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from unmask import Unmasker
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import time_grid
-from unmask.draw import Draw
-from unmask.policy import Clock, Guess, Move, Policy, best, quota
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best, quota
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 
 @dataclass(frozen=True)

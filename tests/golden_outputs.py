@@ -53,7 +53,7 @@ FRESH = {
 def texts() -> dict[str, Any]:
     """Return what the model of the package writes, by sampler."""
     from unmask import Unmasker
-    from unmask.presets import PRESETS
+    from unmask.sampling.presets import PRESETS
 
     writer = Unmasker.from_pretrained(backend="torch", device="cpu")
     found: dict[str, Any] = {}

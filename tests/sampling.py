@@ -5,15 +5,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas, Frame
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, Schedule, time_grid
-from unmask.draw import Draw
-from unmask.measure import measure
 from unmask.oracle import JointOracle
-from unmask.policy import Clock, Guess, Past, Policy
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.policies.base import Clock, Guess, Past, Policy
+from unmask.sampling.policies.confidence_scores import measure
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 
 def run(

@@ -19,17 +19,17 @@ from unmask import Unmasker
 from unmask.adapters.any_order import AnyOrderDenoiser, shuffle
 from unmask.adapters.extras import equip
 from unmask.adapters.ordered_attention import attach
-from unmask.canvas import Canvas
 from unmask.diffusion.formulation import OrderedMethod
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats, random_ranks
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.orders import RandomOrder
-from unmask.presets import make_preset
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.presets import make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 from unmask.training import recipe as recipes
 
 ZOO = ("bert", "roberta", "modernbert", "distilbert", "electra", "albert")

@@ -34,20 +34,20 @@ from unmask.adapters.decoder import (
     halves_mask,
 )
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.block_sampler import sample_blocks
-from unmask.canvas import Canvas
-from unmask.confidence import MostConfident, Threshold
 from unmask.diffusion.objectives.block import block_nelbo, block_times
 from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle_blocks import BlockOracle
-from unmask.orders import RandomOrder
-from unmask.remasking import Renoise
-from unmask.sampler import sample
+from unmask.sampling.blocks import sample_blocks
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.confidence import MostConfident, Threshold
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.policies.remasking import Renoise
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 VOCAB, MASK = 12, 11
 BODY = {

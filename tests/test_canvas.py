@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from unmask.canvas import Canvas
 from unmask.errors import UserError
+from unmask.sampling.canvas import Canvas
 
 MASK, PAD = 9, 8
 

@@ -25,7 +25,7 @@ from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
 from unmask.oracle_blocks import BlockOracle
-from unmask.orders import LeftToRight
+from unmask.sampling.policies.fixed_order import LeftToRight
 
 
 def process_of(joint, schedule=None) -> AbsorbingProcess:

@@ -9,17 +9,17 @@ import torch
 
 from checks import assert_law, generator, random_joint
 from sampling import blank, divergence, law_of_path, run
-from unmask.canvas import Canvas
-from unmask.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.measure import MEASURES, measure
 from unmask.oracle import JointOracle
-from unmask.policy import Clock, Guess, Past
-from unmask.presets import Preset, make_preset
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Past
+from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
+from unmask.sampling.policies.confidence_scores import MEASURES, measure
+from unmask.sampling.presets import Preset, make_preset
+from unmask.sampling.token_sampling import Draw
 
 ORACLE = random_joint(2, 12)
 MASK = ORACLE.mask_token_id

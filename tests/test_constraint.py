@@ -11,11 +11,6 @@ from torch import Tensor
 from checks import assert_law, generator, random_joint
 from sampling import counts_of
 from test_sampler import OneAtATime
-from unmask.automaton import Automaton
-from unmask.canvas import Canvas, Frame
-from unmask.chains import Transition
-from unmask.confidence import MostConfident, Threshold
-from unmask.constraint import Allowed, Matching
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
@@ -23,15 +18,20 @@ from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import spindle
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import JointOracle
-from unmask.orders import ByToken, RandomOrder
-from unmask.policy import Move, Policy
-from unmask.presets import PRESETS
-from unmask.remasking import Renoise
-from unmask.revising import Edited
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.constraints.matching import Allowed, Matching
+from unmask.sampling.constraints.token_automaton import Automaton
+from unmask.sampling.policies.base import Move, Policy
+from unmask.sampling.policies.confidence import MostConfident, Threshold
+from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
+from unmask.sampling.policies.gibbs import Transition
+from unmask.sampling.policies.remasking import Renoise
+from unmask.sampling.policies.self_correction import Edited
+from unmask.sampling.presets import PRESETS
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 # Id 3 has no text, id 4 ends a text.
 TEXTS = {0: "a", 1: "b", 2: "ab"}
@@ -474,7 +474,7 @@ def test_blanks_that_would_take_too_much_are_refused(monkeypatch):
     large = automaton("[ab]*a[ab]{3}")
     canvas = blank(3)
     Matching(canvas, [large], None)
-    monkeypatch.setattr("unmask.automaton.MAX_STEPS", 10)
+    monkeypatch.setattr("unmask.sampling.constraints.token_automaton.MAX_STEPS", 10)
     with pytest.raises(UserError, match="blanks of up to"):
         Matching(canvas, [large], None)
 
@@ -485,7 +485,7 @@ def test_sums_over_a_few_rows_at_a_time_are_those_over_all(monkeypatch):
     inside = torch.rand(7, LENGTH, generator=generator(1)) < 0.8
     whole = [here.backward(weights, inside, hard) for hard in (True, False)]
     whole.append(here.forward(weights, inside))
-    monkeypatch.setattr("unmask.automaton._PIECE", 2 * len(here.next))
+    monkeypatch.setattr("unmask.sampling.constraints.token_automaton._PIECE", 2 * len(here.next))
     parts = [here.backward(weights, inside, hard) for hard in (True, False)]
     parts.append(here.forward(weights, inside))
     assert all(torch.equal(one, other) for one, other in zip(whole, parts, strict=True))
@@ -493,7 +493,7 @@ def test_sums_over_a_few_rows_at_a_time_are_those_over_all(monkeypatch):
 
 def test_a_table_or_a_product_that_is_too_large_is_refused(monkeypatch):
     whole = automaton("[ab]*a[ab]{3}")
-    monkeypatch.setattr("unmask.automaton.MAX_TABLE", 20)
+    monkeypatch.setattr("unmask.sampling.constraints.token_automaton.MAX_TABLE", 20)
     with pytest.raises(UserError, match="too much memory"):
         automaton("[ab]*a[ab]{3}")
     with pytest.raises(UserError, match="too many to ban"):

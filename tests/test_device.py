@@ -46,7 +46,7 @@ def _equal_on(device: str, run: Callable[[str], Results]) -> None:
 
 def _samplers(zoo: Path, device: str) -> None:
     from unmask import Unmasker
-    from unmask.presets import PRESETS
+    from unmask.sampling.presets import PRESETS
 
     for name in PRESETS:
 

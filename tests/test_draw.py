@@ -12,8 +12,8 @@ from transformers import (
 )
 
 from checks import assert_law, assert_mean, generator
-from unmask.draw import Draw
 from unmask.errors import UserError
+from unmask.sampling.token_sampling import Draw
 
 PROBS = torch.tensor([0.15, 0.5, 0.05, 0.3], dtype=torch.float64)
 LAWS = {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import golden_outputs
-from unmask.presets import PRESETS
+from unmask.sampling.presets import PRESETS
 from unmask.training import recipe as recipes
 
 GOLDEN = json.loads(golden_outputs.FILE.read_text("utf-8"))

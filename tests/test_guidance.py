@@ -13,21 +13,21 @@ from conftest import configurations, story, wordpiece
 from sampling import counts_of
 from test_sampler import OneAtATime
 from unmask.adapters.classifier import TextClassifier
-from unmask.canvas import Canvas
 from unmask.codec.text import TextCodec
-from unmask.confidence import MostConfident
 from unmask.diffusion.denoiser import calls_of
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.oracle import JointOracle, TokenwiseOracle
-from unmask.orders import ByToken, RandomOrder
-from unmask.restriction import Banned
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.guidance import ClassifierFree, ClassifierGuided
+from unmask.sampling.logits_processors import Banned
+from unmask.sampling.policies.confidence import MostConfident
+from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 from unmask.training.tokenizer import train_tokenizer
 
 SIZE, LENGTH, MASK = 3, 4, 3

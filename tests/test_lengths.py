@@ -8,7 +8,6 @@ from torch import Tensor
 
 from checks import SCHEDULES, Recorder, assert_law, chain
 from unmask import judge
-from unmask.canvas import Canvas
 from unmask.diffusion.formulation import OrderedMethod, SharedMethod, UniformMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
@@ -16,6 +15,7 @@ from unmask.diffusion.schedules.continuous import Cosine
 from unmask.errors import UserError
 from unmask.oracle import MarkovOracle
 from unmask.plan import Plan
+from unmask.sampling.canvas import Canvas
 
 TEMPLATE = [0, 2, None, 1, 1, 0]
 LONGEST = 6

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from checks import generator
-from unmask.measure import MEASURES, measure
+from unmask.sampling.policies.confidence_scores import MEASURES, measure
 
 PROBS = torch.tensor([[0.15, 0.5, 0.05, 0.3], [0.25, 0.25, 0.25, 0.25], [0, 0, 1, 0]]).double()
 TOKENS = torch.tensor([3, 0, 2])

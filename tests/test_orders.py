@@ -8,7 +8,6 @@ from scipy.stats import beta, kstest
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from sampling import ancestral_law, blank, counts_of, law_of_path, run
-from unmask.canvas import Canvas
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import (
@@ -18,11 +17,12 @@ from unmask.diffusion.schedules.continuous import (
     Polynomial,
     time_grid,
 )
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import JointOracle
-from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 LONG = random_joint(2, 12)
 

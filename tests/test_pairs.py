@@ -16,7 +16,6 @@ from transformers import TrainerCallback
 
 from test_training import SHORT, metrics, sets
 from unmask import Unmasker, filling, mbr, recording
-from unmask.canvas import Canvas, Frame
 from unmask.checkpoint import RUN, Card
 from unmask.cli import main
 from unmask.cli.writing import watched
@@ -24,6 +23,7 @@ from unmask.codec.pairs import SEPARATOR, Pair, PairCodec
 from unmask.codec.text import TextCodec
 from unmask.errors import UserError
 from unmask.likelihood import bound_of_rows, score_text
+from unmask.sampling.canvas import Canvas, Frame
 from unmask.text_rows import Text
 from unmask.training import recipe as recipes
 from unmask.training import resume

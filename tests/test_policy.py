@@ -12,12 +12,12 @@ import torch
 import sampling
 from checks import Recorder, random_joint
 from sampling import Doubting
-from unmask.canvas import Frame
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, Schedule
-from unmask.orders import RandomOrder
-from unmask.policy import Policy
-from unmask.presets import PRESETS, Preset, make_preset
+from unmask.sampling.canvas import Frame
+from unmask.sampling.policies.base import Policy
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.presets import PRESETS, Preset, make_preset
 
 ORACLE = random_joint(2, 12)
 # Of a token that is visible it says what it would say of a mask: there is something to revise.

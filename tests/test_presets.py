@@ -8,15 +8,15 @@ import torch
 
 from unmask.choice import choose_preset
 from unmask.cli import options as command_line
-from unmask.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.diffusion.schedules.continuous import time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.orders import FirstHitting, LeftToRight, RandomQuota
-from unmask.presets import POLICY_OPTIONS, PRESETS, make_preset, option_of
-from unmask.remasking import Capped, Loop, Remask, Rescaled
-from unmask.restriction import Restriction
-from unmask.revising import Edited, Planned
+from unmask.sampling.logits_processors import Restriction
+from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
+from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomQuota
+from unmask.sampling.policies.remasking import Capped, Loop, Remask, Rescaled
+from unmask.sampling.policies.self_correction import Edited, Planned
+from unmask.sampling.presets import POLICY_OPTIONS, PRESETS, make_preset, option_of
+from unmask.sampling.token_sampling import Draw
 
 SURE = MostConfident("confidence", 1, Threshold(0.9))
 # Every sampler that has an option of the policies, with the policy that it then is.

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from unmask.errors import UserError
-from unmask.regex import MAX_POSITIONS, compile_regex
+from unmask.sampling.constraints.regex import MAX_POSITIONS, compile_regex
 
 ALPHABET = "abcé日 1\nA{}"
 PIECES = ["a", "b", "é", "日", ".", "[ab]", "[^a]", r"\d", r"\w", "", " ", "[a-c]", r"\n", r"\x61"]
@@ -101,7 +101,7 @@ def test_nothing_however_often_is_nothing(nothing):
 
 @pytest.mark.parametrize("wrong", ["(a?){900}", "(a?b?){500}", "((a?){60}){20}", "(.?){900}"])
 def test_the_work_of_an_automaton_is_bounded(monkeypatch, wrong):
-    monkeypatch.setattr("unmask.regex.MAX_WORK", 200_000)
+    monkeypatch.setattr("unmask.sampling.constraints.regex.MAX_WORK", 200_000)
     with pytest.raises(UserError, match="needs too much work"):
         compile_regex(wrong, "ab")
     compile_regex(".{0,200}", "ab")

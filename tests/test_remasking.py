@@ -8,14 +8,13 @@ import torch
 
 from checks import assert_law, assert_mean, golden, random_joint
 from sampling import blank, counts_of, divergence, law_of_steps, run
-from unmask.canvas import Canvas
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
-from unmask.orders import RandomOrder
-from unmask.policy import Clock, Past
-from unmask.remasking import (
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Past
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.policies.remasking import (
     Capped,
     ForwardBackward,
     LeastSure,
@@ -25,6 +24,7 @@ from unmask.remasking import (
     Renoise,
     Rescaled,
 )
+from unmask.sampling.token_sampling import Draw
 
 ORACLE = random_joint(2, 12)
 MASK = ORACLE.mask_token_id

@@ -12,18 +12,18 @@ from sampling import counts_of
 from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.autoregressor import Autoregressor
-from unmask.canvas import Canvas
 from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import JointOracle, MarkovOracle
-from unmask.orders import RandomOrder
-from unmask.presets import PRESETS, make_preset
-from unmask.restriction import Banned, BannedPhrases, RepetitionPenalty, Restriction
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.logits_processors import Banned, BannedPhrases, RepetitionPenalty, Restriction
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.presets import PRESETS, make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 SIZE = 7
 MASK, PAD = SIZE, SIZE + 1

@@ -8,16 +8,16 @@ import torch
 from checks import chain, generator
 from unmask import Unmasker
 from unmask.adapters.conditioning import attach
-from unmask.canvas import Canvas
 from unmask.diffusion.denoiser import Around, calls_of, told_time
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.diffusion.schedules.per_token import spindle
-from unmask.draw import Draw
-from unmask.orders import ByToken
-from unmask.reuse import Reused
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.memoize import Reused
+from unmask.sampling.policies.fixed_order import ByToken
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 
 class Asked(Around):

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from checks import assert_law, golden, random_joint
 from sampling import counts_of
-from unmask.canvas import Canvas
-from unmask.chains import Gibbs
 from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
@@ -17,11 +15,13 @@ from unmask.diffusion.processes.uniform import UniformProcess, posterior
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
-from unmask.draw import Draw
 from unmask.oracle import JointOracle, LeaveOneOutOracle, TokenwiseOracle
-from unmask.orders import RandomOrder
-from unmask.presets import make_preset
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.policies.gibbs import Gibbs
+from unmask.sampling.presets import make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 ROWS = 20_000
 STEPS = 3

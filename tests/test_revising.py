@@ -7,17 +7,17 @@ import torch
 
 from checks import assert_law, random_joint
 from sampling import Doubting, blank, counts_of, run
-from unmask.canvas import Canvas
-from unmask.confidence import MostConfident, Threshold
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import JointOracle
-from unmask.orders import LeftToRight, RandomOrder, RandomQuota
-from unmask.revising import Edited, Planned
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.confidence import MostConfident, Threshold
+from unmask.sampling.policies.fixed_order import LeftToRight, RandomOrder, RandomQuota
+from unmask.sampling.policies.self_correction import Edited, Planned
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 JOINT = random_joint(2, 10).probs ** 3
 ORACLE = Doubting(JointOracle(JOINT / JOINT.sum()))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from sampling import ancestral_law, blank, counts_of, divergence, run
-from unmask.canvas import Canvas, Frame
 from unmask.diffusion.denoiser import Around
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
@@ -21,12 +20,13 @@ from unmask.diffusion.schedules.continuous import (
     given_grid,
     time_grid,
 )
-from unmask.draw import Draw
 from unmask.oracle import JointOracle
-from unmask.orders import RandomOrder
-from unmask.policy import Move, Policy
-from unmask.presets import make_preset
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.policies.base import Move, Policy
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.presets import make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 
 def written(

@@ -13,22 +13,22 @@ from test_cli import PLAIN
 from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.adapters.encoder import EncoderDenoiser
-from unmask.canvas import Canvas
 from unmask.checkpoint import Card
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import MarkovOracle
-from unmask.orders import RandomOrder
 from unmask.plan import make_window
-from unmask.presets import PRESETS
 from unmask.recording import CELLS, Film
-from unmask.restriction import BannedPhrases
-from unmask.sampler import sample
-from unmask.sliding import Window, slide
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.logits_processors import BannedPhrases
+from unmask.sampling.policies.fixed_order import RandomOrder
+from unmask.sampling.presets import PRESETS
+from unmask.sampling.sampler import sample
+from unmask.sampling.sliding_window import Window, slide
+from unmask.sampling.token_sampling import Draw
 
 
 def written(oracle, rows, window, policy=None, steps=8, seeds=None, end=None):

@@ -30,7 +30,7 @@ from unmask.diffusion.formulation import UniformMethod
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
-from unmask.presets import PRESETS
+from unmask.sampling.presets import PRESETS
 
 SAMPLERS = {name: {"steps": 30 if "gibbs" in name else 5} for name in PRESETS}
 SAMPLERS["confidence"] = {"threshold": 0.2}

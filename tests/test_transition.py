@@ -25,9 +25,9 @@ from unmask.diffusion.schedules.tabulated import (
     gaussian_betas,
     mutual_information,
 )
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.oracle import LeaveOneOutOracle
+from unmask.sampling.token_sampling import Draw
 
 H, MARGINALS = 1.220607, 1.283876
 # With gaps and out of order: where an id stands is not the id.

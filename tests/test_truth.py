@@ -9,7 +9,7 @@ import unmask.truth
 from checks import golden, random_joint
 from unmask.cli import main
 from unmask.oracle_chain import SecondOrderOracle
-from unmask.presets import PRESETS
+from unmask.sampling.presets import PRESETS
 from unmask.truth import (
     Witness,
     against_joint,

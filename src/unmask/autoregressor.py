@@ -17,15 +17,15 @@ from unmask.adapters import backends, loading
 from unmask.adapters.causal import Stopwatch, next_token_nats
 from unmask.checkpoint import Card
 from unmask.codec.text import TextCodec
-from unmask.draw import Draw
 from unmask.errors import UserError
 from unmask.filling import continued
 from unmask.generated import Generated
 from unmask.likelihood import Part, score_text
 from unmask.plan import check_numbers, what_fits
-from unmask.policy import MAX_LENGTH
 from unmask.render.snapshot import Snapshot, Track
-from unmask.restriction import Restriction
+from unmask.sampling.logits_processors import Restriction
+from unmask.sampling.policies.base import MAX_LENGTH
+from unmask.sampling.token_sampling import Draw
 from unmask.scores import Score
 from unmask.text_rows import Text, window_of
 from unmask.validation import place, real, whole, word, words

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from unmask.diffusion.schedules.continuous import GRIDS
-from unmask.presets import (
+from unmask.sampling.presets import (
     FILTERS,
     POLICY_OPTIONS,
     PRESETS,
@@ -34,7 +34,8 @@ def choose_preset(
         saved: Name and options of a model's own sampler; but for what is never to be written, or
             less willingly, its options belong to its name only, and those that contradict what is
             asked for are left out.
-        options: ``sampler`` and the numbers of ``make_preset`` that differ; None is not said.
+        options: ``sampling.sampler`` and the numbers of ``make_preset`` that differ; None is not
+            said.
 
     Raises:
         UserError: As ``make_preset`` and ``read_options``.

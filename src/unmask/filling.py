@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from unmask.canvas import Frame
 from unmask.codec.text import TextCodec
+from unmask.sampling.canvas import Frame
 
 _LEADING = ("Ps", "Pi", "Pd", "Pc", "Sc", "Sm")
 """Unicode categories of signs that belong to the next word: brackets, dashes, currencies, ..."""

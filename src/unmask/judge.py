@@ -22,7 +22,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
 from unmask.diffusion.formulation import Method, OrderedMethod, UniformMethod
 from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_token_nats
@@ -31,6 +30,7 @@ from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError, did_you_mean
 from unmask.plan import Plan
+from unmask.sampling.canvas import Canvas
 
 DRAWS = 16
 RULES = ("sample", "likeliest")

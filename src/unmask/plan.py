@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.codec.pairs import PairCodec
 from unmask.codec.text import Blank, Layout, TextCodec
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.policy import MAX_LENGTH
-from unmask.sliding import Window
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import MAX_LENGTH
+from unmask.sampling.sliding_window import Window
 
 DEFAULT_LENGTH = 100
 MAX_ROWS = 1024

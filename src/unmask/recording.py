@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unmask.canvas import Frame
 from unmask.codec.text import TextCodec
 from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
+from unmask.sampling.canvas import Frame
 
 CELLS = 2**24
 """Tokens that a film shows at most, counting those of every row of every frame."""

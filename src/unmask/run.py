@@ -16,8 +16,6 @@ import torch
 
 from unmask import judge
 from unmask.adapters.frozen import FrozenDenoiser
-from unmask.block_sampler import sample_blocks
-from unmask.canvas import Canvas, Frame
 from unmask.codec.text import TextCodec
 from unmask.diffusion.denoiser import Denoiser, told_time
 from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
@@ -25,12 +23,14 @@ from unmask.diffusion.objectives.block import BlockContext
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
 from unmask.plan import Plan
-from unmask.presets import Preset
 from unmask.recording import Film
-from unmask.restriction import Banned, Restriction
-from unmask.reuse import Reused
-from unmask.sampler import sample
-from unmask.sliding import slide
+from unmask.sampling.blocks import sample_blocks
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.logits_processors import Banned, Restriction
+from unmask.sampling.memoize import Reused
+from unmask.sampling.presets import Preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.sliding_window import slide
 from unmask.steering import Steered, Steering
 
 CACHES = ("exact", "off", "frozen")

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from unmask.adapters.classifier import TextClassifier
-from unmask.automaton import Automaton
-from unmask.canvas import Canvas
 from unmask.codec.text import TextCodec
 from unmask.codec.token_text import token_texts
-from unmask.constraint import Allowed, Matching
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Method, UniformMethod
 from unmask.errors import UserError
-from unmask.guidance import ClassifierFree, ClassifierGuided
 from unmask.plan import Plan
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.constraints.matching import Allowed, Matching
+from unmask.sampling.constraints.token_automaton import Automaton
+from unmask.sampling.guidance import ClassifierFree, ClassifierGuided
 from unmask.validation import place, real, whole, words
 
 MAX_SCALE = 1_000_000

@@ -33,19 +33,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
-from unmask.confidence import MostConfident
 from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
-from unmask.draw import Draw
 from unmask.oracle import JointOracle
 from unmask.oracle_chain import SecondOrderOracle
-from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
-from unmask.policy import Policy
-from unmask.presets import Preset, make_preset
-from unmask.sampler import sample
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Policy
+from unmask.sampling.policies.confidence import MostConfident
+from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
+from unmask.sampling.presets import Preset, make_preset
+from unmask.sampling.sampler import sample
+from unmask.sampling.token_sampling import Draw
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 REPEATS = 20

@@ -26,7 +26,6 @@ from unmask.adapters.decoder import DecoderDenoiser
 from unmask.adapters.encoder import check_vocabulary, not_data_ids
 from unmask.adapters.exported import ExportedDenoiser
 from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
-from unmask.canvas import Frame
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
 from unmask.codec import unknown
@@ -53,8 +52,9 @@ from unmask.plan import (
     make_pair_plan,
     make_plan,
 )
-from unmask.presets import option_names
 from unmask.run import CACHES, Network, Run, Watch
+from unmask.sampling.canvas import Frame
+from unmask.sampling.presets import option_names
 from unmask.saving import Saved
 from unmask.scores import Score
 from unmask.steering import Steering
@@ -201,7 +201,7 @@ class Unmasker:
                 see ``excerpts``; the rest of it comes back as it is.
             length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit;
                 of a model of records drawn from the lengths of its data for each sample.
-                More than fit are written stretch by stretch, see ``sliding``.
+                More than fit are written stretch by stretch, see ``sampling.sliding_window``.
             num_samples: Samples of each prompt. Sample i of a prompt depends on (seed, i) alone,
                 whatever else is in the batch.
             seed: Of the random numbers.
@@ -213,12 +213,12 @@ class Unmasker:
                 the posterior of lengths given the rest of the text, ``likeliest`` takes its
                 maximum. Each sample has a length of its own.
             watch: Called with every frame; see ``Watch``.
-            options: ``sampler``, a name in ``presets.PRESETS``, and the options of
-                ``presets.make_preset``: ``steps`` or ``tokens_per_step``, ``temperature``,
-                ``top_k``, ``top_p``, ``ban``, and those that belong to some samplers only. What is
-                left out comes from the model's card, then from the preset. And what the text is
-                steered by, see ``Steering``: ``guidance_scale``, ``classifier``, ``label``,
-                ``matching`` and the rest.
+            options: ``sampling.sampler``, a name in ``sampling.presets.PRESETS``, and the options
+                of ``sampling.presets.make_preset``: ``steps`` or ``tokens_per_step``,
+                ``temperature``, ``top_k``, ``top_p``, ``ban``, and those that belong to some
+                samplers only. What is left out comes from the model's card, then from the preset.
+                And what the text is steered by, see ``Steering``: ``guidance_scale``,
+                ``classifier``, ``label``, ``matching`` and the rest.
 
         Raises:
             UserError: If an option is out of range or a row does not fit the model.

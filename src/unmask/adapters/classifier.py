@@ -28,7 +28,7 @@ Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class TextClassifier:
-    """log p(label | row) and its slopes, for one label; see ``guidance.Judge``.
+    """log p(label | row) and its slopes, for one label; see ``sampling.guidance.Judge``.
 
     Args:
         model: A sequence classifier.

@@ -111,7 +111,7 @@ def samplers(
 
 
 def _numbers(text: str) -> list[int]:
-    from unmask.presets import MAX_STEPS
+    from unmask.sampling.presets import MAX_STEPS
 
     parts = text.split(",")
     if not all(
@@ -125,7 +125,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
-    from unmask.presets import make_preset
+    from unmask.sampling.presets import make_preset
     from unmask.truth_settings import settings
 
     for name in names:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from unmask.cli import options, printing
 
 if TYPE_CHECKING:
-    from unmask.canvas import Frame
     from unmask.cli.rows import Files
     from unmask.generated import Generated
+    from unmask.sampling.canvas import Frame
     from unmask.unmasker import Unmasker
 
 

@@ -22,8 +22,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
-from unmask.chains import Transition
 from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_nelbo, order_token_nats
 from unmask.diffusion.objectives.block import block_nelbo
@@ -49,8 +47,10 @@ from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import FromMasks, make_schedule
 from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
-from unmask.orders import ByToken, RandomOrder
-from unmask.policy import Policy
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Policy
+from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
+from unmask.sampling.policies.gibbs import Transition
 
 Bound: TypeAlias = Callable[..., Loss]
 """(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``masked``."""

@@ -380,7 +380,7 @@ class Recipe:
         # Here, so that the recipes can be listed without loading torch.
         from unmask.adapters.conditioning import DESIGNS
         from unmask.diffusion.registry import check_names
-        from unmask.presets import make_preset, read_options
+        from unmask.sampling.presets import make_preset, read_options
 
         check_names(
             self.process.name,

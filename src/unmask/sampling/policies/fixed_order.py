@@ -17,9 +17,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
-from unmask.policy import Clock, Guess, Move, Policy, best, check_tokens, grid_time, quota
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import (
+    Clock,
+    Guess,
+    Move,
+    Policy,
+    best,
+    check_tokens,
+    grid_time,
+    quota,
+)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError, did_you_mean
-from unmask.measure import MEASURES
-from unmask.policy import Clock, Guess, Move, Policy, best, check_tokens, quota
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best, check_tokens, quota
+from unmask.sampling.policies.confidence_scores import MEASURES
 
 DRAWN = "drawn"
 """The measure that comes with the draw: a token's probability after temperature and filters."""
@@ -111,8 +111,9 @@ class MostConfident(Policy):
 
     Args:
         measure: What counts as sure: ``drawn``, the probability of a token under the distribution
-            that it was drawn from; or ``confidence``, ``margin`` or ``entropy`` of the network's
-            own distribution, at temperature 1 and before filters (see ``measure``).
+            that it was drawn from; or ``policies.confidence``, ``margin`` or ``entropy`` of the
+            network's own distribution, at temperature 1 and before filters (see
+            ``policies.confidence_scores``).
         tokens_per_step: At least so many; None for what the time grid asks for, see ``quota``.
         rule: What may be revealed beyond that; None for nothing.
         order_temperature: The positions are drawn without replacement, each time in proportion to

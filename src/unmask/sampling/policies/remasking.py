@@ -30,10 +30,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.policy import Clock, Guess, Move, Policy, grid_time
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Move, Policy, grid_time
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
-from unmask.policy import Clock, Guess, Move, Policy, grid_time
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Move, Policy, grid_time
 
 
 @dataclass(frozen=True)

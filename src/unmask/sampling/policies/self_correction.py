@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
-from unmask.policy import Clock, Guess, Move, Policy, best
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Planned(Policy):
 
     Args:
         eta: 0 never hides a visible token, which makes this ``MostConfident`` with the measure
-            ``confidence``; 1 treats old and new alike; above 1 more is hidden.
+            ``policies.confidence``; 1 treats old and new alike; above 1 more is hidden.
 
     Reference: Peng et al. 2025, "Path Planning for Masked Diffusion Model Sampling" (P2),
     arXiv:2502.03540, self-planning.

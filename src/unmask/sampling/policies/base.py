@@ -24,9 +24,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
+from unmask.sampling.canvas import Canvas
 
 MAX_LENGTH = 1_000_000
 """Tokens of the longest text."""
@@ -115,11 +115,11 @@ class Policy(ABC):
     """Whether what was written may be changed or hidden again."""
 
     asks_again: ClassVar[bool] = False
-    """Whether many steps may ask about a row in which nothing has changed; see ``reuse``."""
+    """Whether many steps may ask about a row in which nothing has changed; see ``memoize``."""
 
     @property
     def reads(self) -> str | None:
-        """The measure of the network's own distribution that is needed; see ``measure``."""
+        """The score of its own distribution that is needed; see ``confidence_scores``."""
         return None
 
     def most_steps(self, masks: int) -> int:

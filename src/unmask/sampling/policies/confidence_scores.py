@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unmask.draw import rows_at_a_time
+from unmask.sampling.token_sampling import rows_at_a_time
 
 
 def _confidence(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def measure(name: str, logits: Tensor, tokens: Tensor) -> Tensor:
     Args:
         name: A key of ``MEASURES``.
         logits: Shape (N, V), floating point, V at least 2; -inf for what cannot be.
-        tokens: Shape (N,), int64; which token is meant, for ``confidence``.
+        tokens: Shape (N,), int64; which token is meant, for ``policies.confidence``.
     """
     of, rows = MEASURES[name], rows_at_a_time(logits)
     # A few rows at a time: the probabilities never exist for the whole batch at once.

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas, Frame
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
+from unmask.sampling.canvas import Canvas, Frame
 
 Write = Callable[[Canvas, Noise], Iterator[Frame]]
 """A sampler that is bound to all but what it writes on and its random numbers."""

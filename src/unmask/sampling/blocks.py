@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.canvas import Canvas, Frame
 from unmask.diffusion.objectives.block import BlockContext
 from unmask.diffusion.rng import Noise
+from unmask.sampling.canvas import Canvas, Frame
 
 Write = Callable[[Canvas, Noise], Iterator[Frame]]
 """A sampler that is bound to the context and all but what it writes on and its random numbers."""
@@ -45,8 +45,9 @@ def sample_blocks(
             the work ends once all rows are. None writes on to the end of the canvas.
 
     Yields:
-        Frames as ``sampler.sample`` does, the first blank; steps and calls are counted on from
-        block to block. A block in which a row ends is followed by a frame without what is cut off.
+        Frames as ``sampling.sampler.sample`` does, the first blank; steps and calls are counted on
+        from block to block. A block in which a row ends is followed by a frame without what is cut
+        off.
     """
     length = canvas.ids.shape[1]
     confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)

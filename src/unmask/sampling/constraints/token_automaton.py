@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
-from unmask.regex import Dfa, compile_regex
+from unmask.sampling.constraints.regex import Dfa, compile_regex
 
 # Numbers that are worked on at a time.
 _PIECE = 2**22

@@ -23,11 +23,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.automaton import Automaton
-from unmask.canvas import Canvas
 from unmask.diffusion.denoiser import Around
-from unmask.draw import Draw, Drawn
 from unmask.errors import UserError
+from unmask.sampling.canvas import Canvas
+from unmask.sampling.constraints.token_automaton import Automaton
+from unmask.sampling.token_sampling import Draw, Drawn
 
 # Numbers that are worked on at a time.
 _PIECE = 2**24

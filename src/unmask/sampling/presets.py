@@ -13,14 +13,20 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask.chains import Gibbs
-from unmask.confidence import DRAWN, EntropyBound, Factor, MostConfident, Threshold
 from unmask.diffusion.schedules.continuous import GRIDS, given_grid, time_grid
-from unmask.draw import BurnIn, Draw
 from unmask.errors import UserError, did_you_mean
-from unmask.orders import FirstHitting, LeftToRight, RandomOrder, RandomQuota
-from unmask.policy import Policy
-from unmask.remasking import (
+from unmask.sampling.logits_processors import Restriction
+from unmask.sampling.policies.base import Policy
+from unmask.sampling.policies.confidence import (
+    DRAWN,
+    EntropyBound,
+    Factor,
+    MostConfident,
+    Threshold,
+)
+from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
+from unmask.sampling.policies.gibbs import Gibbs
+from unmask.sampling.policies.remasking import (
     Capped,
     ForwardBackward,
     LeastSure,
@@ -30,8 +36,8 @@ from unmask.remasking import (
     Renoise,
     Rescaled,
 )
-from unmask.restriction import Restriction
-from unmask.revising import Edited, Planned
+from unmask.sampling.policies.self_correction import Edited, Planned
+from unmask.sampling.token_sampling import BurnIn, Draw
 from unmask.validation import real, whole, word, words
 
 MAX_STEPS = 100_000
@@ -179,8 +185,8 @@ def make_preset(
         top_p: Draw among the likeliest tokens that together hold this much probability.
         top_p_crossing: ``keep`` or ``drop``, what top-p does with the token that crosses p.
         min_p: Draw among the tokens at least this many times as likely as the likeliest.
-        measure: What orders by confidence count as sure: ``drawn``, ``confidence``, ``margin`` or
-            ``entropy``; see ``MostConfident``.
+        measure: What orders by confidence count as sure: ``drawn``, ``policies.confidence``,
+            ``margin`` or ``entropy``; see ``MostConfident``.
         threshold: The probability at which a token is revealed at once; see ``Threshold``.
         factor: How many tokens at once, by how sure they are together; see ``Factor``.
         gamma: The entropy that a step may write, in nats; see ``EntropyBound``.

@@ -1,7 +1,7 @@
 """The sampler: one loop from a blank canvas to a written one, as a generator of frames.
 
 Grid x policy x draw. Every published sampler of this project is a choice of these three (see
-``presets.py``), not a loop of its own. No printing, no progress bar, no decoding in here.
+``sampling.presets.py``), not a loop of its own. No printing, no progress bar, no decoding in here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.canvas import Canvas, Frame
-from unmask.constraint import Matching
 from unmask.diffusion.denoiser import Denoiser, calls_of
 from unmask.diffusion.rng import Noise
-from unmask.draw import BurnIn, Draw, Drawn, check_usable
-from unmask.measure import measure
-from unmask.policy import Clock, Guess, Past, Policy
+from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.constraints.matching import Matching
+from unmask.sampling.policies.base import Clock, Guess, Past, Policy
+from unmask.sampling.policies.confidence_scores import measure
+from unmask.sampling.token_sampling import BurnIn, Draw, Drawn, check_usable
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""The reverse side: from a blank canvas to tokens."""

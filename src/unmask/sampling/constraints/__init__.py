@@ -1,0 +1,1 @@
+"""Constraints: sets of tokens for a position, and regular expressions."""

@@ -1,0 +1,1 @@
+"""Policies: which positions are revealed, and which are masked again."""
