@@ -15,9 +15,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from unmask import judge
+from unmask.data.documents import joined, read_documents
 from unmask.plan import Plan
 from unmask.sampling.canvas import Canvas
-from unmask.training.data import joined, read_documents
 from unmask.unmasker import Unmasker
 
 LONGEST = 6

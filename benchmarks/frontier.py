@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 
 from unmask.autoregressor import Autoregressor
+from unmask.data.documents import joined, read_documents
 from unmask.render.frontier import Point, frontier
-from unmask.training.data import joined, read_documents
 from unmask.tuning import distance, profile
 from unmask.unmasker import Unmasker
 

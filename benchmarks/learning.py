@@ -37,9 +37,9 @@ from transformers import set_seed
 
 from unmask.adapters.loading import no_bars
 from unmask.checkpoint import Card
-from unmask.codec.text import TextCodec
+from unmask.data.documents import pieces_of, read_documents
+from unmask.data.text import TextCodec
 from unmask.training import recipe as recipes
-from unmask.training.data import pieces_of, read_documents
 from unmask.training.models import open_model
 from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe

@@ -25,8 +25,8 @@ from rich.console import Console
 
 from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import WORK
+from unmask.data.documents import joined, read_documents
 from unmask.training import recipe as recipes
-from unmask.training.data import joined, read_documents
 from unmask.training.progress import ProgressLog
 from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker

@@ -12,8 +12,8 @@ import argparse
 
 import torch
 
+from unmask.data.documents import joined, read_documents
 from unmask.diffusion.objectives.masked import masked_mean
-from unmask.training.data import joined, read_documents
 from unmask.unmasker import Unmasker
 
 RATES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)

@@ -29,9 +29,9 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerBase
 from benchmarks.learning import CLOCKS
 from unmask.adapters.loading import load_tokenizer, no_bars
 from unmask.checkpoint import WORK
-from unmask.codec.text import TextCodec
+from unmask.data.documents import read_documents
+from unmask.data.text import TextCodec
 from unmask.training import recipe as recipes
-from unmask.training.data import read_documents
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe
 from unmask.training.run import Run, train

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from unmask import Unmasker
+from unmask.data.documents import read_documents
 from unmask.training import recipe
-from unmask.training.data import read_documents
 from unmask.training.run import Run, train
 
 SETTINGS = (

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from unmask import Unmasker
 from unmask.adapters.loading import locate
-from unmask.training.data import read_documents
+from unmask.data.documents import read_documents
 
 LABELS = {0: "words", 1: "numbers"}
 ROW, STEPS, BATCH = 32, 150, 32

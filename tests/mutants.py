@@ -918,14 +918,14 @@ MUTANTS = [
         "training",
     ),
     Mutant(
-        "codec/pairs.py",
+        "data/pairs.py",
         "if between == SEPARATOR:",
         "if False:",
         "the separator of pairs is spelt out in letters",
         "pairs",
     ),
     Mutant(
-        "text_rows.py",
+        "data/text_rows.py",
         "same = [ids == known for",
         "same = [False and ids == known for",
         "a lossy tokenizer is divided by white space that cost it nothing",
@@ -974,7 +974,7 @@ MUTANTS = [
         "likelihood",
     ),
     Mutant(
-        "text_rows.py",
+        "data/text_rows.py",
         "editable = valid & (columns >= done[:, None])",
         "editable = valid",
         "a row with a stride predicts again what the row before it has",
@@ -988,14 +988,14 @@ MUTANTS = [
         "guidance",
     ),
     Mutant(
-        "codec/encoding.py",
+        "data/encoding.py",
         "        if not tokenizer.is_fast:\n",
         "        if False:\n",
         "a protein is one unknown token: the search for its letters is switched off",
         "other_tokenizers",
     ),
     Mutant(
-        "codec/text.py",
+        "data/text.py",
         "spell = self.encode_behind if index else self.encode\n",
         "spell = self.encode\n",
         "a full stop behind a blank of SentencePiece gets a blank of its own",

@@ -91,7 +91,7 @@ def _kinds(zoo: Path, device: str) -> None:
     from unmask.adapters.ordered_attention import attach
     from unmask.autoregressor import Autoregressor
     from unmask.checkpoint import Card
-    from unmask.codec.text import TextCodec
+    from unmask.data.text import TextCodec
 
     spindle = {"name": "spindle", "strength": 0.3}
     kinds = {

@@ -20,11 +20,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from conftest import story, wordpiece
-from unmask.codec.records import RecordCodec
-from unmask.codec.text import TextCodec
+from unmask.data import text_files
+from unmask.data.documents import Documents, Piece, joined, pieces_of, read_documents, read_records
+from unmask.data.records import RecordCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
-from unmask.training import records, stream, texts, tokenizer
-from unmask.training.data import Documents, Piece, joined, pieces_of, read_documents, read_records
+from unmask.training import records, stream, tokenizer
 from unmask.training.splitting import find_cut, split
 from unmask.training.stream import tokenize
 from unmask.training.tokenizer import train_tokenizer
@@ -219,11 +220,11 @@ def test_a_record_that_is_too_long_takes_no_memory():
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.fa", "data.txt"])
 def test_a_document_of_one_line_comes_in_pieces_all_the_same(tmp_path, name):
-    letters = "".join(random.Random(0).choices("ACGT", k=2 * texts.PIECE + 5))
+    letters = "".join(random.Random(0).choices("ACGT", k=2 * text_files.PIECE + 5))
     content = {"data.jsonl": json.dumps({"text": letters}), "data.fa": f">a\n{letters}\n"}
     (tmp_path / name).write_text(content.get(name, letters), encoding="utf-8")
     found = list(Documents(str(tmp_path / name)).pieces())
-    assert [len(piece.text) for piece in found][:3] == [texts.PIECE, texts.PIECE, 5]
+    assert [len(piece.text) for piece in found][:3] == [text_files.PIECE, text_files.PIECE, 5]
     assert [piece.last for piece in found] == [False] * (len(found) - 1) + [True]
     assert "".join(piece.text for piece in found) == letters
 
@@ -333,7 +334,7 @@ def test_empty_lines_are_skipped_whatever_the_pieces(monkeypatch):
 
 def test_the_tokens_of_a_large_file_are_not_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(stream, "PART", 10_000)
-    monkeypatch.setattr(texts, "PIECE", 10_000)
+    monkeypatch.setattr(text_files, "PIECE", 10_000)
     codec = TextCodec(wordpiece(story(300)))
     peaks = []
     for size in (4, 4, 16):

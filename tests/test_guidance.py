@@ -13,7 +13,7 @@ from conftest import configurations, story, wordpiece
 from sampling import counts_of
 from test_sampler import OneAtATime
 from unmask.adapters.classifier import TextClassifier
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import calls_of
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess

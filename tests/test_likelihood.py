@@ -9,7 +9,8 @@ import torch
 from transformers import AutoTokenizer
 
 from checks import chain, draw_rows, generator, random_joint
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text, row_starts
 from unmask.diffusion.formulation import SharedMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
@@ -18,7 +19,6 @@ from unmask.intervals import GROUP, clusters_of, over_masks, over_texts
 from unmask.likelihood import bound_of_rows, score_text, spread_times, strata_of
 from unmask.report import table
 from unmask.scores import Difference
-from unmask.text_rows import Text, row_starts
 from unmask.unmasker import Unmasker
 
 REPEATS = 200

@@ -20,8 +20,8 @@ import vocabularies
 from unmask.autoregressor import Autoregressor
 from unmask.checkpoint import Card
 from unmask.cli import main
-from unmask.codec.encoding import encode_ahead
-from unmask.codec.text import Blank, TextCodec
+from unmask.data.encoding import encode_ahead
+from unmask.data.text import Blank, TextCodec
 from unmask.errors import UserError
 from unmask.report import legend, lines, notes
 from unmask.training import recipe as recipes

@@ -19,12 +19,12 @@ from unmask import Unmasker, filling, mbr, recording
 from unmask.checkpoint import RUN, Card
 from unmask.cli import main
 from unmask.cli.writing import watched
-from unmask.codec.pairs import SEPARATOR, Pair, PairCodec
-from unmask.codec.text import TextCodec
+from unmask.data.pairs import SEPARATOR, Pair, PairCodec
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.likelihood import bound_of_rows, score_text
 from unmask.sampling.canvas import Canvas, Frame
-from unmask.text_rows import Text
 from unmask.training import recipe as recipes
 from unmask.training import resume
 from unmask.training.checkpoints import seal

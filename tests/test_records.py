@@ -13,10 +13,10 @@ from conftest import POSITIONS, WORDS, wordpiece
 from test_training import SHORT, sets
 from unmask import Unmasker
 from unmask.cli import main
-from unmask.codec.records import RecordCodec, quantiles
-from unmask.codec.text import TextCodec
+from unmask.data.records import RecordCodec, quantiles
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.text_rows import Text
 from unmask.training.recipe import load
 from unmask.training.records import RecordItems
 from unmask.training.rows import Batcher

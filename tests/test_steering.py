@@ -24,8 +24,8 @@ from test_cli import unmask  # noqa: F401
 from unmask import Unmasker
 from unmask.adapters.ordered_attention import attach
 from unmask.checkpoint import Card
-from unmask.codec.text import TextCodec
-from unmask.codec.token_text import token_texts
+from unmask.data.text import TextCodec
+from unmask.data.token_text import token_texts
 from unmask.diffusion.formulation import UniformMethod
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial

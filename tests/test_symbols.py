@@ -7,7 +7,7 @@ from unmask import Autoregressor, Unmasker
 from unmask.adapters.loading import load_tokenizer
 from unmask.checkpoint import Card
 from unmask.cli import main
-from unmask.codec.symbols import symbols
+from unmask.data.special_tokens import symbols
 from unmask.errors import UserError
 
 NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

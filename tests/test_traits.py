@@ -37,7 +37,7 @@ from unmask.adapters.loading import load_model, load_tokenizer
 from unmask.adapters.traits import logits_of, position_limit, traits_of
 from unmask.checkpoint import Card
 from unmask.cli import main
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
 V, PAD, MASK, POSITIONS = 60, 1, 4, 40

@@ -16,7 +16,8 @@ from unmask import recording
 from unmask.adapters import backends, loading
 from unmask.adapters.causal import Stopwatch, next_token_nats
 from unmask.checkpoint import Card
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text, window_of
 from unmask.errors import UserError
 from unmask.filling import continued
 from unmask.generated import Generated
@@ -27,7 +28,6 @@ from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.base import MAX_LENGTH
 from unmask.sampling.token_sampling import Draw
 from unmask.scores import Score
-from unmask.text_rows import Text, window_of
 from unmask.validation import place, real, whole, word, words
 
 Watch = Callable[[Snapshot], None]

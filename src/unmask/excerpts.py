@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from unmask.codec.text import Blank, TextCodec
+from unmask.data.text import Blank, TextCodec
 
 Item = TypeVar("Item")
 _SHARE = 0.75

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.sampling.canvas import Frame
 
 _LEADING = ("Ps", "Pi", "Pd", "Pc", "Sc", "Sm")

@@ -2,7 +2,7 @@ r"""Likelihood of a text under a model, in units that do not depend on its token
 
 A diffusion model gives an upper bound on -log p, estimated from random masks; a causal model, and a
 model that writes in a fixed order, the exact value. Both are computed on the same rows, see
-``text_rows``; units and errors are those of ``scores``.
+``data.text_rows``; units and errors are those of ``scores``.
 
 Random masks are drawn in rounds. In a round every row is hidden at one time or at several; the
 times of ``intervals.GROUP`` consecutive rows together cover the unit interval evenly (an estimate
@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from unmask.data.text_rows import Text
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Bound
 from unmask.diffusion.rng import RowGenerator, row_seeds
 from unmask.errors import UserError
 from unmask.intervals import GROUP, over_masks
 from unmask.scores import Score, spreads_over_texts
-from unmask.text_rows import Text
 from unmask.validation import real, whole
 
 MAX_DRAWS = 1_000_000

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.codec.pairs import PairCodec
-from unmask.codec.text import Blank, Layout, TextCodec
+from unmask.data.pairs import PairCodec
+from unmask.data.text import Blank, Layout, TextCodec
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas

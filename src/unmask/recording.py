@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 from unmask.sampling.canvas import Frame
 

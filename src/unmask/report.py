@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.scores import Difference, Score
 
 LEGEND = (

@@ -16,7 +16,7 @@ import torch
 
 from unmask import judge
 from unmask.adapters.frozen import FrozenDenoiser
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import Denoiser, told_time
 from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
 from unmask.diffusion.objectives.block import BlockContext

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.intervals import Spread, clusters_of, over_masks, over_texts
-from unmask.text_rows import Text
 
 UNITS = {
     "nats_per_token": "tokens",

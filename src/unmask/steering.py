@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from unmask.adapters.classifier import TextClassifier
-from unmask.codec.text import TextCodec
-from unmask.codec.token_text import token_texts
+from unmask.data.text import TextCodec
+from unmask.data.token_text import token_texts
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Method, UniformMethod
 from unmask.errors import UserError

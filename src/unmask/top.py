@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.diffusion.formulation import UniformMethod
 from unmask.errors import UserError
 from unmask.plan import Plan
@@ -46,7 +46,7 @@ class Candidate:
 def top(network: Network, plan: Plan, k: int) -> tuple[tuple[Candidate, ...], ...]:
     """Return the k likeliest tokens of each masked position, the likeliest first.
 
-    Symbols that stand for no text are left out, see ``codec.symbols``.
+    Symbols that stand for no text are left out, see ``data.special_tokens``.
 
     Args:
         network: What guesses.

@@ -28,10 +28,11 @@ from unmask.adapters.exported import ExportedDenoiser
 from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
-from unmask.codec import unknown
-from unmask.codec.pairs import PairCodec
-from unmask.codec.records import RecordCodec
-from unmask.codec.text import TextCodec, like_a_mark
+from unmask.data import unknown_tokens
+from unmask.data.pairs import PairCodec
+from unmask.data.records import RecordCodec
+from unmask.data.text import TextCodec, like_a_mark
+from unmask.data.text_rows import Text, window_of
 from unmask.diffusion.denoiser import told_time
 from unmask.diffusion.formulation import Bound, UniformMethod, check_steps
 from unmask.diffusion.objectives import chain_rule
@@ -58,7 +59,6 @@ from unmask.sampling.presets import option_names
 from unmask.saving import Saved
 from unmask.scores import Score
 from unmask.steering import Steering
-from unmask.text_rows import Text, window_of
 from unmask.top import Candidate, top
 from unmask.validation import flag, place, whole, word, words
 
@@ -669,7 +669,9 @@ class Unmasker:
         parts = chain.from_iterable(map(self.codec.template, prompts))
         texts = [part for part in dict.fromkeys(parts) if isinstance(part, str)]
         ids = torch.tensor([i for own in self.codec.encode_all(texts) for i in own])
-        return unknown.notes(self.codec, texts, unknown.count(self.codec, ids), len(ids))
+        return unknown_tokens.notes(
+            self.codec, texts, unknown_tokens.count(self.codec, ids), len(ids)
+        )
 
     def _run(
         self, plan: Plan, options: Mapping[str, Any], rule: str | None = None

@@ -20,7 +20,7 @@ from unmask.adapters.compat import can_classify
 from unmask.adapters.encoder import by_length
 from unmask.adapters.exclusive import exclusive
 from unmask.adapters.traits import padded, position_limit, same
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 
 Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unmask.adapters.compat import switch_token_dropout_off, wrapped_in
 from unmask.adapters.conditioning import conditioning_of
 from unmask.adapters.traits import Traits, only_at, repeatable, traits_of
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
 _CPU_TOKENS = 2**10

@@ -80,8 +80,8 @@ def samplers(
         raise UserError(
             f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
         )
+    from unmask.data.documents import check_field, joined, read_documents
     from unmask.plan import check_seed
-    from unmask.training.data import check_field, joined, read_documents
     from unmask.truth import SYMBOLS
 
     check_seed(seed)

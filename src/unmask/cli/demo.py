@@ -56,7 +56,7 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
 
     console = options.console()
     with console.status("loading torch and transformers"):
-        from unmask.training.data import read_documents
+        from unmask.data.documents import read_documents
 
     checkpoint.claim(out, overwrite)
     if not 0 <= seed < 2**32:
@@ -134,8 +134,8 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
 
 def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unmasker:
     from unmask.cli.train import run_with_progress
+    from unmask.data.documents import joined
     from unmask.training import recipe as recipes
-    from unmask.training.data import joined
     from unmask.training.run import Run
 
     settings = (

@@ -14,8 +14,8 @@ from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
+    from unmask.data.text_rows import Text
     from unmask.scores import Score
-    from unmask.text_rows import Text
     from unmask.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
@@ -87,7 +87,7 @@ def command(
     """
     from unmask import checkpoint
     from unmask import report as reports
-    from unmask.training.data import check_split
+    from unmask.data.documents import check_split
 
     check_split(split, "test", data)
     names = models or ("bundled",)
@@ -148,7 +148,7 @@ def _of_pairs(names: tuple[str, ...]) -> bool:
 def _texts(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
-    from unmask.training.data import Documents, check_field, whole_documents
+    from unmask.data.documents import Documents, check_field, whole_documents
 
     check_field(field, data)
     source = Documents(data, field, split, options.note)
@@ -167,7 +167,7 @@ def _records(
     writer: Unmasker, records: list[str], cut: dict[str, int | None]
 ) -> tuple[Text, dict[str, Any]]:
     """Put each text on a row of its own, and say which do not fit."""
-    from unmask.text_rows import Text
+    from unmask.data.text_rows import Text
 
     for option, value in cut.items():
         if value is not None:
@@ -194,7 +194,7 @@ def _beginning(documents: list[str], max_chars: int | None) -> list[str]:
 def _pairs(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
-    from unmask.text_rows import Text
+    from unmask.data.text_rows import Text
     from unmask.training.pairs import read_pairs
 
     for option, value in {"max-chars": max_chars, **cut}.items():

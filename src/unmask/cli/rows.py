@@ -91,9 +91,9 @@ class Files:
 
     def check_out(self) -> None:
         """Raise a UserError for a file that cannot be written, or would be replaced unasked."""
+        from unmask.data.documents import check_apart
+        from unmask.data.fasta import ENDINGS
         from unmask.render.files import check_writable
-        from unmask.training.data import check_apart
-        from unmask.training.fasta import ENDINGS
 
         assert self.out is not None
         if self.out.suffix.lower() not in (*LINES, *ENDINGS):
@@ -200,7 +200,7 @@ def _check(
 
     The arguments are those of ``write_rows``.
     """
-    from unmask.training.data import check_whole
+    from unmask.data.documents import check_whole
 
     total = empty = idle = 0
     first: Row | None = None
@@ -355,7 +355,7 @@ class Output:
             line = _spelt(content, plain=False)
             # Half a character, which JSON can spell, has no bytes of its own.
             return (line if is_unicode(line) else _spelt(content)) + "\n"
-        from unmask.training.fasta import record
+        from unmask.data.fasta import record
 
         # A header is one line.
         name = " ".join(str(row.head.get("name") or row.number).split())
@@ -369,7 +369,7 @@ def _spelt(content: Any, plain: bool = True) -> str:
 
 def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> Iterator[Row]:
     """Yield the rows of a file with all their fields, or the only text."""
-    from unmask.training.data import labelled, without_text
+    from unmask.data.documents import labelled, without_text
 
     data, field = files.data, files.field
     if data is None:

@@ -92,8 +92,8 @@ def command(
 
 
 def _read(text: str) -> str:
-    from unmask.training.data import KNOWN, joined, read_documents
-    from unmask.training.texts import PACKED
+    from unmask.data.documents import KNOWN, joined, read_documents
+    from unmask.data.text_files import PACKED
 
     if text == "-":
         return _some(options.read_text(text))

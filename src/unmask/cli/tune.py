@@ -62,7 +62,7 @@ def command(
     plot; without a target it is the sampler of the best quality. Samplers that the model cannot
     use are left out.
     """
-    from unmask.training.data import check_field, joined, read_documents
+    from unmask.data.documents import check_field, joined, read_documents
     from unmask.tuning import check_target, choose, restrictions
 
     check_target(seconds, quality)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.diffusion.schedules.per_token import LearnedExponents
 
 PLOT, REPORT = "exponents.png", "exponents.md"

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
-from unmask.text_rows import Text
-from unmask.training.data import Documents, Note, Piece, check_field
+from unmask.data.documents import Documents, Note, Piece, check_field
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher, Blocks, MakeBatch
 from unmask.training.splitting import Cut, before, behind, find_cut

@@ -21,7 +21,7 @@ from unmask.adapters.encoder import check_vocabulary
 from unmask.adapters.extras import equip, restore
 from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.checkpoint import Card, read_extra
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError, did_you_mean
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer

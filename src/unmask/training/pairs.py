@@ -1,6 +1,6 @@
 """Learning from pairs: rows with the texts ``source`` and ``target``, the source never noised.
 
-How a pair is put on a row is said in ``codec.pairs``; a recipe asks for it by ``pairs = true``.
+How a pair is put on a row is said in ``data.pairs``; a recipe asks for it by ``pairs = true``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.codec.pairs import Pair, PairCodec, PairRows
-from unmask.codec.text import TextCodec
+from unmask.data.documents import Note, check_whole, read_records, without_text
+from unmask.data.pairs import Pair, PairCodec, PairRows
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.text_rows import Text
-from unmask.training.data import Note, check_whole, read_records, without_text
 from unmask.training.material import Material
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch

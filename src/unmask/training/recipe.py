@@ -85,9 +85,9 @@ class DataSection:
         validation_share: Share of the tokens (or pairs), at the end, kept for validation if no
             validation data is given.
         rows: ``packed``: texts one behind the other, cut into rows of ``length``; or ``records``:
-            each text a row of its own, with its end; see ``codec.records``.
+            each text a row of its own, with its end; see ``data.records``.
         pairs: The data are rows with the texts ``source`` and ``target``: learn to write the second
-            for the first; see ``codec.pairs``.
+            for the first; see ``data.pairs``.
         before: Of pairs, text put before the source.
         between: Of pairs, text put between source and target; ``<sep>`` stands for the tokenizer's
             own separator.

@@ -1,4 +1,4 @@
-"""Learning from records: every text a row of its own, with its end; see ``codec.records``.
+"""Learning from records: every text a row of its own, with its end; see ``data.records``.
 
 A recipe asks for it by ``data.rows = "records"``. A line of a text file is a record, like a row of
 a table and a record of a FASTA file.
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.codec.records import RecordCodec, Tally, quantiles
-from unmask.codec.text import TextCodec
-from unmask.text_rows import Text
-from unmask.training.data import Documents, Note, Piece, check_field, whole_documents
+from unmask.data.documents import Documents, Note, Piece, check_field, whole_documents
+from unmask.data.records import RecordCodec, Tally, quantiles
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.training.material import Material, Texts
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher

@@ -35,8 +35,10 @@ from unmask.adapters.loading import best_device, no_bars
 from unmask.adapters.traits import traits_of
 from unmask.checkpoint import Card
 from unmask.choice import choose_preset
-from unmask.codec import unknown
-from unmask.codec.text import TextCodec
+from unmask.data import unknown_tokens
+from unmask.data.documents import Note, check_apart
+from unmask.data.text import TextCodec
+from unmask.data.text_rows import Text
 from unmask.diffusion.formulation import Method
 from unmask.diffusion.registry import BY_TOKEN, make_method
 from unmask.errors import UserError, did_you_mean
@@ -47,9 +49,7 @@ from unmask.run import Network
 from unmask.run import Run as Writing
 from unmask.scores import Score
 from unmask.steering import Steering
-from unmask.text_rows import Text
 from unmask.training import precision, rates, resume
-from unmask.training.data import Note, check_apart
 from unmask.training.loss import Loss
 from unmask.training.material import Material, Texts, fingerprint
 from unmask.training.models import about_conversion, open_model
@@ -160,8 +160,8 @@ def _train(
     model, codec = open_model(recipe, last or run.model, source.texts)
     material = source.lay_out(codec, recipe, _nearest(run.out))
     start_from = None if last is not None else run.model or recipe.model.name
-    said = unknown.notes(
-        codec, source.texts, unknown.count(codec, material.noised), len(material.noised)
+    said = unknown_tokens.notes(
+        codec, source.texts, unknown_tokens.count(codec, material.noised), len(material.noised)
     )
     for line in (*material.notes, *said, *about_conversion(recipe, start_from)):
         report(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from unmask.training.data import Piece, joined, pieces_of, whole_documents
+from unmask.data.documents import Piece, joined, pieces_of, whole_documents
 
 
 class Cut(NamedTuple):

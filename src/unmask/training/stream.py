@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
+from unmask.data.documents import Piece
+from unmask.data.text import TextCodec
+from unmask.data.text_files import PIECE
 from unmask.errors import UserError
-from unmask.training.data import Piece
-from unmask.training.texts import PIECE
 
 PART = 2**18
 """Characters of a document that are tokenised at once, or of several shorter ones."""

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.codec import unknown
-from unmask.codec.pairs import PairRows
-from unmask.codec.records import Records
-from unmask.codec.text import TextCodec
+from unmask.data import unknown_tokens as unknown
+from unmask.data.pairs import PairRows
+from unmask.data.records import Records
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 from unmask.validation import whole
 
@@ -147,7 +147,7 @@ class Text:
         on the target with its length; they are divided by the tokens of target and end.
 
         Args:
-            pairs: The rows; see ``codec.pairs.PairCodec.lay_out``.
+            pairs: The rows; see ``data.pairs.PairCodec.lay_out``.
             codec: The tokenizer.
             max_rows: Keep only the first so many.
         """
@@ -174,7 +174,7 @@ class Text:
         the text alone.
 
         Args:
-            records: The rows; see ``codec.records.RecordCodec.lay_out``.
+            records: The rows; see ``data.records.RecordCodec.lay_out``.
             codec: The tokenizer.
             max_rows: Keep only the first so many.
         """

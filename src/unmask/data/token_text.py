@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from functools import lru_cache
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
 _PROBES, _PROBE_LENGTH = 64, 8

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
 CHUNK = 1000

@@ -15,8 +15,8 @@ from itertools import groupby, product
 
 from transformers import PreTrainedTokenizerBase
 
-from unmask.codec.added import misread
-from unmask.codec.encoding import (
+from unmask.data.added_tokens import misread
+from unmask.data.encoding import (
     CARRIERS,
     encode_ahead,
     encode_all,
@@ -25,9 +25,9 @@ from unmask.codec.encoding import (
     encoded,
     marks_a_beginning,
 )
-from unmask.codec.pieces import Pieces
-from unmask.codec.spaces import Spaces
-from unmask.codec.symbols import symbols
+from unmask.data.pieces import Pieces
+from unmask.data.spaces import Spaces
+from unmask.data.special_tokens import symbols
 from unmask.errors import UserError
 
 MAX_BLANK = 4096

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from unmask.codec.text import TextCodec
+from unmask.data.text import TextCodec
 
 SHARE = 0.01
 """From this share of the tokens on it is said."""

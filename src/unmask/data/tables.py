@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from unmask.data.text_files import ending, open_bytes, open_text
 from unmask.errors import UserError
-from unmask.training.texts import ending, open_bytes, open_text
 
 Row = dict[str, object]
 # A whole document may stand in one cell.

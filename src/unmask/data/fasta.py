@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from unmask.data.text_files import open_text
 from unmask.errors import UserError
-from unmask.training.texts import open_text
 
 ENDINGS = (".fasta", ".fa", ".faa", ".fna", ".ffn", ".frn", ".fas")
 """How the names of such files end."""

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.adapters.compat import quiet_datasets
-from unmask.errors import UserError, is_unicode
-from unmask.training import fasta
-from unmask.training.tables import READERS, Row, read_table
-from unmask.training.texts import (
+from unmask.data import fasta
+from unmask.data.tables import READERS, Row, read_table
+from unmask.data.text_files import (
     PACKED,
     PIECE,
     check_ordinary,
@@ -28,6 +27,7 @@ from unmask.training.texts import (
     read_lines,
     read_pieces,
 )
+from unmask.errors import UserError, is_unicode
 
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)

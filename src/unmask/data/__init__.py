@@ -1,0 +1,1 @@
+"""Text as token ids, and the files that it comes from."""
