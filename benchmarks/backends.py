@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.adapters import exported, exporting, int8, packed
-from unmask.adapters.exported import ExportedDenoiser
 from unmask.diffusion.denoiser import Denoiser
+from unmask.models.runtimes import int8, openvino, openvino_export, packed
+from unmask.models.runtimes.openvino import ExportedDenoiser
 
 _STEPS = 10
 
@@ -32,7 +32,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         kinds.insert(1, "torch compiled")
     else:
         notes = ("Left out: torch.compile; it needs g++.",)
-    if exported.installed():
+    if openvino.installed():
         kinds += ["openvino float32", "openvino int8"]
     else:
         notes += ("Left out: OpenVINO; it needs pip install 'unmask[openvino]'.",)
@@ -83,4 +83,4 @@ def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
     original = writers.denoiser_of(model, mask)
     if backend == "torch":
         return original
-    return ExportedDenoiser(exported.compiled(exporting.convert(model, weights)), original)
+    return ExportedDenoiser(openvino.compiled(openvino_export.convert(model, weights)), original)

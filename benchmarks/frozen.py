@@ -16,9 +16,9 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from unmask.adapters.frozen import FrozenDenoiser
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.rng import Noise
+from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample

@@ -206,7 +206,7 @@ def _originals(folder: Path) -> None:
     from transformers import BertConfig, BertForMaskedLM
 
     from unmask import Unmasker
-    from unmask.adapters.loading import no_bars
+    from unmask.models.loading import no_bars
     from unmask.render.record import write_tracks
     from unmask.training.tokenizer import train_tokenizer
 

@@ -35,10 +35,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from unmask.adapters.loading import no_bars
-from unmask.checkpoint import Card
 from unmask.data.documents import pieces_of, read_documents
 from unmask.data.text import TextCodec
+from unmask.models.checkpoint import Card
+from unmask.models.loading import no_bars
 from unmask.training import recipe as recipes
 from unmask.training.models import open_model
 from unmask.training.precision import use_bf16

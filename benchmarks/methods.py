@@ -24,8 +24,8 @@ from pathlib import Path
 from rich.console import Console
 
 from unmask.autoregressor import Autoregressor
-from unmask.checkpoint import WORK
 from unmask.data.documents import joined, read_documents
+from unmask.models.checkpoint import WORK
 from unmask.training import recipe as recipes
 from unmask.training.progress import ProgressLog
 from unmask.training.run import Run, train

@@ -16,7 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from unmask.checkpoint import WORK
+from unmask.models.checkpoint import WORK
 from unmask.training.progress import METRICS, read_metrics
 
 UNITS = ("nats_per_token", "bits_per_char", "word_perplexity")

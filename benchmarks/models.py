@@ -16,9 +16,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from unmask.adapters.compat import computes_bfloat16
-from unmask.adapters.int8 import quantise
-from unmask.adapters.packed import pack
+from unmask.models.compat import computes_bfloat16
+from unmask.models.runtimes.int8 import quantise
+from unmask.models.runtimes.packed import pack
 from unmask.training import recipe
 
 logging.set_verbosity_error()

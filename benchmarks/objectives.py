@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from benchmarks import models
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.extras import equip, learned_of
 from unmask.diffusion.registry import make_method
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.extra_weights import equip, learned_of
 from unmask.training.models import set_dropout
 
 ROWS = 4

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.adapters.encoder import EncoderDenoiser
+from unmask.models.encoder import EncoderDenoiser
 from unmask.sampling.presets import make_preset
 from unmask.sampling.token_sampling import Draw
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unmask import Unmasker
-from unmask.adapters import exported
+from unmask.models.runtimes import openvino
 from unmask.sampling.canvas import Frame
 
 PROMPT = "The history of the town"
@@ -45,7 +45,7 @@ def _writers(reference: Unmasker, folder: Path) -> list[tuple[str, Unmasker]]:
     found = [
         (name, Unmasker.from_pretrained(backend=name)) for name in ("torch-bf16", "torch-int8")
     ]
-    for weights in ("float32", "int8") if exported.installed() else ():
+    for weights in ("float32", "int8") if openvino.installed() else ():
         reference.export(folder / weights, weights=weights)
         writer = Unmasker.from_pretrained(str(folder / weights), backend="openvino")
         found.append((f"openvino {weights}", writer))

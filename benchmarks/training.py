@@ -23,10 +23,10 @@ from transformers import PreTrainedModel
 
 from benchmarks import models
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.adapters.encoder import EncoderDenoiser
 from unmask.diffusion.objectives.masked import continuous_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import make_schedule
+from unmask.models.encoder import EncoderDenoiser
 from unmask.training import recipe
 from unmask.training.models import set_dropout
 from unmask.training.optimizer import muon

@@ -27,10 +27,10 @@ from rich.console import Console
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerBase
 
 from benchmarks.learning import CLOCKS
-from unmask.adapters.loading import load_tokenizer, no_bars
-from unmask.checkpoint import WORK
 from unmask.data.documents import read_documents
 from unmask.data.text import TextCodec
+from unmask.models.checkpoint import WORK
+from unmask.models.loading import load_tokenizer, no_bars
 from unmask.training import recipe as recipes
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 
-from unmask.adapters.any_order import AnyOrderDenoiser
-from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.ordered_attention import attach
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
+from unmask.models.any_order import AnyOrderDenoiser
+from unmask.models.decoder import DecoderDenoiser
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.ordered_attention import attach
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned

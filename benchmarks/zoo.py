@@ -27,9 +27,9 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
-from unmask.adapters import compat
-from unmask.adapters.loading import no_bars
 from unmask.errors import UserError
+from unmask.models import compat
+from unmask.models.loading import no_bars
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
 from unmask.training.tokenizer import train_tokenizer

@@ -17,8 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from unmask import Unmasker
-from unmask.adapters.loading import locate
 from unmask.data.documents import read_documents
+from unmask.models.loading import locate
 
 LABELS = {0: "words", 1: "numbers"}
 ROW, STEPS, BATCH = 32, 150, 32

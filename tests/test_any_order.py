@@ -16,15 +16,15 @@ from transformers import (
 from checks import assert_law, generator, golden, random_joint
 from test_training import run_train
 from unmask import Unmasker
-from unmask.adapters.any_order import AnyOrderDenoiser, shuffle
-from unmask.adapters.extras import equip
-from unmask.adapters.ordered_attention import attach
 from unmask.diffusion.formulation import OrderedMethod
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats, random_ranks
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.errors import UserError
+from unmask.models.any_order import AnyOrderDenoiser, shuffle
+from unmask.models.extra_weights import equip
+from unmask.models.ordered_attention import attach
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.presets import make_preset
@@ -146,7 +146,7 @@ def test_the_cache_changes_no_guess(zoo, name, tokens, monkeypatch):
         while masked.any():
             at = masked & (torch.rand(x0.shape, generator=noise) < 0.4)
             xt = x0.masked_fill(masked, MASK).masked_fill(~valid, 0)
-            monkeypatch.setattr("unmask.adapters.encoder._CPU_TOKENS", tokens)
+            monkeypatch.setattr("unmask.models.encoder._CPU_TOKENS", tokens)
             one = kept(xt, torch.ones(4), at=at, valid=valid)
             monkeypatch.undo()
             two = forgotten(xt, torch.ones(4), at=at, valid=valid)

@@ -5,10 +5,10 @@ import torch
 
 from checks import generator
 from unmask import Unmasker
-from unmask.adapters import backends
-from unmask.adapters.conditioning import attach
-from unmask.adapters.loading import load_model
 from unmask.errors import UserError
+from unmask.models.loading import load_model
+from unmask.models.runtimes import select
+from unmask.models.time_conditioning import attach
 
 PROSE = (
     "The river runs through the town and into the sea . In the spring of that year the army "
@@ -51,4 +51,4 @@ def test_a_model_that_is_told_the_time_is_refused(zoo):
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "adaln")
     with pytest.raises(UserError, match="told the time"):
-        backends.prepare("torch-bf16", str(zoo / "bert"), model)
+        select.prepare("torch-bf16", str(zoo / "bert"), model)

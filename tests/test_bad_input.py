@@ -554,7 +554,7 @@ def test_only_a_closed_pipe_counts_as_a_good_end(zoo, monkeypatch):
     def leave(*_: object) -> None:
         sys.exit("a library gave up")
 
-    monkeypatch.setattr("unmask.adapters.loading.load_config", leave)
+    monkeypatch.setattr("unmask.models.loading.load_config", leave)
     with pytest.raises(SystemExit, match="gave up"):
         main(["info", str(zoo / "bert")])
 

@@ -15,15 +15,15 @@ from checks import generator
 from conftest import POSITIONS, story
 from test_training import FRESH, SHORT, metrics, run_train, sets, weights
 from unmask import Unmasker, recording
-from unmask.adapters.compat import Conv1D
-from unmask.adapters.decoder import MASK_TOKENS, DecoderDenoiser, add_mask_token
-from unmask.adapters.int8 import quantise
-from unmask.adapters.loading import load_model
 from unmask.autoregressor import Autoregressor
-from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.compat import Conv1D
+from unmask.models.decoder import MASK_TOKENS, DecoderDenoiser, add_mask_token
+from unmask.models.loading import load_model
+from unmask.models.runtimes.int8 import quantise
 from unmask.training import recipe as recipes
 
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"

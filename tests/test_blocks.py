@@ -26,20 +26,20 @@ from transformers import (
 from checks import assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import block_bound
 from test_sampler import OneAtATime, counts_of
-from unmask.adapters.decoder import (
-    DecoderDenoiser,
-    blocks_mask,
-    check_decoder,
-    first_block,
-    halves_mask,
-)
-from unmask.adapters.encoder import EncoderDenoiser
 from unmask.diffusion.objectives.block import block_nelbo, block_times
 from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.errors import UserError
+from unmask.models.decoder import (
+    DecoderDenoiser,
+    blocks_mask,
+    check_decoder,
+    first_block,
+    halves_mask,
+)
+from unmask.models.encoder import EncoderDenoiser
 from unmask.oracle_blocks import BlockOracle
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas

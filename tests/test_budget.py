@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingArguments
 
-from unmask.adapters.any_order import make_denoiser
 from unmask.data.pairs import PairRows
 from unmask.data.text_rows import Text
 from unmask.diffusion.formulation import SharedMethod
@@ -16,6 +15,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
 from unmask.likelihood import score_text
+from unmask.models.any_order import make_denoiser
 from unmask.training import rates
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE, WeightAverage

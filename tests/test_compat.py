@@ -29,9 +29,9 @@ from transformers.utils import logging
 
 import unmask
 from checks import generator
-from unmask.adapters import compat
-from unmask.adapters.ordered_attention import attach
-from unmask.adapters.traits import traits_of
+from unmask.models import compat
+from unmask.models.ordered_attention import attach
+from unmask.models.traits import traits_of
 
 
 def arguments(tmp_path, **options) -> TrainingArguments:
@@ -151,7 +151,7 @@ def test_a_file_of_a_model_on_the_hub_comes_from_the_cache(tmp_path):
     (model / "refs" / "main").write_text(snapshot.name)
     (snapshot / "unmask.json").write_text("{}")
     script = (
-        "import json; from unmask.adapters.compat import fetched\n"
+        "import json; from unmask.models.compat import fetched\n"
         "asked = [('someone/something', 'unmask.json'), ('someone/something', 'other.json'),"
         " ('no/body', 'unmask.json')]\n"
         "print(json.dumps([str(fetched(*names) or '') for names in asked]))"

@@ -87,11 +87,11 @@ def _kinds(zoo: Path, device: str) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     from unmask import Unmasker
-    from unmask.adapters.extras import equip
-    from unmask.adapters.ordered_attention import attach
     from unmask.autoregressor import Autoregressor
-    from unmask.checkpoint import Card
     from unmask.data.text import TextCodec
+    from unmask.models.checkpoint import Card
+    from unmask.models.extra_weights import equip
+    from unmask.models.ordered_attention import attach
 
     spindle = {"name": "spindle", "strength": 0.3}
     kinds = {
@@ -129,12 +129,12 @@ def _losses(_zoo: Path, device: str) -> None:
     import torch
 
     from test_learning import METHODS, encoder
-    from unmask.adapters.encoder import EncoderDenoiser
-    from unmask.adapters.extras import equip, learned_of
     from unmask.diffusion.formulation import UniformMethod
     from unmask.diffusion.objectives.chain_rule import left_to_right_ranks, pseudo_token_nats
     from unmask.diffusion.registry import make_method
     from unmask.diffusion.schedules.continuous import time_grid
+    from unmask.models.encoder import EncoderDenoiser
+    from unmask.models.extra_weights import equip, learned_of
 
     for process, schedule, num_steps, weight, time in METHODS.values():
 

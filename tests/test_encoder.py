@@ -17,13 +17,13 @@ from transformers import (
 )
 
 from checks import generator
-from unmask.adapters.conditioning import attach, conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.traits import position_limit
 from unmask.diffusion.objectives.masked import continuous_nelbo, masked_mean
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.time_conditioning import attach, conditioning_of
+from unmask.models.traits import position_limit
 
 V, PAD, MASK, SPECIAL = 60, 1, 4, [0, 1, 2, 4]
 SMALL = {
@@ -141,7 +141,7 @@ def test_a_few_rows_at_a_time_are_answered_as_all_at_once(model, monkeypatch):
     whole = denoiser(x, times, at=at, valid=valid)
     sizes = []
     model.base_model.register_forward_hook(lambda *args: sizes.append(len(args[2][0])))
-    monkeypatch.setattr("unmask.adapters.encoder._CPU_TOKENS", 29)
+    monkeypatch.setattr("unmask.models.encoder._CPU_TOKENS", 29)
     few = denoiser(x, times, at=at, valid=valid)
     assert sizes == [2, 2, 1]
     assert torch.equal(few.isneginf(), whole.isneginf())

@@ -10,11 +10,11 @@ from sampling import ancestral_law
 from test_sampler import OneAtATime
 from test_sliding import written
 from unmask import Unmasker
-from unmask.checkpoint import Card
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.confidence import MostConfident
 from unmask.sampling.presets import PRESETS

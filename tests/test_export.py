@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, BertForMaskedLM
 
 from checks import generator
-from unmask import Unmasker, checkpoint
-from unmask.adapters import exported, exporting
-from unmask.adapters.conditioning import attach
-from unmask.adapters.loading import load_model
+from unmask import Unmasker
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.models import checkpoint
+from unmask.models.loading import load_model
+from unmask.models.runtimes import openvino, openvino_export
+from unmask.models.time_conditioning import attach
 
 runtime = pytest.mark.skipif(not find_spec("openvino"), reason="the extra openvino is missing")
 # Bert's position ids are learned, ModernBERT's rotary with local windows, RoBERTa's counted from
@@ -170,7 +171,9 @@ def test_the_copy_is_an_ordinary_folder(exports, zoo):
     entry = json.loads((folder / "exported.json").read_text("utf-8"))
     assert (entry["backend"], entry["weights"]) == ("openvino", "float32")
     assert entry["versions"]["torch"] == torch.__version__
-    size = {w: (exports("roberta", w) / "exported.bin").stat().st_size for w in exporting.WEIGHTS}
+    size = {
+        w: (exports("roberta", w) / "exported.bin").stat().st_size for w in openvino_export.WEIGHTS
+    }
     assert size["int8"] < size["float32"] / 2
 
 
@@ -180,7 +183,7 @@ def test_a_model_is_as_before_once_it_was_exported(zoo):
     ids = torch.randint(5, 100, (2, 9), generator=generator(0))
     with torch.no_grad():
         before = model(input_ids=ids).logits
-        exporting.convert(model, "int8")
+        openvino_export.convert(model, "int8")
         assert torch.equal(model(input_ids=ids).logits, before)
     assert model.config._attn_implementation == "sdpa"
 
@@ -269,8 +272,8 @@ def test_a_graph_that_openvino_cannot_read(exports, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(exports("bert"), folder)
     (folder / "exported.xml").write_text("<net>")
-    entry = exported.Entry.read(folder)
-    files = entry.files | {"exported.xml": exported.digest(folder / "exported.xml")}
+    entry = openvino.Entry.read(folder)
+    files = entry.files | {"exported.xml": openvino.digest(folder / "exported.xml")}
     replace(entry, files=files).write(folder)
     with pytest.raises(UserError, match="cannot open"):
         Unmasker.from_pretrained(str(folder), "cpu")
@@ -319,7 +322,7 @@ class Choosing(BertForMaskedLM):
 def test_a_model_that_cannot_be_followed_is_refused(zoo, kind):
     model = kind.from_pretrained(zoo / "bert").eval()
     with pytest.raises(UserError, match=f"{kind.__name__} cannot be exported"):
-        exporting.convert(model, "float32")
+        openvino_export.convert(model, "float32")
 
 
 @runtime
@@ -327,7 +330,7 @@ def test_a_model_that_is_told_the_time_or_reads_pairs_is_refused(zoo, tmp_path):
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "prefix")
     with pytest.raises(UserError, match="told the time"):
-        exporting.convert(model, "float32")
+        openvino_export.convert(model, "float32")
     writer = Unmasker.from_pretrained(str(zoo / "bert"))
     writer.card = replace(writer.card, pairs={"before": "", "between": " "})
     with pytest.raises(UserError, match="pairs"):
@@ -340,12 +343,12 @@ def test_a_model_that_is_told_the_time_or_reads_pairs_is_refused(zoo, tmp_path):
 def test_a_full_disk_leaves_nothing(zoo, tmp_path, short):
     from test_disk import full_disk
 
-    graph = exporting.convert(load_model(str(zoo / "bert"), "masked"), "float32")
-    exporting.write(graph, "float32", tmp_path)
+    graph = openvino_export.convert(load_model(str(zoo / "bert"), "masked"), "float32")
+    openvino_export.write(graph, "float32", tmp_path)
     size = max((tmp_path / name).stat().st_size for name in checkpoint.EXPORTED)
     stage = checkpoint.staged(tmp_path / "out")
     with full_disk(size - short), pytest.raises(UserError, match="is untouched"), stage as folder:
-        exporting.write(graph, "float32", folder)
+        openvino_export.write(graph, "float32", folder)
     assert not (tmp_path / "out").exists()
 
 

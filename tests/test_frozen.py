@@ -6,10 +6,10 @@ from transformers import AutoModelForMaskedLM
 
 from checks import generator
 from unmask import Unmasker
-from unmask.adapters.conditioning import attach
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.frozen import FrozenDenoiser
 from unmask.errors import UserError
+from unmask.models.approximate_cache import FrozenDenoiser
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.time_conditioning import attach
 
 MASK, LENGTH = 4, 16
 

@@ -12,7 +12,6 @@ from checks import Recorder, assert_law, generator, random_joint
 from conftest import configurations, story, wordpiece
 from sampling import counts_of
 from test_sampler import OneAtATime
-from unmask.adapters.classifier import TextClassifier
 from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import calls_of
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
@@ -20,6 +19,7 @@ from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
+from unmask.models.classifier import TextClassifier
 from unmask.oracle import JointOracle, TokenwiseOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.guidance import ClassifierFree, ClassifierGuided

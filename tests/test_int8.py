@@ -8,9 +8,9 @@ from torch import nn
 
 from checks import generator
 from unmask import Unmasker
-from unmask.adapters.int8 import Int8Linear, quantise
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.models.runtimes.int8 import Int8Linear, quantise
 
 ENCODERS = ["bert", "roberta", "modernbert", "distilbert", "electra", "albert"]
 PROSE = (
@@ -126,8 +126,8 @@ def test_eight_bits_are_not_saved(zoo, tmp_path):
 
 
 def test_a_model_that_is_told_the_time_is_refused(zoo):
-    from unmask.adapters.conditioning import attach
-    from unmask.adapters.loading import load_model
+    from unmask.models.loading import load_model
+    from unmask.models.time_conditioning import attach
 
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "adaln")
@@ -136,7 +136,7 @@ def test_a_model_that_is_told_the_time_is_refused(zoo):
 
 
 def test_a_model_that_reads_the_weights_of_its_layers_is_refused(zoo):
-    from unmask.adapters.loading import load_model
+    from unmask.models.loading import load_model
 
     model = load_model(str(zoo / "bert"), "masked")
     head = model.get_output_embeddings()

@@ -5,8 +5,8 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from checks import generator
-from unmask.adapters.encoder import EncoderDenoiser
 from unmask.diffusion.denoiser import masked_cross_entropy
+from unmask.models.encoder import EncoderDenoiser
 from unmask.unmasker import Unmasker
 
 PROSE = """The river rises in the hills north of the town and runs south for some forty miles before

@@ -24,16 +24,16 @@ from enumeration import (
     transition_bound,
     uniform_bound,
 )
-from unmask.adapters.any_order import AnyOrderDenoiser
-from unmask.adapters.causal import next_token_nats
-from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.extras import equip, learned_of
-from unmask.adapters.ordered_attention import attach
 from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
 from unmask.diffusion.registry import make_method
 from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.models.any_order import AnyOrderDenoiser
+from unmask.models.causal import next_token_nats
+from unmask.models.decoder import DecoderDenoiser
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.extra_weights import equip, learned_of
+from unmask.models.ordered_attention import attach
 
 JOINT = golden()
 STEPS, BATCH = 320, 256

@@ -18,11 +18,11 @@ from transformers import (
 
 import vocabularies
 from unmask.autoregressor import Autoregressor
-from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.data.encoding import encode_ahead
 from unmask.data.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
 from unmask.report import legend, lines, notes
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import story
-from unmask import Unmasker, checkpoint, files
+from unmask import Unmasker, files
 from unmask.cli import main
+from unmask.models import checkpoint
 from unmask.training import run as runs
 from unmask.training.checkpoints import FILES, checkpoints, numbered
 from unmask.training.trainer import DiffusionTrainer

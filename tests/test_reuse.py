@@ -7,12 +7,12 @@ import torch
 
 from checks import chain, generator
 from unmask import Unmasker
-from unmask.adapters.conditioning import attach
 from unmask.diffusion.denoiser import Around, calls_of, told_time
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.diffusion.schedules.per_token import spindle
+from unmask.models.time_conditioning import attach
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.memoize import Reused
 from unmask.sampling.policies.fixed_order import ByToken

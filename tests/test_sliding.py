@@ -12,13 +12,13 @@ from sampling import counts_of
 from test_cli import PLAIN
 from test_sampler import OneAtATime
 from unmask import Unmasker
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.checkpoint import Card
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.encoder import EncoderDenoiser
 from unmask.oracle import MarkovOracle
 from unmask.plan import make_window
 from unmask.recording import CELLS, Film

@@ -10,9 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from unmask import Unmasker, checkpoint
+from unmask import Unmasker
 from unmask import files as staging
 from unmask.errors import UserError
+from unmask.models import checkpoint
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -22,14 +22,14 @@ from conftest import BODY, SHARP, story
 from test_bad_input import refused  # noqa: F401
 from test_cli import unmask  # noqa: F401
 from unmask import Unmasker
-from unmask.adapters.ordered_attention import attach
-from unmask.checkpoint import Card
 from unmask.data.text import TextCodec
 from unmask.data.token_text import token_texts
 from unmask.diffusion.formulation import UniformMethod
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.ordered_attention import attach
 from unmask.sampling.presets import PRESETS
 
 SAMPLERS = {name: {"steps": 30 if "gibbs" in name else 5} for name in PRESETS}

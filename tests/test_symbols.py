@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from unmask import Autoregressor, Unmasker
-from unmask.adapters.loading import load_tokenizer
-from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.data.special_tokens import symbols
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.loading import load_tokenizer
 
 NAMES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

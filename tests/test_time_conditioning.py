@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from checks import generator
-from unmask.adapters.conditioning import attach, conditioning_of, sinusoid, split_state
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.traits import position_limit
 from unmask.errors import UserError
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.time_conditioning import attach, conditioning_of, sinusoid, split_state
+from unmask.models.traits import position_limit
 
 NAMES = ["bert", "roberta", "modernbert", "distilbert"]
 DESIGNS = ["prefix", "layerwise", "adaln"]

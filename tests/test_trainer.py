@@ -10,11 +10,11 @@ from transformers import BertConfig, BertForMaskedLM, TrainingArguments
 
 from checks import assert_law, chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
-from unmask.adapters.any_order import make_denoiser
-from unmask.adapters.encoder import EncoderDenoiser
 from unmask.diffusion.formulation import SharedMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times
+from unmask.models.any_order import make_denoiser
+from unmask.models.encoder import EncoderDenoiser
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher, Blocks
 from unmask.training.trainer import DiffusionTrainer

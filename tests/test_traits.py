@@ -29,16 +29,16 @@ from transformers import (
 
 from checks import generator
 from unmask import Unmasker
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.exported import ExportedDenoiser
-from unmask.adapters.extras import equip
-from unmask.adapters.int8 import quantise
-from unmask.adapters.loading import load_model, load_tokenizer
-from unmask.adapters.traits import logits_of, position_limit, traits_of
-from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.extra_weights import equip
+from unmask.models.loading import load_model, load_tokenizer
+from unmask.models.runtimes.int8 import quantise
+from unmask.models.runtimes.openvino import ExportedDenoiser
+from unmask.models.traits import logits_of, position_limit, traits_of
 
 V, PAD, MASK, POSITIONS = 60, 1, 4, 40
 SIZE = {
@@ -349,7 +349,7 @@ def deberta(zoo, tmp_path):
 def test_what_cannot_be_trained_in_bfloat16_is_trained_in_float32(
     deberta, text_file, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("unmask.adapters.compat.computes_bfloat16", lambda: True)
+    monkeypatch.setattr("unmask.models.compat.computes_bfloat16", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     out = tmp_path / "out"
     assert trained(deberta, text_file, out) == 0

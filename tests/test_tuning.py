@@ -8,10 +8,10 @@ from transformers import AutoModelForMaskedLM
 
 from conftest import story
 from unmask import Unmasker
-from unmask.adapters.ordered_attention import attach
-from unmask.checkpoint import Card
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.models.checkpoint import Card
+from unmask.models.ordered_attention import attach
 from unmask.tuning import ALONE, Trial, choose, distance, frontier, measure, profile
 
 FAST, MIDDLE, SLOW = (

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 
 from unmask import recording
-from unmask.adapters import backends, loading
-from unmask.adapters.causal import Stopwatch, next_token_nats
-from unmask.checkpoint import Card
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text, window_of
 from unmask.errors import UserError
 from unmask.filling import continued
 from unmask.generated import Generated
 from unmask.likelihood import Part, score_text
+from unmask.models import loading
+from unmask.models.causal import Stopwatch, next_token_nats
+from unmask.models.checkpoint import Card
+from unmask.models.runtimes import select
 from unmask.plan import check_numbers, what_fits
 from unmask.render.snapshot import Snapshot, Track
 from unmask.sampling.logits_processors import Restriction
@@ -41,7 +42,7 @@ class Autoregressor:
         model: Any ``*ForCausalLM``.
         codec: Its tokenizer as a codec.
         card: Its history, if it was trained here.
-        backend: What computes the network, for the record; see ``adapters.backends``.
+        backend: What computes the network, for the record; see ``runtimes.select``.
     """
 
     def __init__(self, model: Any, codec: TextCodec, card: Card, backend: str = "torch") -> None:
@@ -62,21 +63,21 @@ class Autoregressor:
         Args:
             name: A directory or hub id.
             device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
-            backend: ``auto``, ``torch`` or ``torch-packed``; see ``adapters.backends``.
+            backend: ``auto``, ``torch`` or ``torch-packed``; see ``runtimes.select``.
 
         Raises:
             UserError: If there is no such model, it is damaged, or the backend is another one.
         """
         name = place("the model", name)
-        backend, device = backends.choose(backend, name, device)
+        backend, device = select.choose(backend, name, device)
         if backend not in ("auto", "torch", "torch-packed"):
             raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
         card = loading.load_card(name) or Card(kind="causal")
         if card.kind == "block":
             raise UserError(f"{name} writes block after block; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)
-        backend = backends.settle(backend, model, card)
-        backends.prepare(backend, name, model)
+        backend = select.settle(backend, model, card)
+        select.prepare(backend, name, model)
         return cls(model, TextCodec(loading.load_tokenizer(name)), card, backend)
 
     def generate(

@@ -15,13 +15,13 @@ from typing import Any, cast
 import torch
 
 from unmask import judge
-from unmask.adapters.frozen import FrozenDenoiser
 from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import Denoiser, told_time
 from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
 from unmask.diffusion.objectives.block import BlockContext
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
+from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.plan import Plan
 from unmask.recording import Film
 from unmask.sampling.blocks import sample_blocks

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.adapters.classifier import TextClassifier
 from unmask.data.text import TextCodec
 from unmask.data.token_text import token_texts
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Method, UniformMethod
 from unmask.errors import UserError
+from unmask.models.classifier import TextClassifier
 from unmask.plan import Plan
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.constraints.matching import Allowed, Matching

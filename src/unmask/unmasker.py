@@ -20,13 +20,6 @@ import torch
 from torch import Tensor
 
 from unmask import mbr
-from unmask.adapters import backends, extras, loading
-from unmask.adapters.any_order import make_denoiser
-from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import check_vocabulary, not_data_ids
-from unmask.adapters.exported import ExportedDenoiser
-from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
-from unmask.checkpoint import Card
 from unmask.choice import choose_preset, sampler_grid
 from unmask.data import unknown_tokens
 from unmask.data.pairs import PairCodec
@@ -42,6 +35,15 @@ from unmask.excerpts import by_text, cut_out
 from unmask.filling import fill, target
 from unmask.generated import Generated, joined
 from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
+from unmask.models import extra_weights, loading
+from unmask.models.any_order import make_denoiser
+from unmask.models.checkpoint import Card
+from unmask.models.decoder import DecoderDenoiser
+from unmask.models.encoder import check_vocabulary, not_data_ids
+from unmask.models.runtimes import select
+from unmask.models.runtimes.openvino import ExportedDenoiser
+from unmask.models.saving import Saved
+from unmask.models.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.plan import (
     MAX_ROWS,
     Plan,
@@ -56,7 +58,6 @@ from unmask.plan import (
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.sampling.canvas import Frame
 from unmask.sampling.presets import option_names
-from unmask.saving import Saved
 from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.top import Candidate, top
@@ -72,13 +73,13 @@ class Unmasker:
         card: Process, schedule, default sampler and history.
         counts: How often each token occurs in the training text, shape (V,), for the schedules
             that are made from it.
-        backend: What computes the network; see ``adapters.backends.label``. Never ``auto``.
+        backend: What computes the network; see ``runtimes.select.label``. Never ``auto``.
         network: What ``backends.prepare`` returned.
         cache: What the network keeps from call to call while it writes: ``exact`` keeps what cannot
             change (of a model that writes in any order every written token, of one that writes in
             blocks the blocks before, of others nothing), ``off`` keeps nothing and writes the same,
             ``frozen`` is an approximation for models with attention in both directions; see
-            ``adapters.frozen``.
+            ``models.approximate_cache``.
 
     Raises:
         UserError: If there is no such cache, or the model cannot have it.
@@ -118,7 +119,7 @@ class Unmasker:
             data_ids=self.denoiser.data_ids,
             num_steps=card.num_steps,
             counts=counts,
-            learned=extras.learned_of(model),
+            learned=extra_weights.learned_of(model),
             attention=card.attention,
             block_length=card.block_length,
         )
@@ -153,7 +154,7 @@ class Unmasker:
         Args:
             name: A directory, a hub id, or None for the small model in the package.
             device: Such as ``cpu`` or ``cuda``; None takes cuda if there is one.
-            backend: What computes the network; see ``adapters.backends``.
+            backend: What computes the network; see ``runtimes.select``.
             cache: ``exact``, ``off`` or ``frozen``; see ``Unmasker``.
 
         Raises:
@@ -162,21 +163,21 @@ class Unmasker:
         """
         name = loading.BUNDLED if name is None else place("the model", name)
         # Of an exported copy nothing can be kept from call to call.
-        backend, device = backends.choose(backend, name, device, exported_too=cache != "frozen")
+        backend, device = select.choose(backend, name, device, exported_too=cache != "frozen")
         card = loading.load_card(name) or Card()
         if card.kind == "causal":
             raise UserError(f"{name} was trained as a causal model, not as a masked one")
         if backend == "openvino":
-            backends.check_exportable(card)
+            select.check_exportable(card)
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
         codec = TextCodec(loading.load_tokenizer(name))
-        backend = backends.settle(backend, model, card)
+        backend = select.settle(backend, model, card)
         if not card.block_length:
             # Once its weights are rounded, small differences show nothing.
             traits_of(model)
-        network = backends.prepare(backend, name, model)
-        label = backends.label(backend, name)
+        network = select.prepare(backend, name, model)
+        label = select.label(backend, name)
         return cls(model, codec, card, counts, label, network, cache)
 
     def generate(

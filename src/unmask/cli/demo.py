@@ -52,7 +52,7 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
 
     Leaves a folder with the animation, a replay page, the loss curve, the new model and a report.
     """
-    from unmask import checkpoint
+    from unmask.models import checkpoint
 
     console = options.console()
     with console.status("loading torch and transformers"):

@@ -85,9 +85,9 @@ def command(
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
     targets of pairs, given their sources.
     """
-    from unmask import checkpoint
     from unmask import report as reports
     from unmask.data.documents import check_split
+    from unmask.models import checkpoint
 
     check_split(split, "test", data)
     names = models or ("bundled",)
@@ -134,7 +134,7 @@ def _check_paired(paired: bool, names: tuple[str, ...]) -> None:
 def _of_pairs(names: tuple[str, ...]) -> bool:
     """Return whether models were trained on pairs; all must have been, or none."""
     options.quiet_libraries()
-    from unmask.adapters.loading import load_card
+    from unmask.models.loading import load_card
 
     cards = [load_card(name) for name in names]
     found = {card is not None and bool(card.pairs) for card in cards}

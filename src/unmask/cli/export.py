@@ -25,13 +25,13 @@ def command(model: str | None, out: Path, weights: str, overwrite: bool) -> None
     The copy is an ordinary model folder; other commands take its exported network by themselves.
     """
     options.quiet_libraries()
-    from unmask import checkpoint
-    from unmask.adapters import exported, exporting
+    from unmask.models import checkpoint
+    from unmask.models.runtimes import openvino, openvino_export
 
     # What can be known at once costs no waiting for the model.
-    exporting.check_weights(weights)
+    openvino_export.check_weights(weights)
     checkpoint.claim(out, overwrite)
-    exported.runtime()
+    openvino.runtime()
     options.open_unmasker(model, "cpu", "torch").export(out, weights=weights, overwrite=overwrite)
     size = sum((out / name).stat().st_size for name in checkpoint.EXPORTED) / 2**20
     printing.say(options.console(), f"saved {out} · exported in {weights}, {size:.1f} MiB")

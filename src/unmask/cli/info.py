@@ -89,7 +89,8 @@ def _word(value: Any) -> str:
 def card_of(name: str | None) -> dict[str, Any]:
     """Return what is known about a model without loading its weights."""
     options.quiet_libraries()
-    from unmask.adapters import backends, loading
+    from unmask.models import loading
+    from unmask.models.runtimes import select
 
     name = loading.BUNDLED if name is None else name
     config = loading.load_config(name)
@@ -104,7 +105,7 @@ def card_of(name: str | None) -> dict[str, Any]:
     }
     if card is None:
         return facts | {"card": "none: not trained by unmask; opens as it is"}
-    entry = backends.entry_of(name)
+    entry = select.entry_of(name)
     if entry is not None:
         facts["exported"] = f"{entry.backend}, {entry.weights}"
     known = asdict(card)

@@ -299,7 +299,7 @@ def note(line: str) -> None:
 
 def quiet_libraries() -> None:
     """Switch the loading bars of transformers off."""
-    from unmask.adapters.compat import quiet_transformers
+    from unmask.models.compat import quiet_transformers
 
     quiet_transformers()
 
@@ -324,7 +324,7 @@ def open_writer(
 ) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
     with loading():
-        from unmask.adapters.backends import check_backend
+        from unmask.models.runtimes.select import check_backend
 
         check_backend(backend)
     if name is not None and is_causal(name):
@@ -339,7 +339,7 @@ def is_causal(name: str) -> bool:
     """Return whether a model writes token after token, by its configuration and its card."""
     with loading():
         quiet_libraries()
-        from unmask.adapters.loading import load_card, load_config, model_kinds
+        from unmask.models.loading import load_card, load_config, model_kinds
 
         if "causal" not in model_kinds(load_config(name)):
             return False

@@ -70,7 +70,7 @@ def command(
 
 def run_with_progress(run: Run) -> Result:
     """Train with a progress display and a loss curve, and say what came out."""
-    from unmask.checkpoint import WORK
+    from unmask.models.checkpoint import WORK
     from unmask.training.checkpoints import checkpoints
     from unmask.training.progress import ProgressLog
     from unmask.training.run import train
@@ -127,8 +127,8 @@ def draw_curve(folder: Path, name: str) -> None:
 
 def report_schedule(out: Path, name: str) -> None:
     """Plot a learned schedule against token frequency, and list what it writes first and last."""
-    from unmask.adapters.extras import COUNTS, learned_of
-    from unmask.checkpoint import WORK, read_extra
+    from unmask.models.checkpoint import WORK, read_extra
+    from unmask.models.extra_weights import COUNTS, learned_of
     from unmask.render.files import replacing
     from unmask.render.plots import exponents
     from unmask.training.learned import PLOT, REPORT, order_of_writing

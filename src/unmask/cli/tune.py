@@ -128,7 +128,7 @@ def _tell_refused(found: Tuning) -> None:
 
 def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
     """Return the folder whose card is written, before any work is done for it."""
-    from unmask.checkpoint import check_folder, claim
+    from unmask.models.checkpoint import check_folder, claim
 
     if out is not None:
         if model is not None and Path(os.path.expanduser(model)).resolve() == out.resolve():
@@ -139,7 +139,7 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
         raise UserError("--overwrite is about --out; pass both, or neither")
     if model is not None:
         options.quiet_libraries()
-        from unmask.adapters.loading import is_local
+        from unmask.models.loading import is_local
 
         is_local(model)  # A path where nothing is has a sentence of its own.
     if model is None or not Path(os.path.expanduser(model)).is_dir():

@@ -16,7 +16,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask.adapters.compat import quiet_datasets
 from unmask.data import fasta
 from unmask.data.tables import READERS, Row, read_table
 from unmask.data.text_files import (
@@ -28,6 +27,7 @@ from unmask.data.text_files import (
     read_pieces,
 )
 from unmask.errors import UserError, is_unicode
+from unmask.models.compat import quiet_datasets
 
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)

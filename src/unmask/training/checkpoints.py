@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unmask.checkpoint import read_json
 from unmask.errors import UserError
 from unmask.files import write_text
+from unmask.models.checkpoint import read_json
 
 FILES = "files.json"
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]*)")

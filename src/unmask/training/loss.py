@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.adapters.causal import next_token_nats
 from unmask.diffusion.formulation import Method
 from unmask.diffusion.objectives.masked import masked_mean
+from unmask.models.causal import next_token_nats
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch
 

@@ -15,14 +15,14 @@ from transformers import (
     PreTrainedModel,
 )
 
-from unmask.adapters import loading
-from unmask.adapters.decoder import add_mask_token, check_decoder
-from unmask.adapters.encoder import check_vocabulary
-from unmask.adapters.extras import equip, restore
-from unmask.adapters.traits import check_masks, entries_of, position_limit, traits_of
-from unmask.checkpoint import Card, read_extra
 from unmask.data.text import TextCodec
 from unmask.errors import UserError, did_you_mean
+from unmask.models import loading
+from unmask.models.checkpoint import Card, read_extra
+from unmask.models.decoder import add_mask_token, check_decoder
+from unmask.models.encoder import check_vocabulary
+from unmask.models.extra_weights import equip, restore
+from unmask.models.traits import check_masks, entries_of, position_limit, traits_of
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer
 

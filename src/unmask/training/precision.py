@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 
-from unmask.adapters import compat
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
+from unmask.models import compat
 from unmask.training.loss import Loss
 from unmask.training.material import Material
 

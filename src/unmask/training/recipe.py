@@ -39,9 +39,9 @@ class ModelSection:
         config: Its configuration, passed to transformers as it is.
         dropout: Sets every dropout of the model; None keeps the configuration's own.
         time: How the network learns t: ``none``, ``prefix``, ``layerwise`` or ``adaln``; see
-            ``adapters.conditioning``.
+            ``models.time_conditioning``.
         attention: ``full``, or ``any-order``: a token sees those written before it, in a random
-            order, so that generation computes each of them once; see ``adapters.any_order``.
+            order, so that generation computes each of them once; see ``models.any_order``.
         from_scratch: Keep the architecture and the tokenizer of ``name``, but not its weights.
         new_head: Accept a pretrained body without a language-model head; a fresh head is trained.
         save_dtype: ``float32`` or, for half the file, ``float16``; it always loads as float32.
@@ -378,8 +378,8 @@ class Recipe:
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""
         # Here, so that the recipes can be listed without loading torch.
-        from unmask.adapters.conditioning import DESIGNS
         from unmask.diffusion.registry import check_names
+        from unmask.models.time_conditioning import DESIGNS
         from unmask.sampling.presets import make_preset, read_options
 
         check_names(

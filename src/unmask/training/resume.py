@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask import checkpoint
-from unmask.checkpoint import RUN
 from unmask.errors import UserError
 from unmask.files import write_failure, write_text
+from unmask.models import checkpoint
+from unmask.models.checkpoint import RUN
 from unmask.training.checkpoints import check_whole, checkpoints, numbered
 from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until

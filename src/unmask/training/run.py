@@ -25,15 +25,6 @@ from transformers import (
     set_seed,
 )
 
-from unmask import checkpoint
-from unmask.adapters import compat, extras, loading
-from unmask.adapters.any_order import make_denoiser
-from unmask.adapters.causal import next_token_nats
-from unmask.adapters.decoder import DecoderDenoiser
-from unmask.adapters.encoder import not_data_ids, told_apart
-from unmask.adapters.loading import best_device, no_bars
-from unmask.adapters.traits import traits_of
-from unmask.checkpoint import Card
 from unmask.choice import choose_preset
 from unmask.data import unknown_tokens
 from unmask.data.documents import Note, check_apart
@@ -44,6 +35,14 @@ from unmask.diffusion.registry import BY_TOKEN, make_method
 from unmask.errors import UserError, did_you_mean
 from unmask.files import locked, settle
 from unmask.likelihood import Part, bound_of_rows, score_text
+from unmask.models import checkpoint, compat, extra_weights, loading
+from unmask.models.any_order import make_denoiser
+from unmask.models.causal import next_token_nats
+from unmask.models.checkpoint import Card
+from unmask.models.decoder import DecoderDenoiser
+from unmask.models.encoder import not_data_ids, told_apart
+from unmask.models.loading import best_device, no_bars
+from unmask.models.traits import traits_of
 from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
@@ -270,7 +269,7 @@ def _method(
         num_steps=recipe.objective.num_steps,
         cross_entropy_weight=recipe.objective.cross_entropy_weight,
         counts=None if counts is None else counts.to(device),
-        learned=extras.learned_of(model),
+        learned=extra_weights.learned_of(model),
         attention=recipe.model.attention,
         block_length=recipe.objective.block_length,
         interval=(recipe.objective.interval[0], recipe.objective.interval[1]),
@@ -458,10 +457,10 @@ def _label(source: str) -> str:
 def _export(
     model: PreTrainedModel, codec: TextCodec, card: Card, counts: Tensor | None, run: Run
 ) -> None:
-    beside = extras.beside(model, counts)
+    beside = extra_weights.beside(model, counts)
     dtype = getattr(torch, run.recipe.model.save_dtype)
     with checkpoint.staged(run.out) as stage, no_bars():
-        extras.plain(model).to(dtype).save_pretrained(stage)
+        extra_weights.plain(model).to(dtype).save_pretrained(stage)
         codec.tokenizer.save_pretrained(stage)
         checkpoint.write_extra(stage, beside)
         card.write(stage)

@@ -21,12 +21,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
-from unmask.adapters import compat
-from unmask.adapters.extras import learned_of
 from unmask.diffusion.formulation import Method
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
 from unmask.files import write_failure
+from unmask.models import compat
+from unmask.models.extra_weights import learned_of
 from unmask.scores import Score
 from unmask.training import rates
 from unmask.training.average import WeightAverage

@@ -119,7 +119,7 @@ class Policy(ABC):
 
     @property
     def reads(self) -> str | None:
-        """The score of its own distribution that is needed; see ``confidence_scores``."""
+        """The score of the network's distribution that is needed; see ``confidence_scores``."""
         return None
 
     def most_steps(self, masks: int) -> int:

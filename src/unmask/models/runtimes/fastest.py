@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unmask.adapters import packed
+from unmask.models.runtimes import packed
 
 Seconds = dict[str, list[float]]
 """Of passes through all linear layers, by backend, the shortest first."""

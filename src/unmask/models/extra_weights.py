@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unmask.adapters import ordered_attention
-from unmask.adapters.any_order import check_order
-from unmask.adapters.conditioning import NAME, attach, split_state
-from unmask.adapters.traits import traits_of
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
+from unmask.models import ordered_attention
+from unmask.models.any_order import check_order
+from unmask.models.time_conditioning import NAME, attach, split_state
+from unmask.models.traits import traits_of
 
 SCHEDULE = "unmask_schedule"
 COUNTS = f"{SCHEDULE}.counts"

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, pad
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from unmask.adapters import loading
-from unmask.adapters.compat import can_classify
-from unmask.adapters.encoder import by_length
-from unmask.adapters.exclusive import exclusive
-from unmask.adapters.traits import padded, position_limit, same
 from unmask.data.text import TextCodec
 from unmask.errors import UserError, did_you_mean
+from unmask.models import loading
+from unmask.models.compat import can_classify
+from unmask.models.encoder import by_length
+from unmask.models.exclusive import exclusive
+from unmask.models.traits import padded, position_limit, same
 
 Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(ids, at, valid) -> one row of numbers for each position at ``at``"""

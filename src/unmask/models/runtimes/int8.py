@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.adapters.compat import Conv1D, product_of_int8
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.traits import shortest_row
 from unmask.errors import UserError
+from unmask.models.compat import Conv1D, product_of_int8
+from unmask.models.time_conditioning import conditioning_of
+from unmask.models.traits import shortest_row
 
 
 class Int8Linear(nn.Module):

@@ -19,9 +19,9 @@ from torch.nn.functional import embedding, pad
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.exclusive import exclusive
 from unmask.errors import UserError
+from unmask.models.exclusive import exclusive
+from unmask.models.time_conditioning import conditioning_of
 
 _SHORT, _LONG, _LONGEST = 4, 13, 16
 _SAME = 1e-3

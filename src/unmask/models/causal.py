@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from unmask.adapters.compat import BaseStreamer
 from unmask.diffusion.denoiser import token_nats
+from unmask.models.compat import BaseStreamer
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:

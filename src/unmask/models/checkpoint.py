@@ -47,7 +47,7 @@ class Card:
         process: Forward process, ``absorbing`` or ``uniform``.
         schedule: Name and parameters of the schedule.
         num_steps: T of the bound that it was trained on; 0 for continuous time.
-        time: How the network is told the time; see ``adapters.conditioning``.
+        time: How the network is told the time; see ``models.time_conditioning``.
         attention: ``full``, or ``any-order`` where a token sees only those written before it.
         sampler: Name of the default sampler, and options that differ from its preset.
         length: The block length in tokens that the model was trained on, None if unknown.

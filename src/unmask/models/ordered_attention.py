@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from unmask.adapters.compat import (
+from unmask.errors import UserError
+from unmask.models.compat import (
     attention_of,
     lets_attention_be_replaced,
     missing_arguments,
     sdpa_attention_forward,
     sdpa_mask,
 )
-from unmask.adapters.encoder import rows_at_once
-from unmask.errors import UserError
+from unmask.models.encoder import rows_at_once
 
 NAME = "unmask-ordered"
 FROZEN = "unmask-frozen"

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.adapters.compat import attention_of, cache_argument, missing_arguments
-from unmask.adapters.encoder import told_apart, unwrap
-from unmask.adapters.traits import evaluating, only_at
 from unmask.errors import UserError
+from unmask.models.compat import attention_of, cache_argument, missing_arguments
+from unmask.models.encoder import told_apart, unwrap
+from unmask.models.traits import evaluating, only_at
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, AttributeError)
 """What architectures raise at a mask, positions or a cache that they do not understand: shapes that

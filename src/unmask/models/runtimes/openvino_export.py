@@ -18,10 +18,10 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.adapters.compat import attention_of
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser
-from unmask.adapters.exported import (
+from unmask.errors import UserError, did_you_mean
+from unmask.models.compat import attention_of
+from unmask.models.encoder import EncoderDenoiser
+from unmask.models.runtimes.openvino import (
     CONSTANTS,
     GRAPH,
     Entry,
@@ -31,8 +31,8 @@ from unmask.adapters.exported import (
     fingerprint,
     runtime,
 )
-from unmask.adapters.traits import only_at, position_limit
-from unmask.errors import UserError, did_you_mean
+from unmask.models.time_conditioning import conditioning_of
+from unmask.models.traits import only_at, position_limit
 
 WEIGHTS = ("float32", "int8")
 TOLERANCE = 1e-3

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-from unmask.adapters import compat
-from unmask.adapters.compat import Conv1D
 from unmask.errors import UserError
+from unmask.models import compat
+from unmask.models.compat import Conv1D
 
 
 class PackedLinear(nn.Linear):

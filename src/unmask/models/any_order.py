@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.adapters.encoder import EncoderDenoiser, one_by_one, rows_at_once
-from unmask.adapters.ordered_attention import Cache, Pass, is_attached, running
-from unmask.adapters.traits import evaluating, only_at
 from unmask.errors import UserError
+from unmask.models.encoder import EncoderDenoiser, one_by_one, rows_at_once
+from unmask.models.ordered_attention import Cache, Pass, is_attached, running
+from unmask.models.traits import evaluating, only_at
 
 
 class AnyOrderDenoiser(EncoderDenoiser):

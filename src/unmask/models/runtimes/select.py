@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from unmask.adapters import exported, extras, fastest, int8, loading, packed
-from unmask.adapters.compat import fetched
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.exported import Entry
-from unmask.checkpoint import EXPORTED, Card
 from unmask.errors import UserError, did_you_mean
+from unmask.models import extra_weights, loading
+from unmask.models.checkpoint import EXPORTED, Card
+from unmask.models.compat import fetched
+from unmask.models.runtimes import fastest, int8, openvino, packed
+from unmask.models.runtimes.openvino import Entry
+from unmask.models.time_conditioning import conditioning_of
 
 BACKENDS = ("auto", "torch", "torch-packed", "torch-bf16", "torch-int8", "openvino")
 
@@ -53,7 +54,7 @@ def choose(
     if backend == "auto":
         if (loading.best_device() if device is None else device) != "cpu":
             return "torch", device
-        if exported_too and exported.installed() and entry_of(name) is not None:
+        if exported_too and openvino.installed() and entry_of(name) is not None:
             return "openvino", device
         return "auto", device
     if backend in ("torch", "torch-bf16"):
@@ -136,7 +137,7 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
         int8.quantise(model)
     if backend != "openvino":
         return None
-    return exported.open_network(folder_of(name) or Path(name))
+    return openvino.open_network(folder_of(name) or Path(name))
 
 
 def label(backend: str, name: str) -> str:
@@ -146,7 +147,7 @@ def label(backend: str, name: str) -> str:
 
 
 def _in_bfloat16(model: PreTrainedModel) -> None:
-    if conditioning_of(model) is not None or extras.learned_of(model) is not None:
+    if conditioning_of(model) is not None or extra_weights.learned_of(model) is not None:
         raise UserError(
             "this model is told the time or has a schedule of its own, which bfloat16 would blur; "
             "use --backend torch"

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.adapters.compat import switch_token_dropout_off, wrapped_in
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.traits import Traits, only_at, repeatable, traits_of
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
+from unmask.models.compat import switch_token_dropout_off, wrapped_in
+from unmask.models.time_conditioning import conditioning_of
+from unmask.models.traits import Traits, only_at, repeatable, traits_of
 
 _CPU_TOKENS = 2**10
 

@@ -24,11 +24,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from unmask.adapters import compat
-from unmask.adapters.extras import equip, restore
-from unmask.checkpoint import EXTRA, FILE, Card, read_extra, read_json
 from unmask.errors import UserError
 from unmask.files import settle
+from unmask.models import compat
+from unmask.models.checkpoint import EXTRA, FILE, Card, read_extra, read_json
+from unmask.models.extra_weights import equip, restore
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""

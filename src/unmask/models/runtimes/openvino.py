@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.adapters.encoder import EncoderDenoiser, apart, only_rows
-from unmask.adapters.exclusive import exclusive
-from unmask.checkpoint import EXPORTED
 from unmask.errors import UserError
+from unmask.models.checkpoint import EXPORTED
+from unmask.models.encoder import EncoderDenoiser, apart, only_rows
+from unmask.models.exclusive import exclusive
 
 FORMAT = 1
 ENTRY, GRAPH, CONSTANTS = EXPORTED

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.adapters.exclusive import exclusive
 from unmask.errors import UserError, did_you_mean
+from unmask.models.exclusive import exclusive
 
 DESIGNS = ("none", "prefix", "layerwise", "adaln")
 NAME = "unmask_time"

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask import checkpoint
-from unmask.adapters import backends, exporting, extras, loading
-from unmask.checkpoint import Card
+from unmask.models import checkpoint, extra_weights, loading
+from unmask.models.checkpoint import Card
+from unmask.models.runtimes import openvino_export, select
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Saved:
 
     def export(self, directory: Path, weights: str, overwrite: bool) -> None:
         """Save with an exported network; see ``Unmasker.export``."""
-        exporting.check_weights(weights)
+        openvino_export.check_weights(weights)
         checkpoint.claim(directory, overwrite)
-        backends.check_exportable(self.card)
-        graph = exporting.convert(self.model, weights)
+        select.check_exportable(self.card)
+        graph = openvino_export.convert(self.model, weights)
         with checkpoint.staged(directory) as stage:
             self._write(stage)
-            exporting.write(graph, weights, stage)
+            openvino_export.write(graph, weights, stage)
 
     def _write(self, stage: Path) -> None:
         with loading.no_bars():
-            self.model.save_pretrained(stage, state_dict=extras.ordinary_state(self.model))
+            self.model.save_pretrained(stage, state_dict=extra_weights.ordinary_state(self.model))
             self.tokenizer.save_pretrained(stage)
-        checkpoint.write_extra(stage, extras.beside(self.model, self.counts))
+        checkpoint.write_extra(stage, extra_weights.beside(self.model, self.counts))
         self.card.write(stage)

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from unmask.adapters.any_order import packed
-from unmask.adapters.conditioning import conditioning_of
-from unmask.adapters.encoder import EncoderDenoiser, rows_at_once
-from unmask.adapters.ordered_attention import FROZEN, Cache, Looked, attach, running
-from unmask.adapters.traits import only_at
 from unmask.diffusion.denoiser import Denoiser
 from unmask.errors import UserError
+from unmask.models.any_order import packed
+from unmask.models.encoder import EncoderDenoiser, rows_at_once
+from unmask.models.ordered_attention import FROZEN, Cache, Looked, attach, running
+from unmask.models.time_conditioning import conditioning_of
+from unmask.models.traits import only_at
 
 REFRESH = 8
 

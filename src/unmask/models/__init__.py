@@ -1,0 +1,1 @@
+"""Networks of transformers as denoisers, and the folders that they are saved in."""

@@ -1,0 +1,1 @@
+"""What computes a network: torch, packed weights, eight bits, OpenVINO."""
