@@ -16,7 +16,7 @@ from unmask.diffusion.objectives.per_token import step_kl
 from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.schedules.per_token import log_frequency, spindle
-from unmask.oracle import JointOracle, TokenwiseOracle
+from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 from unmask.released import ReleasedSpindle
 
 STEPS, STRENGTH = 256, 0.3

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, LogLinear, Polynomial
-from unmask.oracle import JointOracle, MarkovOracle
+from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
 
 SCHEDULES = {
     "linear": Polynomial(),

@@ -20,7 +20,7 @@ from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.diffusion.schedules.per_token import TokenSchedule
-from unmask.oracle import JointOracle, TokenwiseOracle
+from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 
 # Below this time the bound with exponents of 1/2 and more has nothing left that 1e-6 would show.
 EARLY = 1e-16

@@ -8,7 +8,7 @@ from torch import Tensor
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, Schedule, time_grid
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Clock, Guess, Past, Policy
 from unmask.sampling.policies.confidence_scores import measure

@@ -32,6 +32,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.errors import UserError
+from unmask.evaluation.oracles.block import BlockOracle
 from unmask.models.decoder import (
     DecoderDenoiser,
     blocks_mask,
@@ -40,7 +41,6 @@ from unmask.models.decoder import (
     halves_mask,
 )
 from unmask.models.encoder import EncoderDenoiser
-from unmask.oracle_blocks import BlockOracle
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.confidence import MostConfident, Threshold

@@ -14,7 +14,7 @@ from unmask.diffusion.formulation import SharedMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
-from unmask.likelihood import score_text
+from unmask.evaluation.likelihood import score_text
 from unmask.models.any_order import make_denoiser
 from unmask.training import rates
 from unmask.training import recipe as recipes

@@ -24,7 +24,7 @@ from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
-from unmask.oracle_blocks import BlockOracle
+from unmask.evaluation.oracles.block import BlockOracle
 from unmask.sampling.policies.fixed_order import LeftToRight
 
 

@@ -13,7 +13,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Guess, Past
 from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold

@@ -19,7 +19,7 @@ from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import spindle
 from unmask.errors import UserError
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.constraints.matching import Allowed, Matching
 from unmask.sampling.constraints.token_automaton import Automaton

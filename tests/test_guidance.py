@@ -19,8 +19,8 @@ from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
+from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 from unmask.models.classifier import TextClassifier
-from unmask.oracle import JointOracle, TokenwiseOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.guidance import ClassifierFree, ClassifierGuided
 from unmask.sampling.logits_processors import Banned

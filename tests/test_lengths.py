@@ -13,7 +13,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine
 from unmask.errors import UserError
-from unmask.oracle import MarkovOracle
+from unmask.evaluation.oracles.joint import MarkovOracle
 from unmask.plan import Plan
 from unmask.sampling.canvas import Canvas
 

@@ -15,10 +15,10 @@ from unmask.diffusion.formulation import SharedMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
-from unmask.intervals import GROUP, clusters_of, over_masks, over_texts
-from unmask.likelihood import bound_of_rows, score_text, spread_times, strata_of
-from unmask.report import table
-from unmask.scores import Difference
+from unmask.evaluation.intervals import GROUP, clusters_of, over_masks, over_texts
+from unmask.evaluation.likelihood import bound_of_rows, score_text, spread_times, strata_of
+from unmask.evaluation.report import table
+from unmask.evaluation.scores import Difference
 from unmask.unmasker import Unmasker
 
 REPEATS = 200

@@ -30,8 +30,8 @@ from unmask.diffusion.schedules.continuous import (
     time_grid,
 )
 from unmask.errors import UserError
-from unmask.oracle import JointOracle
-from unmask.oracle_blocks import BlockOracle
+from unmask.evaluation.oracles.block import BlockOracle
+from unmask.evaluation.oracles.joint import JointOracle
 
 H = 1.220607
 MARGINALS = 1.283876

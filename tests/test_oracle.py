@@ -7,7 +7,7 @@ import torch
 
 from checks import chain, generator, golden, random_joint
 from unmask.errors import UserError
-from unmask.oracle import JointOracle, MarkovOracle
+from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
 
 
 def test_conditionals_equal_sums_over_all_sequences():

@@ -5,7 +5,7 @@ import torch
 
 from checks import assert_law, generator
 from unmask.errors import UserError
-from unmask.oracle_chain import SecondOrderOracle
+from unmask.evaluation.oracles.markov import SecondOrderOracle
 
 
 def chain(size: int = 3, seed: int = 0) -> SecondOrderOracle:

@@ -18,7 +18,7 @@ from unmask.diffusion.schedules.continuous import (
     time_grid,
 )
 from unmask.errors import UserError
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
 from unmask.sampling.sampler import sample

@@ -22,8 +22,8 @@ from unmask.cli import main
 from unmask.data.encoding import encode_ahead
 from unmask.data.text import Blank, TextCodec
 from unmask.errors import UserError
+from unmask.evaluation.report import legend, lines, notes
 from unmask.models.checkpoint import Card
-from unmask.report import legend, lines, notes
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
 from unmask.unmasker import Unmasker

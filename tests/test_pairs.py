@@ -22,7 +22,7 @@ from unmask.data.pairs import SEPARATOR, Pair, PairCodec
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.likelihood import bound_of_rows, score_text
+from unmask.evaluation.likelihood import bound_of_rows, score_text
 from unmask.models.checkpoint import RUN, Card
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.training import recipe as recipes

@@ -17,7 +17,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
-from unmask.oracle import JointOracle, MarkovOracle
+from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import Banned, BannedPhrases, RepetitionPenalty, Restriction
 from unmask.sampling.policies.fixed_order import RandomOrder

@@ -15,7 +15,7 @@ from unmask.diffusion.processes.uniform import UniformProcess, posterior
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
-from unmask.oracle import JointOracle, LeaveOneOutOracle, TokenwiseOracle
+from unmask.evaluation.oracles.joint import JointOracle, LeaveOneOutOracle, TokenwiseOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.policies.gibbs import Gibbs

@@ -11,7 +11,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.errors import UserError
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.confidence import MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import LeftToRight, RandomOrder, RandomQuota

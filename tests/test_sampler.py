@@ -20,7 +20,7 @@ from unmask.diffusion.schedules.continuous import (
     given_grid,
     time_grid,
 )
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Move, Policy
 from unmask.sampling.policies.fixed_order import RandomOrder

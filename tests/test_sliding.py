@@ -17,9 +17,9 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
+from unmask.evaluation.oracles.joint import MarkovOracle
 from unmask.models.checkpoint import Card
 from unmask.models.encoder import EncoderDenoiser
-from unmask.oracle import MarkovOracle
 from unmask.plan import make_window
 from unmask.recording import CELLS, Film
 from unmask.sampling.canvas import Canvas

@@ -50,7 +50,7 @@ from unmask.diffusion.schedules.per_token import (
     spindle,
 )
 from unmask.errors import UserError
-from unmask.oracle import JointOracle, TokenwiseOracle
+from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 from unmask.released import ReleasedSpindle, released_diffusionbert
 
 H = 1.220607

@@ -26,7 +26,7 @@ from unmask.diffusion.schedules.tabulated import (
     mutual_information,
 )
 from unmask.errors import UserError
-from unmask.oracle import LeaveOneOutOracle
+from unmask.evaluation.oracles.joint import LeaveOneOutOracle
 from unmask.sampling.token_sampling import Draw
 
 H, MARGINALS = 1.220607, 1.283876

@@ -5,12 +5,11 @@ import json
 import pytest
 import torch
 
-import unmask.truth
+import unmask.evaluation.sampler_benchmark
 from checks import golden, random_joint
 from unmask.cli import main
-from unmask.oracle_chain import SecondOrderOracle
-from unmask.sampling.presets import PRESETS
-from unmask.truth import (
+from unmask.evaluation.oracles.markov import SecondOrderOracle
+from unmask.evaluation.sampler_benchmark import (
     Witness,
     against_joint,
     against_text,
@@ -19,7 +18,8 @@ from unmask.truth import (
     letters,
     true_text,
 )
-from unmask.truth_settings import label, settings
+from unmask.evaluation.sampler_grid import label, settings
+from unmask.sampling.presets import PRESETS
 
 TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to the man " * 40
 
@@ -231,7 +231,7 @@ def test_what_the_command_line_prints(capsys, tmp_path):
 def test_ctrl_c_prints_what_is_measured(capsys, tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text(TEXT, encoding="utf-8")
-    measure, done = unmask.truth.against_text, []
+    measure, done = unmask.evaluation.sampler_benchmark.against_text, []
 
     def interrupted(*given):
         if len(done) == 2:
@@ -239,7 +239,7 @@ def test_ctrl_c_prints_what_is_measured(capsys, tmp_path, monkeypatch):
         done.append(given)
         return measure(*given)
 
-    monkeypatch.setattr(unmask.truth, "against_text", interrupted)
+    monkeypatch.setattr(unmask.evaluation.sampler_benchmark, "against_text", interrupted)
     line = ["bench", "samplers", "--data", str(text), "--length", "8", "--rows", "2", "--json"]
     assert main(line) == 130
     printed = capsys.readouterr()

@@ -16,9 +16,10 @@ from unmask import recording
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text, window_of
 from unmask.errors import UserError
+from unmask.evaluation.likelihood import Part, score_text
+from unmask.evaluation.scores import Score
 from unmask.filling import continued
 from unmask.generated import Generated
-from unmask.likelihood import Part, score_text
 from unmask.models import loading
 from unmask.models.causal import Stopwatch, next_token_nats
 from unmask.models.checkpoint import Card
@@ -28,7 +29,6 @@ from unmask.render.snapshot import Snapshot, Track
 from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.base import MAX_LENGTH
 from unmask.sampling.token_sampling import Draw
-from unmask.scores import Score
 from unmask.validation import place, real, whole, word, words
 
 Watch = Callable[[Snapshot], None]

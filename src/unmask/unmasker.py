@@ -31,10 +31,18 @@ from unmask.diffusion.formulation import Bound, UniformMethod, check_steps
 from unmask.diffusion.objectives import chain_rule
 from unmask.diffusion.registry import make_method
 from unmask.errors import UserError, did_you_mean
+from unmask.evaluation.likelihood import (
+    MAX_DRAWS,
+    Part,
+    RowNats,
+    bound_of_rows,
+    bound_of_tokens,
+    score_text,
+)
+from unmask.evaluation.scores import Score
 from unmask.excerpts import by_text, cut_out
 from unmask.filling import fill, target
 from unmask.generated import Generated, joined
-from unmask.likelihood import MAX_DRAWS, Part, RowNats, bound_of_rows, bound_of_tokens, score_text
 from unmask.models import extra_weights, loading
 from unmask.models.any_order import make_denoiser
 from unmask.models.checkpoint import Card
@@ -58,7 +66,6 @@ from unmask.plan import (
 from unmask.run import CACHES, Network, Run, Watch
 from unmask.sampling.canvas import Frame
 from unmask.sampling.presets import option_names
-from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.top import Candidate, top
 from unmask.validation import flag, place, whole, word, words

@@ -16,7 +16,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unmask.truth import Measured
+    from unmask.evaluation.sampler_benchmark import Measured
 
 STEPS = "1,4,16,64,128"
 SWEPT = ("steps", "tokens per step", "threshold", "factor", "gamma", "edit below")
@@ -81,8 +81,8 @@ def samplers(
             f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
         )
     from unmask.data.documents import check_field, joined, read_documents
+    from unmask.evaluation.sampler_benchmark import SYMBOLS
     from unmask.plan import check_seed
-    from unmask.truth import SYMBOLS
 
     check_seed(seed)
     check_field(field, data)
@@ -125,8 +125,8 @@ def _numbers(text: str) -> list[int]:
 
 
 def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
+    from unmask.evaluation.sampler_grid import settings
     from unmask.sampling.presets import make_preset
-    from unmask.truth_settings import settings
 
     for name in names:
         make_preset(name)  # an unknown one is refused
@@ -142,15 +142,15 @@ def _measured(
     """
     from rich.progress import Progress
 
-    from unmask.oracle_chain import SecondOrderOracle
-    from unmask.truth import (
+    from unmask.evaluation.oracles.markov import SecondOrderOracle
+    from unmask.evaluation.sampler_benchmark import (
         against_joint,
         against_text,
         exactly,
         small_joint,
         true_text,
     )
-    from unmask.truth_settings import label
+    from unmask.evaluation.sampler_grid import label
 
     chain, small = SecondOrderOracle.from_ids(ids, size, SMOOTHING / size), small_joint()
     truth = true_text(chain, rows, length, seed)

@@ -17,8 +17,8 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from unmask.evaluation.scores import Score
     from unmask.generated import Generated
-    from unmask.scores import Score
     from unmask.unmasker import Unmasker
 
 PROMPT = "The history of the town begins with"
@@ -97,7 +97,7 @@ class Tour:
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, write, fine-tune, score before and after, write again, keep it all."""
     from unmask.cli.info import card_of, show
-    from unmask.report import brief
+    from unmask.evaluation.report import brief
     from unmask.training.splitting import split
 
     plan.say("1. a small model")
@@ -170,8 +170,8 @@ def _keep(
     texts: tuple[Generated, Generated],
     bounds: tuple[Score, Score],
 ) -> None:
+    from unmask.evaluation.report import difference_table, differences, legend, table
     from unmask.render.files import replacing
-    from unmask.report import difference_table, differences, legend, table
 
     names = ("before fine-tuning", "after fine-tuning")
     tracks = [replace(text.tracks[0], label=name) for text, name in zip(texts, names, strict=True)]

@@ -15,7 +15,7 @@ from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
-    from unmask.scores import Score
+    from unmask.evaluation.scores import Score
     from unmask.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
@@ -85,8 +85,8 @@ def command(
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
     targets of pairs, given their sources.
     """
-    from unmask import report as reports
     from unmask.data.documents import check_split
+    from unmask.evaluation import report as reports
     from unmask.models import checkpoint
 
     check_split(split, "test", data)

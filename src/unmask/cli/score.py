@@ -13,7 +13,7 @@ from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.autoregressor import Autoregressor
-    from unmask.scores import Score
+    from unmask.evaluation.scores import Score
     from unmask.unmasker import Unmasker
 
 
@@ -60,8 +60,8 @@ def command(
     An upper bound with its error for a masked model, the exact value for a causal one. With --data,
     score every text of a file by itself.
     """
-    from unmask import report
     from unmask.cli.rows import Files, mark_of, write_rows
+    from unmask.evaluation import report
 
     if pseudo and order is not None:
         raise UserError("--pseudo and --order are two ways to score; choose one")
@@ -135,7 +135,7 @@ def _score(
 
 def _facts(score: Score, writer: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:
     """Return a score with how it was computed, fit for JSON."""
-    from unmask import report
+    from unmask.evaluation import report
 
     facts = score.as_dict() | _computed(writer)
     if per_token:

@@ -111,7 +111,7 @@ def _tell_how_to_go_on(console: Console, run: Run) -> None:
 
 def _units(result: Result) -> str:
     """Return the score of a finished run as words; none if there was nothing to validate on."""
-    from unmask.report import brief
+    from unmask.evaluation.report import brief
 
     return "" if result.score is None else f" · {brief(result.score)}"
 

@@ -33,8 +33,9 @@ from unmask.data.text_rows import Text
 from unmask.diffusion.formulation import Method
 from unmask.diffusion.registry import BY_TOKEN, make_method
 from unmask.errors import UserError, did_you_mean
+from unmask.evaluation.likelihood import Part, bound_of_rows, score_text
+from unmask.evaluation.scores import Score
 from unmask.files import locked, settle
-from unmask.likelihood import Part, bound_of_rows, score_text
 from unmask.models import checkpoint, compat, extra_weights, loading
 from unmask.models.any_order import make_denoiser
 from unmask.models.causal import next_token_nats
@@ -46,7 +47,6 @@ from unmask.models.traits import traits_of
 from unmask.plan import lay_out
 from unmask.run import Network
 from unmask.run import Run as Writing
-from unmask.scores import Score
 from unmask.steering import Steering
 from unmask.training import precision, rates, resume
 from unmask.training.loss import Loss

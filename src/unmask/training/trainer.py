@@ -24,10 +24,10 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 from unmask.diffusion.formulation import Method
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
+from unmask.evaluation.scores import Score
 from unmask.files import write_failure
 from unmask.models import compat
 from unmask.models.extra_weights import learned_of
-from unmask.scores import Score
 from unmask.training import rates
 from unmask.training.average import WeightAverage
 from unmask.training.checkpoints import checkpoints, seal

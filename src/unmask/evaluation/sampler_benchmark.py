@@ -37,8 +37,8 @@ from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
-from unmask.oracle import JointOracle
-from unmask.oracle_chain import SecondOrderOracle
+from unmask.evaluation.oracles.joint import JointOracle
+from unmask.evaluation.oracles.markov import SecondOrderOracle
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.confidence import MostConfident

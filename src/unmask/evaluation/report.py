@@ -1,7 +1,7 @@
 """Scores as lines and tables for people to read.
 
 "≤" marks an upper bound. Behind a number stands half of its 95 % confidence interval over masks
-(this text), then that over texts (texts like this one); see ``intervals``.
+(this text), then that over texts (texts like this one); see ``evaluation.intervals``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unmask.data.text import TextCodec
-from unmask.scores import Difference, Score
+from unmask.evaluation.scores import Difference, Score
 
 LEGEND = (
     "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.intervals import Spread, clusters_of, over_masks, over_texts
+from unmask.evaluation.intervals import Spread, clusters_of, over_masks, over_texts
 
 UNITS = {
     "nats_per_token": "tokens",
@@ -102,7 +102,7 @@ class Score:
         Args:
             unit: A name in ``UNITS``.
             over: ``masks`` for the bound on this text, ``texts`` for that on texts like this one;
-                see ``intervals``.
+                see ``evaluation.intervals``.
         """
         spread = self.masks if over == "masks" else self.texts.get(UNITS[unit])
         if spread is None:

@@ -2,12 +2,12 @@ r"""Likelihood of a text under a model, in units that do not depend on its token
 
 A diffusion model gives an upper bound on -log p, estimated from random masks; a causal model, and a
 model that writes in a fixed order, the exact value. Both are computed on the same rows, see
-``data.text_rows``; units and errors are those of ``scores``.
+``data.text_rows``; units and errors are those of ``evaluation.scores``.
 
 Random masks are drawn in rounds. In a round every row is hidden at one time or at several; the
-times of ``intervals.GROUP`` consecutive rows together cover the unit interval evenly (an estimate
-of less variance), rounds are independent (an estimate of its error). The masks of a row follow from
-the seed and the number of the row alone, whatever the size of the batch.
+times of ``evaluation.intervals.GROUP`` consecutive rows together cover the unit interval evenly (an
+estimate of less variance), rounds are independent (an estimate of its error). The masks of a row
+follow from the seed and the number of the row alone, whatever the size of the batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Bound
 from unmask.diffusion.rng import RowGenerator, row_seeds
 from unmask.errors import UserError
-from unmask.intervals import GROUP, over_masks
-from unmask.scores import Score, spreads_over_texts
+from unmask.evaluation.intervals import GROUP, over_masks
+from unmask.evaluation.scores import Score, spreads_over_texts
 from unmask.validation import real, whole
 
 MAX_DRAWS = 1_000_000

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
-from unmask.oracle import JointOracle, conditional, distribution
+from unmask.evaluation.oracles.joint import JointOracle, conditional, distribution
 
 
 class SecondOrderOracle:

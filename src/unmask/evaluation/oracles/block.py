@@ -1,6 +1,7 @@
 """An exact block denoiser: of a joint, block by block, what stands before the block being known.
 
-As with those of ``oracle``, the bound must equal the entropy, now for every length of the blocks.
+As with those of ``oracles.joint``, the bound must equal the entropy, now for every length of the
+blocks.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unmask.oracle import JointOracle
+from unmask.evaluation.oracles.joint import JointOracle
 
 
 class BlockOracle:

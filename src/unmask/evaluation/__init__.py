@@ -1,0 +1,1 @@
+"""Likelihoods, their errors, and samplers measured against exact denoisers."""

@@ -1,0 +1,1 @@
+"""Exact denoisers of distributions that are small or simple enough."""
