@@ -3,7 +3,8 @@
     python -m benchmarks.blank_length --data FILE [--model M] [--spans 160] [--context 24]
 
 Spans of 1 to 6 tokens of a text are masked, each with the tokens of its context on both sides, and
-the length of every span is judged among 1 to 6 as ``judge`` does. Right lengths by chance: 0.167.
+the length of every span is judged among 1 to 6 as ``pipelines.rerank`` does. Right lengths by
+chance: 0.167.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from unmask import judge
 from unmask.data.documents import joined, read_documents
-from unmask.plan import Plan
+from unmask.pipelines import rerank
+from unmask.pipelines.prompts import Plan
+from unmask.pipelines.unmasker import Unmasker
 from unmask.sampling.canvas import Canvas
-from unmask.unmasker import Unmasker
 
 LONGEST = 6
 
@@ -51,14 +52,14 @@ def main() -> None:
     text = joined(read_documents(options.data))
     plan, lengths = make_spans(writer, text, options.spans, options.context)
     start = len(writer.codec.start)
-    nats, calls = judge.given_nats(plan, start, writer.denoiser, writer.method)
+    nats, calls = rerank.given_nats(plan, start, writer.denoiser, writer.method)
     posterior = torch.softmax(-nats.view(-1, LONGEST), 1).cpu()
     of_truth = posterior.gather(1, lengths[:, None] - 1).mean().item()
     print(f"{len(lengths)} spans, {calls} calls; posterior of the true length {of_truth:.3f}")
     print("| rule | right | rank correlation |")
     print("|---|---|---|")
-    for rule in judge.RULES:
-        found = torch.tensor(judge.choose_rows(plan, nats, rule)) % LONGEST + 1
+    for rule in rerank.RULES:
+        found = torch.tensor(rerank.choose_rows(plan, nats, rule)) % LONGEST + 1
         right = (found == lengths).double().mean().item()
         correlation = spearmanr(found, lengths).statistic
         print(f"| {rule} | {right:.3f} | {correlation:+.2f} |")

@@ -5,7 +5,7 @@
 Quality is what an autoregressive model, trained on text of the same kind, says of what is written:
 its nats per token, beside those of a real text. A text that repeats itself pleases such a judge
 too, so the distance of the character trigrams from those of the real text stands beside it; see
-``unmask.tuning``. ``,frozen`` writes with the frozen cache.
+``unmask.pipelines.autotune``. ``,frozen`` writes with the frozen cache.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from unmask.autoregressor import Autoregressor
 from unmask.data.documents import joined, read_documents
+from unmask.pipelines.autoregressor import Autoregressor
+from unmask.pipelines.autotune import distance, profile
+from unmask.pipelines.unmasker import Unmasker
 from unmask.render.frontier import Point, frontier
-from unmask.tuning import distance, profile
-from unmask.unmasker import Unmasker
 
 STEPS = (2, 4, 8, 16, 32, 64, 128)
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.rng import Noise
 from unmask.models.approximate_cache import FrozenDenoiser
+from unmask.pipelines.unmasker import Unmasker
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
-from unmask.unmasker import Unmasker
 
 PROMPT = "The history of the town begins in the middle of the"
 

@@ -23,13 +23,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from unmask.autoregressor import Autoregressor
 from unmask.data.documents import joined, read_documents
 from unmask.models.checkpoint import WORK
+from unmask.pipelines.autoregressor import Autoregressor
+from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
 from unmask.training.progress import ProgressLog
 from unmask.training.run import Run, train
-from unmask.unmasker import Unmasker
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")

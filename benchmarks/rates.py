@@ -14,7 +14,7 @@ import torch
 
 from unmask.data.documents import joined, read_documents
 from unmask.diffusion.objectives.masked import masked_mean
-from unmask.unmasker import Unmasker
+from unmask.pipelines.unmasker import Unmasker
 
 RATES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 

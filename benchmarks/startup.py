@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import Comparison, Run, Variant
 
 _FRAMES = """
-from unmask.unmasker import Unmasker
+from unmask.pipelines.unmasker import Unmasker
 frames = iter(Unmasker.from_pretrained().stream("The", length=32))
 for _ in range({count}):
     next(frames)

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from conftest import POSITIONS, story
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.cli import main
 from unmask.errors import UserError
+from unmask.pipelines.autoregressor import Autoregressor
 
 SHORT = [
     "data.length=24",

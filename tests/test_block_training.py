@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from checks import generator
 from conftest import POSITIONS, story
 from test_training import FRESH, SHORT, metrics, run_train, sets, weights
-from unmask import Unmasker, recording
-from unmask.autoregressor import Autoregressor
+from unmask import Unmasker
 from unmask.cli import main
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
@@ -24,6 +23,8 @@ from unmask.models.compat import Conv1D
 from unmask.models.decoder import MASK_TOKENS, DecoderDenoiser, add_mask_token
 from unmask.models.loading import load_model
 from unmask.models.runtimes.int8 import quantise
+from unmask.pipelines import recorder
+from unmask.pipelines.autoregressor import Autoregressor
 from unmask.training import recipe as recipes
 
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"
@@ -208,7 +209,7 @@ def test_the_canvas_shows_which_blocks_wait(trained):
     writer.codec.tokenizer.eos_token = None
     start, prompt = len(writer.codec.start), writer.codec.encode("The cat")
     frames = list(writer.stream("The cat", length=20, steps=2))
-    shots = [recording.snapshot(writer.codec, frame, 0.0, 0) for frame in frames]
+    shots = [recorder.snapshot(writer.codec, frame, 0.0, 0) for frame in frames]
     assert set(shots[-1].status) == {"given", "kept", "revealed"}
     for shot, frame in zip(shots, frames, strict=True):
         stop = frame.block[1] - start

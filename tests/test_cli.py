@@ -12,11 +12,12 @@ import click
 import pytest
 from rich.console import Console
 
-from unmask import Unmasker, judge
+from unmask import Unmasker
 from unmask.cli import cli, main
 from unmask.cli.grouped import GROUPS
 from unmask.cli.info import show
-from unmask.plan import lay_out
+from unmask.pipelines import rerank
+from unmask.pipelines.prompts import lay_out
 
 PLAIN = {
     "ancestral": ["--steps", "5"],
@@ -245,7 +246,7 @@ def test_the_length_of_a_blank_is_chosen_before_it_is_written(roberta):
     plan = lay_out(
         roberta.codec, ["A [MASK:1-6] mat."], length=None, num_samples=1, seed=0, limit=64
     )
-    nats, _ = judge.given_nats(plan, len(roberta.codec.start), roberta.denoiser, roberta.method)
+    nats, _ = rerank.given_nats(plan, len(roberta.codec.start), roberta.denoiser, roberta.method)
     assert best.settings["blank_lengths"] == [[int(nats.argmin()) + 1]] * 9
 
 

@@ -87,11 +87,11 @@ def _kinds(zoo: Path, device: str) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     from unmask import Unmasker
-    from unmask.autoregressor import Autoregressor
     from unmask.data.text import TextCodec
     from unmask.models.checkpoint import Card
     from unmask.models.extra_weights import equip
     from unmask.models.ordered_attention import attach
+    from unmask.pipelines.autoregressor import Autoregressor
 
     spindle = {"name": "spindle", "strength": 0.3}
     kinds = {

@@ -5,9 +5,11 @@ import re
 import pytest
 
 from conftest import POSITIONS, story
-from unmask import Unmasker, excerpts, plan
+from unmask import Unmasker
 from unmask.errors import UserError
-from unmask.excerpts import cut_out, prefix, suffix
+from unmask.pipelines import excerpts
+from unmask.pipelines import prompts as plan
+from unmask.pipelines.excerpts import cut_out, prefix, suffix
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.models.loading import load_model
 from unmask.models.runtimes import fastest, packed
+from unmask.pipelines.autoregressor import Autoregressor
 
 pytestmark = pytest.mark.skipif(not packed.available(), reason="this torch has no oneDNN")
 

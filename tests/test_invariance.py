@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForMaskedLM
 from checks import generator
 from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.models.encoder import EncoderDenoiser
-from unmask.unmasker import Unmasker
+from unmask.pipelines.unmasker import Unmasker
 
 PROSE = """The river rises in the hills north of the town and runs south for some forty miles before
 it meets the sea. In 1872 a bridge was built over it, and the first train crossed in the spring of

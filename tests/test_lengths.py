@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from checks import SCHEDULES, Recorder, assert_law, chain
-from unmask import judge
 from unmask.diffusion.formulation import OrderedMethod, SharedMethod, UniformMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import MarkovOracle
-from unmask.plan import Plan
+from unmask.pipelines import rerank
+from unmask.pipelines.prompts import Plan
 from unmask.sampling.canvas import Canvas
 
 TEMPLATE = [0, 2, None, 1, 1, 0]
@@ -55,7 +55,7 @@ def plan_of(templates: list[list[int | None]], mask: int, samples: int = 1, seed
 
 def nats_of(oracle, template: list[int | None], draws: int = 16, seed: int = 0) -> Tensor:
     plan = plan_of([template], oracle.mask_token_id, seed=seed)
-    nats, nfe = judge.given_nats(plan, 0, oracle, method_of(oracle), draws)
+    nats, nfe = rerank.given_nats(plan, 0, oracle, method_of(oracle), draws)
     assert nfe == draws
     return nats
 
@@ -97,7 +97,7 @@ def test_lengths_of_two_blanks_are_judged_together():
     rows = [[2, *[None] * n, 0, *[None] * m, 1] for n, m in sizes]
     canvas = Canvas.from_rows(rows, oracle.mask_token_id, 0)
     plan = Plan(canvas, torch.zeros(1, dtype=torch.int64), [list(range(len(rows)))], sizes)
-    nats, _ = judge.given_nats(plan, 0, oracle, method_of(oracle), 1000)
+    nats, _ = rerank.given_nats(plan, 0, oracle, method_of(oracle), 1000)
     truth = torch.tensor([true_nats(oracle, row) for row in rows]).double()
     gap = torch.softmax(-nats, 0) - torch.softmax(-truth, 0)
     assert float(gap.abs().max()) < 0.005
@@ -122,7 +122,7 @@ class InOrder(MarkovOracle):
 def test_a_network_that_knows_every_order_needs_one_draw():
     oracle = InOrder(cycle().initial, cycle().transition)
     plan = plan_of([TEMPLATE, [None, 2, 0]], oracle.mask_token_id)
-    nats, nfe = judge.given_nats(plan, 0, oracle, OrderedMethod(method_of(oracle).process), 1)
+    nats, nfe = rerank.given_nats(plan, 0, oracle, OrderedMethod(method_of(oracle).process), 1)
     rows = rows_of(TEMPLATE) + rows_of([None, 2, 0])
     truth = torch.tensor([true_nats(oracle, row) for row in rows]).double()
     assert nfe == 1
@@ -136,7 +136,7 @@ def test_every_length_sees_the_same_masks_and_the_time_that_they_are_of():
     template = [2, *TEMPLATE]
     plan = plan_of([template], mask, seed=3)
     process = AbsorbingProcess(Cosine(), mask)
-    judge.given_nats(plan, start, recorder, SharedMethod(process))
+    rerank.given_nats(plan, start, recorder, SharedMethod(process))
     given = plan.canvas.given(start)
     assert bool(given[:, 0].sum() == 0)
     counts = []
@@ -158,17 +158,17 @@ def test_an_estimate_does_not_depend_on_its_batch_or_the_number_of_samples(monke
     oracle = chain()
     templates = [TEMPLATE, [1, None, 0, 0, 2, 1, 2], [None, 2, 2]]
     plan = plan_of(templates, oracle.mask_token_id, samples=5, seed=2)
-    together, _ = judge.given_nats(plan, 0, oracle, method_of(oracle))
+    together, _ = rerank.given_nats(plan, 0, oracle, method_of(oracle))
     alone = torch.cat([nats_of(oracle, template, seed=2) for template in templates])
     assert torch.allclose(together, alone, atol=1e-9)
-    kept = judge.choose_rows(plan, together, "sample")
+    kept = rerank.choose_rows(plan, together, "sample")
     for number, template in enumerate(templates):
         own = plan_of([template], oracle.mask_token_id, samples=3, seed=2)
-        rows = judge.choose_rows(own, alone[number * LONGEST :][:LONGEST], "sample")
+        rows = rerank.choose_rows(own, alone[number * LONGEST :][:LONGEST], "sample")
         assert [row - number * LONGEST for row in kept[5 * number :][:3]] == rows
     # A few rows at a time, as where they are many.
-    monkeypatch.setattr(judge, "MAX_LOGITS", 50)
-    pieces, _ = judge.given_nats(plan, 0, oracle, method_of(oracle))
+    monkeypatch.setattr(rerank, "MAX_LOGITS", 50)
+    pieces, _ = rerank.given_nats(plan, 0, oracle, method_of(oracle))
     assert torch.allclose(together, pieces, atol=1e-9)
 
 
@@ -176,27 +176,27 @@ def test_lengths_are_chosen_as_often_as_they_are_likely():
     oracle, count = chain(), 20_000
     nats = nats_of(oracle, TEMPLATE)
     plan = plan_of([TEMPLATE], oracle.mask_token_id, samples=count)
-    rows = torch.tensor(judge.choose_rows(plan, nats, "sample"))
+    rows = torch.tensor(rerank.choose_rows(plan, nats, "sample"))
     assert_law(rows.bincount(minlength=LONGEST), torch.softmax(-nats, 0))
-    best = judge.choose_rows(plan, nats, "likeliest")
+    best = rerank.choose_rows(plan, nats, "likeliest")
     assert set(best) == {int(nats.argmin())}
 
 
-@pytest.mark.parametrize("rule", judge.RULES)
+@pytest.mark.parametrize("rule", rerank.RULES)
 def test_without_anything_given_every_length_is_as_frequent(rule):
     oracle = independent()
     plan = plan_of([[None]], oracle.mask_token_id, samples=6000)
     recorder = Recorder(oracle)
-    nats, nfe = judge.given_nats(plan, 0, recorder, method_of(oracle))
+    nats, nfe = rerank.given_nats(plan, 0, recorder, method_of(oracle))
     assert nfe == 0 == len(recorder.calls)
-    rows = torch.tensor(judge.choose_rows(plan, nats, rule))
+    rows = torch.tensor(rerank.choose_rows(plan, nats, rule))
     assert_law(rows.bincount(minlength=LONGEST), torch.full((LONGEST,), 1 / LONGEST))
 
 
 def test_a_tie_but_for_rounding_is_broken_by_the_seed():
     plan = plan_of([[0, None]], 4, samples=6000)
     nats = torch.tensor([700.0, 699.0, 699.00003, 704.0, 699.00001, 705.0]).double()
-    rows = torch.tensor(judge.choose_rows(plan, nats, "likeliest"))
+    rows = torch.tensor(rerank.choose_rows(plan, nats, "likeliest"))
     law = torch.tensor([0, 1, 1, 0, 1, 0]) / 3
     assert_law(rows.bincount(minlength=LONGEST), law)
 
@@ -207,16 +207,16 @@ def test_a_token_that_is_never_predicted_is_context():
     recorder = Recorder(oracle)
     recorder.data_ids = torch.tensor([0, 1])
     plan = plan_of([TEMPLATE], oracle.mask_token_id)
-    judge.given_nats(plan, 0, recorder, method_of(oracle))
+    rerank.given_nats(plan, 0, recorder, method_of(oracle))
     assert all(bool((xt[:, 1] == 2).all()) for xt, _, _ in recorder.calls)
 
 
 def test_what_cannot_be_chosen_is_refused():
     plan = plan_of([TEMPLATE], 3)
     with pytest.raises(UserError, match="judged with masks"):
-        judge.check_choice(plan, UniformMethod(UniformProcess(Cosine(), torch.arange(3))), None)
+        rerank.check_choice(plan, UniformMethod(UniformProcess(Cosine(), torch.arange(3))), None)
     shared = method_of(chain())
     with pytest.raises(UserError, match="choose one of likeliest, sample"):
-        judge.check_choice(plan, shared, "best")
+        rerank.check_choice(plan, shared, "best")
     with pytest.raises(UserError, match="no blank has a range"):
-        judge.check_choice(plan.chosen([0]), shared, "sample")
+        rerank.check_choice(plan.chosen([0]), shared, "sample")

@@ -19,7 +19,7 @@ from unmask.evaluation.intervals import GROUP, clusters_of, over_masks, over_tex
 from unmask.evaluation.likelihood import bound_of_rows, score_text, spread_times, strata_of
 from unmask.evaluation.report import table
 from unmask.evaluation.scores import Difference
-from unmask.unmasker import Unmasker
+from unmask.pipelines.unmasker import Unmasker
 
 REPEATS = 200
 # How many of 200 intervals at 95 % hold the truth: 190 on average, fewer than 176 by chance with

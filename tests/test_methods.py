@@ -9,13 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from test_training import run_train, sets, weights
 from unmask import Unmasker
-from unmask.choice import sampler_grid
 from unmask.cli import main
 from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial, given_grid, time_grid
 from unmask.errors import UserError
 from unmask.models.time_conditioning import DESIGNS
+from unmask.pipelines.sampler_options import sampler_grid
 
 METHODS = ["md4", "mdlm", "genmd4", "d3pm-absorbing", "d3pm-uniform", "diffusionbert", "bert-mouth"]
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from checks import SCHEDULES, TimeTold, assert_mean, draw_rows, generator, golden, random_joint
-from unmask.choice import sampler_grid
 from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
 from unmask.diffusion.formulation import BlockMethod, SharedMethod
 from unmask.diffusion.objectives.masked import (
@@ -32,6 +31,7 @@ from unmask.diffusion.schedules.continuous import (
 from unmask.errors import UserError
 from unmask.evaluation.oracles.block import BlockOracle
 from unmask.evaluation.oracles.joint import JointOracle
+from unmask.pipelines.sampler_options import sampler_grid
 
 H = 1.220607
 MARGINALS = 1.283876

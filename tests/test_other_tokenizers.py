@@ -17,16 +17,16 @@ from transformers import (
 )
 
 import vocabularies
-from unmask.autoregressor import Autoregressor
 from unmask.cli import main
 from unmask.data.encoding import encode_ahead
 from unmask.data.text import Blank, TextCodec
 from unmask.errors import UserError
 from unmask.evaluation.report import legend, lines, notes
 from unmask.models.checkpoint import Card
+from unmask.pipelines.autoregressor import Autoregressor
+from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
 from unmask.training.run import Run, train
-from unmask.unmasker import Unmasker
 from vocabularies import SCRIPTS
 
 MARKED = ["xlm-roberta", "albert", "deberta", "byte-fallback", "t5", "byte-level-prefix"]
@@ -122,8 +122,8 @@ class TestPieces:
         assert "".join(pieces[6:]) == "天气"
 
     def test_a_picture_has_no_place_for_a_token_without_text(self, codecs):
+        from unmask.pipelines.trace import Snapshot
         from unmask.render.layout import arrange, reserved
-        from unmask.render.snapshot import Snapshot
 
         codec = codecs["byte-level"]
         pieces = tuple(codec.pieces(codec.encode("今天 on")))

@@ -10,13 +10,13 @@ from torch import nn
 
 from checks import generator
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.cli import main
 from unmask.errors import UserError
 from unmask.models.compat import Conv1D
 from unmask.models.loading import load_model
 from unmask.models.runtimes import packed
 from unmask.models.runtimes.packed import pack
+from unmask.pipelines.autoregressor import Autoregressor
 
 pytestmark = pytest.mark.skipif(not packed.available(), reason="this torch has no oneDNN")
 MODELS = ["bert", "roberta", "modernbert", "distilbert", "electra", "albert", "gpt2", "llama"]

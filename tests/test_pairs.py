@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from test_training import SHORT, metrics, sets
-from unmask import Unmasker, filling, mbr, recording
+from unmask import Unmasker
 from unmask.cli import main
 from unmask.cli.writing import watched
 from unmask.data.pairs import SEPARATOR, Pair, PairCodec
@@ -24,6 +24,7 @@ from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.evaluation.likelihood import bound_of_rows, score_text
 from unmask.models.checkpoint import RUN, Card
+from unmask.pipelines import filling, mbr, recorder
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.training import recipe as recipes
 from unmask.training import resume
@@ -398,7 +399,7 @@ def test_the_candidate_that_agrees_most_is_kept(writer, monkeypatch):
     assert result.texts == (asked[0][3], asked[1][3])
     assert result.settings["candidates"] == 4
     # Of the second source the last of four rows.
-    kept = recording.snapshot(writer.codec, frames[-1], 0.0, 7)
+    kept = recorder.snapshot(writer.codec, frames[-1], 0.0, 7)
     assert result.tracks[1].snapshots[-1].pieces == kept.pieces
     assert result.nfe == frames[-1].nfe
 

@@ -6,10 +6,10 @@ And which of a model's own options make way for what is asked for.
 import pytest
 import torch
 
-from unmask.choice import choose_preset
 from unmask.cli import options as command_line
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.errors import UserError
+from unmask.pipelines.sampler_options import choose_preset
 from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomQuota

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from unmask.errors import UserError
+from unmask.pipelines.trace import Snapshot, Track
 from unmask.render.clock import LONGEST, SHORTEST, timeline
 from unmask.render.files import replacing
 from unmask.render.gif import LAST_SECONDS, write_gif
@@ -22,7 +23,6 @@ from unmask.render.html import write_html
 from unmask.render.layout import UNKNOWN, arrange, fit, reserved
 from unmask.render.plots import exponents, loss_curve, smoothed
 from unmask.render.record import read_tracks, write_tracks
-from unmask.render.snapshot import Snapshot, Track
 from unmask.render.terminal import LiveCanvas, can_animate, play
 
 WORDS = ["Once", " upon", " a", " time", ",", " there", " lived", " a", " lighthouse", "."]

@@ -11,13 +11,13 @@ from checks import assert_law, chain, generator, random_joint
 from sampling import counts_of
 from test_sampler import OneAtATime
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
+from unmask.pipelines.autoregressor import Autoregressor
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import Banned, BannedPhrases, RepetitionPenalty, Restriction
 from unmask.sampling.policies.fixed_order import RandomOrder

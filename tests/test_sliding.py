@@ -20,8 +20,8 @@ from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import MarkovOracle
 from unmask.models.checkpoint import Card
 from unmask.models.encoder import EncoderDenoiser
-from unmask.plan import make_window
-from unmask.recording import CELLS, Film
+from unmask.pipelines.prompts import make_window
+from unmask.pipelines.recorder import CELLS, Film
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import BannedPhrases
 from unmask.sampling.policies.fixed_order import RandomOrder

@@ -15,8 +15,8 @@ from transformers import AutoModelForMaskedLM, TrainerCallback
 
 from conftest import story
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.cli import main
+from unmask.pipelines.autoregressor import Autoregressor
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE
 from unmask.training.checkpoints import checkpoints

@@ -12,7 +12,7 @@ from unmask.cli import main
 from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.models.ordered_attention import attach
-from unmask.tuning import ALONE, Trial, choose, distance, frontier, measure, profile
+from unmask.pipelines.autotune import ALONE, Trial, choose, distance, frontier, measure, profile
 
 FAST, MIDDLE, SLOW = (
     Trial({"name": "ancestral", "steps": n}, n, seconds, far)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from unmask import Unmasker
-from unmask.autoregressor import Autoregressor
 from unmask.errors import UserError
+from unmask.pipelines.autoregressor import Autoregressor
 from unmask.validation import flag, place, real, whole, word, words
 
 

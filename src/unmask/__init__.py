@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unmask.autoregressor import Autoregressor
-    from unmask.generated import Generated
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.autoregressor import Autoregressor
+    from unmask.pipelines.output import Generated
+    from unmask.pipelines.unmasker import Unmasker
 
 from unmask.errors import UserError
 
@@ -23,9 +23,9 @@ __version__ = "0.1.0"
 __all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__"]
 
 _HOMES = {
-    "Autoregressor": "unmask.autoregressor",
-    "Generated": "unmask.generated",
-    "Unmasker": "unmask.unmasker",
+    "Autoregressor": "unmask.pipelines.autoregressor",
+    "Generated": "unmask.pipelines.output",
+    "Unmasker": "unmask.pipelines.unmasker",
 }
 
 

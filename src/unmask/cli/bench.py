@@ -82,7 +82,7 @@ def samplers(
         )
     from unmask.data.documents import check_field, joined, read_documents
     from unmask.evaluation.sampler_benchmark import SYMBOLS
-    from unmask.plan import check_seed
+    from unmask.pipelines.prompts import check_seed
 
     check_seed(seed)
     check_field(field, data)

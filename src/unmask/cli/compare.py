@@ -13,7 +13,7 @@ from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.generated import Generated
+    from unmask.pipelines.output import Generated
 
 
 @click.command("compare", cls=GroupedCommand)
@@ -60,7 +60,7 @@ def race(
     models: tuple[str, str], prompt: str, device: str | None, wishes: dict[str, Any]
 ) -> dict[str, Generated]:
     """Let each model write and return the results by label, in order."""
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
     # Open both before either writes, so that a wrong name costs no waiting.
     writers = [options.open_writer(name, device) for name in models]
@@ -69,7 +69,7 @@ def race(
         option = asked[0].replace("_", "-")
         raise UserError(f"--{option} is for diffusion models, and both of these are causal")
     if wishes.get("length") is None:
-        from unmask.plan import what_fits
+        from unmask.pipelines.prompts import what_fits
 
         rooms = (what_fits(w.limit, len(w.codec.start + w.codec.encode(prompt))) for w in writers)
         wishes = wishes | {"length": min(rooms)}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from unmask.evaluation.scores import Score
-    from unmask.generated import Generated
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.output import Generated
+    from unmask.pipelines.unmasker import Unmasker
 
 PROMPT = "The history of the town begins with"
 LENGTH = 100

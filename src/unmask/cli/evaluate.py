@@ -16,7 +16,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
     from unmask.evaluation.scores import Score
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A writer -> the data as rows for it, and what else is to be reported of them."""
@@ -234,7 +234,7 @@ def _score(
 ) -> Result:
     from rich.progress import Progress
 
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
     writer = options.open_writer(name, device, backend)
     text, facts = lay(writer)

@@ -13,7 +13,7 @@ from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.cli.rows import Files
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
 ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 ALONE_SAYS = (

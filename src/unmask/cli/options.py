@@ -17,9 +17,9 @@ from unmask.errors import UserError, is_unicode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.autoregressor import Autoregressor
-    from unmask.generated import Generated
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.autoregressor import Autoregressor
+    from unmask.pipelines.output import Generated
+    from unmask.pipelines.unmasker import Unmasker
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 NAMES = (
@@ -310,7 +310,7 @@ def open_unmasker(
     """Open a diffusion model; None is the one in the package, as is ``bundled``."""
     with loading():
         quiet_libraries()
-        from unmask.unmasker import Unmasker
+        from unmask.pipelines.unmasker import Unmasker
 
         writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
@@ -329,7 +329,7 @@ def open_writer(
         check_backend(backend)
     if name is not None and is_causal(name):
         with loading():
-            from unmask.autoregressor import Autoregressor
+            from unmask.pipelines.autoregressor import Autoregressor
 
             return Autoregressor.from_pretrained(name, device, backend)
     return open_unmasker(name, device, backend)

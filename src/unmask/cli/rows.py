@@ -20,8 +20,8 @@ from unmask.cli import options, printing
 from unmask.errors import UserError, is_unicode
 
 if TYPE_CHECKING:
-    from unmask.autoregressor import Autoregressor
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.autoregressor import Autoregressor
+    from unmask.pipelines.unmasker import Unmasker
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to the rows that they stand in, the same number of rows for each text."""

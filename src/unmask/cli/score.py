@@ -12,9 +12,9 @@ from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.autoregressor import Autoregressor
     from unmask.evaluation.scores import Score
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.autoregressor import Autoregressor
+    from unmask.pipelines.unmasker import Unmasker
 
 
 @click.command("score")
@@ -115,7 +115,7 @@ def _some(text: str) -> str:
 def _score(
     writer: Unmasker | Autoregressor, text: str, wished: dict[str, Any], seed: int, per_token: bool
 ) -> Score:
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
     if not isinstance(writer, Unmasker):
         for option in wished:
@@ -151,6 +151,6 @@ def _order(order: str) -> str | list[int]:
 
 
 def _computed(writer: Unmasker | Autoregressor) -> dict[str, Any]:
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.unmasker import Unmasker
 
     return {"backend": writer.backend} if isinstance(writer, Unmasker) else {}

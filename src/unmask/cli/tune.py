@@ -14,8 +14,8 @@ from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
-    from unmask.tuning import Trial, Tuning
-    from unmask.unmasker import Unmasker
+    from unmask.pipelines.autotune import Trial, Tuning
+    from unmask.pipelines.unmasker import Unmasker
 
 PLOT = "tuning.png"
 
@@ -63,7 +63,7 @@ def command(
     use are left out.
     """
     from unmask.data.documents import check_field, joined, read_documents
-    from unmask.tuning import check_target, choose, restrictions
+    from unmask.pipelines.autotune import check_target, choose, restrictions
 
     check_target(seconds, quality)
     folder = _place(model, out, overwrite)
@@ -108,7 +108,7 @@ def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> di
 
 def _table(found: Tuning, chosen: Trial | None) -> str:
     """Return all trials as a table, fastest first."""
-    from unmask.tuning import frontier
+    from unmask.pipelines.autotune import frontier
 
     best = {id(trial) for trial in frontier(found.trials)}
     lines = ["| sampler | calls | seconds a text | distance | |", "|---|---|---|---|---|"]
@@ -152,7 +152,7 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
 def _measured(writer: Unmasker, text: str, length: int, rows: int, seed: int) -> Tuning:
     from rich.progress import Progress
 
-    from unmask.tuning import CANDIDATES, measure
+    from unmask.pipelines.autotune import CANDIDATES, measure
 
     console = options.console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:

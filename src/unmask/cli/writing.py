@@ -12,9 +12,9 @@ from unmask.cli import options, printing
 
 if TYPE_CHECKING:
     from unmask.cli.rows import Files
-    from unmask.generated import Generated
+    from unmask.pipelines.output import Generated
+    from unmask.pipelines.unmasker import Unmasker
     from unmask.sampling.canvas import Frame
-    from unmask.unmasker import Unmasker
 
 
 def write(
@@ -71,7 +71,7 @@ def write_file(
         wishes: Options of ``work``.
     """
     from unmask.cli.rows import mark_of, write_rows
-    from unmask.plan import has_blank
+    from unmask.pipelines.prompts import has_blank
 
     samples = int(wishes.get("num_samples", 1))
     said = set[str]()
@@ -135,14 +135,14 @@ def watched(
     **wishes: Any,
 ) -> Generated:
     """Write while showing the first row, every step for at least ``linger`` seconds."""
-    from unmask import recording
+    from unmask.pipelines import recorder
     from unmask.render.terminal import LiveCanvas
 
     label = str(wishes.get("sampler") or writer.card.sampler.get("name", ""))
     with LiveCanvas(console, [label]) as canvas:
 
         def watch(frame: Frame, seconds: float) -> None:
-            canvas.update(0, recording.snapshot(writer.codec, frame, seconds, 0))
+            canvas.update(0, recorder.snapshot(writer.codec, frame, seconds, 0))
             time.sleep(linger)
 
         return work(watch=watch, **wishes)

@@ -93,7 +93,7 @@ class Method(ABC):
         Args:
             num_steps: T.
             grid: The T + 1 times of the sampler, float64; None for equal steps. See
-                ``choice.sampler_grid`` and ``check_grid``.
+                ``pipelines.sampler_options.sampler_grid`` and ``check_grid``.
         """
 
     @property

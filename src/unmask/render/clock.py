@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from unmask.errors import UserError
-from unmask.render.snapshot import Track
+from unmask.pipelines.trace import Track
 
 SHORTEST = 4.0
 """Seconds that the replay of a fast generation is stretched to."""

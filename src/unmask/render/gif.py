@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from unmask.errors import UserError
+from unmask.pipelines.trace import Snapshot, Track
 from unmask.render.clock import Moment, timeline
 from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
 from unmask.render.marks import GIF_COMMENT
-from unmask.render.snapshot import Snapshot, Track
 
 if TYPE_CHECKING:
     from PIL import Image

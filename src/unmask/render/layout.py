@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from unmask.render.snapshot import HIDDEN, Snapshot
+from unmask.pipelines.trace import HIDDEN, Snapshot
 
 UNKNOWN = " ???"
 """Stands for a token that was never seen: about as wide as an English one."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from unmask.errors import UserError
+from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.render import style
 from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
-from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 from unmask.render.style import Colour
 
 _COLUMNS = (64, 46, 36)  # characters per line if 1, 2, 3 tracks stand side by side

@@ -12,10 +12,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.render import style
 from unmask.render.clock import timeline
 from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
-from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
 
 BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
 NARROWEST = 28

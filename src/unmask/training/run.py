@@ -25,7 +25,6 @@ from transformers import (
     set_seed,
 )
 
-from unmask.choice import choose_preset
 from unmask.data import unknown_tokens
 from unmask.data.documents import Note, check_apart
 from unmask.data.text import TextCodec
@@ -44,10 +43,11 @@ from unmask.models.decoder import DecoderDenoiser
 from unmask.models.encoder import not_data_ids, told_apart
 from unmask.models.loading import best_device, no_bars
 from unmask.models.traits import traits_of
-from unmask.plan import lay_out
-from unmask.run import Network
-from unmask.run import Run as Writing
-from unmask.steering import Steering
+from unmask.pipelines.control_options import Steering
+from unmask.pipelines.generation import Network
+from unmask.pipelines.generation import Run as Writing
+from unmask.pipelines.prompts import lay_out
+from unmask.pipelines.sampler_options import choose_preset
 from unmask.training import precision, rates, resume
 from unmask.training.loss import Loss
 from unmask.training.material import Material, Texts, fingerprint

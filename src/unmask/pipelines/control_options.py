@@ -20,7 +20,7 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Method, UniformMethod
 from unmask.errors import UserError
 from unmask.models.classifier import TextClassifier
-from unmask.plan import Plan
+from unmask.pipelines.prompts import Plan
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.constraints.matching import Allowed, Matching
 from unmask.sampling.constraints.token_automaton import Automaton

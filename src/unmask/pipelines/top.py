@@ -16,8 +16,8 @@ from torch import Tensor
 from unmask.data.text import TextCodec
 from unmask.diffusion.formulation import UniformMethod
 from unmask.errors import UserError
-from unmask.plan import Plan
-from unmask.run import Network
+from unmask.pipelines.generation import Network
+from unmask.pipelines.prompts import Plan
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask import mbr
-from unmask.choice import choose_preset, sampler_grid
 from unmask.data import unknown_tokens
 from unmask.data.pairs import PairCodec
 from unmask.data.records import RecordCodec
@@ -40,9 +38,6 @@ from unmask.evaluation.likelihood import (
     score_text,
 )
 from unmask.evaluation.scores import Score
-from unmask.excerpts import by_text, cut_out
-from unmask.filling import fill, target
-from unmask.generated import Generated, joined
 from unmask.models import extra_weights, loading
 from unmask.models.any_order import make_denoiser
 from unmask.models.checkpoint import Card
@@ -52,7 +47,13 @@ from unmask.models.runtimes import select
 from unmask.models.runtimes.openvino import ExportedDenoiser
 from unmask.models.saving import Saved
 from unmask.models.traits import check_masks, entries_of, position_limit, traits_of
-from unmask.plan import (
+from unmask.pipelines import mbr
+from unmask.pipelines.control_options import Steering
+from unmask.pipelines.excerpts import by_text, cut_out
+from unmask.pipelines.filling import fill, target
+from unmask.pipelines.generation import CACHES, Network, Run, Watch
+from unmask.pipelines.output import Generated, joined
+from unmask.pipelines.prompts import (
     MAX_ROWS,
     Plan,
     batches,
@@ -63,11 +64,10 @@ from unmask.plan import (
     make_pair_plan,
     make_plan,
 )
-from unmask.run import CACHES, Network, Run, Watch
+from unmask.pipelines.sampler_options import choose_preset, sampler_grid
+from unmask.pipelines.top import Candidate, top
 from unmask.sampling.canvas import Frame
 from unmask.sampling.presets import option_names
-from unmask.steering import Steering
-from unmask.top import Candidate, top
 from unmask.validation import flag, place, whole, word, words
 
 
@@ -206,7 +206,7 @@ class Unmasker:
         Args:
             prompt: One prompt or several; ``[MASK]``, ``[MASK:5]`` or ``[MASK:3-8]`` in it are
                 blanks. Around the blanks of a text that is longer than the model a window is cut,
-                see ``excerpts``; the rest of it comes back as it is.
+                see ``pipelines.excerpts``; the rest of it comes back as it is.
             length: Tokens to write after a prompt without blanks; 100 if None, or as many as fit;
                 of a model of records drawn from the lengths of its data for each sample.
                 More than fit are written stretch by stretch, see ``sampling.sliding_window``.
@@ -306,7 +306,8 @@ class Unmasker:
         Args:
             source: One text or several.
             candidates: Targets to write for each source, all in one batch; the one that agrees most
-                with the others is kept (see ``mbr``). Candidate i depends on (seed, i) alone.
+                with the others is kept (see ``pipelines.mbr``). Candidate i depends on (seed, i)
+                alone.
             seed: Of the random numbers.
             watch: Called with every frame; see ``Watch``.
             options: As in ``generate``.
@@ -387,7 +388,7 @@ class Unmasker:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
 
         The length of a blank with a range is drawn by how well it explains the given tokens, before
-        anything is written; see ``judge`` and the option ``choose_length``.
+        anything is written; see ``pipelines.rerank`` and the option ``choose_length``.
 
         Raises:
             UserError: If there is no blank in a template, or as ``generate`` does.
@@ -399,7 +400,8 @@ class Unmasker:
     def top(self, template: str, k: int = 5) -> tuple[tuple[Candidate, ...], ...]:
         """Return the likeliest tokens of every masked position, as a fill-mask pipeline does.
 
-        One network call, with all blanks hidden; see ``top.Candidate`` for the probabilities.
+        One network call, with all blanks hidden; see ``pipelines.top.Candidate`` for the
+        probabilities.
 
         Args:
             template: A text with blanks of one length each.

@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask import recording
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text, window_of
 from unmask.errors import UserError
 from unmask.evaluation.likelihood import Part, score_text
 from unmask.evaluation.scores import Score
-from unmask.filling import continued
-from unmask.generated import Generated
 from unmask.models import loading
 from unmask.models.causal import Stopwatch, next_token_nats
 from unmask.models.checkpoint import Card
 from unmask.models.runtimes import select
-from unmask.plan import check_numbers, what_fits
-from unmask.render.snapshot import Snapshot, Track
+from unmask.pipelines import recorder
+from unmask.pipelines.filling import continued
+from unmask.pipelines.output import Generated
+from unmask.pipelines.prompts import check_numbers, what_fits
+from unmask.pipelines.trace import Snapshot, Track
 from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.base import MAX_LENGTH
 from unmask.sampling.token_sampling import Draw
@@ -134,7 +134,7 @@ class Autoregressor:
 
         def picture(seconds: float, ids: list[int]) -> Snapshot:
             total = len(given) + length
-            return recording.left_to_right(self.codec, ids, len(given), total, seconds)
+            return recorder.left_to_right(self.codec, ids, len(given), total, seconds)
 
         def notice(seconds: float, ids: list[int]) -> None:
             # Pictures are drawn afterwards: they would slow the writing down.

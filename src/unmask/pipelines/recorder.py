@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unmask.data.text import TextCodec
-from unmask.render.snapshot import HIDDEN, Snapshot, Status, Track
+from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.sampling.canvas import Frame
 
 CELLS = 2**24

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unmask.choice import RESTRICTIONS
 from unmask.errors import UserError
-from unmask.unmasker import Unmasker
+from unmask.pipelines.sampler_options import RESTRICTIONS
+from unmask.pipelines.unmasker import Unmasker
 
 GRAM = 3
 LEAST = 10_000

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unmask.filling import Filling
-from unmask.render.snapshot import Track
+from unmask.pipelines.filling import Filling
+from unmask.pipelines.trace import Track
 
 
 @dataclass(frozen=True)

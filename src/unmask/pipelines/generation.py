@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 
-from unmask import judge
 from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import Denoiser, told_time
 from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
@@ -22,8 +21,10 @@ from unmask.diffusion.objectives.block import BlockContext
 from unmask.diffusion.rng import Noise
 from unmask.errors import UserError
 from unmask.models.approximate_cache import FrozenDenoiser
-from unmask.plan import Plan
-from unmask.recording import Film
+from unmask.pipelines import rerank
+from unmask.pipelines.control_options import Steered, Steering
+from unmask.pipelines.prompts import Plan
+from unmask.pipelines.recorder import Film
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
@@ -31,7 +32,6 @@ from unmask.sampling.memoize import Reused
 from unmask.sampling.presets import Preset
 from unmask.sampling.sampler import sample
 from unmask.sampling.sliding_window import slide
-from unmask.steering import Steered, Steering
 
 CACHES = ("exact", "off", "frozen")
 
@@ -151,7 +151,7 @@ class Run:
         return self.steered.plan
 
     def with_lengths(self, rule: str | None = None) -> Run:
-        """Return the run in which every blank has one length; see ``judge``.
+        """Return the run in which every blank has one length; see ``pipelines.rerank``.
 
         Args:
             rule: ``sample`` or ``likeliest``; None for the first of them.
@@ -160,11 +160,11 @@ class Run:
             UserError: If a rule is given where no length is open, or the model cannot choose.
         """
         network, plan, begun = self.network, self.plan, self.now()
-        judge.check_choice(plan, network.method, rule)
-        nats, nfe = judge.given_nats(
+        rerank.check_choice(plan, network.method, rule)
+        nats, nfe = rerank.given_nats(
             plan, len(network.codec.start), network.denoiser, network.method
         )
-        kept = judge.choose_rows(plan, nats, rule or "sample")
+        kept = rerank.choose_rows(plan, nats, rule or "sample")
         return replace(self, steered=self.steered.chosen(kept), nfe=nfe, seconds=self.now() - begun)
 
     def denoiser(self, canvas: Canvas) -> Denoiser:

@@ -29,7 +29,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError, did_you_mean
-from unmask.plan import Plan
+from unmask.pipelines.prompts import Plan
 from unmask.sampling.canvas import Canvas
 
 DRAWS = 16
