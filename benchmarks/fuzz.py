@@ -207,7 +207,7 @@ def _originals(folder: Path) -> None:
 
     from unmask import Unmasker
     from unmask.models.loading import no_bars
-    from unmask.render.record import write_tracks
+    from unmask.render.jsonl import write_tracks
     from unmask.training.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(["the cat sat on the mat"], 270)

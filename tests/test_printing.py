@@ -12,7 +12,7 @@ import pytest
 
 from unmask.cli import main, printing
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.record import write_tracks
+from unmask.render.jsonl import write_tracks
 
 EVIL = "a\x1b]0;title\x07b\x1b[2Jc\x9b31md\x7f\re\r\nf\tg\n"
 SHOWN = "a\\x1b]0;title\\x07b\\x1b[2Jc\\x9b31md\\x7f\\x0de\r\nf\tg\n"

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from unmask.errors import UserError
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.clock import LONGEST, SHORTEST, timeline
 from unmask.render.files import replacing
 from unmask.render.gif import LAST_SECONDS, write_gif
 from unmask.render.html import write_html
+from unmask.render.jsonl import read_tracks, write_tracks
 from unmask.render.layout import UNKNOWN, arrange, fit, reserved
 from unmask.render.plots import exponents, loss_curve, smoothed
-from unmask.render.record import read_tracks, write_tracks
 from unmask.render.terminal import LiveCanvas, can_animate, play
+from unmask.render.timeline import LONGEST, SHORTEST, timeline
 
 WORDS = ["Once", " upon", " a", " time", ",", " there", " lived", " a", " lighthouse", "."]
 WEIRD = [
@@ -476,7 +476,7 @@ class TestGif:
         assert not list(tmp_path.iterdir())
 
     def test_missing_libraries_name_the_extra(self, tmp_path, monkeypatch):
-        monkeypatch.delitem(sys.modules, "unmask.render.page", raising=False)
+        monkeypatch.delitem(sys.modules, "unmask.render.gif_page", raising=False)
         monkeypatch.setitem(sys.modules, "PIL", None)
         with pytest.raises(UserError, match=r"needs PIL.*pip install 'unmask\[viz\]'"):
             write_gif(tmp_path / "a.gif", [recording()])

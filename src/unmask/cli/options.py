@@ -356,7 +356,7 @@ def check_pictures(**paths: Path | None) -> None:
     Args:
         paths: By the name of the option.
     """
-    from unmask.render import marks, record
+    from unmask.render import jsonl, marks
     from unmask.render.files import check_writable
 
     for option, path in paths.items():
@@ -368,14 +368,14 @@ def check_pictures(**paths: Path | None) -> None:
             raise UserError(
                 f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
             )
-        (record if option == "frames" else marks).check_replaceable(path)
+        (jsonl if option == "frames" else marks).check_replaceable(path)
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
     """Write the recordings that were asked for."""
     title = " against ".join(track.label for track in tracks[:2])
     if frames is not None:
-        from unmask.render.record import write_tracks
+        from unmask.render.jsonl import write_tracks
 
         write_tracks(frames, tracks)
     if gif is not None:

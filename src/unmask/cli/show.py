@@ -17,7 +17,7 @@ from unmask.cli import options, printing
 @click.option("--html", type=options.PLACE, help="Write a replay page.")
 def command(file: Path, speed: float, gif: Path | None, html: Path | None) -> None:
     """Replay FILE, recorded with --frames; a pipe or a file gets the final text."""
-    from unmask.render.record import read_tracks
+    from unmask.render.jsonl import read_tracks
     from unmask.render.terminal import can_animate, play
 
     options.check_pictures(gif=gif, html=html)

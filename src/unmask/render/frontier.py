@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
 from unmask.render.marks import PNG_METADATA
+from unmask.render.optional import viz_extra
 
 _INK, _LINE = "#22242b", "#e2dfd6"
 _MARKERS = "osD^vP*X<>"

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from unmask.errors import UserError
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.clock import Moment, timeline
-from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
 from unmask.render.marks import GIF_COMMENT
+from unmask.render.optional import viz_extra
+from unmask.render.timeline import Moment, timeline
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from unmask.render.page import Page
+    from unmask.render.gif_page import Page
 
 LAST_SECONDS = 3.0
 """How long the finished text is held."""
@@ -54,7 +54,7 @@ def write_gif(
     """
     moments = timeline(tracks, speed, _FRAME_SECONDS)
     with viz_extra("a GIF"):
-        from unmask.render.page import Page
+        from unmask.render.gif_page import Page
 
         page = Page(tracks, title, columns, font)
     if page.lines > LONGEST_TEXT:

@@ -11,10 +11,10 @@ from string import Template
 from typing import Any
 
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.clock import timeline
 from unmask.render.files import replacing
 from unmask.render.layout import reserved
 from unmask.render.marks import HTML_GENERATOR
+from unmask.render.timeline import timeline
 
 TEMPLATE = "replay.html"
 

@@ -9,9 +9,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from unmask.errors import UserError
-from unmask.render.extras import viz_extra
 from unmask.render.files import replacing
 from unmask.render.marks import PNG_METADATA
+from unmask.render.optional import viz_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

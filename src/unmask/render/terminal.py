@@ -14,8 +14,8 @@ from rich.text import Text
 
 from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.render import style
-from unmask.render.clock import timeline
 from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
+from unmask.render.timeline import timeline
 
 BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
 NARROWEST = 28
