@@ -37,7 +37,7 @@ def write_file(path: Path, size: float) -> None:
 def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
     """Train for a few steps and return what it took."""
     from unmask.training.recipe import load
-    from unmask.training.run import Run, train
+    from unmask.training.train import Run, train
 
     sets = {
         "training.steps": STEPS,

@@ -41,13 +41,13 @@ from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
-from unmask.training.models import open_model
+from unmask.training.initialize import open_model
 from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Blocks
-from unmask.training.run import Run, train
 from unmask.training.splitting import split
 from unmask.training.stream import tokenize
+from unmask.training.train import Run, train
 
 RATES = {"tiny": 1e-3, "diffuse": 2e-4}
 """The constant learning rate of the plain loop."""

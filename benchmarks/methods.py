@@ -29,7 +29,7 @@ from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
 from unmask.training.progress import ProgressLog
-from unmask.training.run import Run, train
+from unmask.training.train import Run, train
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")

@@ -19,7 +19,7 @@ from benchmarks.measure import Comparison, Run, Variant
 from unmask.diffusion.registry import make_method
 from unmask.models.encoder import EncoderDenoiser
 from unmask.models.extra_weights import equip, learned_of
-from unmask.training.models import set_dropout
+from unmask.training.initialize import set_dropout
 
 ROWS = 4
 SPINDLE = {"name": "spindle", "strength": 0.3}

@@ -22,7 +22,7 @@ from examples.convert_rxnfp import convert
 
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
-from unmask.training.run import Run, train
+from unmask.training.train import Run, train
 
 ACIDS = (
     *("CC(=O)O", "CCC(=O)O", "CCCC(=O)O", "CC(C)C(=O)O", "CC(C)(C)C(=O)O", "C1CCCCC1C(=O)O"),

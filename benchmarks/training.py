@@ -28,7 +28,7 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.models.encoder import EncoderDenoiser
 from unmask.training import recipe
-from unmask.training.models import set_dropout
+from unmask.training.initialize import set_dropout
 from unmask.training.optimizer import muon
 
 _RATE = 1e-7

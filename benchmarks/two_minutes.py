@@ -34,9 +34,9 @@ from unmask.models.loading import load_tokenizer, no_bars
 from unmask.training import recipe as recipes
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe
-from unmask.training.run import Run, train
 from unmask.training.splitting import split
 from unmask.training.tokenizer import train_tokenizer
+from unmask.training.train import Run, train
 
 RATE = "training.learning_rate=1e-3"
 """Of the random network that stands for a pretrained one; the recipes' rates are for the latter."""

@@ -32,8 +32,8 @@ from unmask.models import compat
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
-from unmask.training.run import Run, train
 from unmask.training.tokenizer import train_tokenizer
+from unmask.training.train import Run, train
 
 TEXT = "The cat sat on the mat. A dog looked at the river.\nMy old friend slept today.\n" * 40
 PROMPTS = ["The cat", "My old friend looked at the green hill and the"]

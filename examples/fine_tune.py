@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from unmask import Unmasker
 from unmask.data.documents import read_documents
 from unmask.training import recipe
-from unmask.training.run import Run, train
+from unmask.training.train import Run, train
 
 SETTINGS = (
     "training.steps=30",

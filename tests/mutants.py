@@ -904,14 +904,14 @@ MUTANTS = [
         "budget",
     ),
     Mutant(
-        "training/pace.py",
+        "training/stopping.py",
         "self._taken + self._cost <= SHARE * (now - self._begun)",
         "True",
         "validation takes most of a short time budget",
         "budget",
     ),
     Mutant(
-        "training/run.py",
+        "training/train.py",
         "        trainer.average.apply()",
         "        pass",
         "the average is validated, and the weights are saved",

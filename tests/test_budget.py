@@ -19,8 +19,8 @@ from unmask.models.any_order import make_denoiser
 from unmask.training import rates
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE, WeightAverage
-from unmask.training.pace import SHARE, Allowance, Clock, Pace
-from unmask.training.pairs import PairBatcher, PairItems
+from unmask.training.pair_dataset import PairBatcher, PairItems
+from unmask.training.stopping import SHARE, Allowance, Clock, Pace
 from unmask.training.trainer import DiffusionTrainer
 
 MASK, A, B, REST, END = range(5)

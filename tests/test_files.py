@@ -25,7 +25,7 @@ from unmask.data.documents import Documents, Piece, joined, pieces_of, read_docu
 from unmask.data.records import RecordCodec
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
-from unmask.training import records, stream, tokenizer
+from unmask.training import record_dataset, stream, tokenizer
 from unmask.training.splitting import find_cut, split
 from unmask.training.stream import tokenize
 from unmask.training.tokenizer import train_tokenizer
@@ -211,8 +211,8 @@ def test_a_record_that_is_too_long_takes_no_memory():
     parts = [(Ids([5] * 10), False)] * 50 + [(Ids([5]), True), (Ids([6, 7]), True)]
     counts = {"total": 0, "empty": 0, "too_long": 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "encoded", lambda pieces, codec: iter(parts))
-        found = list(records._bodies(iter(()), layout, array("q"), counts))
+        patch.setattr(record_dataset, "encoded", lambda pieces, codec: iter(parts))
+        found = list(record_dataset._bodies(iter(()), layout, array("q"), counts))
     assert counts == {"total": 2, "empty": 0, "too_long": 1}
     assert [ids[:2] for ids in found] == [[6, 7]]
     assert len(taken) <= 3

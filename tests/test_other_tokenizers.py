@@ -26,7 +26,7 @@ from unmask.models.checkpoint import Card
 from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import recipe as recipes
-from unmask.training.run import Run, train
+from unmask.training.train import Run, train
 from vocabularies import SCRIPTS
 
 MARKED = ["xlm-roberta", "albert", "deberta", "byte-fallback", "t5", "byte-level-prefix"]

@@ -29,8 +29,8 @@ from unmask.sampling.canvas import Canvas, Frame
 from unmask.training import recipe as recipes
 from unmask.training import resume
 from unmask.training.checkpoints import seal
-from unmask.training.pairs import read_pairs
-from unmask.training.run import Run, train
+from unmask.training.pair_dataset import read_pairs
+from unmask.training.train import Run, train
 
 LENGTH = 32
 MARKS = {"before": "[", "between": "] "}

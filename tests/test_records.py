@@ -18,7 +18,7 @@ from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.training.recipe import load
-from unmask.training.records import RecordItems
+from unmask.training.record_dataset import RecordItems
 from unmask.training.rows import Batcher
 
 SHORTEST = [f"{who} {does}" for who in WORDS["who"] for does in WORDS["does"]]

@@ -18,7 +18,7 @@ from conftest import story
 from unmask import Unmasker, files
 from unmask.cli import main
 from unmask.models import checkpoint
-from unmask.training import run as runs
+from unmask.training import train as runs
 from unmask.training.checkpoints import FILES, checkpoints, numbered
 from unmask.training.trainer import DiffusionTrainer
 

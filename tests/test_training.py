@@ -20,7 +20,7 @@ from unmask.pipelines.autoregressor import Autoregressor
 from unmask.training import recipe as recipes
 from unmask.training.average import FILE
 from unmask.training.checkpoints import checkpoints
-from unmask.training.run import Run, train
+from unmask.training.train import Run, train
 
 SHORT = {
     "data.length": 24,

@@ -136,7 +136,7 @@ def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unma
     from unmask.cli.train import run_with_progress
     from unmask.data.documents import joined
     from unmask.training import recipe as recipes
-    from unmask.training.run import Run
+    from unmask.training.train import Run
 
     settings = (
         f"training.minutes={plan.minutes}",

@@ -195,7 +195,7 @@ def _pairs(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
     from unmask.data.text_rows import Text
-    from unmask.training.pairs import read_pairs
+    from unmask.training.pair_dataset import read_pairs
 
     for option, value in {"max-chars": max_chars, **cut}.items():
         if value is not None:

@@ -14,7 +14,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.training.run import Result, Run
+    from unmask.training.train import Result, Run
 
 
 @click.command("train")
@@ -59,7 +59,7 @@ def command(
     options.quiet_libraries()
     if resume and overwrite:
         raise UserError("--resume continues what --overwrite would delete; choose one")
-    from unmask.training.run import Run
+    from unmask.training.train import Run
 
     recipes.check_settings(settings, model)
     chosen = recipes.load(recipe or "diffuse", settings)
@@ -73,7 +73,7 @@ def run_with_progress(run: Run) -> Result:
     from unmask.models.checkpoint import WORK
     from unmask.training.checkpoints import checkpoints
     from unmask.training.progress import ProgressLog
-    from unmask.training.run import train
+    from unmask.training.train import train
 
     training = run.recipe.training
     console = options.console()
@@ -131,7 +131,7 @@ def report_schedule(out: Path, name: str) -> None:
     from unmask.models.extra_weights import COUNTS, learned_of
     from unmask.render.files import replacing
     from unmask.render.plots import exponents
-    from unmask.training.learned import PLOT, REPORT, order_of_writing
+    from unmask.training.schedule_report import PLOT, REPORT, order_of_writing
 
     writer = options.open_unmasker(str(out), "cpu")
     learned, counts = learned_of(writer.model), read_extra(out)[COUNTS]

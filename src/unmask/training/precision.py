@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
 from unmask.models import compat
+from unmask.training.datasets import Material
 from unmask.training.loss import Loss
-from unmask.training.material import Material
 
 NOT_FINITE = "the loss is not finite"
 

@@ -14,9 +14,9 @@ from unmask.files import write_failure, write_text
 from unmask.models import checkpoint
 from unmask.models.checkpoint import RUN
 from unmask.training.checkpoints import check_whole, checkpoints, numbered
-from unmask.training.learned import PLOT, REPORT
 from unmask.training.progress import CURVE, METRICS, seconds_until
 from unmask.training.recipe import Recipe, TrainingSection
+from unmask.training.schedule_report import PLOT, REPORT
 
 MAY_CHANGE = (
     *(f"recipe.training.{key}" for key in ("steps", "minutes", "epochs", "log_every")),

@@ -33,9 +33,9 @@ from unmask.training.average import WeightAverage
 from unmask.training.checkpoints import checkpoints, seal
 from unmask.training.loss import Loss
 from unmask.training.optimizer import muon, with_own_rate
-from unmask.training.pace import Clock, Pace
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch, MakeBatch
+from unmask.training.stopping import Clock, Pace
 
 
 class DiffusionTrainer(Trainer):

@@ -49,13 +49,13 @@ from unmask.pipelines.generation import Run as Writing
 from unmask.pipelines.prompts import lay_out
 from unmask.pipelines.sampler_options import choose_preset
 from unmask.training import precision, rates, resume
+from unmask.training.datasets import Material, Texts, fingerprint
+from unmask.training.initialize import about_conversion, open_model
 from unmask.training.loss import Loss
-from unmask.training.material import Material, Texts, fingerprint
-from unmask.training.models import about_conversion, open_model
-from unmask.training.pace import Clock, Pace, stop_on_interrupt
-from unmask.training.pairs import PairTexts
+from unmask.training.pair_dataset import PairTexts
 from unmask.training.recipe import Recipe, TrainingSection
-from unmask.training.records import RecordTexts
+from unmask.training.record_dataset import RecordTexts
+from unmask.training.stopping import Clock, Pace, stop_on_interrupt
 from unmask.training.trainer import DiffusionTrainer
 from unmask.validation import place
 

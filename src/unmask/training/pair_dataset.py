@@ -21,7 +21,7 @@ from unmask.data.pairs import Pair, PairCodec, PairRows
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.training.material import Material
+from unmask.training.datasets import Material
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch
 

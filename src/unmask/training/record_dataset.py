@@ -23,7 +23,7 @@ from unmask.data.documents import Documents, Note, Piece, check_field, whole_doc
 from unmask.data.records import RecordCodec, Tally, quantiles
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
-from unmask.training.material import Material, Texts
+from unmask.training.datasets import Material, Texts
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher
 from unmask.training.splitting import Cut
