@@ -12,12 +12,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from benchmarks.diffusionbert_released import ReleasedSpindle
 from unmask.diffusion.objectives.per_token import step_kl
 from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
 from unmask.diffusion.schedules.per_token import log_frequency, spindle
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
-from unmask.released import ReleasedSpindle
 
 STEPS, STRENGTH = 256, 0.3
 SINGLE = torch.tensor([0.6, 0.25, 0.1, 0.05], dtype=torch.float64)

@@ -29,6 +29,7 @@ from transformers.utils import logging
 
 import unmask
 from checks import generator
+from unmask.data.documents import quiet_datasets
 from unmask.models import compat
 from unmask.models.ordered_attention import attach
 from unmask.models.traits import traits_of
@@ -266,7 +267,7 @@ def test_the_libraries_are_quiet():
     datasets = pytest.importorskip("datasets")
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     compat.quiet_transformers()
-    compat.quiet_datasets(datasets)
+    quiet_datasets(datasets)
     try:
         assert not logging.is_progress_bar_enabled()
         assert logging.get_verbosity() == logging.ERROR

@@ -16,6 +16,7 @@ from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.evaluation.oracles.joint import JointOracle, LeaveOneOutOracle, TokenwiseOracle
+from unmask.sampling import reverse
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.policies.gibbs import Gibbs
@@ -32,9 +33,9 @@ def written(method, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tens
     mask = oracle.mask_token_id
     noise = Noise(torch.arange(ROWS))
     canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
-    policy, process = method.reverse(preset.policy)
-    start = method.start(canvas, noise)
-    guesser = method.posterior_denoiser(denoiser)
+    policy, process = reverse.reverse(method, preset.policy)
+    start = reverse.start(method, canvas, noise)
+    guesser = reverse.posterior_denoiser(method, denoiser)
     for frame in sample(guesser, process, start, policy, preset.drawing, grid, noise):
         canvas = frame.canvas
     return canvas.ids
@@ -88,7 +89,7 @@ def test_a_guess_that_ignores_its_own_token_is_told_of_it():
     """What a sampler draws from is the full posterior p(x_0^i | x_t), own token included."""
     joint = random_joint(3, 2, seed=5)
     process = UniformProcess(Polynomial(), joint.data_ids)
-    informed = UniformMethod(process).posterior_denoiser(LeaveOneOutOracle(joint, process))
+    informed = reverse.posterior_denoiser(UniformMethod(process), LeaveOneOutOracle(joint, process))
     xt, t = joint.sequences(), torch.full((9,), 0.4, dtype=torch.float64)
     found = informed(xt, t).softmax(-1)
     like = torch.stack([process.log_forward(joint.data_ids, t[:3]).exp()] * 2)  # q(x_t | x_0)

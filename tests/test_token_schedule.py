@@ -11,6 +11,7 @@ from itertools import pairwise, product
 
 import pytest
 import torch
+from benchmarks.diffusionbert_released import ReleasedSpindle, released_diffusionbert
 from torch import Tensor
 
 from checks import assert_law, assert_mean, draw_rows, generator, golden, random_joint
@@ -51,7 +52,6 @@ from unmask.diffusion.schedules.per_token import (
 )
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
-from unmask.released import ReleasedSpindle, released_diffusionbert
 
 H = 1.220607
 

@@ -27,7 +27,6 @@ from unmask.data.text_files import (
     read_pieces,
 )
 from unmask.errors import UserError, is_unicode
-from unmask.models.compat import quiet_datasets
 
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)
@@ -432,3 +431,9 @@ def _library() -> Any:
     # What is wrong with a data set is said once, by us.
     quiet_datasets(datasets)
     return datasets
+
+
+def quiet_datasets(datasets: Any) -> None:
+    """Switch off the progress bars and log messages of the library ``datasets``."""
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)

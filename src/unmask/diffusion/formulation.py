@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around, Denoiser
-from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_nelbo, order_token_nats
+from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
 from unmask.diffusion.objectives.block import block_nelbo
 from unmask.diffusion.objectives.chain_rule import block_token_nats, sequential_token_nats
 from unmask.diffusion.objectives.masked import (
@@ -40,17 +39,10 @@ from unmask.diffusion.objectives.per_token import (
     tokenwise_nelbo,
 )
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
-from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
-from unmask.diffusion.processes.uniform import UniformProcess
-from unmask.diffusion.rng import Noise
-from unmask.diffusion.schedules.continuous import FromMasks, make_schedule
+from unmask.diffusion.schedules.continuous import FromMasks
 from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
-from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Policy
-from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
-from unmask.sampling.policies.gibbs import Transition
 
 Bound: TypeAlias = Callable[..., Loss]
 """(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``masked``."""
@@ -169,27 +161,6 @@ class Method(ABC):
         # bound. The optimisers do not depend on the scale of a loss.
         return loss, (loss.nats + weight * loss.cross_entropy) / (1 + weight / 2)
 
-    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
-        """Return how to do what a policy wants under this process, and the process it is told of.
-
-        Raises:
-            UserError: If it cannot be done.
-        """
-        return policy, self.process
-
-    def start(self, canvas: Canvas, noise: Noise) -> Canvas:
-        """Return the canvas at t = 1: the blanks filled with what the process ends in."""
-        return canvas
-
-    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
-        """Return the denoiser whose draws a sampler writes in one run, p(x_0 | x_t).
-
-        Args:
-            denoiser: The network.
-            cached: Keep what need not be computed again, where the result is the same.
-        """
-        return denoiser
-
 
 class SharedMethod(Method):
     """Masks, with one schedule for all tokens; the process is an ``AbsorbingProcess``."""
@@ -236,10 +207,6 @@ class OrderedMethod(Method):
     ) -> Tensor:
         return order_token_nats(denoiser, x0, rank, editable, valid)
 
-    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
-        assert isinstance(denoiser, OrderedDenoiser)
-        return denoiser.session(cached)
-
 
 @dataclass(frozen=True)
 class BlockMethod(SharedMethod):
@@ -282,11 +249,6 @@ class BlockMethod(SharedMethod):
     def token_bound(self) -> Callable[..., Tensor] | None:
         return None
 
-    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
-        network: Any = denoiser
-        context: Denoiser = network.context(cached)
-        return context
-
     def _in_blocks(self, bound: Bound) -> Bound:
         return partial(block_nelbo, bound=bound, block_length=self.block_length)
 
@@ -309,12 +271,6 @@ class TokenwiseMethod(Method):
         if self.num_steps:
             return self.in_steps(self.num_steps)
         return partial(tokenwise_last_step_nelbo, process=_from_masks(self.process))
-
-    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
-        if isinstance(policy, RandomOrder):
-            return ByToken(), self.process
-        # Orders by confidence have no exact law anyway; their quotas follow the linear schedule.
-        return policy, AbsorbingProcess(make_schedule("linear"), self.process.mask_token_id)
 
 
 class LearnedMethod(TokenwiseMethod):
@@ -356,40 +312,3 @@ class UniformMethod(Method):
             "a model of the uniform process writes all tokens in every step, so it has no "
             "likelihood in an order; score it by its bound"
         )
-
-    def reverse(self, policy: Policy) -> tuple[Policy, Any]:
-        if not isinstance(policy, RandomOrder):
-            raise UserError("a model of the uniform process has no masks; use sampler 'ancestral'")
-        return Transition(), self.process
-
-    def start(self, canvas: Canvas, noise: Noise) -> Canvas:
-        ids = self.process.noise_ids(noise.uniform("start", 0, canvas.ids.shape[1]))
-        return canvas.reveal(canvas.masked, ids)
-
-    def posterior_denoiser(self, denoiser: Denoiser, cached: bool = True) -> Denoiser:
-        return PosteriorDenoiser(denoiser, self.process)
-
-
-@dataclass(frozen=True, eq=False)
-class PosteriorDenoiser(Around):
-    """A denoiser that also looks at the token it is asked about.
-
-    Trained with the joint parametrisation a network learns p(x_0 | all other tokens); what the
-    noised token itself says is a factor q(x_t | x_0) on top.
-    """
-
-    process: UniformProcess
-
-    @property
-    def told_time(self) -> bool:
-        return True
-
-    def __call__(
-        self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        """Return logits of p(x_0 | x_t) at ``at``, (N, V); see ``Denoiser``."""
-        where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
-        logits = self.inner(xt, t, at=where, valid=valid)
-        row = where.nonzero()[:, 0]
-        logits = self.process.posterior_logits(logits, xt[where], t[row])
-        return logits.view(*xt.shape, -1) if at is None else logits

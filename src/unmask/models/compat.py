@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -52,7 +51,6 @@ __all__ = [
     "packed_product",
     "packed_weight",
     "product_of_int8",
-    "quiet_datasets",
     "quiet_transformers",
     "reporters",
     "schedule_names",
@@ -262,9 +260,3 @@ def quiet_transformers() -> None:
     """Switch off the progress bars of transformers, and all its log messages but errors."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def quiet_datasets(datasets: ModuleType) -> None:
-    """Switch off the progress bars and log messages of the library ``datasets``."""
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)

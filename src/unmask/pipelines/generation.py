@@ -30,6 +30,7 @@ from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
 from unmask.sampling.memoize import Reused
 from unmask.sampling.presets import Preset
+from unmask.sampling.reverse import posterior_denoiser, reverse, start
 from unmask.sampling.sampler import sample
 from unmask.sampling.sliding_window import slide
 
@@ -87,7 +88,7 @@ class Network:
             UserError: If a model of this kind has no such cache.
         """
         if self.cache != "frozen":
-            return self.method.posterior_denoiser(self.denoiser, self.cache == "exact")
+            return posterior_denoiser(self.method, self.denoiser, self.cache == "exact")
         if isinstance(self.method, UniformMethod) or self.block_length:
             raise UserError(
                 "a frozen cache is for models that write anywhere, on masks; choose another cache"
@@ -137,7 +138,7 @@ class Run:
         if network.block_length:
             _check_blocks(network, preset, plan, steering)
         _check_seam(network, preset, plan)
-        policy, _ = method.reverse(preset.policy)
+        policy, _ = reverse(method, preset.policy)
         denoiser = restriction.around(network.writing(), network.codec.spellings)
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
             reason = "may change the end again" if policy.revises else "never writes an end symbol"
@@ -223,13 +224,13 @@ class Run:
     def _sample(
         self, denoiser: Denoiser, masks: int, canvas: Canvas, noise: Noise, **options: Any
     ) -> Iterator[Frame]:
-        policy, process = self.network.method.reverse(self.preset.policy)
+        policy, process = reverse(self.network.method, self.preset.policy)
         if policy.asks_again and self.network.cache == "exact" and not told_time(denoiser):
             denoiser = Reused(denoiser)
         return sample(
             denoiser,
             process,
-            self.network.method.start(canvas, noise),
+            start(self.network.method, canvas, noise),
             policy,
             self.preset.drawing,
             self.preset.times(masks),
