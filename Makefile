@@ -40,10 +40,11 @@ warnings: $(BIN)/.installed ## List what the libraries deprecate while the tests
 lock: ## Write requirements.lock anew, with the newest versions (PYTHONS="python3.11 python3.13")
 	$(PYTHON) tools/lock.py $(PYTHONS)
 
-check: $(BIN)/.installed ## Lint, format, types and stale pages
+check: $(BIN)/.installed ## Lint, format, types, the direction of imports and stale pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/make_cli_page.py --check
 
 fix: $(BIN)/.installed ## Apply what the linter and the formatter can
