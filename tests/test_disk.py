@@ -61,6 +61,18 @@ def test_a_full_disk_leaves_the_saved_model(zoo, tmp_path):
     assert contents(tmp_path) != before
 
 
+def test_the_tokenizer_of_the_model_before_is_gone(zoo, tmp_path):
+    out = tmp_path / "model"
+    Unmasker.from_pretrained(str(zoo / "roberta")).save_pretrained(out)
+    foreign = ("vocab.txt", "bpe.codes", "sentencepiece.bpe.model", "merges.txt", "vocab.json")
+    for name in (*foreign, "notes.txt"):
+        (out / name).write_text("of another model", encoding="utf-8")
+    Unmasker.from_pretrained(str(zoo / "bert")).save_pretrained(out, overwrite=True)
+    left = set(contents(out))
+    assert not left & set(foreign)
+    assert {"notes.txt", "tokenizer.json"} <= left
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(zoo, text_file, tmp_path, capsys):
     out = tmp_path / "model"
     assert train(zoo, text_file, out) == 0

@@ -243,6 +243,33 @@ def test_only_the_same_unfinished_run_is_resumed(zoo, text_file, tmp_path, capsy
     assert [line["step"] for line in metrics(out) if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("length", ["steps=2", "minutes=0.05"])
+def test_a_resumed_run_is_as_long_as_it_was_started_to_be(zoo, text_file, tmp_path, capsys, length):
+    short = {key: value for key, value in SHORT.items() if key != "training.steps"}
+    line = ["train", "diffuse", "--data", text_file, "--model", zoo / "bert", *sets(short)]
+    line = [*map(str, line), "--out", str(tmp_path / "out"), "--set", "training.save_every=1"]
+    assert main([*line, "--set", f"training.{length}"]) == 0
+    before = weights(tmp_path / "out")
+    capsys.readouterr()
+    assert main([*line, "--resume"]) == 2
+    said = capsys.readouterr().err
+    assert "came to its end" in said
+    assert f"training.{length.partition('=')[0]} higher" in said
+    after = weights(tmp_path / "out")
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_recipe_file_may_say_that_a_run_goes_on_for_longer(zoo, text_file, tmp_path):
+    file, out = tmp_path / "mine.toml", tmp_path / "out"
+    line = ["train", file, "--data", text_file, "--model", zoo / "bert", "--out", out]
+    short = SHORT | {"training.save_every": 1}
+    del short["training.steps"]
+    for steps, more in ((2, ()), (4, ("--resume",))):
+        file.write_text(f"[training]\nsteps = {steps}\n", encoding="utf-8")
+        assert main([str(word) for word in [*line, *sets(short), *more]]) == 0
+        assert [entry["step"] for entry in metrics(out) if "loss" in entry][-1] == steps
+
+
 @pytest.mark.parametrize(
     "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "run.json"]
 )

@@ -104,7 +104,7 @@ def card_of(name: str | None) -> dict[str, Any]:
         "vocabulary": getattr(config, "vocab_size", None),
     }
     if card is None:
-        return facts | {"card": "none: not trained by unmask; opens as it is"}
+        return facts | {"card": "none: not trained by unmask"}
     entry = select.entry_of(name)
     if entry is not None:
         facts["exported"] = f"{entry.backend}, {entry.weights}"

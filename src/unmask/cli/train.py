@@ -59,10 +59,14 @@ def command(
     options.quiet_libraries()
     if resume and overwrite:
         raise UserError("--resume continues what --overwrite would delete; choose one")
+    from unmask.models.checkpoint import WORK
+    from unmask.training.resume import as_long
     from unmask.training.train import Run
 
     recipes.check_settings(settings, model)
     chosen = recipes.load(recipe or "diffuse", settings)
+    if resume:
+        chosen = as_long(out / WORK, chosen, settings)
     run = Run(chosen, data, out, model, validation, field, resume, overwrite)
     if not run_with_progress(run).finished:
         click.get_current_context().exit(130)

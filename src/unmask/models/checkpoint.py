@@ -32,7 +32,9 @@ EXPORTED = ("exported.json", "exported.xml", "exported.bin")
 REPLACED = (
     *(EXTRA, *EXPORTED, "generation_config.json", "added_tokens.json", "special_tokens_map.json"),
     *("chat_template.jinja", "model.safetensors", "model-*-of-*.safetensors"),
-    "model.safetensors.index.json",
+    *("model.safetensors.index.json", "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("bpe.codes", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm_char.model"),
+    *("entity_vocab.json", "word_shape.json", "word_pronunciation.json"),
 )
 """Patterns of what belongs to a model: where a new one has no such file, it would be misread."""
 

@@ -104,7 +104,7 @@ class ProgressLog(TrainerCallback):
     def _show(self, step: int) -> None:
         names = {
             "loss": "loss {:.3f}",
-            "eval_nats_per_token": "bound {:.3f} nats/token",
+            "eval_nats_per_token": "validation {:.3f} nats/token",
             "eval_perplexity": "ppl {:.1f}",
             "eval_bits_per_char": "{:.3f} bits/char",
             "tokens_per_second": "{:,.0f} tokens/s",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from unmask.models import checkpoint
 from unmask.models.checkpoint import RUN
 from unmask.training.checkpoints import check_whole, checkpoints, numbered
 from unmask.training.progress import CURVE, METRICS, seconds_until
-from unmask.training.recipe import Recipe, TrainingSection
+from unmask.training.recipe import Recipe, TrainingSection, names
 from unmask.training.schedule_report import PLOT, REPORT
 
 MAY_CHANGE = (
@@ -25,6 +26,9 @@ MAY_CHANGE = (
 )
 """What says how long a run goes on and what it shows, not what it computes in a step."""
 
+
+LENGTH = ("steps", "minutes", "epochs")
+"""Keys of ``training`` that say how long a run is."""
 
 CONTENT, FINISHED = "content", "finished"
 """Keys of a run's note, beside what it is: a hash of its texts, the step of the finished model."""
@@ -93,6 +97,29 @@ def _noted(work: Path) -> dict[str, Any]:
     if not (work / RUN).is_file():
         return {}
     return checkpoint.read_json(work / RUN, "start anew with --overwrite")
+
+
+def as_long(work: Path, recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Return the recipe of a run that is to be resumed, as long as the run was started to be.
+
+    A length that the caller sets is kept, and so is one that a recipe file gives in the same key,
+    which its user may have raised. Without a note of the start it stays as it is.
+
+    Args:
+        work: Folder of the checkpoints.
+        recipe: The recipe, with the settings applied.
+        settings: Those of the caller, ``section.key=value``.
+    """
+    noted = _noted(work).get("recipe", {})
+    then = {key: noted.get("training", {}).get(key, 0) for key in LENGTH}
+    now = {key: getattr(recipe.training, key) for key in LENGTH}
+    said = {text.partition("=")[0].strip() for text in settings}
+    if said & {f"training.{key}" for key in LENGTH} or not any(then.values()):
+        return recipe
+    same = all(bool(then[key]) == bool(now[key]) for key in LENGTH)
+    if same and recipe.name not in names():
+        return recipe
+    return replace(recipe, training=replace(recipe.training, **then))
 
 
 def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point | None:
