@@ -180,8 +180,8 @@ HOLDS = """
 import sys
 from functools import partial
 from pathlib import Path
-from unmask import staging
-with staging.locked(Path(sys.argv[1])):
+from unmask import files
+with files.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from unmask import Unmasker
-from unmask import files as staging
+from unmask import files as atomic
 from unmask.errors import UserError
 from unmask.models import checkpoint
 
@@ -28,7 +28,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 OLD = {"config.json": '{"model_type": "a"}', "model.safetensors": "old", "vocab.txt": "old"}
 NEW = {"config.json": '{"model_type": "b"}', "unmask.json": "new", "tokenizer.json": "new"}
-KEPT = {"notes.txt": "mine", "vocab.txt": "old"}
+KEPT = {"notes.txt": "mine"}
 
 
 def old_and_new() -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -54,7 +54,7 @@ def cut(monkeypatch, call: int, error: BaseException, lasting: bool) -> None:
     monkeypatch.setattr(os, "replace", counted)
 
 
-@pytest.mark.parametrize("call", range(1, 8))
+@pytest.mark.parametrize("call", range(1, 9))
 @pytest.mark.parametrize("lasting", [True, False])
 @pytest.mark.parametrize("error", [CutOffError(), OSError(28, "No space left on device")])
 def test_at_every_rename_the_folder_is_old_or_new(tmp_path, monkeypatch, call, lasting, error):
@@ -74,16 +74,16 @@ def test_at_every_rename_the_folder_is_old_or_new(tmp_path, monkeypatch, call, l
     if (folder / "config.json").exists():
         # Whoever reads it without us finds one of the two.
         assert contents(folder) in (old, new)
-    staging.settle(folder)
+    atomic.settle(folder)
     assert contents(folder) == (old if failed and not lasting else contents(folder))
     assert contents(folder) in (old, new)
-    assert failed == (call <= 6), "there are six renames: two out, the commit, three in"
+    assert failed == (call <= 7), "there are seven renames: three out, the commit, three in"
     assert sorted(path.name for path in folder.iterdir()) == sorted(contents(folder))
 
 
 def test_the_next_opening_finishes_what_counts(tmp_path, monkeypatch):
     _, new = old_and_new()
-    for call, after in ((3, "a"), (4, "b"), (6, "b")):
+    for call, after in ((4, "a"), (5, "b"), (7, "b")):
         folder = tmp_path / str(call)
         write(folder, OLD | KEPT)
         cut(monkeypatch, call, CutOffError(), lasting=True)
@@ -91,7 +91,7 @@ def test_the_next_opening_finishes_what_counts(tmp_path, monkeypatch):
             write(stage, NEW)
         monkeypatch.undo()
         assert not (folder / "config.json").exists()
-        staging.settle(folder)
+        atomic.settle(folder)
         assert after in (folder / "config.json").read_text()
     assert contents(folder) == new
 
@@ -99,7 +99,7 @@ def test_the_next_opening_finishes_what_counts(tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from unmask import checkpoint
+from unmask.models import checkpoint
 replace, calls = os.replace, 0
 def counted(source, target):
     global calls
@@ -135,8 +135,8 @@ def test_a_process_killed_between_renames_leaves_no_mixture(zoo, tmp_path, call)
 def test_a_folder_that_cannot_be_put_in_order_is_refused(zoo, tmp_path, monkeypatch):
     folder = tmp_path / "model"
     Unmasker.from_pretrained(str(zoo / "bert")).save_pretrained(folder)
-    (folder / staging.NEW).mkdir()
-    (folder / "config.json").rename(folder / staging.NEW / "config.json")
+    (folder / atomic.NEW).mkdir()
+    (folder / "config.json").rename(folder / atomic.NEW / "config.json")
     with monkeypatch.context() as patch:
         cut(patch, 1, OSError(30, "Read-only file system"), lasting=True)
         with pytest.raises(UserError, match=r"was cut short.*Read-only file system"):
@@ -155,8 +155,8 @@ def test_weights_of_the_old_model_are_not_left_beside_those_of_the_new_one(tmp_p
 HOLDS = """
 import sys
 from pathlib import Path
-from unmask import staging
-with staging.locked(Path(sys.argv[1])):
+from unmask import files
+with files.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -167,13 +167,13 @@ def test_a_lock_ends_with_the_process_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", HOLDS, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="another process is writing"), staging.locked(folder):
+    with pytest.raises(UserError, match="another process is writing"), atomic.locked(folder):
         pass
     other.kill()
     other.communicate()
-    with staging.locked(folder), staging.locked(folder):
+    with atomic.locked(folder), atomic.locked(folder):
         pass
     assert not list(folder.iterdir())
-    with staging.locked(tmp_path / "a" / "b"):
+    with atomic.locked(tmp_path / "a" / "b"):
         pass
     assert not (tmp_path / "a").exists()
