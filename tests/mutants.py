@@ -452,8 +452,8 @@ MUTANTS = [
         "models/traits.py",
         "return min(((size - first - extra, first) for size, first in tables)",
         "return min(((size - first - extra, 0) for size, first in tables)",
-        "RoBERTa's position offset forgotten: long rows crash",
-        "encoder",
+        "RoBERTa's position offset forgotten",
+        "compat",
     ),
     Mutant(
         "diffusion/objectives/masked.py",

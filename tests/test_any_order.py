@@ -352,6 +352,18 @@ def test_a_network_that_guesses_by_more_than_it_may_see_is_refused(zoo):
         equip(model, "none", {"name": "linear"}, "any-order")
 
 
+def test_a_network_that_counts_the_masks_is_refused(zoo):
+    model = AutoModelForMaskedLM.from_pretrained(zoo / "bert")
+    model.config.mask_token_id = 4
+
+    def scaled(_module, args, output):
+        return output * (1 + (args[0] == 4).float().mean(1)[:, None, None])
+
+    model.get_input_embeddings().register_forward_hook(scaled)
+    with pytest.raises(UserError, match="more than the tokens that it may see"):
+        equip(model, "none", {"name": "linear"}, "any-order")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

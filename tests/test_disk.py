@@ -197,8 +197,9 @@ def test_an_output_folder_that_holds_something_else(zoo, text_file, tmp_path, ca
 
 def test_overwrite_spares_what_only_looks_like_a_run(zoo, text_file, tmp_path, capsys):
     own = tmp_path / "own" / "training"
-    (own / "checkpoint-best").mkdir(parents=True)
-    (own / "checkpoint-best" / "weights").write_text("mine")
+    for name in ("checkpoint-best", "checkpoint-best-2", "checkpoint-02"):
+        (own / name).mkdir(parents=True)
+        (own / name / "weights").write_text("mine")
     before = contents(tmp_path)
     assert train(zoo, text_file, tmp_path / "own", "--overwrite") == 2
     assert contents(tmp_path) == before
@@ -207,7 +208,8 @@ def test_overwrite_spares_what_only_looks_like_a_run(zoo, text_file, tmp_path, c
     shutil.copytree(own, out / "training", dirs_exist_ok=True)
     capsys.readouterr()
     assert train(zoo, text_file, out, "--overwrite") == 0
-    assert (out / "training" / "checkpoint-best" / "weights").read_text() == "mine"
+    for folder in own.iterdir():
+        assert (out / "training" / folder.name / "weights").read_text() == "mine"
 
 
 def test_overwrite_is_explicit(zoo, text_file, tmp_path, capsys):

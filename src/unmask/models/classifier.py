@@ -57,6 +57,7 @@ class TextClassifier:
             UserError: If there is none, it is damaged, it reads other tokens or has no such label.
         """
         model = _load(name)
+        model.config.return_dict = True
         if loading.load_tokenizer(name).get_vocab() != codec.tokenizer.get_vocab():
             raise UserError(
                 f"the classifier {name} has another vocabulary than the model, so it cannot read "

@@ -46,6 +46,7 @@ __all__ = [
     "lm_heads",
     "load_weights",
     "masked_types",
+    "mend_generation_config",
     "missing_arguments",
     "optimizer_names",
     "packed_product",
@@ -260,3 +261,14 @@ def quiet_transformers() -> None:
     """Switch off the progress bars of transformers, and all its log messages but errors."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def mend_generation_config(model: PreTrainedModel) -> None:
+    """Take the defaults where ``generation_config.json`` holds what the library will not save."""
+    kept = getattr(model, "generation_config", None)
+    if kept is None:
+        return
+    try:
+        kept.validate(strict=True)
+    except ValueError:
+        model.generation_config = type(kept).from_model_config(model.config)

@@ -124,6 +124,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # Where its files are missing, the library makes an empty one and says nothing.
         raise UserError(f"cannot load a tokenizer from {name}: its files are missing or empty")
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if model is not None and getattr(model, "dropout", None):
+        # BPE dropout is noise of a training long ago: a text would have other tokens each time.
+        model.dropout = None
     return tokenizer
 
 
@@ -181,6 +185,11 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
             if kind == "masked"
             else f"{name} is {other}; {want} is needed here"
         )
+    if kind == "masked" and _looks_back_only(config):
+        raise UserError(
+            f"{name} sees only what stands before a token (is_decoder is true in config.json); "
+            "set it to false if the weights were trained with attention in both directions"
+        )
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
     try:
         with no_bars():
@@ -198,6 +207,9 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
     model, report = loaded
     _check_report(name, model, report, new_head)
+    # What says how outputs are packed or how another library writes is no matter of the weights.
+    model.config.return_dict = True
+    compat.mend_generation_config(model)
     return model.eval()
 
 
@@ -249,6 +261,11 @@ def model_kinds(config: Any) -> set[str]:
     """
     heads = compat.lm_heads(config)
     return {"masked"} if "masked" in heads else heads
+
+
+def _looks_back_only(config: Any) -> bool:
+    said = (getattr(config, key, False) for key in ("is_decoder", "is_encoder_decoder"))
+    return [bool(value) for value in said] == [True, False]
 
 
 def is_local(name: str) -> bool:
