@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, TrainerCallback
 
 from conftest import story
+from golden_outputs import FRESH
 from unmask import Unmasker
 from unmask.cli import main
 from unmask.pipelines.autoregressor import Autoregressor
@@ -31,13 +32,6 @@ SHORT = {
     "training.evaluation_rows": 4,
     "training.save_every": 0,
     "training.warmup_steps": 0,
-}
-FRESH = {
-    "model.config.hidden_size": 32,
-    "model.config.num_hidden_layers": 2,
-    "model.config.num_attention_heads": 4,
-    "model.config.intermediate_size": 48,
-    "tokenizer.vocab_size": 330,
 }
 
 

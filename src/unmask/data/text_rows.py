@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.data import unknown_tokens as unknown
+from unmask.data import unknown_tokens
 from unmask.data.pairs import PairRows
 from unmask.data.records import Records
 from unmask.data.text import TextCodec
@@ -243,8 +243,8 @@ def _measure(
         scored: The ids that are scored, with end symbols if there are any, of any shape.
         codec: The tokenizer.
     """
-    unknown_ids = unknown.count(codec, scored)
-    notes = unknown.notes(codec, texts, unknown_ids, scored.numel())
+    unknown_ids = unknown_tokens.count(codec, scored)
+    notes = unknown_tokens.notes(codec, texts, unknown_ids, scored.numel())
     lossy = [codec.decode(ids) != text for text, ids in zip(texts, encoded, strict=True)]
     if any(lossy):
         bare = [" ".join(text.split()) for text in texts]
