@@ -11,6 +11,7 @@ import io
 import json
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,8 @@ def main() -> None:
             folder = Path(name) / recipe
             folder.mkdir()
             trained[recipe] = losses(recipe, folder, zoo)
-    found = {"texts": texts(), "bounds": bounds(), "losses": trained}
+    found = {"transformers": version("transformers"), "texts": texts(), "bounds": bounds()}
+    found["losses"] = trained
     FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

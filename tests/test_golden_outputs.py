@@ -1,14 +1,17 @@
 """The same seed gives the same text, the same bound and the same losses as before."""
 
 import json
+from importlib.metadata import version
 
 import pytest
+from packaging.version import Version
 
 import golden_outputs
 from unmask.sampling.presets import PRESETS
 from unmask.training import recipe as recipes
 
 GOLDEN = json.loads(golden_outputs.FILE.read_text("utf-8"))
+OLDER = Version(version("transformers")) < Version(GOLDEN["transformers"])
 # Between two processors the sums of a network differ in the last digits; a changed law does more.
 CLOSE = {"rel": 1e-4}
 
@@ -34,5 +37,7 @@ def test_bounds():
 
 @pytest.mark.parametrize("recipe", GOLDEN["losses"])
 def test_first_losses(recipe, tmp_path, zoo):
+    if recipes.load(recipe).model.type == "modernbert" and OLDER:
+        pytest.skip("older versions of transformers draw other weights for a fresh ModernBERT")
     found = golden_outputs.losses(recipe, tmp_path, zoo)
     assert found == pytest.approx(GOLDEN["losses"][recipe], **CLOSE)
