@@ -31,7 +31,7 @@ def run_tests(
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    files = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
+    files = [str(next((ROOT / "tests").rglob(f"test_{name}.py"))) for name in names]
     return subprocess.run(
         command + files, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
     )

@@ -1,6 +1,6 @@
 """Names of the libraries that are private or depend on their version, each in this one place.
 
-Every function here has a canary test in ``tests/test_compat.py``: when a release of torch,
+Every function here has a canary test in ``tests/models/test_compat.py``: when a release of torch,
 transformers or datasets moves a name, that test fails and says which one. Two more names cannot
 stand here, since a subclass overrides or sets them: ``Trainer._save_checkpoint`` and
 ``Trainer.model_accepts_loss_kwargs`` in ``training/trainer.py``; they have canaries too.

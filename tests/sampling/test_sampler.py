@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
-from sampling import ancestral_law, blank, counts_of, divergence, run
+from laws import ancestral_law, blank, counts_of, divergence, run
 from unmask.diffusion.denoiser import Around
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise

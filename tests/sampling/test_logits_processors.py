@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from checks import assert_law, chain, generator, random_joint
-from sampling import counts_of
+from laws import counts_of
 from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.diffusion.denoiser import masked_cross_entropy

@@ -8,7 +8,7 @@ import torch
 
 from checks import Recorder, assert_law, chain, generator
 from conftest import POSITIONS
-from sampling import counts_of
+from laws import counts_of
 from test_cli import PLAIN
 from test_sampler import OneAtATime
 from unmask import Unmasker

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-import sampling
+import laws
 from checks import Recorder, random_joint
-from sampling import Doubting
+from laws import Doubting
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, Schedule
 from unmask.sampling.canvas import Frame

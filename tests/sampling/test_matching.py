@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, generator, random_joint
-from sampling import counts_of
+from laws import counts_of
 from test_sampler import OneAtATime
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import beta, kstest
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
-from sampling import ancestral_law, blank, counts_of, law_of_path, run
+from laws import ancestral_law, blank, counts_of, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import (

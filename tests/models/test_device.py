@@ -26,7 +26,7 @@ def test_what_is_left_on_the_cpu_is_found():
     for other, fails in (("torch.ones(2)", True), ("torch.ones(2, device=far)", False)):
         command = [sys.executable, "-c", code.format(other)]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+            command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
         )
         assert ("1 tensors elsewhere and 1 of the CPU" in done.stderr) is fails
         assert (done.returncode != 0) is fails

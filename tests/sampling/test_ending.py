@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from checks import Recorder, assert_law, chain, generator, random_joint
-from sampling import ancestral_law
+from laws import ancestral_law
 from test_sampler import OneAtATime
 from test_sliding import written
 from unmask import Unmasker

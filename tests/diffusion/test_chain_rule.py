@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from checks import Recorder, TimeTold, assert_law, chain, generator, golden, random_joint
-from sampling import blank, counts_of, run
+from laws import blank, counts_of, run
 from test_any_order import network, rows
 from unmask.diffusion.formulation import BlockMethod, OrderedMethod, SharedMethod, UniformMethod
 from unmask.diffusion.objectives import chain_rule

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, golden, random_joint
-from sampling import counts_of
+from laws import counts_of
 from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from checks import assert_law, generator, random_joint
-from sampling import blank, divergence, law_of_path, run
+from laws import blank, divergence, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid

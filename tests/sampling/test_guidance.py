@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, ConvBertConfig, Pre
 
 from checks import Recorder, assert_law, generator, random_joint
 from conftest import configurations, story, wordpiece
-from sampling import counts_of
+from laws import counts_of
 from test_sampler import OneAtATime
 from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import calls_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from checks import assert_law, assert_mean, golden, random_joint
-from sampling import blank, counts_of, divergence, law_of_steps, run
+from laws import blank, counts_of, divergence, law_of_steps, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, time_grid
 from unmask.errors import UserError

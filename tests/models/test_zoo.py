@@ -7,7 +7,7 @@ from benchmarks import zoo
 
 from unmask.training.tokenizer import train_tokenizer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from checks import assert_law, random_joint
-from sampling import Doubting, blank, counts_of, run
+from laws import Doubting, blank, counts_of, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import Noise
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
