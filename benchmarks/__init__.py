@@ -12,5 +12,5 @@
 Weights are random and configurations real: time does not depend on what the weights say, with one
 exception. Top-p without top-k works harder on the nearly flat guesses of a random network than on
 those of a trained one; only rows that name it have it. The presets draw as they do, LLaDA2Pipeline
-without filters as ``schedule-confidence``, and GPT-2 with top-k 50 and top-p 0.95 as ``refine``.
+without filters as ``maskgit``, and GPT-2 with top-k 50 and top-p 0.95 as ``refine``.
 """

@@ -16,7 +16,7 @@ from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 
 _MASK = models.SMALL["vocab"] - 1
-_OURS = (("refine", 10), ("ancestral", 10), ("schedule-confidence", 10))
+_OURS = (("refine", 10), ("ancestral", 10), ("maskgit", 10))
 _PLAIN: tuple[tuple[str, Callable[..., Tensor]], ...] = (
     ("plain loop of the blog, 10 calls", writers.plain_refine),
     ("plain confidence, 10 calls", writers.plain_confidence),

@@ -52,7 +52,7 @@ def main() -> None:
     text = joined(read_documents(options.data))
     plan, lengths = make_spans(writer, text, options.spans, options.context)
     start = len(writer.codec.start)
-    nats, calls = rerank.given_nats(plan, start, writer.denoiser, writer.method)
+    nats, calls = rerank.given_nats(plan, start, writer.denoiser, writer.formulation)
     posterior = torch.softmax(-nats.view(-1, LONGEST), 1).cpu()
     of_truth = posterior.gather(1, lengths[:, None] - 1).mean().item()
     print(f"{len(lengths)} spans, {calls} calls; posterior of the true length {of_truth:.3f}")

@@ -17,9 +17,9 @@ from benchmarks.measure import Comparison, Run, Variant
 SIZE = 32
 # Preset, calls for each block, and the largest ratio to GPT-2 allowed in float32 and in int8.
 OURS = (
-    ("schedule-confidence", 2, None, None),
-    ("schedule-confidence", 4, 1 / 3.5, 1 / 6.0),
-    ("schedule-confidence", 8, None, None),
+    ("maskgit", 2, None, None),
+    ("maskgit", 4, 1 / 3.5, 1 / 6.0),
+    ("maskgit", 8, None, None),
     ("ancestral", 4, None, None),
 )
 

@@ -57,8 +57,8 @@ class ReleasedSpindle:
         self, x0: Tensor, index: Tensor, editable: Tensor, generator: torch.Generator
     ) -> Corrupted:
         """Hide each editable token i with probability 1 - alpha_i(j)."""
-        noise = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
-        masked = (noise < 1 - self.visible(x0, index, editable)) & editable
+        rng = torch.rand(x0.shape, dtype=torch.float64, generator=generator, device=x0.device)
+        masked = (rng < 1 - self.visible(x0, index, editable)) & editable
         return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
 
     def reveal_prob(self, x0: Tensor, index: Tensor, editable: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.pipelines.unmasker import Unmasker
 from unmask.sampling.canvas import Canvas
@@ -39,12 +39,12 @@ class Compared:
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        guess = self.frozen(xt, t, at=at, valid=valid)
+        prediction = self.frozen(xt, t, at=at, valid=valid)
         exact = self.frozen.inner(xt, t, at=at, valid=valid)
-        p, q = (x[:, self.data_ids].double().log_softmax(1) for x in (exact, guess))
+        p, q = (x[:, self.data_ids].double().log_softmax(1) for x in (exact, prediction))
         self.divergence.append((p.exp() * (p - q)).sum(1).mean().item())
-        self.agreement.append((exact.argmax(1) == guess.argmax(1)).double().mean().item())
-        return guess
+        self.agreement.append((exact.argmax(1) == prediction.argmax(1)).double().mean().item())
+        return prediction
 
 
 def main() -> None:
@@ -78,12 +78,12 @@ def _seconds(writer: Unmasker, denoiser: Denoiser, length: int, steps: int) -> f
     begun = time.perf_counter()
     for _ in sample(
         denoiser,
-        writer.method.process,
+        writer.formulation.process,
         canvas,
         preset.policy,
         preset.drawing,
         preset.times(length),
-        Noise(torch.arange(4)),
+        RowRng(torch.arange(4)),
     ):
         pass
     return time.perf_counter() - begun

@@ -87,7 +87,7 @@ save_every = 0
 seed = 0
 
 [sampler]
-name = "confidence"
+name = "threshold"
 steps = 4
 """
 FILES = {

@@ -39,7 +39,7 @@ LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
 
 
 @dataclass(frozen=True)
-class Method:
+class Formulation:
     """A row of the table: its name, the recipe, and what differs from it."""
 
     name: str
@@ -48,22 +48,24 @@ class Method:
 
 
 METHODS = (
-    Method("autoregressive", "ar"),
-    Method("blocks of 4", "block-diffusion", (FOUR, ALL_TIMES)),
-    Method("blocks of 4, clipped", "block-diffusion", (FOUR, "objective.interval=[0.45, 0.95]")),
-    Method("blocks of 16", "block-diffusion", (ALL_TIMES,)),
-    Method("blocks of 16, clipped", "block-diffusion"),
-    Method("MLM one-step", "md4", MLM),
-    Method("MD4", "md4"),
-    Method("MD4, adaln", "md4", ("model.time=adaln",)),
-    Method("GenMD4, adaln", "genmd4"),
-    Method("D3PM absorbing", "d3pm-absorbing"),
-    Method("D3PM uniform, adaln", "d3pm-uniform"),
-    Method("any order", "any-order"),
-    Method("spindle, time-agnostic", "md4", SPINDLE),
-    Method("spindle, prefix", "md4", (*SPINDLE, "model.time=prefix")),
-    Method("spindle, layerwise", "md4", (*SPINDLE, "model.time=layerwise")),
-    Method("spindle, adaln", "md4", (*SPINDLE, "model.time=adaln")),
+    Formulation("autoregressive", "ar"),
+    Formulation("blocks of 4", "block-diffusion", (FOUR, ALL_TIMES)),
+    Formulation(
+        "blocks of 4, clipped", "block-diffusion", (FOUR, "objective.interval=[0.45, 0.95]")
+    ),
+    Formulation("blocks of 16", "block-diffusion", (ALL_TIMES,)),
+    Formulation("blocks of 16, clipped", "block-diffusion"),
+    Formulation("MLM one-step", "md4", MLM),
+    Formulation("MD4", "md4"),
+    Formulation("MD4, adaln", "md4", ("model.time=adaln",)),
+    Formulation("GenMD4, adaln", "genmd4"),
+    Formulation("D3PM absorbing", "d3pm-absorbing"),
+    Formulation("D3PM uniform, adaln", "d3pm-uniform"),
+    Formulation("any order", "any-order"),
+    Formulation("spindle, time-agnostic", "md4", SPINDLE),
+    Formulation("spindle, prefix", "md4", (*SPINDLE, "model.time=prefix")),
+    Formulation("spindle, layerwise", "md4", (*SPINDLE, "model.time=layerwise")),
+    Formulation("spindle, adaln", "md4", (*SPINDLE, "model.time=adaln")),
 )
 
 
@@ -72,11 +74,11 @@ def main() -> None:
     options = _options()
     console = Console(stderr=True)
     for seed in options.seeds:
-        for method in METHODS:
-            if options.only in method.name:
-                settings = _small(method, options.steps)
-                _one(options, method.recipe, settings, method.name, seed, options.draws)
-                console.print(f"{method.name}, seed {seed}: done", highlight=False)
+        for formulation in METHODS:
+            if options.only in formulation.name:
+                settings = _small(formulation, options.steps)
+                _one(options, formulation.recipe, settings, formulation.name, seed, options.draws)
+                console.print(f"{formulation.name}, seed {seed}: done", highlight=False)
         if options.pretrained:
             for name, settings in _claims(options):
                 _one(options, "diffusionbert", settings, name, seed, draws=1)
@@ -95,7 +97,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _small(method: Method, steps: int) -> tuple[str, ...]:
+def _small(formulation: Formulation, steps: int) -> tuple[str, ...]:
     """Return a method's settings at the size of the table, the same for all."""
     return (
         f"model.config.hidden_size={WIDTH}",
@@ -113,7 +115,7 @@ def _small(method: Method, steps: int) -> tuple[str, ...]:
         *AS_MEASURED,
         f"training.evaluate_every={max(steps // 6, 1)}",
         "training.save_every=0",
-        *method.settings,
+        *formulation.settings,
     )
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from benchmarks import models
 from benchmarks.measure import Comparison, Run, Variant
-from unmask.diffusion.registry import make_method
+from unmask.diffusion.registry import make_formulation
 from unmask.models.encoder import EncoderDenoiser
 from unmask.models.extra_weights import equip, learned_of
 from unmask.training.initialize import set_dropout
@@ -72,7 +72,7 @@ def _build(choice: Choice, layers: int, length: int) -> Run:
     equip(model, choice.time, choice.schedule)
     denoiser = EncoderDenoiser(model, models.SPECIAL)
     counts = torch.arange(denoiser.vocab_size).flip(0)
-    method = make_method(
+    formulation = make_formulation(
         "absorbing",
         choice.schedule,
         mask_token_id=models.MASK,
@@ -82,14 +82,14 @@ def _build(choice: Choice, layers: int, length: int) -> Run:
         counts=counts,
         learned=learned_of(model),
     )
-    noise = torch.Generator().manual_seed(0)
-    rows = torch.randint(4, 8000, (ROWS, length), generator=noise)
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.randint(4, 8000, (ROWS, length), generator=rng)
     half, everywhere = torch.full((ROWS,), 0.5), torch.ones_like(rows, dtype=torch.bool)
 
     def run() -> None:
         model.zero_grad()
-        loss, nats = method.objective(
-            denoiser, x0=rows, t=half, editable=everywhere, generator=noise
+        loss, nats = formulation.objective(
+            denoiser, x0=rows, t=half, editable=everywhere, generator=rng
         )
         (nats.sum() / loss.tokens.sum()).backward()
 

@@ -27,7 +27,7 @@ from unmask.sampling.token_sampling import Draw
 _PRESETS = {
     "refine": Draw(),
     "ancestral": Draw(top_k=50),
-    "schedule-confidence": Draw(top_p=0.95),
+    "maskgit": Draw(top_p=0.95),
 }
 _STEPS = 10
 

@@ -43,7 +43,7 @@ SAMPLERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("the recipe's", {}),
     ("random order, 20 steps", {"sampler": "ancestral", "steps": 20, "temperature": 0.0}),
     ("left to right", {"sampler": "left-to-right", "temperature": 0.0}),
-    ("confidence", {"sampler": "confidence"}),
+    ("threshold", {"sampler": "threshold"}),
     ("best of 3 at temperature 1", {"temperature": 1.0, "candidates": 3}),
 )
 

@@ -29,7 +29,9 @@ def curve(writer: Unmasker, text: str, rows: int) -> list[float]:
         generator = torch.Generator().manual_seed(0)
         nats, tokens = 0.0, 0
         for part, free in zip(x0.split(32), editable.split(32), strict=True):
-            loss = masked_mean(writer.denoiser, writer.method.process, part, rate, free, generator)
+            loss = masked_mean(
+                writer.denoiser, writer.formulation.process, part, rate, free, generator
+            )
             nats += float(loss.nats.sum())
             tokens += int(loss.tokens.sum())
         means.append(nats / tokens)

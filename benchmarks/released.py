@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.diffusionbert_released import ReleasedSpindle
 from unmask.diffusion.objectives.per_token import step_kl
 from unmask.diffusion.processes.absorbing import Corrupted
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.per_token import log_frequency, spindle
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 
@@ -87,7 +87,7 @@ def _exact_nats(cases: Cases, chance: Tensor) -> Tensor:
 def valid(cases: Cases) -> float:
     """Return the T-step bound of the valid form with the exact guess, in nats."""
     schedule = spindle(counts(), JOINT.vocab_size, JOINT.data_ids, STRENGTH)
-    process = TokenwiseProcess(schedule, JOINT.mask_token_id)
+    process = PerTokenProcess(schedule, JOINT.mask_token_id)
     oracle = TokenwiseOracle(JOINT, process)
     total = 0.0
     for step in range(1, STEPS + 1):

@@ -19,7 +19,7 @@ from unmask.models.runtimes import openvino
 from unmask.sampling.canvas import Frame
 
 PROMPT = "The history of the town"
-SAMPLERS = {"ancestral": 64, "refine": 10, "schedule-confidence": 32, "confidence": None}
+SAMPLERS = {"ancestral": 64, "refine": 10, "maskgit": 32, "threshold": None}
 HEAD = (
     "| backend | sampler | same texts | same tokens | logits differ by | KL, nats |\n"
     "|---|---|---|---|---|---|"

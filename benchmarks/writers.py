@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, TopKLogitsWarper,
 
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.models.any_order import AnyOrderDenoiser
 from unmask.models.decoder import DecoderDenoiser
@@ -65,10 +65,10 @@ def ours(
     given = prompt(rows, denoiser.vocab_size, device).tolist()
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1).to(device)
     process = AbsorbingProcess(make_schedule("linear"), mask)
-    noise, grid = Noise(torch.arange(rows, device=device)), chosen.times(length)
+    rng, grid = RowRng(torch.arange(rows, device=device)), chosen.times(length)
     # Symbols are not written unless one asks for them.
     writing = Banned(denoiser, torch.arange(SYMBOLS, device=device))
-    for frame in sample(writing, process, canvas, chosen.policy, chosen.drawing, grid, noise):
+    for frame in sample(writing, process, canvas, chosen.policy, chosen.drawing, grid, rng):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
@@ -84,15 +84,15 @@ def blocks(
     chosen, mask = make_preset(preset, steps=steps), model.config.vocab_size - 1
     given = prompt(1, model.config.vocab_size, model.device)[0].tolist()
     canvas = Canvas.from_rows([[*given, *[None] * length]], mask, mask).to(model.device)
-    noise = Noise(torch.arange(1, device=model.device))
+    rng = RowRng(torch.arange(1, device=model.device))
     process, grid = AbsorbingProcess(make_schedule("linear"), mask), chosen.times(block_length)
 
     context = DecoderDenoiser(model, [mask], mask, block_length).context()
 
-    def write(canvas: Canvas, noise: Noise) -> Iterator[Frame]:
-        return sample(context, process, canvas, chosen.policy, chosen.drawing, grid, noise)
+    def write(canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
+        return sample(context, process, canvas, chosen.policy, chosen.drawing, grid, rng)
 
-    for frame in sample_blocks(context, canvas, noise, block_length, write):
+    for frame in sample_blocks(context, canvas, rng, block_length, write):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
@@ -119,9 +119,9 @@ def plain_refine(
     for step in range(steps):
         logits = model(input_ids=ids).logits.float()
         probs = torch.softmax(filters(ids, logits.flatten(0, 1)), dim=-1)
-        guess = torch.multinomial(probs, 1).view_as(ids)
+        prediction = torch.multinomial(probs, 1).view_as(ids)
         hide = torch.rand(ids.shape, device=ids.device) < 1 - (step + 1) / steps
-        ids[:, PROMPT:] = torch.where(hide, mask, guess)[:, PROMPT:]
+        ids[:, PROMPT:] = torch.where(hide, mask, prediction)[:, PROMPT:]
     return ids
 
 
@@ -133,11 +133,11 @@ def plain_confidence(
     ids = _blank(model, mask, length, rows)
     for step in range(steps):
         probs = torch.softmax(model(input_ids=ids).logits.float() / 0.8, dim=-1)
-        sure, guess = probs.max(dim=-1)
+        sure, prediction = probs.max(dim=-1)
         hidden = ids == mask
         count = int(hidden[0].sum()) - round(length * (1 - (step + 1) / steps))
         best = sure.masked_fill(~hidden, -1).topk(count, dim=1).indices
-        ids.scatter_(1, best, guess.gather(1, best))
+        ids.scatter_(1, best, prediction.gather(1, best))
     return ids
 
 

@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="folder to write")
     options = parser.parse_args()
     writer = Unmasker.from_pretrained(str(convert(options.source, options.target)))
-    for text in writer.infill(REACTIONS, sampler="confidence").texts:
+    for text in writer.infill(REACTIONS, sampler="threshold").texts:
         print(text)
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     print(f"{result.nfe} network calls, judging of the lengths included")
 
     # Certain tokens first, and always the likeliest: the same text whatever the seed.
-    sure = writer.infill(TEMPLATES[0], sampler="confidence")
+    sure = writer.infill(TEMPLATES[0], sampler="threshold")
     print(sure.texts[0])
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from unmask import Unmasker
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best, quota
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, quota
 from unmask.sampling.sampler import sample
 from unmask.sampling.token_sampling import Draw
 
@@ -23,7 +23,7 @@ from unmask.sampling.token_sampling import Draw
 class OutsideIn(Policy):
     """Reveal the masks of every row that are nearest to one of its ends."""
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         # The order is known beforehand, so the head runs for these positions only.
         from_left = canvas.masked.cumsum(1)  # 1 for the leftmost mask
         from_right = canvas.masked.sum(1, keepdim=True) - from_left
@@ -32,7 +32,7 @@ class OutsideIn(Policy):
         return nearest & canvas.masked
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         return Move(reveal=candidates)
 
@@ -42,10 +42,10 @@ def main() -> None:
     codec = writer.codec
     row = [*codec.start, *codec.encode("The history of the town"), *[None] * 40]
     canvas = Canvas.from_rows([row], codec.mask_token_id, codec.pad_token_id)
-    noise = Noise(torch.tensor([0]))  # one seed per row
+    rng = RowRng(torch.tensor([0]))  # one seed per row
     grid = time_grid(10)
     frames = sample(
-        writer.denoiser, writer.method.process, canvas, OutsideIn(), Draw(top_p=0.9), grid, noise
+        writer.denoiser, writer.formulation.process, canvas, OutsideIn(), Draw(top_p=0.9), grid, rng
     )
     for frame in frames:
         pieces = codec.pieces(frame.canvas.ids[0].tolist())

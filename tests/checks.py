@@ -56,8 +56,8 @@ def golden() -> JointOracle:
 
 def random_joint(vocab_size: int = 3, length: int = 4, seed: int = 7) -> JointOracle:
     """A joint without structure: exponential weights, so likely and unlikely sequences."""
-    noise = torch.rand((vocab_size,) * length, dtype=torch.float64, generator=generator(seed))
-    weights = 0.1 - noise.log()
+    rng = torch.rand((vocab_size,) * length, dtype=torch.float64, generator=generator(seed))
+    weights = 0.1 - rng.log()
     return JointOracle(weights / weights.sum())
 
 
@@ -78,7 +78,7 @@ def draw_rows(oracle: JointOracle, count: int, seed: int) -> Tensor:
 class TimeTold:
     """A denoiser whose guesses depend on the time: an exact one's, raised to a power of t."""
 
-    told_time = True
+    uses_time = True
 
     def __init__(self, inner: JointOracle) -> None:
         self.inner, self.mask_token_id = inner, inner.mask_token_id

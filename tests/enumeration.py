@@ -17,7 +17,7 @@ from unmask.diffusion.objectives.block import BlockDenoiser
 from unmask.diffusion.objectives.per_token import tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
 from unmask.diffusion.processes.absorbing import Corrupted
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.diffusion.schedules.per_token import TokenSchedule
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
@@ -68,7 +68,7 @@ def anywhere(x0: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Dealt(TokenwiseProcess):
+class Dealt(PerTokenProcess):
     """A process that deals the masks it was told to."""
 
     masked: Tensor | None = None
@@ -77,7 +77,7 @@ class Dealt(TokenwiseProcess):
         return Corrupted(x0.masked_fill(self.masked, self.mask_token_id), self.masked)
 
 
-def chances(process: TokenwiseProcess, x0: Tensor, masked: Tensor, t: Tensor) -> Tensor:
+def chances(process: PerTokenProcess, x0: Tensor, masked: Tensor, t: Tensor) -> Tensor:
     return process.log_mask_pattern(x0, masked, t, anywhere(x0)).exp()
 
 
@@ -110,7 +110,7 @@ def tokenwise_bound(
 
 
 def tokenwise_last_step_bound(
-    joint: JointOracle, process: TokenwiseProcess, nelbo, first_time: float
+    joint: JointOracle, process: PerTokenProcess, nelbo, first_time: float
 ) -> Tensor:
     """Return the bound of every sequence that ends in one step from ``first_time``, (V^L,).
 

@@ -64,7 +64,7 @@ def texts() -> dict[str, Any]:
         filled = writer.infill(TEMPLATE, seed=2, sampler=name, **steps)
         found[name] = [*written.texts, *filled.texts]
     for name, options in STEERED.items():
-        written = writer.generate(PROMPT, length=24, seed=1, sampler="random-quota", **options)
+        written = writer.generate(PROMPT, length=24, seed=1, sampler="random", **options)
         found[name] = [*written.texts]
     return found
 

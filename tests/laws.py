@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, Schedule, time_grid
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
-from unmask.sampling.policies.base import Clock, Guess, Past, Policy
-from unmask.sampling.policies.confidence_scores import measure
+from unmask.sampling.policies.base import Clock, Past, Policy, Prediction
+from unmask.sampling.policies.confidence_scores import confidence_score
 from unmask.sampling.sampler import sample
 from unmask.sampling.token_sampling import Draw
 
@@ -29,8 +29,8 @@ def run(
     mask = oracle.mask_token_id
     canvas = Canvas.from_rows(rows, mask, mask)
     process = AbsorbingProcess(schedule or Polynomial(), mask)
-    noise = Noise(torch.arange(len(rows)) + seed)
-    return list(sample(oracle, process, canvas, policy, draw or Draw(), grid, noise))
+    rng = RowRng(torch.arange(len(rows)) + seed)
+    return list(sample(oracle, process, canvas, policy, draw or Draw(), grid, rng))
 
 
 def blank(oracle: JointOracle, rows: int = 1) -> list[list[int | None]]:
@@ -59,11 +59,11 @@ def law_of_steps(oracle: JointOracle, steps: list[tuple[Tensor, Tensor]]) -> Ten
     size, length = oracle.vocab_size + 1, oracle.length
     states = torch.cartesian_prod(*[torch.arange(size)] * length)
     hidden = (states == size - 1)[..., None]
-    guess = oracle(states, torch.ones(len(states))).exp()
+    prediction = oracle(states, torch.ones(len(states))).exp()
     law = torch.zeros(len(states), dtype=torch.float64)
     law[-1] = 1  # All masked.
     for reveal, hide in steps:
-        outcome = torch.where(hidden, reveal, 1 - hide) * guess
+        outcome = torch.where(hidden, reveal, 1 - hide) * prediction
         mask = torch.where(hidden, 1 - reveal, hide)
         table = torch.cat([outcome, mask.double()], -1)  # (states, L, V + 1)
         step = torch.ones(len(states), len(states), dtype=torch.float64)
@@ -93,17 +93,17 @@ def law_of_path(oracle: JointOracle, policy: Policy) -> tuple[Tensor, Tensor]:
     log_law = torch.zeros(len(x0), dtype=torch.float64)
     calls = torch.zeros(len(x0), dtype=torch.float64)
     t, s = time_grid(100)[:2]
-    noise = Noise(torch.zeros(len(x0)).long())
+    rng = RowRng(torch.zeros(len(x0)).long())
     for step in range(oracle.length):
         process = AbsorbingProcess(Polynomial(), mask)
         clock = Clock(step, t, s, process, last=False, past=Past.of(canvas))
-        wanted = policy.candidates(canvas, clock, noise)
+        wanted = policy.candidates(canvas, clock, rng)
         logits = oracle(canvas.ids, torch.ones(len(x0)))
         sure = torch.full(x0.shape, -torch.inf)
         if policy.reads is not None:
-            of_wanted = measure(policy.reads, logits[wanted], logits[wanted].argmax(1))
+            of_wanted = confidence_score(policy.reads, logits[wanted], logits[wanted].argmax(1))
             sure = sure.masked_scatter(wanted, of_wanted)
-        move = policy.choose(canvas, wanted, Guess(logits.argmax(2), sure, sure), clock, noise)
+        move = policy.choose(canvas, wanted, Prediction(logits.argmax(2), sure, sure), clock, rng)
         own = logits.gather(2, x0[..., None])[..., 0]
         log_law += torch.where(move.reveal, own, 0).sum(1)
         calls += canvas.masked.any(1)

@@ -73,7 +73,7 @@ def writer(zoo):
         {"seed": True},
         {"stop_at_end": 1},
         {"sampler": 1},
-        {"measure": 1, "sampler": "schedule-confidence"},
+        {"confidence_metric": 1, "sampler": "maskgit"},
         {"matching": 1},
         {"allowed": 5},
         {"allowed": ["x"]},

@@ -89,12 +89,12 @@ MISTAKES = [
         (GENERATE + f"--grid {n}", "begin at 1")
         for n in ("1,0.5", "0.9,0", "1,0.5,0.5,0", "1,nan,0")
     ),
-    *((GENERATE + f"--sampler confidence --threshold {n}", "threshold") for n in (-0.5, "nan")),
+    *((GENERATE + f"--sampler threshold --threshold {n}", "threshold") for n in (-0.5, "nan")),
     (GENERATE + "--sampler left-to-right --tokens-per-step 0", "tokens per step"),
     (GENERATE + "--sampler entropy-bound --gamma -1", "gamma"),
-    (GENERATE + "--sampler confidence-factor --factor nan", "factor"),
-    (GENERATE + "--sampler remask-capped --eta 2", "eta"),
-    (GENERATE + "--sampler confidence-edit --edit-below -0.1", "edit-below"),
+    (GENERATE + "--sampler fast-dllm-factor --factor nan", "factor"),
+    (GENERATE + "--sampler remdm-cap --eta 2", "eta"),
+    (GENERATE + "--sampler threshold-edit --edit-threshold -0.1", "edit-below"),
     *(
         (f"compare A --models {{zoo}}/gpt2 {{zoo}}/llama --length 4 --top-p {n}", "top-p")
         for n in (0, 2)
@@ -158,7 +158,7 @@ MISTAKES = [
     ("tune --model {tmp}/none --data {text}", "there is no model folder"),
     ("tune --model {bert} --data {text} --overwrite", "--overwrite is about --out"),
     ("tune --model {bert} --data {text} --out {bert} --overwrite", "--out is the model itself"),
-    (GENERATE + "--sampler confidence --tokens-per-step 9223372036854775808", "1 to 1000000"),
+    (GENERATE + "--sampler threshold --tokens-per-step 9223372036854775808", "1 to 1000000"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
     # Names that are empty, as of a variable that is not set, or that no file can have.
     ("info ''", "empty"),
@@ -187,17 +187,17 @@ MISTAKES = [
     ("evaluate --model {bert} --data {text} --max-chars 0", "max-chars"),
     # Options that would have no effect.
     (GENERATE + "--sampler ancestral --threshold 0.5", "threshold"),
-    (GENERATE + "--sampler confidence --gamma 0.5", "entropy-bound"),
+    (GENERATE + "--sampler threshold --gamma 0.5", "entropy-bound"),
     (GENERATE + "--sampler refine --tokens-per-step 2", "tokens-per-step"),
     (GENERATE + "--sampler left-to-right --steps 4 --tokens-per-step 2", "leave one out"),
-    (GENERATE + "--sampler confidence --measure entropy", "'drawn'"),
-    (GENERATE + "--sampler confidence-factor --temperature 0.5", "temperature"),
-    (GENERATE + "--sampler confidence --top-k 5", "top-k"),
+    (GENERATE + "--sampler threshold --confidence-metric entropy", "'drawn'"),
+    (GENERATE + "--sampler fast-dllm-factor --temperature 0.5", "temperature"),
+    (GENERATE + "--sampler threshold --top-k 5", "top-k"),
     (GENERATE + "--temperature 0 --top-p 0.5", "top-p"),
     (GENERATE + "--temperature 0 --min-p 0.5", "min-p"),
     (GENERATE + "--top-p-crossing drop", "without top-p"),
     (GENERATE + "--sampler gibbs --grid cosine", "no grid"),
-    (GENERATE + "--sampler confidence --grid cosine", "given steps"),
+    (GENERATE + "--sampler threshold --grid cosine", "given steps"),
     (GENERATE + "--grid 1,0.5,0 --steps 2", "leave steps out"),
     (GENERATE + "--sampler refine --stop-at-end", "leave it out"),
     (GENERATE + "--stop-at-end --ban [SEP]", "leave it out"),
@@ -207,7 +207,7 @@ MISTAKES = [
     ("compare A --models {zoo}/gpt2 {zoo}/llama --length 4 --min-p 2", "min-p"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --length 4 --repetition-penalty 0", "penalty"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --steps 4", "--steps"),
-    ("compare A --models {zoo}/gpt2 {zoo}/llama --edit-below 0.5", "--edit-below"),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --edit-threshold 0.5", "--edit-threshold"),
     # A text without quotes, and one without a verb.
     ("generate The town --model {bert}", "into quotes"),
     ("infill A [MASK] --model {bert}", "into quotes"),
@@ -215,7 +215,7 @@ MISTAKES = [
     ("generat Hello", "'generate'"),
     (GENERATE + "--lenght 3", "--length"),
     (GENERATE + "--sampler ancestrl", "'ancestral'"),
-    (GENERATE + "--sampler confidence --measure margn", "'margin'"),
+    (GENERATE + "--sampler threshold --confidence-metric margn", "'margin'"),
     (GENERATE + "--grid cosin", "uniform or cosine"),
     (GENERATE + "--grid 1,x,0", "1,x,0"),
     (GENERATE + "--top-p 0.5 --top-p-crossing dorp", "'drop'"),

@@ -21,29 +21,29 @@ from unmask.pipelines.prompts import lay_out
 
 PLAIN = {
     "ancestral": ["--steps", "5"],
-    "random-quota": ["--steps", "6"],
+    "random": ["--steps", "6"],
     "first-hitting": [],
     "left-to-right": ["--tokens-per-step", "3"],
-    "confidence": ["--threshold", "0.3"],
-    "schedule-confidence": ["--steps", "6", "--temperature", "0.7", "--measure", "margin"],
-    "confidence-factor": ["--factor", "1.5"],
+    "threshold": ["--threshold", "0.3"],
+    "maskgit": ["--steps", "6", "--temperature", "0.7", "--confidence-metric", "margin"],
+    "fast-dllm-factor": ["--factor", "1.5"],
     "entropy-bound": ["--gamma", "2"],
     "refine": ["--steps", "4"],
-    "remask-capped": ["--steps", "8", "--eta", "0.2"],
-    "remask-rescaled": ["--steps", "8", "--eta", "0.2"],
-    "remask-least-sure": ["--steps", "8"],
-    "remask-loop": ["--steps", "16", "--eta", "0.2"],
-    "remask-next-rate": ["--steps", "5"],
-    "remask-forward-backward": ["--steps", "8"],
-    "keep-likeliest": ["--steps", "6", "--eta", "2"],
-    "confidence-edit": ["--edit-below", "0.1"],
+    "remdm-cap": ["--steps", "8", "--eta", "0.2"],
+    "remdm-rescale": ["--steps", "8", "--eta", "0.2"],
+    "remdm-conf": ["--steps", "8"],
+    "remdm-loop": ["--steps", "16", "--eta", "0.2"],
+    "remdm-next-rate": ["--steps", "5"],
+    "forward-backward": ["--steps", "8"],
+    "p2": ["--steps", "6", "--eta", "2"],
+    "threshold-edit": ["--edit-threshold", "0.1"],
 }
 # Network calls for 12 tokens: exactly so many, or at most.
-CALLS = {"random-quota": 6, "first-hitting": 12, "left-to-right": 4, "schedule-confidence": 6}
-CALLS |= {"refine": 4, "keep-likeliest": 6}
-AT_MOST = {"ancestral": 5, "confidence": 12, "confidence-factor": 12, "entropy-bound": 12}
-AT_MOST |= {"remask-capped": 8, "remask-rescaled": 8, "remask-least-sure": 8, "remask-loop": 16}
-AT_MOST |= {"confidence-edit": 37, "remask-next-rate": 5, "remask-forward-backward": 8}
+CALLS = {"random": 6, "first-hitting": 12, "left-to-right": 4, "maskgit": 6}
+CALLS |= {"refine": 4, "p2": 6}
+AT_MOST = {"ancestral": 5, "threshold": 12, "fast-dllm-factor": 12, "entropy-bound": 12}
+AT_MOST |= {"remdm-cap": 8, "remdm-rescale": 8, "remdm-conf": 8, "remdm-loop": 16}
+AT_MOST |= {"threshold-edit": 37, "remdm-next-rate": 5, "forward-backward": 8}
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_json_is_one_object_with_the_facts(unmask, zoo, name):
 
 
 @pytest.mark.parametrize("steps", [1, 3, 12])
-@pytest.mark.parametrize("name", ["refine", "schedule-confidence"])
+@pytest.mark.parametrize("name", ["refine", "maskgit"])
 def test_steps_is_the_number_of_network_calls(roberta, name, steps):
     # On 40 tokens no step is empty; one that writes nothing costs no call.
     result = roberta.generate("The", length=40, steps=steps, sampler=name)
@@ -246,7 +246,9 @@ def test_the_length_of_a_blank_is_chosen_before_it_is_written(roberta):
     plan = lay_out(
         roberta.codec, ["A [MASK:1-6] mat."], length=None, num_samples=1, seed=0, limit=64
     )
-    nats, _ = rerank.given_nats(plan, len(roberta.codec.start), roberta.denoiser, roberta.method)
+    nats, _ = rerank.given_nats(
+        plan, len(roberta.codec.start), roberta.denoiser, roberta.formulation
+    )
     assert best.settings["blank_lengths"] == [[int(nats.argmin()) + 1]] * 9
 
 

@@ -37,10 +37,10 @@ def written(writer: Unmasker, prompt: str = "", **options) -> set[int]:
     return set(last.canvas.ids[last.canvas.editable].tolist())
 
 
-@pytest.mark.parametrize("sampler", ["ancestral", "confidence", "gibbs", "refine", "left-to-right"])
+@pytest.mark.parametrize("sampler", ["ancestral", "threshold", "gibbs", "refine", "left-to-right"])
 def test_an_untouched_model_writes_no_symbol(bert, sampler):
     eager(bert, *NAMES)
-    options = {"sampler": sampler, "temperature": None if sampler == "confidence" else 1.0}
+    options = {"sampler": sampler, "temperature": None if sampler == "threshold" else 1.0}
     options |= {"steps": None} if sampler == "left-to-right" else {}
     assert not written(bert, **options) & set(bert.codec.symbols)
     assert not written(bert, "the [MASK:3] cat [MASK:2]", length=None, **options) & set(range(5))

@@ -29,7 +29,7 @@ from test_sampler import OneAtATime, counts_of
 from unmask.diffusion.objectives.block import block_nelbo, block_times
 from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.block import BlockOracle
@@ -304,10 +304,10 @@ def test_the_bound_of_every_block_length_is_the_entropy(block_length):
     x0 = draw_rows(joint, 20_000, seed=3)
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     for nelbo in (exact_k_nelbo, continuous_nelbo):
-        noise = generator(5)
-        t = stratified_times(len(x0), noise)
+        rng = generator(5)
+        t = stratified_times(len(x0), rng)
         bound = partial(nelbo, process=process)
-        loss = block_nelbo(oracle, bound, block_length, x0, t, everywhere, noise)
+        loss = block_nelbo(oracle, bound, block_length, x0, t, everywhere, rng)
         assert_mean(loss.nats, joint.entropy())
         if block_length == 1 and nelbo is exact_k_nelbo:
             assert (loss.nats + joint.log_prob(x0)).abs().max() < 1e-9
@@ -321,16 +321,16 @@ def test_the_bound_of_a_sampler_with_so_many_steps_a_block(block_length, num_ste
     joint = golden()
     process = AbsorbingProcess(Polynomial(), joint.mask_token_id)
     x0 = draw_rows(joint, 40_000, seed=3)
-    noise = generator(4)
+    rng = generator(4)
     bound = partial(discrete_nelbo, process=process, num_steps=num_steps)
     loss = block_nelbo(
         BlockOracle(joint, block_length),
         bound,
         block_length,
         x0,
-        stratified_times(len(x0), noise),
+        stratified_times(len(x0), rng),
         torch.ones_like(x0, dtype=torch.bool),
-        noise,
+        rng,
     )
     assert_mean(loss.nats, expected)
 
@@ -341,15 +341,15 @@ def test_an_interval_gives_the_mean_of_the_integrand_over_it():
     process = AbsorbingProcess(Polynomial(), joint.mask_token_id)
     x0 = draw_rows(joint, 60_000, seed=3)
     for low, high in ((0.6, 1.0), (0.3, 0.5)):
-        noise = generator(4)
+        rng = generator(4)
         loss = block_nelbo(
             BlockOracle(joint, 2),
             partial(continuous_nelbo, process=process),
             2,
             x0,
-            stratified_times(len(x0), noise),
+            stratified_times(len(x0), rng),
             torch.ones_like(x0, dtype=torch.bool),
-            noise,
+            rng,
             interval=(low, high),
         )
         middle = (low + high) / 2
@@ -365,9 +365,9 @@ def test_given_tokens_and_padding_are_no_part_of_the_bound():
     bound = partial(exact_k_nelbo, process=process)
 
     def nats(x0, editable, valid=None, draws=40):
-        noise = generator(4)
-        times = [stratified_times(len(x0), noise) for _ in range(draws)]
-        losses = [block_nelbo(oracle, bound, 2, x0, t, editable, noise, valid) for t in times]
+        rng = generator(4)
+        times = [stratified_times(len(x0), rng) for _ in range(draws)]
+        losses = [block_nelbo(oracle, bound, 2, x0, t, editable, rng, valid) for t in times]
         assert losses[0].tokens.tolist() == editable.sum(1).tolist()
         return torch.stack([loss.nats for loss in losses]).mean()
 
@@ -382,22 +382,22 @@ def test_given_tokens_and_padding_are_no_part_of_the_bound():
 
 
 def test_times_lie_one_in_each_stratum_of_batch_and_blocks():
-    noise = generator(0)
+    rng = generator(0)
     for _ in range(50):
-        t = stratified_times(6, noise)
-        times = block_times(t, 5, noise)
+        t = stratified_times(6, rng)
+        times = block_times(t, 5, rng)
         offset = t.min() / 5
         strata = torch.floor((times - offset) * 30 + 1e-6).long()
         assert sorted(strata.flatten().tolist()) == list(range(30))
         within = torch.floor(times * 5 - 1e-9).long()
         assert (within.sort(1).values == torch.arange(5)).all()
-    assert torch.equal(block_times(t, 1, noise)[:, 0], t)
+    assert torch.equal(block_times(t, 1, rng)[:, 0], t)
 
 
 def test_the_time_of_every_single_block_is_uniform():
     # Laid out along the row without a permutation, block b would only ever see its own stratum.
-    noise = generator(0)
-    times = torch.stack([block_times(stratified_times(3, noise), 4, noise) for _ in range(4000)])
+    rng = generator(0)
+    times = torch.stack([block_times(stratified_times(3, rng), 4, rng) for _ in range(4000)])
     for row in range(3):
         for block in range(4):
             cell = torch.floor(times[:, row, block] * 16).long().clamp_max(15)
@@ -419,12 +419,12 @@ def written(
 
     context = oracle.context()
 
-    def write(canvas, noise):
-        return sample(context, process, canvas, policy, Draw(), time_grid(steps), noise)
+    def write(canvas, rng):
+        return sample(context, process, canvas, policy, Draw(), time_grid(steps), rng)
 
     canvas = blank(count, length, oracle)
-    noise = Noise(torch.arange(first_seed, first_seed + count))
-    return list(sample_blocks(context, canvas, noise, block_length, write, end))
+    rng = RowRng(torch.arange(first_seed, first_seed + count))
+    return list(sample_blocks(context, canvas, rng, block_length, write, end))
 
 
 @pytest.mark.parametrize(("block_length", "steps"), [(1, 1), (2, 2), (3, 3), (4, 4)])
@@ -485,8 +485,8 @@ def test_one_block_is_written_as_without_blocks():
     joint = random_joint()
     process = AbsorbingProcess(Polynomial(), joint.mask_token_id)
     for policy in (RandomOrder(), MostConfident(), Renoise()):
-        canvas, noise = blank(50, 4, joint), Noise(torch.arange(50))
-        plain = list(sample(joint, process, canvas, policy, Draw(), time_grid(3), noise))
+        canvas, rng = blank(50, 4, joint), RowRng(torch.arange(50))
+        plain = list(sample(joint, process, canvas, policy, Draw(), time_grid(3), rng))
         blocks = written(BlockOracle(joint, 4), 50, 4, 4, policy, 3)
         for one, other in zip(plain, blocks, strict=True):
             assert torch.equal(one.canvas.ids, other.canvas.ids)
@@ -535,11 +535,11 @@ def texts(network: DecoderDenoiser, prompts, length: int, policy, steps: int, en
 
     context = network.context()
 
-    def write(canvas, noise):
-        return sample(context, PROCESS, canvas, policy, Draw(), time_grid(steps), noise)
+    def write(canvas, rng):
+        return sample(context, PROCESS, canvas, policy, Draw(), time_grid(steps), rng)
 
-    noise = Noise(torch.arange(first, first + len(prompts)))
-    frames = list(sample_blocks(context, canvas, noise, network.block_length, write, end))
+    rng = RowRng(torch.arange(first, first + len(prompts)))
+    frames = list(sample_blocks(context, canvas, rng, network.block_length, write, end))
     last = frames[-1].canvas
     return frames, [last.ids[i, last.valid[i]].tolist() for i in range(len(prompts))]
 

@@ -9,7 +9,12 @@ from torch import Tensor
 from checks import Recorder, TimeTold, assert_law, chain, generator, golden, random_joint
 from laws import blank, counts_of, run
 from test_any_order import network, rows
-from unmask.diffusion.formulation import BlockMethod, OrderedMethod, SharedMethod, UniformMethod
+from unmask.diffusion.formulation import (
+    AnyOrderFormulation,
+    BlockFormulation,
+    MaskedFormulation,
+    UniformFormulation,
+)
 from unmask.diffusion.objectives import chain_rule
 from unmask.diffusion.objectives.any_order import order_token_nats, random_ranks
 from unmask.diffusion.objectives.chain_rule import (
@@ -19,7 +24,7 @@ from unmask.diffusion.objectives.chain_rule import (
     sequential_token_nats,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
@@ -87,7 +92,7 @@ def test_of_any_network_it_is_a_distribution(order, tokenwise):
     joint = random_joint(3, 3)
     process = process_of(joint, Cosine())
     if tokenwise:
-        process = TokenwiseProcess(LearnedExponents(3, 2.0), joint.mask_token_id)
+        process = PerTokenProcess(LearnedExponents(3, 2.0), joint.mask_token_id)
     x0 = joint.sequences()
     rank = torch.tensor(order).expand_as(x0)
     nats = sequential_token_nats(TimeTold(joint), process, x0, rank, everywhere(x0)).sum(1)
@@ -180,18 +185,18 @@ def test_every_method_knows_its_own_chain_rule(zoo):
     x0 = joint.sequences()
     batch = {"x0": x0, "rank": left_to_right_ranks(everywhere(x0)), "editable": everywhere(x0)}
     process = process_of(joint)
-    for method, denoiser in (
-        (SharedMethod(process), joint),
-        (BlockMethod(process, block_length=2), BlockOracle(joint, 2)),
+    for formulation, denoiser in (
+        (MaskedFormulation(process), joint),
+        (BlockFormulation(process, block_length=2), BlockOracle(joint, 2)),
     ):
-        nats = method.token_nats(denoiser, **batch).sum(1)
+        nats = formulation.token_nats(denoiser, **batch).sum(1)
         assert torch.allclose(nats, -joint.log_prob(x0), atol=1e-9)
     denoiser = network(zoo, "bert")
     text = rows(denoiser)
     batch = {"rank": left_to_right_ranks(everywhere(text)), "editable": everywhere(text)}
     with torch.no_grad():
-        nats = OrderedMethod(process).token_nats(denoiser, x0=text, **batch)
+        nats = AnyOrderFormulation(process).token_nats(denoiser, x0=text, **batch)
         assert torch.allclose(nats, order_token_nats(denoiser, text, **batch), atol=1e-12)
-    uniform = UniformMethod(UniformProcess(Polynomial(), torch.arange(3)))
+    uniform = UniformFormulation(UniformProcess(Polynomial(), torch.arange(3)))
     with pytest.raises(UserError, match="no likelihood in an order"):
         uniform.token_nats(joint, x0=text, **batch)

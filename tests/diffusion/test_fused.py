@@ -8,11 +8,11 @@ from unmask.diffusion.objectives.fused import cost_and_mean
 COUNTS = torch.tensor([3, 0, 4, 1])
 
 
-def guesses(dtype=torch.float64, vocab=11, scale=3.0):
-    noise = torch.Generator().manual_seed(0)
-    logits = scale * torch.randn(8, vocab, generator=noise, dtype=torch.float64)
-    truth = torch.randint(vocab, (8,), generator=noise)
-    table = torch.randn(4, vocab, generator=noise, dtype=torch.float64)
+def predictions(dtype=torch.float64, vocab=11, scale=3.0):
+    rng = torch.Generator().manual_seed(0)
+    logits = scale * torch.randn(8, vocab, generator=rng, dtype=torch.float64)
+    truth = torch.randint(vocab, (8,), generator=rng)
+    table = torch.randn(4, vocab, generator=rng, dtype=torch.float64)
     return logits.to(dtype), truth, table.to(dtype)
 
 
@@ -24,7 +24,7 @@ def plain(logits, truth, table):
 
 @pytest.mark.parametrize("scale", [0.0, 3.0, 200.0])
 def test_they_are_the_cross_entropy_and_the_expectation(scale):
-    logits, truth, table = guesses(scale=scale)
+    logits, truth, table = predictions(scale=scale)
     for got, want in zip(
         cost_and_mean(logits, truth, table, COUNTS), plain(logits, truth, table), strict=True
     ):
@@ -32,7 +32,7 @@ def test_they_are_the_cross_entropy_and_the_expectation(scale):
 
 
 def test_tokens_that_are_ruled_out_count_for_nothing():
-    logits, truth, table = guesses()
+    logits, truth, table = predictions()
     truth = truth.clamp_max(8)
     shorter = cost_and_mean(logits[:, :9], truth, table[:, :9], COUNTS)
     logits = logits.clone().requires_grad_()
@@ -46,7 +46,7 @@ def test_tokens_that_are_ruled_out_count_for_nothing():
 
 
 def test_the_gradients_are_those_of_finite_differences():
-    logits, truth, table = guesses()
+    logits, truth, table = predictions()
     logits.requires_grad_(), table.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x, w: cost_and_mean(x, truth, w, COUNTS), (logits, table), atol=1e-8
@@ -65,7 +65,7 @@ def test_no_guess_has_no_cost_and_no_gradient():
 
 def test_mixed_precision_leaves_them_in_float32():
     """A product in bfloat16 would be off by a hundredth."""
-    logits, truth, table = guesses(torch.float32, vocab=5000)
+    logits, truth, table = predictions(torch.float32, vocab=5000)
     want = plain(logits.double(), truth, table.double())
     logits.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -31,10 +31,10 @@ def test_without_positions_the_order_of_a_row_does_not_matter():
     )
     model.double().eval()
     denoiser = EncoderDenoiser(model, [8])
-    noise = generator(0)
-    x0 = torch.randint(8, (6, 12), generator=noise)
-    masked = torch.rand(x0.shape, generator=noise) < 0.5
-    order = torch.rand(x0.shape, generator=noise).argsort(1)
+    rng = generator(0)
+    x0 = torch.randint(8, (6, 12), generator=rng)
+    masked = torch.rand(x0.shape, generator=rng) < 0.5
+    order = torch.rand(x0.shape, generator=rng).argsort(1)
 
     def surprise(x0, masked):
         xt = x0.masked_fill(masked, 8)

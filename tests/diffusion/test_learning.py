@@ -24,9 +24,9 @@ from enumeration import (
     transition_bound,
     uniform_bound,
 )
-from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
+from unmask.diffusion.formulation import Formulation, PerTokenFormulation, UniformFormulation
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
-from unmask.diffusion.registry import make_method
+from unmask.diffusion.registry import make_formulation
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.models.any_order import AnyOrderDenoiser
 from unmask.models.causal import next_token_nats
@@ -75,24 +75,24 @@ def train(model: torch.nn.Module, loss_of) -> None:
     """Minimise a loss of (rows, generator) with a falling learning rate."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, STEPS)
-    noise = generator(1)
+    rng = generator(1)
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss_of(draw_rows(JOINT, BATCH, seed=step), noise).backward()
+        loss_of(draw_rows(JOINT, BATCH, seed=step), rng).backward()
         optimizer.step()
         decay.step()
 
 
-def judged(method: Method, denoiser: EncoderDenoiser) -> float:
+def judged(formulation: Formulation, denoiser: EncoderDenoiser) -> float:
     """Return the bound that training minimised, enumerated, in nats per sequence."""
-    process, steps = method.process, method.num_steps
-    if isinstance(method, UniformMethod):
+    process, steps = formulation.process, formulation.num_steps
+    if isinstance(formulation, UniformFormulation):
         values = (
             transition_bound(process, denoiser, 2, steps)
             if steps
             else uniform_bound(process, denoiser, 2)
         )
-    elif not isinstance(method, TokenwiseMethod):
+    elif not isinstance(formulation, PerTokenFormulation):
         return absorbing_bound(denoiser, JOINT)
     elif steps:
         values = tokenwise_steps_bound(JOINT, process.schedule, steps, denoiser)
@@ -107,7 +107,7 @@ def test_the_bound_of_a_trained_network_comes_down_to_the_entropy(name):
     model = encoder()
     equip(model, time, schedule)
     denoiser = EncoderDenoiser(model, [2])
-    method = make_method(
+    formulation = make_formulation(
         process,
         schedule,
         mask_token_id=2,
@@ -120,16 +120,16 @@ def test_the_bound_of_a_trained_network_comes_down_to_the_entropy(name):
     )
     everywhere = torch.ones(BATCH, 2, dtype=torch.bool)
 
-    def loss_of(rows, noise):
-        t = stratified_times(BATCH, noise)
-        batch = {"x0": rows, "t": t, "editable": everywhere, "generator": noise}
-        return method.objective(denoiser, **batch)[1].mean()
+    def loss_of(rows, rng):
+        t = stratified_times(BATCH, rng)
+        batch = {"x0": rows, "t": t, "editable": everywhere, "generator": rng}
+        return formulation.objective(denoiser, **batch)[1].mean()
 
     with torch.no_grad():
-        before = judged(method, denoiser)
+        before = judged(formulation, denoiser)
     train(model, loss_of)
     with torch.no_grad():
-        after = judged(method, denoiser)
+        after = judged(formulation, denoiser)
     # Enumerated with the true law: nothing is left to chance, so below would be a leak.
     assert JOINT.entropy() <= after < JOINT.entropy() + 0.01
     assert before > JOINT.entropy() + 0.05
@@ -141,9 +141,9 @@ def test_the_likelihood_of_every_order_comes_down_to_the_entropy():
     denoiser = AnyOrderDenoiser(model, [2], 2)
     everywhere = torch.ones(BATCH, 2, dtype=torch.bool)
 
-    def loss_of(rows, noise):
-        t = stratified_times(BATCH, noise)
-        return order_nelbo(denoiser, rows, t, everywhere, noise).nats.mean()
+    def loss_of(rows, rng):
+        t = stratified_times(BATCH, rng)
+        return order_nelbo(denoiser, rows, t, everywhere, rng).nats.mean()
 
     train(model, loss_of)
     x0 = JOINT.sequences()
@@ -174,7 +174,7 @@ def test_a_decoder_in_blocks_comes_down_to_the_entropy_for_every_block_length(bl
         )
     )
     denoiser = DecoderDenoiser(model, [2, start], 2, block_length)
-    method = make_method(
+    formulation = make_formulation(
         "absorbing",
         {"name": "linear"},
         mask_token_id=2,
@@ -184,11 +184,11 @@ def test_a_decoder_in_blocks_comes_down_to_the_entropy_for_every_block_length(bl
     )
     editable = torch.tensor([False, True, True]).expand(BATCH, -1)
 
-    def loss_of(rows, noise):
-        t = stratified_times(BATCH, noise)
+    def loss_of(rows, rng):
+        t = stratified_times(BATCH, rng)
         rows = torch.cat([torch.full((BATCH, 1), start), rows], 1)
-        batch = {"x0": rows, "t": t, "editable": editable, "generator": noise}
-        return method.objective(denoiser, **batch)[1].mean()
+        batch = {"x0": rows, "t": t, "editable": editable, "generator": rng}
+        return formulation.objective(denoiser, **batch)[1].mean()
 
     before = block_bound(denoiser, JOINT, block_length, [start])
     train(model, loss_of)
@@ -209,7 +209,7 @@ def test_the_autoregressive_baseline_is_judged_by_the_same_measure():
         editable = torch.tensor([False, True, True]).expand_as(rows)
         return next_token_nats(model, rows, editable).sum(1)
 
-    train(model, lambda rows, noise: nats(rows).mean())
+    train(model, lambda rows, rng: nats(rows).mean())
     rows = JOINT.sequences()
     with torch.no_grad():
         exact = float(JOINT.probs.flatten() @ nats(rows).double())

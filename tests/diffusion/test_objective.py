@@ -10,7 +10,7 @@ from torch import Tensor
 
 from checks import SCHEDULES, TimeTold, assert_mean, draw_rows, generator, golden, random_joint
 from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
-from unmask.diffusion.formulation import BlockMethod, SharedMethod
+from unmask.diffusion.formulation import BlockFormulation, MaskedFormulation
 from unmask.diffusion.objectives.masked import (
     continuous_nelbo,
     discrete_nelbo,
@@ -140,8 +140,8 @@ def test_each_continuous_estimate_is_weight_times_surprise(name):
     editable = torch.ones_like(x0, dtype=torch.bool)
     loss = continuous_nelbo(oracle, process, x0, t, editable, generator(2))
     xt, masked = process.corrupt(x0, t, editable, generator(2))
-    guess = oracle(xt, t).gather(2, x0[..., None])[..., 0]
-    surprise = -(guess * masked).sum(1)
+    prediction = oracle(xt, t).gather(2, x0[..., None])[..., 0]
+    surprise = -(prediction * masked).sum(1)
     weight = -process.schedule.dalpha(t) / process.schedule.mask_prob(t)
     assert torch.allclose(loss.diffusion, weight * surprise, rtol=1e-12)
     never_clean = process.schedule.mask_prob(torch.zeros(1).double()).item()
@@ -214,9 +214,11 @@ def test_golden_bound_of_the_cosine_grid():
     """The sampler's own four steps are not the uniform ones, which come to 1.236424."""
     value = discrete_value(golden(), golden(), 4, GRIDS["cosine"])
     assert value == pytest.approx(1.23987, abs=1e-5)
-    for method in (SharedMethod(linear(2)), BlockMethod(linear(2), block_length=2)):
-        bound = method.in_steps(4, sampler_grid({}, 4))
-        denoiser = BlockOracle(golden(), 2) if isinstance(method, BlockMethod) else golden()
+    for formulation in (MaskedFormulation(linear(2)), BlockFormulation(linear(2), block_length=2)):
+        bound = formulation.in_steps(4, sampler_grid({}, 4))
+        denoiser = (
+            BlockOracle(golden(), 2) if isinstance(formulation, BlockFormulation) else golden()
+        )
         x0 = draw_rows(golden(), 40_000, 6)
         everywhere = torch.ones_like(x0, dtype=torch.bool)
         loss = bound(
@@ -228,13 +230,13 @@ def test_golden_bound_of_the_cosine_grid():
 def test_a_sampler_starts_from_masks_alone_whatever_is_visible_at_the_end():
     """So that a schedule with alpha(1) > 0 pays no prior, in steps and in continuous time."""
     schedule = LogLinear(eps=0.3)
-    method = SharedMethod(AbsorbingProcess(schedule, 2))
+    formulation = MaskedFormulation(AbsorbingProcess(schedule, 2))
     x0 = draw_rows(golden(), 40_000, 33)
     batch = {"x0": x0, "t": iid_times(40_000, 34), "editable": torch.ones_like(x0).bool()}
     for bound, value in (
-        (method.in_steps(1), MARGINALS),
-        (method.in_steps(4, time_grid(4, "cosine")), 1.23987),
-        (method.bound, H),
+        (formulation.in_steps(1), MARGINALS),
+        (formulation.in_steps(4, time_grid(4, "cosine")), 1.23987),
+        (formulation.bound, H),
     ):
         loss = bound(golden(), generator=generator(35), **batch)
         assert_mean(loss.nats, value)

@@ -25,7 +25,7 @@ from enumeration import (
     tokenwise_last_step_bound,
     tokenwise_steps_bound,
 )
-from unmask.diffusion.formulation import LearnedMethod, TokenwiseMethod
+from unmask.diffusion.formulation import LearnedFormulation, PerTokenFormulation
 from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo
 from unmask.diffusion.objectives.per_token import (
     integrand,
@@ -36,7 +36,7 @@ from unmask.diffusion.objectives.per_token import (
     tokenwise_nelbo,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.continuous import (
     Polynomial,
     given_grid,
@@ -145,7 +145,7 @@ def test_frequent_words_are_hidden_later():
     assert (counts * schedule.information).sum().item() == pytest.approx(0, abs=1e-9)
     half = torch.tensor([0.5])
     assert (schedule.mask_prob(half)[0][counts.argsort()].diff() < 0).all()
-    process = TokenwiseProcess(schedule, 9)
+    process = PerTokenProcess(schedule, 9)
     x0 = torch.tensor([[0, 1, 3, 4]]).expand(20_000, -1)
     masked = process.corrupt(x0, half.expand(20_000), anywhere(x0), generator(1)).masked
     for column, v in enumerate(data):
@@ -185,9 +185,9 @@ def test_what_makes_no_schedule_process_or_bound_is_refused():
     with pytest.raises(UserError, match="share of tokens"):
         LearnedExponents(2, eps=1.0)
     with pytest.raises(UserError, match="as many weights"):
-        TokenwiseProcess(exponents(1, 1), 2, torch.ones(3))
+        PerTokenProcess(exponents(1, 1), 2, torch.ones(3))
     with pytest.raises(UserError, match="all zero"):
-        TokenwiseProcess(exponents(1, 1), 2, torch.zeros(2))
+        PerTokenProcess(exponents(1, 1), 2, torch.zeros(2))
     for first_time in (0.0, 1.0):
         with pytest.raises(UserError, match="first time"):
             tokenwise_bound(golden(), exponents(1, 1), first_time=first_time)
@@ -198,7 +198,7 @@ def test_what_makes_no_schedule_process_or_bound_is_refused():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_posteriors_are_distributions_and_compose_to_the_forward_process(name):
-    process = TokenwiseProcess(SCHEDULES[name](), 2)
+    process = PerTokenProcess(SCHEDULES[name](), 2)
     xt = torch.tensor([[0, 2, 2, 1]])
     x0 = torch.tensor([[0, 1, 0, 1]])
     for t, s in [(1.0, 0.0), (1.0, 0.5), (0.5, 0.25), (0.5, 0.0), (1e-6, 0.0)]:
@@ -224,7 +224,7 @@ def test_posteriors_are_distributions_and_compose_to_the_forward_process(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_masks_fall_as_often_as_the_process_says(name):
-    process = TokenwiseProcess(SCHEDULES[name](), 2)
+    process = PerTokenProcess(SCHEDULES[name](), 2)
     x0, editable = torch.tensor([[0, 1, 0, 1]]), torch.tensor([[True, True, False, True]])
     t = torch.tensor([0.4])
     masks = torch.tensor(list(product([False, True], repeat=3)))
@@ -248,14 +248,14 @@ def test_the_chance_of_a_pattern_has_a_gradient_at_every_time():
     masked = torch.tensor([[True, True, False], [True, False, False]])
     editable = torch.tensor([[True, True, False]]).expand(2, -1)
     t = torch.tensor([1.0, 1e-8], dtype=torch.float64)
-    TokenwiseProcess(schedule, 2).log_mask_pattern(x0, masked, t, editable).sum().backward()
+    PerTokenProcess(schedule, 2).log_mask_pattern(x0, masked, t, editable).sum().backward()
     assert torch.isfinite(schedule.param.grad).all()
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([3, 1])])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_time_of_a_canvas_has_its_masked_share(name, weights):
-    process = TokenwiseProcess(SCHEDULES[name](), 2, weights)
+    process = PerTokenProcess(SCHEDULES[name](), 2, weights)
     editable = torch.arange(8).expand(5, -1) < 6
     masked = torch.arange(8) < torch.tensor([[0], [1], [3], [5], [6]])
     times = process.time_of(masked, editable)
@@ -272,11 +272,11 @@ def test_time_of_a_canvas_has_its_masked_share(name, weights):
 
 def test_the_exact_guess_is_bayes_rule():
     joint = random_joint(3, 3)
-    process = TokenwiseProcess(exponents(0.4, 1.0, 3.0), 3)
+    process = PerTokenProcess(exponents(0.4, 1.0, 3.0), 3)
     x = torch.randint(4, (40, 3), generator=generator(3))
     t = 1 - torch.rand(40, dtype=torch.float64, generator=generator(4))
     logits = TokenwiseOracle(joint, process)(x, t).detach()
-    for row, time, guess in zip(x, t, logits, strict=True):
+    for row, time, prediction in zip(x, t, logits, strict=True):
         hidden = process.schedule.mask_prob(time[None])[0].detach()
         weight = {}
         for y, p in zip(joint.sequences(), joint.probs.flatten(), strict=True):
@@ -288,7 +288,7 @@ def test_the_exact_guess_is_bayes_rule():
         total = sum(weight.values())
         for i, v in product(range(3), range(3)):
             expected = sum(w for y, w in weight.items() if y[i] == v) / total
-            assert guess[i, v].exp().item() == pytest.approx(expected.item(), abs=1e-12)
+            assert prediction[i, v].exp().item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_with_equal_schedules_the_exact_guess_is_that_of_the_joint():
@@ -296,7 +296,7 @@ def test_with_equal_schedules_the_exact_guess_is_that_of_the_joint():
     x = torch.randint(4, (50, 4), generator=generator(5))
     valid = torch.rand(50, 4, generator=generator(6)) < 0.8
     t = torch.full((50,), 0.3)
-    oracle = TokenwiseOracle(joint, TokenwiseProcess(exponents(2, 2, 2), 3))
+    oracle = TokenwiseOracle(joint, PerTokenProcess(exponents(2, 2, 2), 3))
     at = valid & (x == 3)
     assert torch.allclose(
         oracle(x, t, at=at, valid=valid), joint(x, t, at=at, valid=valid), atol=1e-12
@@ -334,20 +334,20 @@ def test_without_the_difference_of_rates_there_is_no_bound():
     joint, schedule = golden(), exponents(0.5, 2.0)
     u, width = nodes()
     x0, masked, t = everything(joint, u)
-    process = TokenwiseProcess(schedule, 2)
-    guess = TokenwiseOracle(joint, process)(x0.masked_fill(masked, 2), t)
+    process = PerTokenProcess(schedule, 2)
+    prediction = TokenwiseOracle(joint, process)(x0.masked_fill(masked, 2), t)
     rate = schedule.rate(t)
 
-    def shortcut(guess: Tensor) -> Tensor:
-        nats = -rate.gather(1, x0) * guess.gather(2, x0[..., None])[..., 0]
+    def shortcut(prediction: Tensor) -> Tensor:
+        nats = -rate.gather(1, x0) * prediction.gather(2, x0[..., None])[..., 0]
         cost = chances(process, x0, masked, t) * torch.where(masked, nats, 0).sum(1)
         return (width @ cost.view(len(u), 4, 4).sum(2)).detach()
 
     probs = joint.probs.flatten()
-    honest = shortcut(guess)
+    honest = shortcut(prediction)
     assert (honest + joint.log_prob(joint.sequences())).abs().max() > 0.1
     assert (probs @ honest).item() == pytest.approx(H, abs=1e-6)
-    cheat = (guess + rate[:, None].log()).log_softmax(-1)
+    cheat = (prediction + rate[:, None].log()).log_softmax(-1)
     assert (probs @ shortcut(cheat)).item() < H - 0.1
     # With the term, the same guess costs more than the exact one.
     noised = Corrupted(x0.masked_fill(masked, 2), masked)
@@ -375,7 +375,7 @@ def test_bound_of_a_grid():
     """Its steps one by one, each over all masks."""
     joint, schedule = random_joint(3, 3), corpus_spindle(random_joint(3, 3))
     grid = given_grid([1, 0.8, 0.15, 0])
-    process, total = TokenwiseProcess(schedule, 3), torch.zeros(27).double()
+    process, total = PerTokenProcess(schedule, 3), torch.zeros(27).double()
     for now, before in pairwise(grid):
         x0, masked, t = everything(joint, now[None])
         noised = Corrupted(x0.masked_fill(masked, 3), masked)
@@ -387,14 +387,14 @@ def test_bound_of_a_grid():
     assert (value - tokenwise_steps_bound(joint, schedule, 3)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("method", [TokenwiseMethod, LearnedMethod])
-def test_what_a_model_is_judged_by_loses_nothing_at_the_ends(method):
+@pytest.mark.parametrize("formulation", [PerTokenFormulation, LearnedFormulation])
+def test_what_a_model_is_judged_by_loses_nothing_at_the_ends(formulation):
     """A decoder that sees nothing costs what the tokens are worth apart, a prior costs log V."""
-    if method is TokenwiseMethod:
+    if formulation is PerTokenFormulation:
         joint, schedule = echo(), corpus_spindle(echo())
     else:
         joint, schedule = golden(), SCHEDULES["clamped exponents"]()
-    bound = method(TokenwiseProcess(schedule, joint.mask_token_id)).bound
+    bound = formulation(PerTokenProcess(schedule, joint.mask_token_id)).bound
     value = tokenwise_last_step_bound(joint, bound.keywords["process"], bound.func, 1e-4)
     slack = value + joint.log_prob(joint.sequences())
     assert slack.abs().max() < 1e-7
@@ -405,15 +405,15 @@ def test_what_a_model_is_judged_by_loses_nothing_at_the_ends(method):
 
 def test_monte_carlo_of_what_a_model_is_judged_by():
     joint = golden()
-    process = TokenwiseProcess(corpus_spindle(joint), 2)
-    x0, noise = draw_rows(joint, 100_000, 41), generator(42)
-    t = stratified_times(len(x0), noise)
-    bound = TokenwiseMethod(process).bound
+    process = PerTokenProcess(corpus_spindle(joint), 2)
+    x0, rng = draw_rows(joint, 100_000, 41), generator(42)
+    t = stratified_times(len(x0), rng)
+    bound = PerTokenFormulation(process).bound
     oracle = TokenwiseOracle(joint, process)
-    loss = bound(oracle, x0=x0, t=t, editable=anywhere(x0), generator=noise)
+    loss = bound(oracle, x0=x0, t=t, editable=anywhere(x0), generator=rng)
     assert_mean(loss.nats, H)
     # The last step alone, drawn as often as it is long.
-    loss = tokenwise_last_step_nelbo(oracle, process, x0, t, anywhere(x0), noise, first_time=0.5)
+    loss = tokenwise_last_step_nelbo(oracle, process, x0, t, anywhere(x0), rng, first_time=0.5)
     expected = joint.probs.flatten() @ tokenwise_last_step_bound(
         joint, process, partial(tokenwise_last_step_nelbo, first_time=0.5), 0.5
     )
@@ -460,7 +460,7 @@ def test_equal_exponents_are_the_polynomial_schedule(w):
     editable = torch.rand(200, 4, generator=generator(8)) < 0.7
     t = 1 - torch.rand(200, dtype=torch.float64, generator=generator(9))
     loss = tokenwise_nelbo(
-        joint, TokenwiseProcess(schedule, 3), x0, t, editable, generator(10), first_time=1e-9
+        joint, PerTokenProcess(schedule, 3), x0, t, editable, generator(10), first_time=1e-9
     )
     plain = AbsorbingProcess(Polynomial(w), 3)
     other = continuous_nelbo(joint, plain, x0, 1e-9 + t, editable, generator(10))
@@ -471,7 +471,7 @@ def test_equal_exponents_are_the_polynomial_schedule(w):
 def test_a_spindle_of_no_strength_is_the_linear_schedule():
     joint = random_joint()
     schedule = corpus_spindle(joint, 0.0)
-    process, plain = TokenwiseProcess(schedule, 3), AbsorbingProcess(Polynomial(), 3)
+    process, plain = PerTokenProcess(schedule, 3), AbsorbingProcess(Polynomial(), 3)
     released = ReleasedSpindle(log_frequency(unigrams(joint), joint.data_ids), 3, 64, 0.0)
     x0 = torch.randint(3, (200, 4), generator=generator(11))
     editable = torch.rand(200, 4, generator=generator(12)) < 0.7
@@ -516,7 +516,7 @@ def test_no_guess_has_a_negative_cost(schedule):
     joint = echo()
     x0, masked, t = everything(joint, torch.tensor([1e-6, 0.01, 0.3, 0.9, 1.0]).double())
     noised = Corrupted(x0.masked_fill(masked, 4), masked)
-    process = TokenwiseProcess(schedule, 4)
+    process = PerTokenProcess(schedule, 4)
     for seed in range(20):
         logits = 6 * torch.randn(25, 2, 4, dtype=torch.float64, generator=generator(seed))
         table = Table(joint, logits)
@@ -530,7 +530,7 @@ def test_no_guess_has_a_negative_cost(schedule):
 def test_no_guess_is_better_than_the_exact_one(schedule, steps):
     """The expected cost at one time is stationary in every logit, and larger elsewhere."""
     joint = echo()
-    process = TokenwiseProcess(schedule, 4)
+    process = PerTokenProcess(schedule, 4)
     x0, masked, t = everything(joint, torch.tensor([0.37]).double())
     noised = Corrupted(x0.masked_fill(masked, 4), masked)
     canvases = torch.cartesian_prod(torch.arange(5), torch.arange(5))
@@ -547,8 +547,8 @@ def test_no_guess_is_better_than_the_exact_one(schedule, steps):
 
     (gradient,) = torch.autograd.grad(cost(logits), logits)
     assert gradient.abs().max() < 1e-12
-    noise = torch.randn(logits.shape, dtype=torch.float64, generator=generator(17))
-    assert cost(logits + 0.1 * noise) > cost(logits)
+    rng = torch.randn(logits.shape, dtype=torch.float64, generator=generator(17))
+    assert cost(logits + 0.1 * rng) > cost(logits)
 
 
 def test_the_gradient_of_two_copies_is_that_of_the_enumerated_bound():
@@ -587,7 +587,7 @@ def test_the_gradient_of_two_copies_is_that_of_the_enumerated_bound():
 
 def test_monte_carlo_bound_of_two_copies():
     joint, schedule = golden(), exponents(0.8, 1.6)
-    process = TokenwiseProcess(schedule, 2)
+    process = PerTokenProcess(schedule, 2)
     index = torch.multinomial(joint.probs.flatten(), 40_000, True, generator=generator(18))
     x0 = joint.sequences()[index]
     t = 1 - torch.rand(40_000, dtype=torch.float64, generator=generator(19))
@@ -617,7 +617,7 @@ def test_ids_without_logit_change_nothing_and_float32_is_enough():
     joint = echo()
     logits = torch.randn(25, 2, 4, dtype=torch.float64, generator=generator(21)).requires_grad_()
     w = [0.5, 1.0, 2.0, 3.0]
-    one, two = (TokenwiseProcess(exponents(*x), 4) for x in (w, [*w, 0.1]))
+    one, two = (PerTokenProcess(exponents(*x), 4) for x in (w, [*w, 0.1]))
     x0, _, t = everything(joint, torch.tensor([0.01, 0.5, 1.0]))
     editable = anywhere(x0)
     args = (x0, t, editable)

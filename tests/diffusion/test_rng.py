@@ -7,11 +7,11 @@ import torch
 from scipy.stats import kstest
 
 from checks import assert_law
-from unmask.diffusion.rng import _GOLDEN, _MIX_1, _MIX_2, Noise
+from unmask.diffusion.rng import _GOLDEN, _MIX_1, _MIX_2, RowRng
 
 
 def numbers(seeds: int, length: int, stream: str = "token", step: int = 0) -> torch.Tensor:
-    return Noise(torch.arange(seeds)).uniform(stream, step, length)
+    return RowRng(torch.arange(seeds)).uniform(stream, step, length)
 
 
 def assert_independent(a: torch.Tensor, b: torch.Tensor) -> None:
@@ -48,22 +48,22 @@ def test_steps_and_streams_are_independent():
 
 def test_parts_of_a_row_are_independent():
     seeds = torch.arange(500)
-    parts = [Noise(seeds).part(index).uniform("token", 0, 200) for index in range(4)]
-    assert torch.equal(parts[0], Noise(seeds).uniform("token", 0, 200))
+    parts = [RowRng(seeds).part(index).uniform("token", 0, 200) for index in range(4)]
+    assert torch.equal(parts[0], RowRng(seeds).uniform("token", 0, 200))
     for one, other in combinations(parts, 2):
         assert_independent(one, other)
     # Nor does a part of one row have the numbers of another row.
     assert_independent(parts[1][:-1], parts[0][1:])
     assert_independent(parts[1][:-1], parts[1][1:])
-    alone = Noise(seeds[7:8]).part(3).uniform("token", 0, 50)
+    alone = RowRng(seeds[7:8]).part(3).uniform("token", 0, 50)
     assert torch.equal(alone[0], parts[3][7, :50])
 
 
 def test_a_row_does_not_depend_on_its_batch_or_its_length():
     seeds = torch.tensor([5, -3, 2**62, 0])
-    together = Noise(seeds).uniform("token", 3, 40)
+    together = RowRng(seeds).uniform("token", 3, 40)
     for i, seed in enumerate(seeds):
-        alone = Noise(seed[None]).uniform("token", 3, 25)
+        alone = RowRng(seed[None]).uniform("token", 3, 25)
         assert torch.equal(alone[0], together[i, :25])
 
 
@@ -100,12 +100,12 @@ def test_the_extreme_hash_values_stay_inside_the_open_interval(bits, edge):
     key = invert(invert(bits))
     seed = invert(invert(invert(key)) ^ label)
     seed -= (seed >> 63) << 64
-    (u,) = Noise(torch.tensor([seed])).uniform("token", 0, 1)[0].tolist()
+    (u,) = RowRng(torch.tensor([seed])).uniform("token", 0, 1)[0].tolist()
     assert 0 < u < 1
     assert abs(u - edge) < 1e-15
 
 
 def test_a_part_of_a_row_has_the_numbers_of_its_positions():
     seeds = torch.arange(5)
-    whole = Noise(seeds).uniform("token", 3, 20)
-    assert torch.equal(Noise(seeds, first=8).uniform("token", 3, 6), whole[:, 8:14])
+    whole = RowRng(seeds).uniform("token", 3, 20)
+    assert torch.equal(RowRng(seeds, first=8).uniform("token", 3, 6), whole[:, 8:14])

@@ -326,8 +326,10 @@ def test_two_draws_are_one_joint_step(name):
 def test_a_guess_of_nothing_leaves_the_token_itself():
     """The mixture that costs log K: alpha at x_t, and the rest over all."""
     process = uniform(4)
-    guess = process.posterior_logits(torch.zeros(1, 4).double(), torch.tensor([2]), times(0.3, 1))
-    assert guess.softmax(1)[0].tolist() == pytest.approx([0.075, 0.075, 0.775, 0.075])
+    prediction = process.posterior_logits(
+        torch.zeros(1, 4).double(), torch.tensor([2]), times(0.3, 1)
+    )
+    assert prediction.softmax(1)[0].tolist() == pytest.approx([0.075, 0.075, 0.775, 0.075])
 
 
 @every_process
@@ -415,7 +417,7 @@ def test_the_bound_is_the_divergence_of_explicit_matrices(name, grid):
         t = times((j - 0.4) / steps, 6)
         loss = transition_nelbo(denoiser, process, x0, t, steps, editable, generator(7), **own)
         xt = process.corrupt(x0, times(now, 6), editable, generator(7)).ids
-        guess = denoiser(xt, t)[..., ids].softmax(2)
+        prediction = denoiser(xt, t)[..., ids].softmax(2)
         like = matrix(process, now, before)
         forward = matrix(process, before) if j > 1 else torch.eye(4).double()
         for row in range(6):
@@ -423,10 +425,10 @@ def test_the_bound_is_the_divergence_of_explicit_matrices(name, grid):
             for i in editable[row].nonzero()[:, 0].tolist():
                 a, b = int(process.places(x0[row, i])), int(process.places(xt[row, i]))
                 q = like[:, b] * forward[a]
-                p = like[:, b] * (guess[row, i] @ forward)
+                p = like[:, b] * (prediction[row, i] @ forward)
                 q, p = q / q.sum(), p / p.sum()
                 nats += float((torch.xlogy(q, q) - torch.xlogy(q, p)).sum())
-                surprise -= math.log(guess[row, i, a])
+                surprise -= math.log(prediction[row, i, a])
                 prior += float(process.prior_nats(x0[row, i]))
             assert loss.diffusion[row].item() == pytest.approx(steps * nats, abs=1e-9)
             assert loss.cross_entropy[row].item() == pytest.approx(surprise, abs=1e-9)
@@ -522,13 +524,13 @@ def test_the_integrand_is_the_published_formula():
     everywhere = torch.ones_like(x0, dtype=torch.bool)
     loss = uniform_nelbo(denoiser, process, x0, t, everywhere, generator(11))
     xt = process.corrupt(x0, t, everywhere, generator(11)).ids
-    guess, count = denoiser(xt, t).softmax(2), 5
+    prediction, count = denoiser(xt, t).softmax(2), 5
     for row in range(8):
         alpha, total = 1 - t[row], 0.0
         for i in range(3):
             z = xt[row, i]
             true = count * alpha * torch.eye(5, dtype=torch.float64)[x0[row, i]] + 1 - alpha
-            model = count * alpha * guess[row, i] + 1 - alpha
+            model = count * alpha * prediction[row, i] + 1 - alpha
             inner = model[z].log() - model.log() + true.log() - true[z].log()
             rest = count / true[z] - count / model[z] - (true / true[z] * inner).sum()
             total += float(-rest / (count * alpha))
@@ -632,7 +634,7 @@ def test_the_exact_guess_is_a_sum_over_the_other_tokens(name):
     process = uniform(3) if name == "uniform" else GaussianProcess(BETAS, 3)
     oracle, t = LeaveOneOutOracle(joint, process), 0.5
     law, xt = matrix(process, t), sequences(process, 3)
-    guess = oracle(xt, times(t, 27))
+    prediction = oracle(xt, times(t, 27))
     for row in range(0, 27, 4):
         for i, v in product(range(3), range(3)):
             total = sum(
@@ -644,17 +646,17 @@ def test_the_exact_guess_is_a_sum_over_the_other_tokens(name):
                 p * math.prod(float(law[x[j], xt[row, j]]) for j in range(3) if j != i)
                 for x, p in zip(xt.tolist(), joint.probs.flatten().tolist(), strict=True)
             )
-            assert guess[row, i, v].exp().item() == pytest.approx(total / context, abs=1e-12)
+            assert prediction[row, i, v].exp().item() == pytest.approx(total / context, abs=1e-12)
     at = torch.rand(27, 3, generator=generator(24)) < 0.5
-    assert torch.equal(oracle(xt, times(t, 27), at=at), guess[at])
+    assert torch.equal(oracle(xt, times(t, 27), at=at), prediction[at])
 
 
 def test_padding_says_nothing_to_the_exact_guess():
     process = uniform(2)
     oracle, xt = LeaveOneOutOracle(golden(), process), torch.tensor([[0, 0], [0, 1]])
     valid = torch.tensor([[True, False]]).expand(2, 2)
-    guess = oracle(xt, times(0.2, 2), valid=valid)[:, 0].exp()
-    assert guess.flatten().tolist() == pytest.approx([0.7, 0.3, 0.7, 0.3])
+    prediction = oracle(xt, times(0.2, 2), valid=valid)[:, 0].exp()
+    assert prediction.flatten().tolist() == pytest.approx([0.7, 0.3, 0.7, 0.3])
 
 
 def sample(oracle: LeaveOneOutOracle, steps: int, count: int, seed: int) -> Tensor:
@@ -663,15 +665,17 @@ def sample(oracle: LeaveOneOutOracle, steps: int, count: int, seed: int) -> Tens
     states, size = sequences(process, length), len(process.data_ids)
     digits = size ** torch.arange(length - 1, -1, -1)
 
-    def noise() -> Tensor:
+    def rng() -> Tensor:
         return torch.rand(count, length, dtype=torch.float64, generator=gen)
 
-    x = process.noise_ids(noise())
+    x = process.noise_ids(rng())
     for t, s in pairwise(time_grid(steps)):
-        guess = oracle(states, t.expand(len(states)))[(process.places(x) * digits).sum(1)]
-        logits = process.posterior_logits(guess.flatten(0, 1), x.flatten(), t.expand(x.numel()))
-        x0 = Draw()(logits, noise().flatten()).tokens.view(count, length)
-        x = process.step_back(x, x0, t, s, noise())
+        prediction = oracle(states, t.expand(len(states)))[(process.places(x) * digits).sum(1)]
+        logits = process.posterior_logits(
+            prediction.flatten(0, 1), x.flatten(), t.expand(x.numel())
+        )
+        x0 = Draw()(logits, rng().flatten()).tokens.view(count, length)
+        x = process.step_back(x, x0, t, s, rng())
     return (process.places(x) * digits).sum(1)
 
 
@@ -684,9 +688,9 @@ def law_of_sampler(oracle: LeaveOneOutOracle, steps: int) -> Tensor:
     everywhere = torch.ones_like(states, dtype=torch.bool)
     for t, s in pairwise(time_grid(steps)):
         now, before = (x.expand(count * length) for x in (t, s))
-        guess = oracle(states, t.expand(count), at=everywhere)[:, process.data_ids]
+        prediction = oracle(states, t.expand(count), at=everywhere)[:, process.data_ids]
         like = process.log_likelihood(states.flatten(), now, before)
-        step = (like + process.log_spread(guess, before)).softmax(1).view(count, length, -1)
+        step = (like + process.log_spread(prediction, before)).softmax(1).view(count, length, -1)
         law = law @ torch.stack([step[:, i, place[:, i]] for i in range(length)]).prod(0)
     return law
 

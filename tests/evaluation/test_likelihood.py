@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from checks import chain, draw_rows, generator, random_joint
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text, row_starts
-from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.formulation import MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
@@ -56,8 +56,8 @@ def made(rows, editable, documents, characters=None):
 
 
 def bound_on(oracle):
-    method = SharedMethod(AbsorbingProcess(Polynomial(), oracle.mask_token_id))
-    return bound_of_rows(oracle, method.bound)
+    formulation = MaskedFormulation(AbsorbingProcess(Polynomial(), oracle.mask_token_id))
+    return bound_of_rows(oracle, formulation.bound)
 
 
 @pytest.mark.parametrize(("rows", "draws"), [(1, 32), (3, 64), (70, 4)])
@@ -94,8 +94,8 @@ def documents_of(count, seed):
     rows = torch.randint(1, 9, (count,), generator=source)
     document = torch.arange(count).repeat_interleave(rows)
     level = torch.randn(count, generator=source, dtype=torch.float64)
-    noise = torch.randn(len(document), generator=source, dtype=torch.float64)
-    return 300 + 30 * level[document] + 20 * noise, document
+    rng = torch.randn(len(document), generator=source, dtype=torch.float64)
+    return 300 + 30 * level[document] + 20 * rng, document
 
 
 def test_the_interval_over_texts_covers_the_rate_of_the_population():

@@ -9,8 +9,8 @@ from unmask.evaluation.oracles.markov import SecondOrderOracle
 
 
 def chain(size: int = 3, seed: int = 0) -> SecondOrderOracle:
-    noise = 0.1 + torch.rand(size**2 + size**3, generator=generator(seed), dtype=torch.float64)
-    initial, transition = noise[: size**2].view(size, size), noise[size**2 :].view(size, size, size)
+    rng = 0.1 + torch.rand(size**2 + size**3, generator=generator(seed), dtype=torch.float64)
+    initial, transition = rng[: size**2].view(size, size), rng[size**2 :].view(size, size, size)
     return SecondOrderOracle(initial / initial.sum(), transition / transition.sum(2, keepdim=True))
 
 

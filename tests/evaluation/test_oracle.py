@@ -15,12 +15,12 @@ def test_conditionals_equal_sums_over_all_sequences():
     sequences, probs = oracle.sequences(), oracle.probs.flatten()
     x = torch.randint(4, (60, 4), generator=generator(0))  # 3 is [MASK]
     logits = oracle(x, torch.ones(60))
-    for row, guess in zip(x, logits, strict=True):
+    for row, prediction in zip(x, logits, strict=True):
         fits = ((row == 3) | (sequences == row)).all(1)
         for i in range(4):
             for v in range(3):
                 expected = probs[fits & (sequences[:, i] == v)].sum() / probs[fits].sum()
-                assert guess[i, v].exp().item() == pytest.approx(expected.item(), abs=1e-12)
+                assert prediction[i, v].exp().item() == pytest.approx(expected.item(), abs=1e-12)
 
 
 def test_golden_entropy_and_log_prob():
@@ -62,9 +62,9 @@ def test_protocol(oracle):
 
 def test_an_impossible_context_gives_a_uniform_guess():
     oracle = JointOracle(torch.tensor([[0.5, 0.5], [0.0, 0.0]]))
-    guess = oracle(torch.tensor([[1, 2]]), torch.ones(1))[0]
-    assert guess[1].exp().tolist() == pytest.approx([0.5, 0.5])
-    assert guess[0].exp().tolist() == [0, 1]
+    prediction = oracle(torch.tensor([[1, 2]]), torch.ones(1))[0]
+    assert prediction[1].exp().tolist() == pytest.approx([0.5, 0.5])
+    assert prediction[0].exp().tolist() == [0, 1]
 
 
 def test_what_is_no_distribution_is_refused():

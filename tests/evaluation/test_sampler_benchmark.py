@@ -89,7 +89,7 @@ def test_letters_written_at_once_cost_more_than_the_truth():
 
 
 def test_the_same_seed_measures_the_same():
-    oracle, preset = chain(), exactly("schedule-confidence", steps=8)
+    oracle, preset = chain(), exactly("maskgit", steps=8)
     one, two = (against_text(oracle, "x", "", preset, rows=4, length=16, seed=s) for s in (3, 3))
     assert one.error == two.error
     assert against_text(oracle, "x", "", preset, rows=4, length=16, seed=4).error != one.error
@@ -109,8 +109,8 @@ def test_more_steps_than_tokens_are_for_those_that_use_them():
     chosen = [
         (name, options["steps"]) for name, options in settings([4, 64], 16) if "steps" in options
     ]
-    assert ("random-quota", 16) in chosen
-    assert ("random-quota", 64) not in chosen
+    assert ("random", 16) in chosen
+    assert ("random", 64) not in chosen
     assert ("ancestral", 64) in chosen
 
 
@@ -141,7 +141,7 @@ def test_the_bound_of_one_step_is_the_divergence_itself():
 
 def test_the_bound_is_above_the_divergence():
     oracle = SecondOrderOracle.from_ids(torch.tensor([0, 1, 0, 0, 1, 1, 1, 0] * 20), 2, 2.0)
-    preset = exactly("random-quota", steps=2)
+    preset = exactly("random", steps=2)
     bound = against_text(oracle, "q", "", preset, rows=20_000, length=6)
     exact = against_joint(oracle.joint(6), "q", "", preset, rows=20_000)
     assert exact.error > 10 * exact.error_se
@@ -149,9 +149,9 @@ def test_the_bound_is_above_the_divergence():
 
 
 def test_orders_that_look_at_what_is_drawn_have_no_bound():
-    preset = exactly("schedule-confidence", steps=4)
+    preset = exactly("maskgit", steps=4)
     assert against_text(chain(), "s", "", preset, rows=4, length=8).bound is None
-    preset = exactly("schedule-confidence", steps=4, measure="entropy")
+    preset = exactly("maskgit", steps=4, confidence_metric="entropy")
     assert against_text(chain(), "s", "", preset, rows=4, length=8).bound > 0
 
 
@@ -186,8 +186,8 @@ def test_gibbs_and_what_edits_hide_what_the_truth_doubts():
     joint = random_joint(3, 4)
     found = against_joint(joint, "g", "", exactly("gibbs", steps=60), rows=4000)
     assert abs(found.error) < 5 * found.error_se
-    plain = against_joint(joint, "p", "", exactly("keep-likeliest", steps=4, eta=0.0), rows=500)
-    edited = against_joint(joint, "p", "", exactly("keep-likeliest", steps=4, eta=3.0), rows=500)
+    plain = against_joint(joint, "p", "", exactly("p2", steps=4, eta=0.0), rows=500)
+    edited = against_joint(joint, "p", "", exactly("p2", steps=4, eta=3.0), rows=500)
     assert edited.error != plain.error
 
 
@@ -210,7 +210,7 @@ def test_what_the_command_line_prints(capsys, tmp_path):
     assert "refine" not in out
     table = tmp_path / "table.csv"
     table.write_text("a,b\n" + '1,"Cats, 42 Dogs!"\n' * 120, encoding="utf-8")
-    few = ["--length", "6", "--rows", "2", "--steps", "2", "--sampler", "random-quota", "--json"]
+    few = ["--length", "6", "--rows", "2", "--steps", "2", "--sampler", "random", "--json"]
     entropies = []
     for symbols in ("letters", "characters"):
         line_of = ["bench", "samplers", "--data", str(table), "--field", "b", "--symbols", symbols]

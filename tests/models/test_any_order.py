@@ -16,10 +16,10 @@ from transformers import (
 from checks import assert_law, generator, golden, random_joint
 from test_training import run_train
 from unmask import Unmasker
-from unmask.diffusion.formulation import OrderedMethod
+from unmask.diffusion.formulation import AnyOrderFormulation
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats, random_ranks
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
 from unmask.errors import UserError
 from unmask.models.any_order import AnyOrderDenoiser, shuffle
@@ -137,14 +137,14 @@ def test_the_cache_changes_no_guess(zoo, name, tokens, monkeypatch):
     The cached ones run a few at a time.
     """
     denoiser = network(zoo, name)
-    x0, noise = rows(denoiser, 4), generator(5)
+    x0, rng = rows(denoiser, 4), generator(5)
     valid = torch.arange(LENGTH) < torch.tensor([12, 12, 9, 6])[:, None]
-    masked = valid & (torch.rand(x0.shape, generator=noise) < 0.9)
+    masked = valid & (torch.rand(x0.shape, generator=rng) < 0.9)
     kept, forgotten = denoiser.session(True), denoiser.session(False)
     asked = 0
     with torch.no_grad():
         while masked.any():
-            at = masked & (torch.rand(x0.shape, generator=noise) < 0.4)
+            at = masked & (torch.rand(x0.shape, generator=rng) < 0.4)
             xt = x0.masked_fill(masked, MASK).masked_fill(~valid, 0)
             monkeypatch.setattr("unmask.models.encoder._CPU_TOKENS", tokens)
             one = kept(xt, torch.ones(4), at=at, valid=valid)
@@ -152,7 +152,7 @@ def test_the_cache_changes_no_guess(zoo, name, tokens, monkeypatch):
             two = forgotten(xt, torch.ones(4), at=at, valid=valid)
             assert one.shape == (int(at.sum()), denoiser.vocab_size)
             assert torch.allclose(one[:, 5:], two[:, 5:], atol=1e-9)
-            masked = masked & ~(at & (torch.rand(x0.shape, generator=noise) < 0.7))
+            masked = masked & ~(at & (torch.rand(x0.shape, generator=rng) < 0.7))
             asked += 1
     assert asked > 5
 
@@ -241,7 +241,7 @@ def test_one_token_a_step_has_the_law_of_the_average_order():
         RandomOrder(),
         Draw(),
         time_grid(400),
-        Noise(torch.arange(count)),
+        RowRng(torch.arange(count)),
     )
     code = last.canvas.ids @ torch.tensor([9, 3, 1])
     counts = torch.bincount(code, minlength=27)
@@ -268,7 +268,7 @@ def test_what_was_dropped_behind_an_end_is_not_seen_any_more(zoo, cached):
 
 def test_cached_and_uncached_write_the_same(zoo):
     denoiser = network(zoo, "roberta")
-    for name in ("ancestral", "schedule-confidence", "confidence"):
+    for name in ("ancestral", "maskgit", "threshold"):
         preset = make_preset(name, steps=6)
         written = []
         for cached in (True, False):
@@ -280,7 +280,7 @@ def test_cached_and_uncached_write_the_same(zoo):
                 preset.policy,
                 preset.drawing,
                 preset.times(20),
-                Noise(torch.tensor([1, 2])),
+                RowRng(torch.tensor([1, 2])),
             )
             written.append(last.canvas.ids.tolist())
         assert written[0] == written[1]
@@ -295,7 +295,7 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     # Random weights as sharp as these: between 5.5 and 6.1, as the tokenizer breaks its ties.
     assert 4 < card["scores"]["validation"]["nats_per_token"] < 8
     writer = Unmasker.from_pretrained(str(out))
-    assert isinstance(writer.method, OrderedMethod)
+    assert isinstance(writer.formulation, AnyOrderFormulation)
     kept = writer.generate("The cat", length=20, steps=8, seed=3)
     again = Unmasker.from_pretrained(str(out), cache="off").generate(
         "The cat", length=20, steps=8, seed=3

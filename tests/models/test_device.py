@@ -3,6 +3,7 @@
 The device is registered for a whole process, so each test has one of its own.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ CASES = ("samplers", "steering", "kinds", "losses")
 def test_nothing_is_left_on_the_cpu(zoo, case):
     pytest.importorskip("torch.utils.backend_registration")
     command = [sys.executable, __file__, case, str(zoo)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    path = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=path)
     assert done.returncode == 0, done.stderr
 
 
@@ -129,9 +131,9 @@ def _losses(_zoo: Path, device: str) -> None:
     import torch
 
     from test_learning import METHODS, encoder
-    from unmask.diffusion.formulation import UniformMethod
+    from unmask.diffusion.formulation import UniformFormulation
     from unmask.diffusion.objectives.chain_rule import left_to_right_ranks, pseudo_token_nats
-    from unmask.diffusion.registry import make_method
+    from unmask.diffusion.registry import make_formulation
     from unmask.diffusion.schedules.continuous import time_grid
     from unmask.models.encoder import EncoderDenoiser
     from unmask.models.extra_weights import equip, learned_of
@@ -145,7 +147,7 @@ def _losses(_zoo: Path, device: str) -> None:
             equip(model, time, schedule)
             model.to(where).tie_weights()
             denoiser = EncoderDenoiser(model, [2])
-            method = make_method(
+            formulation = make_formulation(
                 process,
                 schedule,
                 mask_token_id=2,
@@ -158,22 +160,24 @@ def _losses(_zoo: Path, device: str) -> None:
             )
             x0 = torch.tensor([[0, 1], [1, 1], [0, 0]], device=where)
             times = torch.tensor([0.2, 0.5, 0.9], device=where)
-            noise = torch.Generator(where).manual_seed(0)
+            rng = torch.Generator(where).manual_seed(0)
             everywhere = torch.ones_like(x0, dtype=torch.bool)
-            _, nats = method.objective(
-                denoiser, x0=x0, t=times, editable=everywhere, generator=noise
+            _, nats = formulation.objective(
+                denoiser, x0=x0, t=times, editable=everywhere, generator=rng
             )
             nats.sum().backward()
             with torch.no_grad():
-                batch = {"x0": x0, "t": times, "editable": everywhere, "generator": noise}
-                judged = [method.bound(denoiser, **batch).nats]
-                if not method.num_steps:
+                batch = {"x0": x0, "t": times, "editable": everywhere, "generator": rng}
+                judged = [formulation.bound(denoiser, **batch).nats]
+                if not formulation.num_steps:
                     grid = time_grid(4, "cosine")
-                    judged += [method.in_steps(4, grid)(denoiser, **batch).nats]
-                if not isinstance(method, UniformMethod):
+                    judged += [formulation.in_steps(4, grid)(denoiser, **batch).nats]
+                if not isinstance(formulation, UniformFormulation):
                     order = {"rank": left_to_right_ranks(everywhere), "editable": everywhere}
-                    judged += [method.token_nats(denoiser, x0=x0, **order).sum(1)]
-                    judged += [pseudo_token_nats(denoiser, method.process, x0, everywhere).sum(1)]
+                    judged += [formulation.token_nats(denoiser, x0=x0, **order).sum(1)]
+                    judged += [
+                        pseudo_token_nats(denoiser, formulation.process, x0, everywhere).sum(1)
+                    ]
             slopes = [p.grad.norm().item() for p in model.parameters() if p.grad is not None]
             return (), [*nats.tolist(), *torch.cat(judged).tolist(), *slopes]
 
@@ -181,8 +185,6 @@ def _losses(_zoo: Path, device: str) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     os.environ["HF_HUB_OFFLINE"] = "1"
     import elsewhere
 

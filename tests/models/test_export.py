@@ -141,8 +141,8 @@ def test_texts_are_those_of_torch(exports):
     samplers = [
         {"sampler": "ancestral", "steps": 12},
         {"sampler": "refine"},
-        {"sampler": "schedule-confidence", "steps": 8},
-        {"sampler": "confidence", "threshold": 0.3},
+        {"sampler": "maskgit", "steps": 8},
+        {"sampler": "threshold", "threshold": 0.3},
     ]
     same = 0
     for number, sampler in enumerate(samplers):

@@ -120,7 +120,7 @@ def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
     assert main([*line, "--json"]) == 0
     said = capsys.readouterr()
     record = json.loads(said.out)
-    assert "keep-likeliest, steps 16" in record["left_out"]
+    assert "p2, steps 16" in record["left_out"]
     assert said.err.count("left out:") == 1
     assert "keeps what it has written" in said.err
     before = (folder / "unmask.json").read_bytes()

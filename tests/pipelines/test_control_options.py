@@ -24,7 +24,7 @@ from test_cli import unmask  # noqa: F401
 from unmask import Unmasker
 from unmask.data.text import TextCodec
 from unmask.data.token_text import token_texts
-from unmask.diffusion.formulation import UniformMethod
+from unmask.diffusion.formulation import UniformFormulation
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
@@ -33,8 +33,8 @@ from unmask.models.ordered_attention import attach
 from unmask.sampling.presets import PRESETS
 
 SAMPLERS = {name: {"steps": 30 if "gibbs" in name else 5} for name in PRESETS}
-SAMPLERS["confidence"] = {"threshold": 0.2}
-SAMPLERS["confidence-edit"] = {"edit_below": 0.3}
+SAMPLERS["threshold"] = {"threshold": 0.2}
+SAMPLERS["threshold-edit"] = {"edit_threshold": 0.3}
 EXPRESSIONS = ["[a-z]+( [a-z]+)*", "(the|a) (cat|dog|mat|moon)", "[a-z ]{2,9}", "(.e)+.*", ".*"]
 
 
@@ -133,7 +133,7 @@ def test_each_blank_has_an_expression_of_its_own(writers, seed):
         "The [MASK:2] sat on [MASK:4] and [MASK] .",
         matching=["[a-f]+", "[m-z ]+", " ?[^ ]*"],
         seed=seed,
-        sampler="schedule-confidence",
+        sampler="maskgit",
     )
     match = re.fullmatch(r"The ?[a-f]+ sat on ?[m-z ]+ and ?[^ ]* \.", result.texts[0])
     assert match, result.texts
@@ -176,8 +176,8 @@ def test_an_expression_that_everything_matches_leaves_the_law_of_the_model(write
     blank = last.canvas.editable[:1]
     ids = last.canvas.ids[:1].masked_fill(blank, writer.codec.mask_token_id)
     with torch.no_grad():
-        guess = writer.denoiser(ids, torch.ones(1), at=blank)[0].softmax(0)
-    law = torch.zeros_like(guess).index_copy(0, texts, guess[texts])
+        prediction = writer.denoiser(ids, torch.ones(1), at=blank)[0].softmax(0)
+    law = torch.zeros_like(prediction).index_copy(0, texts, prediction[texts])
     assert law.sum() < 0.999
     law /= law.sum()
     drawn = torch.bincount(last.canvas.ids[last.canvas.editable], minlength=len(law))
@@ -190,7 +190,7 @@ def test_an_expression_that_everything_matches_leaves_the_law_of_the_model(write
 def test_a_model_without_masks_matches_too(writers):
     writer = Unmasker(writers["roberta"].model, writers["roberta"].codec, writers["roberta"].card)
     process = UniformProcess(Polynomial(), writer.denoiser.data_ids)
-    writer.method = UniformMethod(process, 8)
+    writer.formulation = UniformFormulation(process, 8)
     result = writer.generate("The", length=8, steps=6, matching="[a-z ]+", num_samples=10)
     assert all(re.fullmatch("The[a-z ]+", text) for text in result.texts)
     with pytest.raises(UserError, match="uniform process has no masks"):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from checks import SCHEDULES, Recorder, assert_law, chain
-from unmask.diffusion.formulation import OrderedMethod, SharedMethod, UniformMethod
+from unmask.diffusion.formulation import AnyOrderFormulation, MaskedFormulation, UniformFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine
@@ -33,8 +33,8 @@ def cycle() -> MarkovOracle:
     return MarkovOracle(torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), rows)
 
 
-def method_of(oracle: MarkovOracle) -> SharedMethod:
-    return SharedMethod(AbsorbingProcess(SCHEDULES["linear"], oracle.mask_token_id))
+def method_of(oracle: MarkovOracle) -> MaskedFormulation:
+    return MaskedFormulation(AbsorbingProcess(SCHEDULES["linear"], oracle.mask_token_id))
 
 
 def rows_of(template: list[int | None], longest: int = LONGEST) -> list[list[int | None]]:
@@ -122,7 +122,9 @@ class InOrder(MarkovOracle):
 def test_a_network_that_knows_every_order_needs_one_draw():
     oracle = InOrder(cycle().initial, cycle().transition)
     plan = plan_of([TEMPLATE, [None, 2, 0]], oracle.mask_token_id)
-    nats, nfe = rerank.given_nats(plan, 0, oracle, OrderedMethod(method_of(oracle).process), 1)
+    nats, nfe = rerank.given_nats(
+        plan, 0, oracle, AnyOrderFormulation(method_of(oracle).process), 1
+    )
     rows = rows_of(TEMPLATE) + rows_of([None, 2, 0])
     truth = torch.tensor([true_nats(oracle, row) for row in rows]).double()
     assert nfe == 1
@@ -136,7 +138,7 @@ def test_every_length_sees_the_same_masks_and_the_time_that_they_are_of():
     template = [2, *TEMPLATE]
     plan = plan_of([template], mask, seed=3)
     process = AbsorbingProcess(Cosine(), mask)
-    rerank.given_nats(plan, start, recorder, SharedMethod(process))
+    rerank.given_nats(plan, start, recorder, MaskedFormulation(process))
     given = plan.canvas.given(start)
     assert bool(given[:, 0].sum() == 0)
     counts = []
@@ -214,7 +216,9 @@ def test_a_token_that_is_never_predicted_is_context():
 def test_what_cannot_be_chosen_is_refused():
     plan = plan_of([TEMPLATE], 3)
     with pytest.raises(UserError, match="judged with masks"):
-        rerank.check_choice(plan, UniformMethod(UniformProcess(Cosine(), torch.arange(3))), None)
+        rerank.check_choice(
+            plan, UniformFormulation(UniformProcess(Cosine(), torch.arange(3))), None
+        )
     shared = method_of(chain())
     with pytest.raises(UserError, match="choose one of likeliest, sample"):
         rerank.check_choice(plan, shared, "best")

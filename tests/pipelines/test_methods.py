@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from test_training import run_train, sets, weights
 from unmask import Unmasker
 from unmask.cli import main
-from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
+from unmask.diffusion.formulation import PerTokenFormulation, UniformFormulation
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Polynomial, given_grid, time_grid
 from unmask.errors import UserError
@@ -63,9 +63,9 @@ def test_exponents_and_counts_come_back(zoo, text_file, tmp_path):
     out = tmp_path / "model"
     more = {"schedule__learning_rate": 0.5, "training__steps": 5}
     assert run_train("genmd4", text_file, out, "--model", zoo / "bert", **more) == 0
-    method = Unmasker.from_pretrained(str(out)).method
-    assert isinstance(method, TokenwiseMethod)
-    exponents = method.process.schedule.exponents
+    formulation = Unmasker.from_pretrained(str(out)).formulation
+    assert isinstance(formulation, PerTokenFormulation)
+    exponents = formulation.process.schedule.exponents
     assert exponents.std() > 0.05, "nothing was learned"
     counts = load_file(out / "unmask.safetensors")["unmask_schedule.counts"]
     assert len(counts) == len(exponents)
@@ -108,12 +108,12 @@ def test_the_bound_of_a_number_of_steps_can_be_asked_for(zoo):
 
 def test_strides_that_do_not_divide_are_refused_with_what_would(zoo):
     writer = Unmasker.from_pretrained(str(zoo / "bert"))
-    writer.method = replace(writer.method, num_steps=60)
+    writer.formulation = replace(writer.formulation, num_steps=60)
     # A network that does not know the time has no steps of its own.
     assert all(writer.score(TEXT, draws=16, num_steps=n).nats > 0 for n in (1, 15, 16, 60))
     for asked, near in ((16, 15), (26, 30), (61, 60), (1000, 60)):
         with pytest.raises(UserError, match=f"60 that this model was trained in; {near} would"):
-            writer.method.check_strides(asked)
+            writer.formulation.check_strides(asked)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_strides_that_do_not_divide_are_refused_with_what_would(zoo):
         ({}, {}, time_grid(64, "cosine")),
         ({"name": "ancestral", "steps": 32, "grid": "uniform", "top_k": 9}, {}, time_grid(32)),
         ({"name": "ancestral", "grid": "uniform"}, {"num_steps": 7}, time_grid(7)),
-        ({"name": "confidence", "threshold": 0.5}, {"num_steps": 4}, time_grid(4, "cosine")),
+        ({"name": "threshold", "threshold": 0.5}, {"num_steps": 4}, time_grid(4, "cosine")),
         ({}, {"num_steps": 5, "grid": "uniform"}, time_grid(5)),
         ({"name": "ancestral", "steps": 9}, {"grid": "1,0.3,0"}, given_grid([1, 0.3, 0])),
     ],
@@ -133,13 +133,13 @@ def test_the_grid_of_a_bound_is_that_of_the_models_sampler(saved, options, expec
 
 def test_a_grid_that_was_not_trained_on_is_refused():
     process = UniformProcess(Polynomial(), torch.arange(4))
-    method = UniformMethod(process, num_steps=12)
-    method.check_grid(time_grid(4))
-    method.check_grid(given_grid([1, 0.75, 0.5, 0]))
+    formulation = UniformFormulation(process, num_steps=12)
+    formulation.check_grid(time_grid(4))
+    formulation.check_grid(given_grid([1, 0.75, 0.5, 0]))
     with pytest.raises(UserError, match="not among the 12 steps"):
-        method.check_grid(time_grid(4, "cosine"))
+        formulation.check_grid(time_grid(4, "cosine"))
     # In continuous time any grid will do.
-    UniformMethod(process).check_grid(time_grid(4, "cosine"))
+    UniformFormulation(process).check_grid(time_grid(4, "cosine"))
 
 
 def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_pa
         assert run_train(recipe, text_file, tmp_path / "new", "--model", model) == 2
         assert words in capsys.readouterr().err
     writer = Unmasker.from_pretrained(str(uniform))
-    assert isinstance(writer.method, UniformMethod)
+    assert isinstance(writer.formulation, UniformFormulation)
     with pytest.raises(UserError, match="no masks"):
         writer.generate("The", sampler="refine")
     with pytest.raises(UserError, match="unknown length"):

@@ -10,14 +10,14 @@ import torch
 from checks import assert_law, generator, random_joint
 from laws import blank, divergence, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Past
+from unmask.sampling.policies.base import Clock, Past, Prediction
 from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
-from unmask.sampling.policies.confidence_scores import MEASURES, measure
+from unmask.sampling.policies.confidence_scores import METRICS, confidence_score
 from unmask.sampling.presets import Preset, make_preset
 from unmask.sampling.token_sampling import Draw
 
@@ -34,8 +34,8 @@ def frames_of(preset: Preset, rows):
 
 def sharp(seed: int, power: float = 6.0) -> JointOracle:
     """A joint in which a few sequences hold most of the mass."""
-    noise = torch.rand((3,) * 4, dtype=torch.float64, generator=generator(seed))
-    weights = (-noise.log()) ** power + 1e-6
+    rng = torch.rand((3,) * 4, dtype=torch.float64, generator=generator(seed))
+    weights = (-rng.log()) ** power + 1e-6
     return JointOracle(weights / weights.sum())
 
 
@@ -50,11 +50,11 @@ def test_a_random_order_takes_positions_in_proportion_to_how_sure_they_are(tempe
     process = AbsorbingProcess(Polynomial(), MASK)
     time = torch.tensor([1.0, 0.5]).double()
     clock = Clock(0, time[0], time[1], process, last=False, past=Past.of(canvas))
-    policy = MostConfident(order_temperature=temperature)
+    policy = MostConfident(alg_temperature=temperature)
     each = sure.expand(20_000, 4)
-    guess = Guess(torch.zeros_like(canvas.ids), each, each)
-    noise = Noise(torch.arange(20_000))
-    taken = policy.choose(canvas, canvas.masked, guess, clock, noise).reveal
+    prediction = Prediction(torch.zeros_like(canvas.ids), each, each)
+    rng = RowRng(torch.arange(20_000))
+    taken = policy.choose(canvas, canvas.masked, prediction, clock, rng).reveal
     assert (taken.sum(1) == 2).all()
     weight = (sure.double() / temperature).exp()
     law = torch.zeros(4, 4, dtype=torch.float64)
@@ -72,10 +72,10 @@ def test_without_a_temperature_the_order_is_the_surest_first():
     rows = PROMPTED * 20
     plain = frames_of(Preset(MostConfident(), Draw(), 4), rows)
     for same in (0.0, 1e-9):
-        policy = MostConfident(order_temperature=same)
+        policy = MostConfident(alg_temperature=same)
         for one, other in zip(plain, frames_of(Preset(policy, Draw(), 4), rows), strict=True):
             assert torch.equal(one.canvas.ids, other.canvas.ids)
-    other = frames_of(Preset(MostConfident(order_temperature=1.0), Draw(), 4), rows)
+    other = frames_of(Preset(MostConfident(alg_temperature=1.0), Draw(), 4), rows)
     assert not torch.equal(plain[1].revealed, other[1].revealed)
     assert torch.equal(plain[1].revealed.sum(1), other[1].revealed.sum(1))
 
@@ -102,7 +102,7 @@ def test_the_quota_of_equal_steps_is_equal():
         assert frame.revealed.sum(1).tolist() == [3, 3, 3]
 
 
-@pytest.mark.parametrize("name", ["drawn", *MEASURES])
+@pytest.mark.parametrize("name", ["drawn", *METRICS])
 @pytest.mark.parametrize("draw", [Draw(greedy=True), Draw(), Draw(temperature=0.3)])
 def test_the_quota_takes_the_surest(name, draw):
     """By the network's own distribution at temperature 1, whatever the draw; by the draw's own."""
@@ -139,24 +139,24 @@ def test_own_confidence_does_not_change_with_the_draw():
 
 
 def test_threshold_zero_reveals_everything_at_once():
-    frames = frames_of(make_preset("confidence", threshold=0.0), PROMPTED * 3)
+    frames = frames_of(make_preset("threshold", threshold=0.0), PROMPTED * 3)
     assert len(frames) == 2
     assert frames[-1].nfe == 1
 
 
 def test_threshold_above_one_takes_one_pass_a_token():
-    frames = frames_of(make_preset("confidence", threshold=1.1), PROMPTED * 3)
+    frames = frames_of(make_preset("threshold", threshold=1.1), PROMPTED * 3)
     assert frames[-1].nfe == sum(i is None for i in PROMPTED[0])
     for frame in frames[1:]:
         assert (frame.revealed.sum(1) == 1).all()
 
 
 def test_threshold_in_between_reveals_all_above_it_or_the_surest():
-    frames = frames_of(make_preset("confidence", threshold=0.62, temperature=1.0), BLANK * 10)
+    frames = frames_of(make_preset("threshold", threshold=0.62, temperature=1.0), BLANK * 10)
     several = False
     for before, frame in pairwise(frames):
-        guess = ORACLE(before.canvas.ids, frame.time).exp().amax(2).float()
-        above = (guess >= 0.62) & before.canvas.masked
+        prediction = ORACLE(before.canvas.ids, frame.time).exp().amax(2).float()
+        above = (prediction >= 0.62) & before.canvas.masked
         alone = before.canvas.masked.any(1) & ~above.any(1)
         assert torch.equal(frame.revealed[~alone], above[~alone])
         assert (frame.revealed[alone].sum(1) == 1).all()
@@ -166,7 +166,7 @@ def test_threshold_in_between_reveals_all_above_it_or_the_surest():
 
 
 def test_a_confident_row_finishes_in_the_steps_it_was_given():
-    frames = frames_of(make_preset("confidence", threshold=1.1, steps=3), BLANK)
+    frames = frames_of(make_preset("threshold", threshold=1.1, steps=3), BLANK)
     assert [int(frame.revealed.sum()) for frame in frames[1:]] == [4, 4, 4]
 
 
@@ -201,9 +201,9 @@ def jointly_likeliest(oracle: JointOracle, factor: float) -> tuple[int, int]:
     size = oracle.vocab_size
     for canvas in itertools.product(range(size + 1), repeat=oracle.length):
         masked = [i for i, token in enumerate(canvas) if token == size]
-        guess = oracle(torch.tensor([canvas]), torch.ones(1))[0].exp()
-        order = sorted(masked, key=lambda i: -float(guess[i].max()))
-        ordered = torch.tensor([[float(guess[i].max()) for i in order]])
+        prediction = oracle(torch.tensor([canvas]), torch.ones(1))[0].exp()
+        order = sorted(masked, key=lambda i: -float(prediction[i].max()))
+        ordered = torch.tensor([[float(prediction[i].max()) for i in order]])
         count = int(Factor(factor).count(ordered)) if masked else 0
         if count < 2:
             continue
@@ -213,7 +213,7 @@ def jointly_likeliest(oracle: JointOracle, factor: float) -> tuple[int, int]:
         joint = oracle.probs[place]
         joint = joint.sum(rest) if rest else joint
         several += 1
-        best = [int(guess[i].argmax()) for i in chosen]
+        best = [int(prediction[i].argmax()) for i in chosen]
         right += bool(joint[tuple(best)] == joint.max())
     return several, right
 
@@ -229,7 +229,7 @@ def test_with_a_factor_of_one_greedy_tokens_are_the_likeliest_together():
 
 
 def test_the_factor_reveals_at_least_one():
-    frames = frames_of(make_preset("confidence-factor", factor=0.0), BLANK * 3)
+    frames = frames_of(make_preset("fast-dllm-factor", factor=0.0), BLANK * 3)
     assert frames[-1].nfe == 12
 
 
@@ -347,7 +347,9 @@ def test_the_measure_that_a_policy_reads_is_that_of_its_guess():
     frames = frames_of(Preset(MostConfident("margin", 1, Threshold(0.4)), Draw(), None), BLANK * 20)
     for before, frame in pairwise(frames):
         logits = ORACLE(before.canvas.ids, frame.time)
-        flat = measure("margin", logits.view(-1, 2), torch.zeros(logits[..., 0].numel()).long())
+        flat = confidence_score(
+            "margin", logits.view(-1, 2), torch.zeros(logits[..., 0].numel()).long()
+        )
         above = (flat.view(20, 12) >= 0.4) & before.canvas.masked
         several = above.any(1)
         assert torch.equal(frame.revealed[several], above[several])

@@ -8,7 +8,7 @@ import torch
 from checks import Recorder, assert_law, chain, generator, random_joint
 from laws import ancestral_law
 from test_sampler import OneAtATime
-from test_sliding import written
+from test_sliding_window import written
 from unmask import Unmasker
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
@@ -100,10 +100,10 @@ def test_nothing_is_guessed_behind_an_end_and_rows_only_get_shorter():
         assert ended > 100
         assert not frames[-1].canvas.masked.any()
         assert frames[-1].nfe == len(asked.calls)
-        guesses = sum(int(at.sum()) for _, _, at in asked.calls)
+        predictions = sum(int(at.sum()) for _, _, at in asked.calls)
         asked.calls.clear()
         written(asked, rows, window, policy, steps=9)
-        assert guesses < sum(int(at.sum()) for _, _, at in asked.calls)
+        assert predictions < sum(int(at.sum()) for _, _, at in asked.calls)
 
 
 def test_a_row_that_ends_does_not_depend_on_its_batch():
@@ -145,7 +145,7 @@ def ending(zoo) -> Unmasker:
     return writer
 
 
-@pytest.mark.parametrize("name", ["ancestral", "confidence", "schedule-confidence"])
+@pytest.mark.parametrize("name", ["ancestral", "threshold", "maskgit"])
 def test_a_text_stops_at_its_end(ending, name):
     options = {"length": 55, "num_samples": 6, "steps": 20, "sampler": name, "temperature": 1.0}
     free = ending.generate("The cat", **options)

@@ -9,7 +9,7 @@ from scipy.stats import beta, kstest
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from laws import ancestral_law, blank, counts_of, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import (
     Cosine,
     Geometric,
@@ -156,8 +156,8 @@ def test_left_to_right_goes_from_left_to_right_and_asks_for_nothing_else():
     canvas = Canvas.from_rows(rows, 3, 3)
     process = AbsorbingProcess(Polynomial(), 3)
     oracle = Noted(markov.initial, markov.transition)
-    noise = Noise(torch.arange(3))
-    frames = list(sample(oracle, process, canvas, LeftToRight(2), Draw(), time_grid(6), noise))
+    rng = RowRng(torch.arange(3))
+    frames = list(sample(oracle, process, canvas, LeftToRight(2), Draw(), time_grid(6), rng))
     assert [f.revealed[0].nonzero()[:, 0].tolist() for f in frames[1:]] == [[0, 1], [2, 3], [4, 5]]
     assert [f.revealed[1].nonzero()[:, 0].tolist() for f in frames[1:]] == [[1, 2], [4, 5], []]
     assert [f.revealed[2].nonzero()[:, 0].tolist() for f in frames[1:]] == [[1], [], []]
@@ -188,13 +188,13 @@ def test_position_then_token_has_the_law_of_one_draw_among_all_outcomes(oracle):
 
     mask = oracle.mask_token_id
     ids = torch.full((rows, oracle.length), mask)
-    noise = generator(0)
+    rng = generator(0)
     for t, s in pairwise(grid):
-        guess = oracle(ids, t.expand(rows)).exp()
+        prediction = oracle(ids, t.expand(rows)).exp()
         reveal = process.reveal_prob(t, s)
         stay = (1 - reveal).expand(*ids.shape, 1)
-        outcomes = torch.cat([reveal * guess, stay], -1).view(-1, mask + 1)
-        drawn = torch.multinomial(outcomes, 1, generator=noise).view(ids.shape)
+        outcomes = torch.cat([reveal * prediction, stay], -1).view(-1, mask + 1)
+        drawn = torch.multinomial(outcomes, 1, generator=rng).view(ids.shape)
         ids = torch.where(ids == mask, drawn, ids)
     assert_law(counts_of(ids, oracle.vocab_size), law)
 

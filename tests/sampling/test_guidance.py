@@ -15,8 +15,8 @@ from test_sampler import OneAtATime
 from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import calls_of
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
@@ -57,9 +57,9 @@ def half_written(rows: int = 27) -> Tensor:
 
 def run(denoiser, rows: int, policy=None, steps: int = 4, draw=None) -> list:
     canvas = Canvas.from_rows([[1, None, None, None]] * rows, MASK, 0)
-    process, noise = AbsorbingProcess(Polynomial(), MASK), Noise(torch.arange(rows))
+    process, rng = AbsorbingProcess(Polynomial(), MASK), RowRng(torch.arange(rows))
     policy, draw = policy or RandomOrder(), draw or Draw()
-    return list(sample(denoiser, process, canvas, policy, draw, time_grid(steps), noise))
+    return list(sample(denoiser, process, canvas, policy, draw, time_grid(steps), rng))
 
 
 # --- without a classifier ---
@@ -116,9 +116,9 @@ def test_a_condition_that_says_nothing_guides_nowhere():
 def test_a_single_blank_has_the_guided_law(scale):
     rows = 20_000
     canvas = Canvas.from_rows([[1, 2, None, 0]] * rows, MASK, 0)
-    process, noise = AbsorbingProcess(Polynomial(), MASK), Noise(torch.arange(rows))
+    process, rng = AbsorbingProcess(Polynomial(), MASK), RowRng(torch.arange(rows))
     frames = list(
-        sample(guided(scale, rows), process, canvas, RandomOrder(), Draw(), time_grid(3), noise)
+        sample(guided(scale, rows), process, canvas, RandomOrder(), Draw(), time_grid(3), rng)
     )
     probs = oracle().probs
     with_it, without = probs[1, 2, :, 0], probs[:, 2, :, 0].sum(0)
@@ -138,15 +138,15 @@ def test_one_token_a_step_has_the_law_of_the_guided_guesses():
             seen: dict[int, int] = {}
             chance = 1.0
             for place in order:
-                guesses = []
+                predictions = []
                 for table in (probs[1], probs.sum(0)):
                     for axis in range(3):
                         if axis in seen:
                             index = torch.tensor([seen[axis]])
                             table = table.index_select(axis, index)
                     table = table.sum(tuple(a for a in range(3) if a != place))
-                    guesses.append(table / table.sum())
-                mixed = guesses[0] ** scale * guesses[1] ** (1 - scale)
+                    predictions.append(table / table.sum())
+                mixed = predictions[0] ** scale * predictions[1] ** (1 - scale)
                 chance *= float(mixed[state[place]] / mixed.sum())
                 seen[place] = state[place]
             law[i] += chance / len(orders)
@@ -165,7 +165,7 @@ class Exponents:
 
 
 def tokenwise(joint: JointOracle) -> TokenwiseOracle:
-    return TokenwiseOracle(joint, TokenwiseProcess(Exponents(), MASK))
+    return TokenwiseOracle(joint, PerTokenProcess(Exponents(), MASK))
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.5])
@@ -174,9 +174,9 @@ def test_a_single_blank_has_the_guided_law_under_a_schedule_for_every_token(scal
     rows, joint = 20_000, JointOracle(oracle().probs ** 2 / (oracle().probs ** 2).sum())
     given = torch.tensor([[True, True, False, True]]).expand(rows, -1)
     canvas = Canvas.from_rows([[1, 2, None, 0]] * rows, MASK, 0)
-    exact, noise = tokenwise(joint), Noise(torch.arange(rows))
+    exact, rng = tokenwise(joint), RowRng(torch.arange(rows))
     denoiser = ClassifierFree(exact, scale, given, MASK, True)
-    steps = (denoiser, exact.process, canvas, ByToken(), Draw(), time_grid(6), noise)
+    steps = (denoiser, exact.process, canvas, ByToken(), Draw(), time_grid(6), rng)
     *_, last = sample(*steps)
     with_it, without = joint.probs[1, 2, :, 0], joint.probs.sum((0, 1, 3))
     law = (with_it / with_it.sum()) ** scale * without ** (1 - scale)
@@ -195,13 +195,13 @@ def test_a_condition_that_is_hidden_on_purpose_is_no_evidence_of_the_time(scale)
         time = torch.full((len(xt),), t, dtype=torch.float64)
         rates = exact.process.schedule.mask_prob(time[:1])[0]
         fits = torch.where(where[:, None], rates[x0], (xt[:, None] == x0).double())
-        guesses = []
+        predictions = []
         for factors in (fits, fits[..., 1:]):  # with the condition and without
             weight = joint.probs.flatten() * factors.prod(2)
             own = (x0[..., None] == torch.arange(SIZE)).double()
             law = torch.einsum("ns,slv->nlv", weight, own)[where]
-            guesses.append(law / law.sum(1, keepdim=True))
-        expected = guesses[0] ** scale * guesses[1] ** (1 - scale)
+            predictions.append(law / law.sum(1, keepdim=True))
+        expected = predictions[0] ** scale * predictions[1] ** (1 - scale)
         expected = expected / expected.sum(1, keepdim=True)
         denoiser = ClassifierFree(exact, scale, given, MASK, True)
         for valid in (None, torch.ones_like(given)):
@@ -227,9 +227,9 @@ def test_guidance_leaves_the_pace_alone_and_mixed_posteriors_would_not():
     u = float(AbsorbingProcess(Polynomial(), MASK).reveal_prob(t, s))
     (asked, _, at), *_ = two.calls
     posteriors = []
-    for guess in oracle()(asked, torch.ones(len(asked)), at=at).exp().chunk(2):
-        stays = torch.full_like(guess[:, :1], 1 - u)
-        posteriors.append(torch.cat([u * guess, stays], 1))
+    for prediction in oracle()(asked, torch.ones(len(asked)), at=at).exp().chunk(2):
+        stays = torch.full_like(prediction[:, :1], 1 - u)
+        posteriors.append(torch.cat([u * prediction, stays], 1))
     mixed = posteriors[0] ** scale * posteriors[1] ** (1 - scale)
     written = 1 - mixed[:, -1] / mixed.sum(1)
     assert torch.allclose(written, u * normaliser / (u * normaliser + 1 - u), rtol=1e-9)
@@ -250,8 +250,8 @@ class Bayes:
     def log_prob(self, ids, valid):
         rows, size = len(ids), self.joint.shape[0]
         first = torch.full((rows, 1), size)
-        guess = JointOracle(self.joint)(torch.cat([first, ids], 1), torch.ones(rows))
-        return guess[:, 0, self.label]
+        prediction = JointOracle(self.joint)(torch.cat([first, ids], 1), torch.ones(rows))
+        return prediction[:, 0, self.label]
 
     def slopes(self, ids, at, valid):
         raise AssertionError("there are no slopes to ask for")

@@ -13,7 +13,7 @@ from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
@@ -44,14 +44,14 @@ class Fixed:
 
 def random_rows(rows: int, length: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids with masks and padding in them, what is valid, and logits."""
-    noise = generator(seed)
-    ids = torch.randint(SIZE, (rows, length), generator=noise)
-    ids[torch.rand(ids.shape, generator=noise) < 0.4] = MASK
-    size = torch.randint(2, length + 1, (rows, 1), generator=noise)
+    rng = generator(seed)
+    ids = torch.randint(SIZE, (rows, length), generator=rng)
+    ids[torch.rand(ids.shape, generator=rng) < 0.4] = MASK
+    size = torch.randint(2, length + 1, (rows, 1), generator=rng)
     valid = torch.arange(length) < size
     # What stands on padding is an id like any other for some tokenizers.
     ids = torch.where(valid, ids, torch.where(size % 2 == 0, PAD, 3))
-    return ids, valid, 3 * torch.randn(rows, length, SIZE, generator=noise)
+    return ids, valid, 3 * torch.randn(rows, length, SIZE, generator=rng)
 
 
 def penalised(ids: Tensor, valid: Tensor, logits: Tensor, penalty: float) -> Tensor:
@@ -228,10 +228,10 @@ def test_no_sampler_writes_what_is_banned(name):
     preset = make_preset(name, steps=40 if "gibbs" in name else 6)
     process = AbsorbingProcess(Polynomial(), 3)
     canvas = Canvas.from_rows([[None] * length, [1, *[None] * 6, 2, *[None] * 4]] * 60, 3, 3)
-    noise, grid = Noise(torch.arange(120)), preset.times(length)
+    rng, grid = RowRng(torch.arange(120)), preset.times(length)
 
     def written(denoiser):
-        frames = sample(denoiser, process, canvas, preset.policy, preset.drawing, grid, noise)
+        frames = sample(denoiser, process, canvas, preset.policy, preset.drawing, grid, rng)
         return [tuple(row) for row in list(frames)[-1].canvas.ids.tolist()]
 
     def holding(rows, *phrases):
@@ -246,12 +246,12 @@ def test_no_sampler_writes_what_is_banned(name):
 
 def test_a_dead_end_is_one_clear_sentence():
     """Phrases and what a denoiser rules out itself may leave nothing between two given tokens."""
-    process, noise = AbsorbingProcess(Polynomial(), 3), Noise(torch.zeros(1).long())
+    process, rng = AbsorbingProcess(Polynomial(), 3), RowRng(torch.zeros(1).long())
     probs = torch.zeros(3, 3, 3, dtype=torch.float64)
     probs[0, 0, 0] = 1
     canvas = Canvas.from_rows([[0, None, 0]], 3, 3)
     denoiser = BannedPhrases(JointOracle(probs), [(0, 0)])
-    frames = sample(denoiser, process, canvas, RandomOrder(), Draw(), time_grid(1), noise)
+    frames = sample(denoiser, process, canvas, RandomOrder(), Draw(), time_grid(1), rng)
     next(frames)
     with pytest.raises(UserError, match="nothing is left to write"):
         next(frames)
@@ -293,8 +293,8 @@ def test_one_token_a_step_has_the_law_of_a_ban_by_enumeration(phrases, banned):
     if banned:
         denoiser = Banned(denoiser, torch.tensor(banned))
     canvas = Canvas.from_rows([[None] * 3] * 20_000, 3, 3)
-    process, noise = AbsorbingProcess(Polynomial(), 3), Noise(torch.arange(20_000))
-    *_, last = sample(denoiser, process, canvas, OneAtATime(), Draw(), time_grid(3), noise)
+    process, rng = AbsorbingProcess(Polynomial(), 3), RowRng(torch.arange(20_000))
+    *_, last = sample(denoiser, process, canvas, OneAtATime(), Draw(), time_grid(3), rng)
     assert_law(counts_of(last.canvas.ids, 3), law_of_one_at_a_time(oracle, phrases, banned))
 
 
@@ -327,7 +327,7 @@ def test_what_has_to_match_is_written_without_the_phrase(roberta):
             assert any("dog" in roberta.codec.decode(list(row)) for row in rows)
 
 
-@pytest.mark.parametrize("name", ["ancestral", "refine", "confidence", "schedule-confidence"])
+@pytest.mark.parametrize("name", ["ancestral", "refine", "threshold", "maskgit"])
 def test_a_writer_leaves_out_what_it_is_told_to(roberta, name):
     options = {"sampler": name, "steps": 12, "temperature": 3.0}
     free = ids_of(roberta, **options)
@@ -338,7 +338,7 @@ def test_a_writer_leaves_out_what_it_is_told_to(roberta, name):
     pairs = [p for row in free for p in pairwise(row) if set(p) <= plain - {one}]
     pairs = [p for p in pairs if list(p) in roberta.codec.spellings(words[p[0]] + words[p[1]])]
     # The greedy one writes the same few words in every row.
-    assert pairs or name == "confidence"
+    assert pairs or name == "threshold"
     bans = [words[one], *(words[first] + words[second] for first, second in pairs[:2])]
     forbidden = [tuple(ids) for ban in bans for ids in roberta.codec.spellings(ban)]
     for phrase in [(one,), *pairs[:2]]:

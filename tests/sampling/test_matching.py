@@ -13,9 +13,9 @@ from laws import counts_of
 from test_sampler import OneAtATime
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import spindle
 from unmask.errors import UserError
@@ -84,8 +84,8 @@ def drawn(matching: Matching, draw: Draw, logits: Tensor, canvas: Canvas, wanted
     asked = canvas.masked
     wanted = asked if wanted is None else wanted
     u = torch.rand(canvas.ids.shape, dtype=torch.float64, generator=generator(seed))
-    guesses = logits.expand(len(canvas.ids), -1, -1)[asked]
-    found = matching.draw(draw, guesses, asked, wanted, canvas.ids, u)
+    predictions = logits.expand(len(canvas.ids), -1, -1)[asked]
+    found = matching.draw(draw, predictions, asked, wanted, canvas.ids, u)
     chance = torch.full(canvas.ids.shape, float("nan"))
     ids = canvas.ids.masked_scatter(wanted, found.tokens)
     return ids, chance.masked_scatter(wanted, found.probability)
@@ -329,15 +329,15 @@ class Rewriting(Policy):
     def settled(self, canvas, clock):
         return torch.zeros_like(canvas.masked[:, 0])
 
-    def candidates(self, canvas, clock, noise):
+    def candidates(self, canvas, clock, rng):
         return canvas.editable
 
-    def choose(self, canvas, candidates, guess, clock, noise):
+    def choose(self, canvas, candidates, prediction, clock, rng):
         length = canvas.ids.shape[1]
-        score = noise.uniform("score", clock.step, length).masked_fill(~canvas.editable, -1)
+        score = rng.uniform("score", clock.step, length).masked_fill(~canvas.editable, -1)
         keep = (canvas.editable.sum(1) * (1 - clock.s)).ceil()[:, None]
         stay = score.argsort(1, descending=True).argsort(1) < keep
-        rewrite = noise.uniform("rewrite", clock.step, length) < 0.3
+        rewrite = rng.uniform("rewrite", clock.step, length) < 0.3
         return Move(stay & (canvas.masked | rewrite), canvas.editable & ~stay)
 
 
@@ -347,10 +347,10 @@ def runs(
     canvas = blank(rows)
     process = process or AbsorbingProcess(Polynomial(), MASK)
     matching = Matching(canvas, [automaton(pattern)], END)
-    noise = Noise(torch.arange(rows))
+    rng = RowRng(torch.arange(rows))
     grid = time_grid(steps)
     return list(
-        sample(denoiser, process, canvas, policy, draw or Draw(), grid, noise, matching=matching)
+        sample(denoiser, process, canvas, policy, draw or Draw(), grid, rng, matching=matching)
     )
 
 
@@ -375,8 +375,8 @@ def one_at_a_time(oracle: JointOracle, possible: Tensor) -> Tensor:
         seen = torch.full_like(rows, MASK)
         for place in order:
             # The product of the guesses given what is seen, restricted to what is possible.
-            guess = oracle(seen, torch.ones(len(rows)))  # (rows, LENGTH, SIZE)
-            every = guess[:, torch.arange(LENGTH), rows].sum(2).exp() * possible
+            prediction = oracle(seen, torch.ones(len(rows)))  # (rows, LENGTH, SIZE)
+            every = prediction[:, torch.arange(LENGTH), rows].sum(2).exp() * possible
             same = rows[:, place] == rows[:, None, place]
             chance *= (every * same).sum(1) / every.sum(1).clamp_min(1e-300)
             seen = seen.clone()
@@ -401,7 +401,7 @@ def test_dependent_tokens_are_drawn_from_the_products_of_their_guesses():
 
 POLICIES = {name: preset.policy for name, preset in PRESETS.items()}
 POLICIES |= {
-    "confidence-edit": Edited(MostConfident("confidence", 1, Threshold(0.5)), edit_below=0.4),
+    "threshold-edit": Edited(MostConfident("confidence", 1, Threshold(0.5)), edit_threshold=0.4),
     "rewriting": Rewriting(),
     "one at a time": OneAtATime(),
 }
@@ -432,7 +432,7 @@ def assert_can_be_completed(frames: list[Frame]) -> None:
 
 def test_the_sampler_of_token_wise_schedules_keeps_the_match():
     schedule = spindle(torch.tensor([9, 4, 3, 1, 2]), SIZE, torch.arange(SIZE))
-    process = TokenwiseProcess(schedule, MASK)
+    process = PerTokenProcess(schedule, MASK)
     frames = runs(toy(), ByToken(), 100, 6, PATTERN, process=process)
     assert all(fits(PATTERN, row) for row in frames[-1].canvas.ids.tolist())
 
@@ -440,13 +440,13 @@ def test_the_sampler_of_token_wise_schedules_keeps_the_match():
 def test_a_process_without_masks_ends_in_a_match():
     process = UniformProcess(Polynomial(), torch.arange(SIZE))
     canvas = blank(200)
-    noise = Noise(torch.arange(200))
-    started = canvas.reveal(canvas.masked, process.noise_ids(noise.uniform("start", 0, LENGTH)))
+    rng = RowRng(torch.arange(200))
+    started = canvas.reveal(canvas.masked, process.noise_ids(rng.uniform("start", 0, LENGTH)))
     matching = Matching(canvas, [automaton()], END)
     denoiser = Independent(product(8))
     frames = list(
         sample(
-            denoiser, process, started, Transition(), Draw(), time_grid(5), noise, matching=matching
+            denoiser, process, started, Transition(), Draw(), time_grid(5), rng, matching=matching
         )
     )
     assert all(fits(PATTERN, row) for row in frames[-1].canvas.ids.tolist())
@@ -460,9 +460,9 @@ def test_allowed_sets_condition_independent_tokens_exactly():
     sets = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 1], [0, 1, 0, 0, 0]], dtype=torch.bool)
     which = torch.tensor([0, 1, 2, 1])
     denoiser = Allowed(Independent(logits), sets, which.expand(20_000, -1))
-    process, noise = AbsorbingProcess(Polynomial(), MASK), Noise(torch.arange(20_000))
+    process, rng = AbsorbingProcess(Polynomial(), MASK), RowRng(torch.arange(20_000))
     frames = list(
-        sample(denoiser, process, blank(20_000), RandomOrder(), Draw(), time_grid(3), noise)
+        sample(denoiser, process, blank(20_000), RandomOrder(), Draw(), time_grid(3), rng)
     )
     rows = all_rows()
     assert_rows(frames[-1].canvas.ids, law_of(logits, sets[which, rows].all(1)))

@@ -7,9 +7,9 @@ import torch
 
 from checks import chain, generator
 from unmask import Unmasker
-from unmask.diffusion.denoiser import Around, calls_of, told_time
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.denoiser import Around, calls_of, uses_time
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import time_grid
 from unmask.diffusion.schedules.per_token import spindle
 from unmask.models.time_conditioning import attach
@@ -73,12 +73,12 @@ def test_a_sampler_writes_the_same_with_fewer_calls():
     """In 200 steps each of 8 tokens is written once, so most steps change nothing."""
     exact = chain()
     schedule = spindle(torch.arange(1, exact.vocab_size + 1), exact.vocab_size, exact.data_ids)
-    process = TokenwiseProcess(schedule, exact.mask_token_id)
+    process = PerTokenProcess(schedule, exact.mask_token_id)
     canvas = Canvas.from_rows([[None] * 8] * 3, exact.mask_token_id, exact.mask_token_id)
 
     def frames(denoiser):
-        noise, grid = Noise(torch.arange(3)), time_grid(200)
-        return list(sample(denoiser, process, canvas, ByToken(), Draw(), grid, noise))
+        rng, grid = RowRng(torch.arange(3)), time_grid(200)
+        return list(sample(denoiser, process, canvas, ByToken(), Draw(), grid, rng))
 
     plain, reused = frames(exact), frames(Reused(exact))
     for one, other in zip(plain, reused, strict=True):
@@ -100,8 +100,8 @@ def test_only_a_model_that_needs_it_keeps_answers(zoo, cache):
     calls = {w: w.generate("", length=6, steps=90, seed=1).nfe for w in (writer, spindled)}
     assert calls[writer] <= 6
     assert calls[spindled] <= 7 if cache == "exact" else calls[spindled] > 20
-    assert not told_time(spindled.denoiser)
+    assert not uses_time(spindled.denoiser)
     attach(writer.model, "adaln")
     told = Unmasker(writer.model, writer.codec, card, counts, cache=cache)
-    assert told_time(told.denoiser)
+    assert uses_time(told.denoiser)
     assert told.generate("", length=6, steps=90, seed=1).nfe > 20

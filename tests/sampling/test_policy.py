@@ -12,7 +12,7 @@ import torch
 import laws
 from checks import Recorder, random_joint
 from laws import Doubting
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, Schedule
 from unmask.sampling.canvas import Frame
 from unmask.sampling.policies.base import Policy
@@ -37,7 +37,7 @@ def run(
     oracle=ORACLE,
 ) -> list[Frame]:
     grid = preset.times(max(sum(token is None for token in row) for row in rows))
-    return sampling.run(oracle, preset.policy, rows, grid, preset.drawing, schedule, seed)
+    return laws.run(oracle, preset.policy, rows, grid, preset.drawing, schedule, seed)
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,25 @@ class Restless(Policy):
     def reads(self):
         return self.inner.reads
 
-    def time(self, canvas, clock, noise):
-        return self.inner.time(canvas, clock, noise)
+    def time(self, canvas, clock, rng):
+        return self.inner.time(canvas, clock, rng)
 
     def settled(self, canvas, clock):
         return torch.zeros_like(canvas.masked[:, 0])
 
-    def candidates(self, canvas, clock, noise):
-        everywhere = self.inner.candidates(canvas, clock, noise).clone()
+    def candidates(self, canvas, clock, rng):
+        everywhere = self.inner.candidates(canvas, clock, rng).clone()
         everywhere[:, 0] = True
         return everywhere
 
-    def choose(self, canvas, candidates, guess, clock, noise):
-        wanted = self.inner.candidates(canvas, clock, noise)
-        unlikely = torch.full_like(guess.probability, -torch.inf)
-        guess = guess._replace(
-            probability=torch.where(wanted, guess.probability, unlikely),
-            measured=torch.where(wanted, guess.measured, unlikely),
+    def choose(self, canvas, candidates, prediction, clock, rng):
+        wanted = self.inner.candidates(canvas, clock, rng)
+        unlikely = torch.full_like(prediction.probability, -torch.inf)
+        prediction = prediction._replace(
+            probability=torch.where(wanted, prediction.probability, unlikely),
+            measured=torch.where(wanted, prediction.measured, unlikely),
         )
-        return self.inner.choose(canvas, wanted, guess, clock, noise)
+        return self.inner.choose(canvas, wanted, prediction, clock, rng)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,8 +91,8 @@ def test_every_sampler_ends_without_masks_and_keeps_what_was_given(name, schedul
             assert torch.equal(frame.confidence.isnan(), frame.canvas.masked | given)
 
 
-ORDERS = ["ancestral", "random-quota", "first-hitting", "left-to-right", "confidence"]
-ORDERS += ["schedule-confidence", "confidence-factor", "entropy-bound"]
+ORDERS = ["ancestral", "random", "first-hitting", "left-to-right", "threshold"]
+ORDERS += ["maskgit", "fast-dllm-factor", "entropy-bound"]
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -118,7 +118,7 @@ def test_steps_are_honoured(name):
     assert frames[-1].nfe <= 4
     assert frames[0].nfe == 0
     assert [frame.step for frame in frames] == list(range(len(frames)))
-    if name in ("refine", "schedule-confidence", "random-quota", "keep-likeliest"):
+    if name in ("refine", "maskgit", "random", "p2"):
         assert frames[-1].nfe == 4
 
 
@@ -136,9 +136,9 @@ def test_a_sampler_stops_when_nothing_is_left_to_write():
 
 
 # Numbers with which a sampler changes its mind, and with which it is known when it is done.
-REMASK = ("remask-capped", "remask-rescaled", "remask-loop")
-LIVELY = {name: {"eta": 0.4} for name in REMASK} | {"confidence-edit": {"edit_below": 0.6}}
-KNOWN = {name: {} for name in [*ORDERS, "remask-least-sure", "keep-likeliest"]}
+REMASK = ("remdm-cap", "remdm-rescale", "remdm-loop")
+LIVELY = {name: {"eta": 0.4} for name in REMASK} | {"threshold-edit": {"edit_threshold": 0.6}}
+KNOWN = {name: {} for name in [*ORDERS, "remdm-conf", "p2"]}
 KNOWN |= {name: {"eta": 0.0} for name in REMASK}
 
 
@@ -161,8 +161,8 @@ def test_leaving_rows_out_and_stopping_early_change_nothing(name, steps, options
     asked, whole = Recorder(CRITIC), Recorder(CRITIC)
     asked.mask_token_id = whole.mask_token_id = CRITIC.mask_token_id
     rows = MIXED * 4
-    frames = sampling.run(asked, preset.policy, rows, grid, preset.drawing)
-    reference = sampling.run(whole, patient, rows, grid, preset.drawing)
+    frames = laws.run(asked, preset.policy, rows, grid, preset.drawing)
+    reference = laws.run(whole, patient, rows, grid, preset.drawing)
     assert len(reference) == steps + 1
     for one, other in zip(frames, reference, strict=False):
         for field in ("ids", "masked"):
@@ -203,7 +203,7 @@ def test_a_row_does_not_depend_on_its_batch(name):
     together = run(preset, MIXED, oracle=CRITIC)
     for i, row in enumerate(MIXED):
         # Alone on the same grid, which in the batch is that of the fullest row.
-        alone = sampling.run(CRITIC, preset.policy, [row], preset.times(8), preset.drawing, None, i)
+        alone = laws.run(CRITIC, preset.policy, [row], preset.times(8), preset.drawing, None, i)
         assert torch.equal(alone[-1].canvas.ids[0], together[-1].canvas.ids[i])
         for one, all_rows in zip(alone, together, strict=False):
             assert torch.equal(one.canvas.ids[0], all_rows.canvas.ids[i])
@@ -213,14 +213,14 @@ def test_a_row_does_not_depend_on_its_batch(name):
 def test_random_order_asks_only_for_what_it_reveals():
     recorder = Recorder(ORACLE)
     recorder.mask_token_id = MASK
-    sampling.run(recorder, RandomOrder(), BLANK * 500, make_preset("ancestral", steps=8).times(12))
+    laws.run(recorder, RandomOrder(), BLANK * 500, make_preset("ancestral", steps=8).times(12))
     assert sum(int(at.sum()) for _, _, at in recorder.calls) == 500 * 12
 
 
 def test_noise_of_orders_is_that_of_the_row():
     """Rows with the same seed write the same, wherever they stand in the batch."""
-    noise = Noise(torch.tensor([5, 9, 5]))
-    assert torch.equal(noise.uniform("hitting", 0, 12)[0], noise.uniform("hitting", 0, 12)[2])
+    rng = RowRng(torch.tensor([5, 9, 5]))
+    assert torch.equal(rng.uniform("hitting", 0, 12)[0], rng.uniform("hitting", 0, 12)[2])
     preset = make_preset("first-hitting")
     first = run(preset, BLANK * 3, seed=4)[-1].canvas.ids
     second = run(preset, BLANK * 3, seed=5)[-1].canvas.ids

@@ -22,37 +22,37 @@ SURE = MostConfident("confidence", 1, Threshold(0.9))
 # Every sampler that has an option of the policies, with the policy that it then is.
 HONOURED = {
     "tokens_per_step": {
-        "random-quota": RandomQuota(2),
+        "random": RandomQuota(2),
         "first-hitting": FirstHitting(2),
         "left-to-right": LeftToRight(2),
-        "confidence": MostConfident("drawn", 2, Threshold(0.9)),
-        "schedule-confidence": MostConfident("drawn", 2),
-        "confidence-factor": MostConfident("confidence", 2, Factor(1.0)),
+        "threshold": MostConfident("drawn", 2, Threshold(0.9)),
+        "maskgit": MostConfident("drawn", 2),
+        "fast-dllm-factor": MostConfident("confidence", 2, Factor(1.0)),
         "entropy-bound": MostConfident("entropy", 2, EntropyBound(0.1)),
-        "confidence-edit": Edited(MostConfident("confidence", 2, Threshold(0.9))),
+        "threshold-edit": Edited(MostConfident("confidence", 2, Threshold(0.9))),
     },
     "threshold": {
-        "confidence": MostConfident("drawn", 1, Threshold(0.25)),
-        "confidence-edit": Edited(MostConfident("confidence", 1, Threshold(0.25))),
+        "threshold": MostConfident("drawn", 1, Threshold(0.25)),
+        "threshold-edit": Edited(MostConfident("confidence", 1, Threshold(0.25))),
     },
-    "factor": {"confidence-factor": MostConfident("confidence", 1, Factor(0.25))},
+    "factor": {"fast-dllm-factor": MostConfident("confidence", 1, Factor(0.25))},
     "gamma": {"entropy-bound": MostConfident("entropy", 1, EntropyBound(0.25))},
     "eta": {
-        "remask-capped": Remask(Capped(0.25)),
-        "remask-rescaled": Remask(Rescaled(0.25)),
-        "remask-loop": Remask(Loop(0.25)),
-        "keep-likeliest": Planned(0.25),
+        "remdm-cap": Remask(Capped(0.25)),
+        "remdm-rescale": Remask(Rescaled(0.25)),
+        "remdm-loop": Remask(Loop(0.25)),
+        "p2": Planned(0.25),
     },
-    "edit_below": {"confidence-edit": Edited(SURE, 0.25)},
-    "order_temperature": {"schedule-confidence": MostConfident(order_temperature=0.25)},
-    "measure": {
-        "confidence": MostConfident("confidence", 1, Threshold(0.9)),
-        "schedule-confidence": MostConfident("confidence"),
-        "confidence-factor": MostConfident("confidence", 1, Factor(1.0)),
-        "confidence-edit": Edited(SURE),
+    "edit_threshold": {"threshold-edit": Edited(SURE, 0.25)},
+    "alg_temperature": {"maskgit": MostConfident(alg_temperature=0.25)},
+    "confidence_metric": {
+        "threshold": MostConfident("confidence", 1, Threshold(0.9)),
+        "maskgit": MostConfident("confidence"),
+        "fast-dllm-factor": MostConfident("confidence", 1, Factor(1.0)),
+        "threshold-edit": Edited(SURE),
     },
 }
-VALUES = {"tokens_per_step": 2, "measure": "confidence"}
+VALUES = {"tokens_per_step": 2, "confidence_metric": "confidence"}
 
 
 @pytest.mark.parametrize("option", POLICY_OPTIONS)
@@ -63,19 +63,19 @@ def test_an_option_is_honoured_or_refused(name, option):
         preset = make_preset(name, **{option: value})
         assert preset.policy == HONOURED[option][name]
         assert choose_preset({}, {"sampler": name, option: value})[1][option] == value
-    elif (name, option) == ("entropy-bound", "measure"):
+    elif (name, option) == ("entropy-bound", "confidence_metric"):
         with pytest.raises(UserError, match="judges guesses by 'entropy'"):
-            make_preset(name, measure=value)
-    elif option == "order_temperature" and option_of(PRESETS[name].policy, "measure"):
+            make_preset(name, confidence_metric=value)
+    elif option == "alg_temperature" and option_of(PRESETS[name].policy, "confidence_metric"):
         with pytest.raises(UserError, match="this sampler writes what is sure enough"):
-            make_preset(name, order_temperature=value)
+            make_preset(name, alg_temperature=value)
     else:
         with pytest.raises(UserError, match=f"has no {option.replace('_', '-')}; these have: "):
             make_preset(name, **{option: value})
 
 
 def test_a_refusal_names_the_samplers_that_have_the_option():
-    with pytest.raises(UserError, match=r"these have: confidence, confidence-edit$"):
+    with pytest.raises(UserError, match=r"these have: threshold, threshold-edit$"):
         make_preset("ancestral", threshold=0.5)
 
 
@@ -99,14 +99,14 @@ def test_steps_set_the_pace(name):
 
 def test_as_many_steps_as_the_policy_may_need():
     assert len(make_preset("left-to-right").times(40)) == 41
-    assert len(make_preset("schedule-confidence", tokens_per_step=4).times(40)) == 41
-    assert len(make_preset("confidence-edit").times(40)) == 40 * 3 + 2
+    assert len(make_preset("maskgit", tokens_per_step=4).times(40)) == 41
+    assert len(make_preset("threshold-edit").times(40)) == 40 * 3 + 2
 
 
 def test_two_paces_are_refused_and_the_saved_one_gives_way():
     with pytest.raises(UserError, match="leave one out"):
         make_preset("left-to-right", steps=5, tokens_per_step=2)
-    saved = {"name": "schedule-confidence", "steps": 5, "top_p": 0.5}
+    saved = {"name": "maskgit", "steps": 5, "top_p": 0.5}
     preset, settings = choose_preset(saved, {"tokens_per_step": 2})
     assert (preset.steps, preset.policy.tokens_per_step, preset.draw.top_p) == (None, 2, 0.5)
     assert settings["tokens_per_step"] == 2
@@ -118,54 +118,54 @@ def test_two_paces_are_refused_and_the_saved_one_gives_way():
 
 def test_a_temperature_that_would_change_nothing_is_refused():
     """The likeliest token is taken, and the measure is that of temperature 1."""
-    for name in ("confidence-factor", "confidence-edit"):
+    for name in ("fast-dllm-factor", "threshold-edit"):
         with pytest.raises(UserError, match="temperature would have no effect"):
             make_preset(name, temperature=0.5)
         assert make_preset(name, temperature=0.0).draw.greedy
     with pytest.raises(UserError, match="temperature would have no effect"):
-        make_preset("confidence", temperature=0.5, measure="margin")
-    assert make_preset("confidence", temperature=0.5).draw == Draw(0.5, greedy=True)
+        make_preset("threshold", temperature=0.5, confidence_metric="margin")
+    assert make_preset("threshold", temperature=0.5).draw == Draw(0.5, greedy=True)
     # One that was saved for the measure before gives way; one of a random draw stays.
-    saved = {"name": "confidence", "temperature": 0.8}
-    assert choose_preset(saved, {"measure": "margin"})[1]["measure"] == "margin"
-    saved = {"name": "schedule-confidence", "temperature": 0.7}
-    assert choose_preset(saved, {"measure": "margin"})[0].draw.temperature == 0.7
+    saved = {"name": "threshold", "temperature": 0.8}
+    assert choose_preset(saved, {"confidence_metric": "margin"})[1]["confidence_metric"] == "margin"
+    saved = {"name": "maskgit", "temperature": 0.7}
+    assert choose_preset(saved, {"confidence_metric": "margin"})[0].draw.temperature == 0.7
 
 
 def test_settings_hold_what_is_in_force_and_nothing_else():
-    settings = choose_preset({}, {"sampler": "confidence-edit", "threshold": 0.5})[1]
+    settings = choose_preset({}, {"sampler": "threshold-edit", "threshold": 0.5})[1]
     assert settings == {
-        "sampler": "confidence-edit",
+        "sampler": "threshold-edit",
         "steps": None,
         "temperature": 1.0,
         "top_k": None,
         "top_p": 1.0,
         "tokens_per_step": 1,
-        "measure": "confidence",
+        "confidence_metric": "confidence",
         "threshold": 0.5,
-        "edit_below": 0.01,
+        "edit_threshold": 0.01,
     }
-    assert "eta" not in choose_preset({}, {"sampler": "remask-least-sure"})[1]
+    assert "eta" not in choose_preset({}, {"sampler": "remdm-conf"})[1]
 
 
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
         ("entropy-bound", {"gamma": -1.0}, "gamma"),
-        ("confidence-factor", {"factor": float("nan")}, "factor"),
-        ("remask-capped", {"eta": 1.5}, "eta"),
-        ("keep-likeliest", {"eta": -1.0}, "eta"),
+        ("fast-dllm-factor", {"factor": float("nan")}, "factor"),
+        ("remdm-cap", {"eta": 1.5}, "eta"),
+        ("p2", {"eta": -1.0}, "eta"),
         ("left-to-right", {"tokens_per_step": 0}, "tokens per step"),
-        ("confidence-edit", {"edit_below": 2.0}, "edit-below"),
-        ("confidence", {"measure": "margn"}, "'margin'"),
-        ("confidence", {"measure": "entropy"}, "judges guesses by"),
-        ("confidence-edit", {"measure": "margin"}, "cannot go by 'margin'"),
+        ("threshold-edit", {"edit_threshold": 2.0}, "edit-below"),
+        ("threshold", {"confidence_metric": "margn"}, "'margin'"),
+        ("threshold", {"confidence_metric": "entropy"}, "judges guesses by"),
+        ("threshold-edit", {"confidence_metric": "margin"}, "cannot go by 'margin'"),
         ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
         ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn-in would have no effect"),
         ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "no token that crosses p"),
-        ("schedule-confidence", {"order_temperature": -1.0}, "order-temperature"),
-        ("schedule-confidence", {"order_temperature": 1e308}, "order-temperature"),
-        ("ancestral", {"order_temperature": 1.0}, "these have: schedule-confidence$"),
+        ("maskgit", {"alg_temperature": -1.0}, "order-temperature"),
+        ("maskgit", {"alg_temperature": 1e308}, "order-temperature"),
+        ("ancestral", {"alg_temperature": 1.0}, "these have: maskgit$"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, options, says):
@@ -181,11 +181,11 @@ def test_an_unknown_option_is_named():
 def test_a_grid_and_tokens_per_step_exclude_each_other_and_the_saved_one_gives_way():
     for grid in ("cosine", [1, 0.5, 0]):
         with pytest.raises(UserError, match="a grid and tokens per step both set the pace"):
-            make_preset("random-quota", grid=grid, tokens_per_step=2)
-    saved = {"name": "random-quota", "tokens_per_step": 3}
+            make_preset("random", grid=grid, tokens_per_step=2)
+    saved = {"name": "random", "tokens_per_step": 3}
     preset = choose_preset(saved, {"grid": [1, 0.5, 0]})[0]
     assert (preset.steps, preset.policy.tokens_per_step) == (2, None)
-    saved = {"name": "random-quota", "grid": [1, 0.5, 0]}
+    saved = {"name": "random", "grid": [1, 0.5, 0]}
     preset = choose_preset(saved, {"tokens_per_step": 2})[0]
     assert (preset.grid, preset.policy.tokens_per_step) == ("uniform", 2)
 
@@ -284,7 +284,7 @@ def test_a_grid_by_name():
 
 
 def test_the_times_of_confidence_are_a_pace():
-    preset = make_preset("confidence", grid=[1, 0.5, 0])
+    preset = make_preset("threshold", grid=[1, 0.5, 0])
     assert preset.policy.tokens_per_step is None
     assert preset.steps == 2
 
@@ -329,8 +329,8 @@ def test_restrictions_of_a_model_can_be_taken_back():
         ("ancestral", {"grid": [1, 0.5, 0], "steps": 2}, "leave steps out"),
         ("gibbs", {"grid": "cosine"}, "has no grid"),
         ("gibbs-sequential", {"grid": [1, 0]}, "has no grid"),
-        ("confidence", {"grid": "cosine"}, "only if it is given steps"),
-        ("confidence", {"min_p": 0.1}, "min-p"),
+        ("threshold", {"grid": "cosine"}, "only if it is given steps"),
+        ("threshold", {"min_p": 0.1}, "min-p"),
         ("ancestral", {"top_p_crossing": "drop"}, "without top-p"),
         ("refine", {"top_p_crossing": "dorp"}, "'drop'"),
         ("ancestral", {"top_p_crossing": "keep"}, "without top-p"),

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from checks import assert_law, golden, random_joint
 from laws import counts_of
-from unmask.diffusion.formulation import TokenwiseMethod, UniformMethod
+from unmask.diffusion.formulation import PerTokenFormulation, UniformFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess, posterior
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.evaluation.oracles.joint import JointOracle, LeaveOneOutOracle, TokenwiseOracle
@@ -28,15 +28,15 @@ ROWS = 20_000
 STEPS = 3
 
 
-def written(method, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tensor:
+def written(formulation, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tensor:
     """Return the last ids (ROWS, L) of a sampler on blank canvases."""
     mask = oracle.mask_token_id
-    noise = Noise(torch.arange(ROWS))
+    rng = RowRng(torch.arange(ROWS))
     canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
-    policy, process = reverse.reverse(method, preset.policy)
-    start = reverse.start(method, canvas, noise)
-    guesser = reverse.posterior_denoiser(method, denoiser)
-    for frame in sample(guesser, process, start, policy, preset.drawing, grid, noise):
+    policy, process = reverse.reverse(formulation, preset.policy)
+    start = reverse.start(formulation, canvas, rng)
+    guesser = reverse.posterior_denoiser(formulation, denoiser)
+    for frame in sample(guesser, process, start, policy, preset.drawing, grid, rng):
         canvas = frame.canvas
     return canvas.ids
 
@@ -47,7 +47,7 @@ def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(expon
     joint = golden()
     schedule = LearnedExponents(2, eps=0.0).double()
     schedule.param.data = torch.tensor(exponents, dtype=torch.float64).expm1().log()
-    process = TokenwiseProcess(schedule, 2)
+    process = PerTokenProcess(schedule, 2)
     oracle, grid = TokenwiseOracle(joint, process), time_grid(STEPS)
     states = torch.tensor(list(product(range(3), repeat=2)))
     law = (states == 2).all(1).double()
@@ -60,7 +60,7 @@ def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(expon
         kernel = torch.einsum("xa,xb->xab", step[:, 0], step[:, 1]).reshape(9, 9)
         law = law @ kernel.detach()
     assert law[(states == 2).any(1)].sum() < 1e-12
-    ids = written(TokenwiseMethod(process), oracle, make_preset("ancestral"), joint, grid)
+    ids = written(PerTokenFormulation(process), oracle, make_preset("ancestral"), joint, grid)
     assert_law(counts_of(ids, 3), law)
 
 
@@ -74,14 +74,14 @@ def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
     count = len(states)
     law = torch.full((count,), 1 / count, dtype=torch.float64)
     for t, s in pairwise(grid):
-        guess = oracle(states, t.expand(count)).log_softmax(-1)
+        prediction = oracle(states, t.expand(count)).log_softmax(-1)
         steps = []
         for i in range(2):
             times = (t.expand(count), s.expand(count))
             like = process.log_likelihood(states[:, i], *times)
-            steps.append(torch.softmax(like + process.log_spread(guess[:, i], times[1]), 1))
+            steps.append(torch.softmax(like + process.log_spread(prediction[:, i], times[1]), 1))
         law = law @ torch.einsum("xa,xb->xab", *steps).reshape(count, count)
-    ids = written(UniformMethod(process), oracle, make_preset("ancestral"), joint, grid)
+    ids = written(UniformFormulation(process), oracle, make_preset("ancestral"), joint, grid)
     assert_law(counts_of(ids, 3), law)
 
 
@@ -89,7 +89,9 @@ def test_a_guess_that_ignores_its_own_token_is_told_of_it():
     """What a sampler draws from is the full posterior p(x_0^i | x_t), own token included."""
     joint = random_joint(3, 2, seed=5)
     process = UniformProcess(Polynomial(), joint.data_ids)
-    informed = reverse.posterior_denoiser(UniformMethod(process), LeaveOneOutOracle(joint, process))
+    informed = reverse.posterior_denoiser(
+        UniformFormulation(process), LeaveOneOutOracle(joint, process)
+    )
     xt, t = joint.sequences(), torch.full((9,), 0.4, dtype=torch.float64)
     found = informed(xt, t).softmax(-1)
     like = torch.stack([process.log_forward(joint.data_ids, t[:3]).exp()] * 2)  # q(x_t | x_0)
@@ -107,10 +109,10 @@ def test_gibbs_converges_where_the_conditionals_belong_to_a_joint(sequential):
     process = AbsorbingProcess(Polynomial(), 2)
     name = "gibbs-sequential" if sequential else "gibbs"
     preset = make_preset(name, steps=30, burn_in=30)
-    noise, canvas = Noise(torch.arange(ROWS)), Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
+    rng, canvas = RowRng(torch.arange(ROWS)), Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
     grid = preset.times(2)
     calls = 0
-    for frame in sample(joint, process, canvas, preset.policy, preset.drawing, grid, noise):
+    for frame in sample(joint, process, canvas, preset.policy, preset.drawing, grid, rng):
         canvas, calls = frame.canvas, frame.nfe
         if frame.step > 28:
             assert int(canvas.masked.sum(1).max()) <= 1
@@ -124,9 +126,9 @@ def test_gibbs_visits_in_its_order_and_leaves_the_prompt_alone():
     canvas = Canvas.from_rows([[1, None, None, 2, None]] * 50, 3, 3)
     for policy in (Gibbs(sequential=True), Gibbs()):
         visits = torch.zeros(5)
-        grid, noise = time_grid(30), Noise(torch.arange(50))
+        grid, rng = time_grid(30), RowRng(torch.arange(50))
         order = []
-        for frame in sample(joint, process, canvas, policy, Draw(), grid, noise):
+        for frame in sample(joint, process, canvas, policy, Draw(), grid, rng):
             assert torch.equal(frame.canvas.ids[:, [0, 3]], canvas.ids[:, [0, 3]])
             if 0 < frame.step < 30:
                 assert (frame.revealed.sum(1) == 1).all()
@@ -154,13 +156,13 @@ def test_one_schedule_for_all_tokens_is_the_same_sampler():
     """With equal exponents the way back by token has the law of random order (P15)."""
     joint = golden()
     schedule = LearnedExponents(2, power_init=1.0, eps=0.0).double()
-    by_token = TokenwiseMethod(TokenwiseProcess(schedule, 2))
+    by_token = PerTokenFormulation(PerTokenProcess(schedule, 2))
     grid = time_grid(STEPS)
     ids = written(by_token, joint, make_preset("ancestral"), joint, grid)
     plain = AbsorbingProcess(Polynomial(), 2)
     canvas = Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
-    noise = Noise(torch.arange(ROWS) + 7 * ROWS)
-    for frame in sample(joint, plain, canvas, RandomOrder(), Draw(), grid, noise):
+    rng = RowRng(torch.arange(ROWS) + 7 * ROWS)
+    for frame in sample(joint, plain, canvas, RandomOrder(), Draw(), grid, rng):
         canvas = frame.canvas
     one, other = counts_of(ids, 2).double(), counts_of(canvas.ids, 2).double()
     # Two samples of one law: the statistic of their difference has 3 degrees of freedom.

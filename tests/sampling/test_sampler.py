@@ -12,7 +12,7 @@ from checks import assert_law, assert_mean, chain, generator, golden, random_joi
 from laws import ancestral_law, blank, counts_of, divergence, run
 from unmask.diffusion.denoiser import Around
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import (
     Cosine,
     Polynomial,
@@ -43,11 +43,11 @@ def written(
 class OneAtATime(Policy):
     """Reveals one masked position a step, in random order: a policy of a user's own."""
 
-    def candidates(self, canvas, clock, noise):
-        order = noise.uniform("order", 0, canvas.ids.shape[1]).masked_fill(~canvas.masked, 2)
+    def candidates(self, canvas, clock, rng):
+        order = rng.uniform("order", 0, canvas.ids.shape[1]).masked_fill(~canvas.masked, 2)
         return (order == order.amin(1, keepdim=True)) & canvas.masked
 
-    def choose(self, canvas, candidates, guess, clock, noise):
+    def choose(self, canvas, candidates, prediction, clock, rng):
         return Move(candidates)
 
 
@@ -127,8 +127,8 @@ def test_infilling_has_the_conditional_law():
     oracle = random_joint()
     canvas = Canvas.from_rows([[None, 2, None, 0]] * 10_000, 3, 0)
     process = AbsorbingProcess(Polynomial(), 3)
-    noise = Noise(torch.arange(10_000))
-    frames = list(sample(oracle, process, canvas, OneAtATime(), Draw(), time_grid(2), noise))
+    rng = RowRng(torch.arange(10_000))
+    frames = list(sample(oracle, process, canvas, OneAtATime(), Draw(), time_grid(2), rng))
     ids = frames[-1].canvas.ids
     assert (ids[:, 1] == 2).all()
     assert (ids[:, 3] == 0).all()
@@ -140,8 +140,8 @@ def test_confidence_is_the_probability_that_a_token_had_when_written():
     oracle = random_joint()
     frames = written(oracle, 200, time_grid(3))
     for before, frame in pairwise(frames):
-        guess = oracle(before.canvas.ids, frame.time).exp()
-        expected = guess.gather(2, frame.canvas.ids.clamp_max(2)[..., None])[..., 0]
+        prediction = oracle(before.canvas.ids, frame.time).exp()
+        expected = prediction.gather(2, frame.canvas.ids.clamp_max(2)[..., None])[..., 0]
         new = frame.revealed
         assert torch.allclose(frame.confidence[new].double(), expected[new], rtol=1e-5)
         assert torch.equal(frame.confidence.isnan(), frame.canvas.masked)
@@ -153,10 +153,8 @@ def test_calls_of_the_network_follow_their_formula():
     process = AbsorbingProcess(Polynomial(), 2)
     calls = []
     for seed in range(150):
-        noise, canvas = Noise(torch.tensor([seed])), Canvas.from_rows([[None] * length], 2, 2)
-        frames = list(
-            sample(oracle, process, canvas, RandomOrder(), Draw(), time_grid(steps), noise)
-        )
+        rng, canvas = RowRng(torch.tensor([seed])), Canvas.from_rows([[None] * length], 2, 2)
+        frames = list(sample(oracle, process, canvas, RandomOrder(), Draw(), time_grid(steps), rng))
         calls.append(frames[-1].nfe)
         assert calls[-1] == sum(bool(f.revealed.any()) for f in frames)
     assert_mean(torch.tensor(calls), steps * (1 - (1 - 1 / steps) ** length))
@@ -175,7 +173,7 @@ def test_damaged_weights_are_one_clear_sentence():
         RandomOrder(),
         Draw(),
         time_grid(1),
-        Noise(torch.zeros(1).long()),
+        RowRng(torch.zeros(1).long()),
     )
     next(frames)
     with pytest.raises(ValueError, match="damaged"):
@@ -190,7 +188,7 @@ def test_rows_of_a_chain_do_not_depend_on_neighbours_or_padding():
     seeds = torch.randint(2**62, (3,), generator=generator(0))
     grid = time_grid(5)
     together = sample(
-        markov, process, Canvas.from_rows(rows, 3, 77), RandomOrder(), Draw(), grid, Noise(seeds)
+        markov, process, Canvas.from_rows(rows, 3, 77), RandomOrder(), Draw(), grid, RowRng(seeds)
     )
     last = list(together)[-1].canvas
     assert (last.ids[~last.valid] == 77).all()
@@ -202,13 +200,13 @@ def test_rows_of_a_chain_do_not_depend_on_neighbours_or_padding():
             RandomOrder(),
             Draw(),
             grid,
-            Noise(seeds[i : i + 1]),
+            RowRng(seeds[i : i + 1]),
         )
         assert list(alone)[-1].canvas.ids[0].tolist() == last.ids[i, : len(row)].tolist()
 
 
-WRITING_ONLY = ["ancestral", "random-quota", "first-hitting", "left-to-right", "confidence"]
-WRITING_ONLY += ["schedule-confidence", "confidence-factor", "entropy-bound"]
+WRITING_ONLY = ["ancestral", "random", "first-hitting", "left-to-right", "threshold"]
+WRITING_ONLY += ["maskgit", "fast-dllm-factor", "entropy-bound"]
 
 
 @pytest.mark.parametrize("name", WRITING_ONLY)

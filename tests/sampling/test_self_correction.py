@@ -8,7 +8,7 @@ import torch
 from checks import assert_law, random_joint
 from laws import Doubting, blank, counts_of, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
@@ -111,9 +111,9 @@ def test_an_impossible_old_token_is_hidden_first():
     ids = torch.tensor([[0, 0, 1, 0]])
     everywhere = torch.ones_like(ids, dtype=torch.bool)
     canvas = Canvas(ids, ~everywhere, everywhere, everywhere)
-    process, noise = AbsorbingProcess(Polynomial(), 2), Noise(torch.tensor([3]))
+    process, rng = AbsorbingProcess(Polynomial(), 2), RowRng(torch.tensor([3]))
     for policy in (Planned(), Edited(RandomQuota(1), 0.01)):
-        frames = list(sample(oracle, process, canvas, policy, Draw(), time_grid(4), noise))
+        frames = list(sample(oracle, process, canvas, policy, Draw(), time_grid(4), rng))
         assert frames[1].remasked[0, 2]
         if isinstance(policy, Edited):
             assert frames[-1].canvas.ids.tolist() == [[0, 0, 0, 0]]

@@ -14,7 +14,7 @@ from test_sampler import OneAtATime
 from unmask import Unmasker
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Polynomial, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import MarkovOracle
@@ -36,15 +36,13 @@ def written(oracle, rows, window, policy=None, steps=8, seeds=None, end=None):
     mask = oracle.vocab_size
     process = AbsorbingProcess(Polynomial(), mask)
     canvas = Canvas.from_rows(rows, mask, mask)
-    noise = Noise(torch.arange(len(rows)) if seeds is None else seeds)
+    rng = RowRng(torch.arange(len(rows)) if seeds is None else seeds)
 
-    def write(canvas, noise):
+    def write(canvas, rng):
         grid = time_grid(steps)
-        return sample(
-            oracle, process, canvas, policy or RandomOrder(), Draw(), grid, noise, end=end
-        )
+        return sample(oracle, process, canvas, policy or RandomOrder(), Draw(), grid, rng, end=end)
 
-    return list(slide(write, canvas, noise, window, end))
+    return list(slide(write, canvas, rng, window, end))
 
 
 @pytest.mark.parametrize("window", [(8, 3, 1), (8, 6, 1), (8, 1, 1), (5, 2, 0), (3, 1, 1)])
@@ -285,11 +283,11 @@ def test_a_phrase_is_seen_where_one_stretch_meets_the_next():
     def crossing(window: Window) -> int:
         canvas = Canvas.from_rows(rows, 3, 3)
 
-        def write(canvas, noise):
+        def write(canvas, rng):
             banned = BannedPhrases(chain(), phrases)
-            return sample(banned, process, canvas, RandomOrder(), Draw(), time_grid(4), noise)
+            return sample(banned, process, canvas, RandomOrder(), Draw(), time_grid(4), rng)
 
-        *_, last = slide(write, canvas, Noise(torch.arange(len(rows))), window)
+        *_, last = slide(write, canvas, RowRng(torch.arange(len(rows))), window)
         runs = last.canvas.ids.unfold(1, 3, 1)
         return sum(int((runs == torch.tensor(phrase)).all(2).sum()) for phrase in phrases)
 

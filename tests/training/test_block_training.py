@@ -227,8 +227,8 @@ def test_the_canvas_shows_which_blocks_wait(trained):
     [
         {"sampler": "ancestral"},
         {"sampler": "refine", "steps": 3},
-        {"sampler": "confidence", "threshold": 0.3},
-        {"sampler": "schedule-confidence", "steps": 4},
+        {"sampler": "threshold", "threshold": 0.3},
+        {"sampler": "maskgit", "steps": 4},
         {"sampler": "gibbs", "steps": 12},
     ],
     ids=lambda sampler: sampler["sampler"],
@@ -249,7 +249,7 @@ def test_steps_are_counted_for_each_block(trained):
     writer.codec.tokenizer.eos_token = None
     given = len(writer.codec.start) + len(writer.codec.encode("The cat"))
     edges = [given, *range((given // 8 + 1) * 8, given + 30, 8), given + 30]
-    result = writer.generate("The cat", length=30, sampler="schedule-confidence", steps=3)
+    result = writer.generate("The cat", length=30, sampler="maskgit", steps=3)
     assert len(edges) > 4
     assert result.nfe == sum(min(stop - first, 3) for first, stop in pairwise(edges))
 
@@ -260,11 +260,11 @@ def test_the_score_is_the_bound_of_the_blocks(trained):
     assert text.rows.shape[1] == 24
     score = writer.score(text, draws=64, seed=1)
     batch = {"x0": text.rows, "editable": text.editable, "valid": text.valid}
-    noise = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         draws = [
-            writer.method.bound(
-                writer.denoiser, t=stratified_times(len(text.rows), noise), generator=noise, **batch
+            writer.formulation.bound(
+                writer.denoiser, t=stratified_times(len(text.rows), rng), generator=rng, **batch
             ).nats.sum()
             for _ in range(64)
         ]

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingA
 
 from unmask.data.pairs import PairRows
 from unmask.data.text_rows import Text
-from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.formulation import MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
@@ -86,7 +86,7 @@ def trainer(folder, rows: PairRows, *settings: str, pace=None, validate=None, **
     options = {"max_steps": 1, "lr_scheduler_type": "constant", "optim": "sgd"} | arguments
     return DiffusionTrainer(
         recipe=recipes.load("diffuse", [*everything, *settings]),
-        method=SharedMethod(AbsorbingProcess(Polynomial(), MASK)),
+        formulation=MaskedFormulation(AbsorbingProcess(Polynomial(), MASK)),
         batcher=PairBatcher(),
         denoiser_of=partial(make_denoiser, not_data=[MASK], mask_token_id=MASK),
         validate=validate,

@@ -330,7 +330,7 @@ def test_a_mapping_is_learned(zoo, tmp_path):
     assert main([str(word) for word in [*line, *sets(learn)]]) == 0
     writer = Unmasker.from_pretrained(str(out))
     sources = [pair.source for pair in pairs]
-    result = writer.transform(sources, sampler="schedule-confidence", steps=20, temperature=0)
+    result = writer.transform(sources, sampler="maskgit", steps=20, temperature=0)
     right = [text == pair.target for text, pair in zip(result.texts, pairs, strict=True)]
     # By chance not one would be.
     assert sum(right) >= len(right) - 2, result.texts
@@ -456,7 +456,7 @@ def test_the_bound_is_on_all_that_is_written_per_target_token(writer):
     rows = writer.pairs.lay_out(pairs)
     text = Text.from_pairs(rows, writer.codec)
     # Exact, for a network without an opinion: hiding k of n costs n / k times k log V.
-    bound = bound_of_rows(Flat(writer.denoiser), writer.method.bound)
+    bound = bound_of_rows(Flat(writer.denoiser), writer.formulation.bound)
     score = score_text(text, bound, draws=2)
     ends = sum(len(writer.codec.encode(pair.target)) + 1 for pair in pairs)
     written = sum(LENGTH - len(head) for head in writer.pairs.given([p.source for p in pairs]))

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForMaskedLM, TrainingArguments
 
 from checks import assert_law, chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
-from unmask.diffusion.formulation import SharedMethod
+from unmask.diffusion.formulation import MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial, stratified_times
 from unmask.models.any_order import make_denoiser
@@ -71,7 +71,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
     """Make a trainer on rows (N, 4) of the toy."""
     return DiffusionTrainer(
         recipe=Recipe(),
-        method=SharedMethod(process),
+        formulation=MaskedFormulation(process),
         batcher=Batcher(0.0, 1, 0, 0.0, start=0),
         denoiser_of=partial(make_denoiser, not_data=[MASK], mask_token_id=MASK),
         validate=None,
@@ -133,10 +133,10 @@ def test_the_trained_bound_is_the_entropy_of_the_toy(tmp_path):
     # And the estimate that a user is shown agrees with the enumeration.
     rows = draw_rows(joint, 20_000, seed=2)
     everything = torch.ones_like(rows, dtype=torch.bool)
-    times, noise = stratified_times(len(rows), generator(4)), generator(3)
-    batch = {"x0": rows, "t": times, "editable": everything, "generator": noise}
+    times, rng = stratified_times(len(rows), generator(4)), generator(3)
+    batch = {"x0": rows, "t": times, "editable": everything, "generator": rng}
     with torch.no_grad():
-        judge = SharedMethod(process).bound
+        judge = MaskedFormulation(process).bound
         nats = judge(EncoderDenoiser(run.model, [MASK]), **batch).nats.double()
     error = float(nats.std() / len(nats) ** 0.5)
     assert abs(float(nats.mean()) - bound) < 4.5 * error

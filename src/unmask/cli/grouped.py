@@ -11,8 +11,16 @@ GROUPS = {
     ),
     "Files": ("data", "field", "out", "resume", "overwrite"),
     "Sampler": (
-        *("sampler", "steps", "tokens_per_step", "temperature", "grid", "measure", "threshold"),
-        *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in"),
+        *(
+            "sampler",
+            "steps",
+            "tokens_per_step",
+            "temperature",
+            "grid",
+            "confidence_metric",
+            "threshold",
+        ),
+        *("factor", "gamma", "eta", "edit_threshold", "alg_temperature", "burn_in"),
     ),
     "Filters": ("top_p", "top_p_crossing", "top_k", "min_p", "repetition_penalty", "ban", "unban"),
     "Constraints": ("matching",),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 NAMES = (
-    "ancestral, random-quota, first-hitting, left-to-right, confidence, schedule-confidence, "
-    "confidence-factor, entropy-bound, refine, remask-capped, remask-rescaled, remask-least-sure, "
-    "remask-loop, remask-next-rate, remask-forward-backward, keep-likeliest, confidence-edit, "
+    "ancestral, random, first-hitting, left-to-right, threshold, maskgit, "
+    "fast-dllm-factor, entropy-bound, refine, remdm-cap, remdm-rescale, remdm-conf, "
+    "remdm-loop, remdm-next-rate, forward-backward, p2, threshold-edit, "
     "gibbs, gibbs-sequential"
 )
 
@@ -130,28 +130,28 @@ sampler = _together(
         "--min-p", type=float, default=None, help="Draw above this share of the likeliest token."
     ),
     click.option(
-        "--measure", default=None, help="Of being sure: drawn, confidence, margin or entropy."
+        "--confidence-metric",
+        default=None,
+        help="Of being sure: drawn, confidence, margin or entropy.",
     ),
     click.option(
         "--threshold", type=float, default=None, help="Reveal at once above this confidence."
     ),
     click.option(
-        "--factor", type=float, default=None, help="How much confidence-factor reveals at once."
+        "--factor", type=float, default=None, help="How much fast-dllm-factor reveals at once."
     ),
     click.option(
         "--gamma", type=float, default=None, help="Nats that entropy-bound reveals at once."
     ),
+    click.option("--eta", type=float, default=None, help="How much remask-... or p2 hides again."),
     click.option(
-        "--eta", type=float, default=None, help="How much remask-... or keep-likeliest hides again."
+        "--edit-threshold", type=float, default=None, help="Below it threshold-edit hides a token."
     ),
     click.option(
-        "--edit-below", type=float, default=None, help="Below it confidence-edit hides a token."
-    ),
-    click.option(
-        "--order-temperature",
+        "--alg-temperature",
         type=float,
         default=None,
-        help="Above 0, schedule-confidence takes the surest not always but more often.",
+        help="Above 0, maskgit takes the surest not always but more often.",
     ),
     click.option(
         "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
@@ -179,8 +179,16 @@ sampler = _together(
 )
 # What an autoregressive model has no use for.
 DIFFUSION_ONLY = (
-    *("sampler", "steps", "grid", "tokens_per_step", "top_p_crossing", "measure", "threshold"),
-    *("factor", "gamma", "eta", "edit_below", "order_temperature", "burn_in", "unban"),
+    *(
+        "sampler",
+        "steps",
+        "grid",
+        "tokens_per_step",
+        "top_p_crossing",
+        "confidence_metric",
+        "threshold",
+    ),
+    *("factor", "gamma", "eta", "edit_threshold", "alg_temperature", "burn_in", "unban"),
 )
 steering = _together(
     click.option(

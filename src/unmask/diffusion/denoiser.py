@@ -59,9 +59,9 @@ def calls_of(denoiser: Denoiser) -> int:
     return int(getattr(denoiser, "network_calls", 1))
 
 
-def told_time(denoiser: Denoiser) -> bool:
-    """Return whether guesses may change with t or from call to call: ``told_time``, else True."""
-    return bool(getattr(denoiser, "told_time", True))
+def uses_time(denoiser: Denoiser) -> bool:
+    """Return whether guesses may change with t or from call to call: ``uses_time``, else True."""
+    return bool(getattr(denoiser, "uses_time", True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,8 @@ class Around:
         return calls_of(self.inner)
 
     @property
-    def told_time(self) -> bool:
-        return told_time(self.inner)
+    def uses_time(self) -> bool:
+        return uses_time(self.inner)
 
 
 def masked_cross_entropy(

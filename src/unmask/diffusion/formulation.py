@@ -39,7 +39,7 @@ from unmask.diffusion.objectives.per_token import (
     tokenwise_nelbo,
 )
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.continuous import FromMasks
 from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
@@ -59,7 +59,7 @@ def check_steps(num_steps: int) -> None:
 
 
 @dataclass(frozen=True)
-class Method(ABC):
+class Formulation(ABC):
     """A forward process with what belongs to it.
 
     Args:
@@ -162,7 +162,7 @@ class Method(ABC):
         return loss, (loss.nats + weight * loss.cross_entropy) / (1 + weight / 2)
 
 
-class SharedMethod(Method):
+class MaskedFormulation(Formulation):
     """Masks, with one schedule for all tokens; the process is an ``AbsorbingProcess``."""
 
     @property
@@ -183,7 +183,7 @@ class SharedMethod(Method):
         return partial(exact_k_token_nats, process=self.process)
 
 
-class OrderedMethod(Method):
+class AnyOrderFormulation(Formulation):
     """Masks, and a network that sees tokens in the order of writing; an ``AbsorbingProcess``."""
 
     @property
@@ -209,7 +209,7 @@ class OrderedMethod(Method):
 
 
 @dataclass(frozen=True)
-class BlockMethod(SharedMethod):
+class BlockFormulation(MaskedFormulation):
     """The same for every block of a row, given the blocks before it; see ``objectives.block``.
 
     Args:
@@ -253,8 +253,8 @@ class BlockMethod(SharedMethod):
         return partial(block_nelbo, bound=bound, block_length=self.block_length)
 
 
-class TokenwiseMethod(Method):
-    """Masks, with a fixed schedule for every entry of the vocabulary; a ``TokenwiseProcess``."""
+class PerTokenFormulation(Formulation):
+    """Masks, with a fixed schedule for every entry of the vocabulary; a ``PerTokenProcess``."""
 
     @property
     def continuous(self) -> Bound:
@@ -273,7 +273,7 @@ class TokenwiseMethod(Method):
         return partial(tokenwise_last_step_nelbo, process=_from_masks(self.process))
 
 
-class LearnedMethod(TokenwiseMethod):
+class LearnedFormulation(PerTokenFormulation):
     """Masks, with a schedule for every entry of the vocabulary that is trained as well."""
 
     def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
@@ -284,12 +284,12 @@ class LearnedMethod(TokenwiseMethod):
         return partial(tokenwise_discrete_nelbo, process=process, num_steps=num_steps, grid=grid)
 
 
-def _from_masks(process: TokenwiseProcess) -> TokenwiseProcess:
+def _from_masks(process: PerTokenProcess) -> PerTokenProcess:
     """Return a process as a sampler goes through it, which starts from masks alone."""
     return replace(process, schedule=TokensFromMasks(process.schedule))
 
 
-class UniformMethod(Method):
+class UniformFormulation(Formulation):
     """No masks: a token turns into any other; the process is a ``UniformProcess``."""
 
     @property

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from unmask.diffusion.formulation import (
     MAX_STEPS,
-    BlockMethod,
-    LearnedMethod,
-    Method,
-    OrderedMethod,
-    SharedMethod,
-    TokenwiseMethod,
-    UniformMethod,
+    AnyOrderFormulation,
+    BlockFormulation,
+    Formulation,
+    LearnedFormulation,
+    MaskedFormulation,
+    PerTokenFormulation,
+    UniformFormulation,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import SCHEDULES, make_schedule
 from unmask.diffusion.schedules.per_token import LearnedExponents, spindle
@@ -84,7 +84,7 @@ def _check_attention(
         )
 
 
-def make_method(
+def make_formulation(
     process: str,
     schedule: dict[str, Any],
     *,
@@ -98,7 +98,7 @@ def make_method(
     attention: str = "full",
     block_length: int = 0,
     interval: tuple[float, float] = (0.0, 1.0),
-) -> Method:
+) -> Formulation:
     """Build a method from the names in a recipe or a checkpoint.
 
     Args:
@@ -131,8 +131,8 @@ def make_method(
             own: Any = learned
         else:
             own = _from_counts(counts, vocab_size, data_ids, parameters)
-        by_token = TokenwiseProcess(own, mask_token_id, counts)
-        by = LearnedMethod if name == "learned" else TokenwiseMethod
+        by_token = PerTokenProcess(own, mask_token_id, counts)
+        by = LearnedFormulation if name == "learned" else PerTokenFormulation
         return by(by_token, num_steps, weight)
     if name in ON_GRID:
         if parameters:
@@ -141,13 +141,13 @@ def make_method(
     else:
         shared = make_schedule(**schedule)
     if process == "uniform":
-        return UniformMethod(UniformProcess(shared, data_ids), num_steps, weight)
+        return UniformFormulation(UniformProcess(shared, data_ids), num_steps, weight)
     masks = AbsorbingProcess(shared, mask_token_id)
     if attention == "any-order":
-        return OrderedMethod(masks)
+        return AnyOrderFormulation(masks)
     if block_length:
-        return BlockMethod(masks, num_steps, weight, block_length, interval)
-    return SharedMethod(masks, num_steps, weight)
+        return BlockFormulation(masks, num_steps, weight, block_length, interval)
+    return MaskedFormulation(masks, num_steps, weight)
 
 
 def _from_counts(

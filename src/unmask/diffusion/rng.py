@@ -39,7 +39,7 @@ def _hash(x: _Bits) -> _Bits:
 
 
 @dataclass(frozen=True)
-class Noise:
+class RowRng:
     """Random numbers of a batch.
 
     Args:
@@ -50,12 +50,12 @@ class Noise:
     seeds: Tensor
     first: int = 0
 
-    def part(self, index: int) -> Noise:
+    def part(self, index: int) -> RowRng:
         """Return independent numbers for a part of each row; part 0 has those of the row itself."""
         if index == 0:
             return self
         key = _hash(self._key("part") ^ np.uint64(index))
-        return Noise(self._on_device(key.view(np.int64)))
+        return RowRng(self._on_device(key.view(np.int64)))
 
     def uniform(self, stream: str, step: int, length: int) -> Tensor:
         """Return float64 numbers in (0, 1), shape (B, length).
@@ -104,7 +104,7 @@ class RowGenerator:
     """
 
     def __init__(self, seeds: Tensor) -> None:
-        self._noise = Noise(seeds)
+        self._noise = RowRng(seeds)
         self._calls = 0
 
     @property

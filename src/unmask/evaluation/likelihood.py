@@ -74,7 +74,7 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
 
     Args:
         denoiser: The network.
-        bound: How a pattern is drawn and judged; see ``diffusion.formulation.Method.bound``.
+        bound: How a pattern is drawn and judged; see ``diffusion.formulation.Formulation.bound``.
     """
 
     def nats(part: Part) -> Tensor:
@@ -88,7 +88,7 @@ def bound_of_tokens(denoiser: Denoiser, token_bound: Callable[..., Tensor]) -> R
 
     Args:
         denoiser: The network.
-        token_bound: See ``diffusion.formulation.Method.token_bound``.
+        token_bound: See ``diffusion.formulation.Formulation.token_bound``.
     """
 
     def nats(part: Part) -> Tensor:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.evaluation.oracles.markov import SecondOrderOracle
@@ -149,8 +149,8 @@ def exactly(name: str, **options: Any) -> Preset:
 def small_joint() -> JointOracle:
     """Return the enumerated world of the command line: four tokens of three kinds, any joint."""
     generator = torch.Generator().manual_seed(7)
-    noise = torch.rand((3,) * 4, dtype=torch.float64, generator=generator)
-    weights = 0.1 - noise.log()
+    u = torch.rand((3,) * 4, dtype=torch.float64, generator=generator)
+    weights = 0.1 - u.log()
     return JointOracle(weights / weights.sum())
 
 
@@ -177,12 +177,12 @@ def write(
     """Write rows from nothing."""
     canvas = Canvas.from_rows([[None] * length] * rows, mask_token_id, mask_token_id)
     process = AbsorbingProcess(make_schedule("linear"), mask_token_id)
-    noise = Noise(torch.arange(rows) + seed * rows)
+    rng = RowRng(torch.arange(rows) + seed * rows)
     judges = preset.policy.reads is not None
     witness = Witness(denoiser, mask_token_id, judges, torch.zeros(rows, dtype=torch.int64))
     begun = time.perf_counter()
     *_, last = sample(
-        witness, process, canvas, preset.policy, preset.drawing, preset.times(length), noise
+        witness, process, canvas, preset.policy, preset.drawing, preset.times(length), rng
     )
     seconds = time.perf_counter() - begun
     calls = float(witness.calls.double().mean())
@@ -192,7 +192,7 @@ def write(
 def is_blind(policy: Policy) -> bool:
     """Return whether an order looks at no token that is drawn, and never revises one."""
     if isinstance(policy, MostConfident):
-        return policy.measure in ("margin", "entropy")
+        return policy.confidence_metric in ("margin", "entropy")
     return isinstance(policy, RandomOrder | RandomQuota | FirstHitting | LeftToRight)
 
 

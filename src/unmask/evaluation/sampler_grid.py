@@ -12,38 +12,38 @@ from typing import Any
 Option = dict[str, Any]
 # Samplers that take a number of steps, of which more than tokens change nothing.
 UP_TO_LENGTH: tuple[tuple[str, Option], ...] = (
-    ("random-quota", {}),
-    ("random-quota", {"grid": "cosine"}),
-    ("schedule-confidence", {}),
-    ("schedule-confidence", {"measure": "entropy"}),
-    ("schedule-confidence", {"order_temperature": 0.5}),
-    ("keep-likeliest", {}),
+    ("random", {}),
+    ("random", {"grid": "cosine"}),
+    ("maskgit", {}),
+    ("maskgit", {"confidence_metric": "entropy"}),
+    ("maskgit", {"alg_temperature": 0.5}),
+    ("p2", {}),
 )
 # And those that have use for more.
 BEYOND: tuple[tuple[str, Option], ...] = (
     ("ancestral", {}),
     ("ancestral", {"grid": "uniform"}),
-    ("remask-capped", {}),
-    ("remask-rescaled", {}),
-    ("remask-least-sure", {}),
-    ("remask-loop", {}),
-    ("remask-next-rate", {}),
-    ("remask-forward-backward", {}),
+    ("remdm-cap", {}),
+    ("remdm-rescale", {}),
+    ("remdm-conf", {}),
+    ("remdm-loop", {}),
+    ("remdm-next-rate", {}),
+    ("forward-backward", {}),
     ("refine", {}),
 )
 # Samplers that decide themselves how much they write in a step, and the number that they decide by.
 KNOBS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
-    ("confidence", "threshold", (0.3, 0.5, 0.7, 0.9, 0.99)),
-    ("confidence-factor", "factor", (0.5, 1.0, 2.0, 4.0)),
+    ("threshold", "threshold", (0.3, 0.5, 0.7, 0.9, 0.99)),
+    ("fast-dllm-factor", "factor", (0.5, 1.0, 2.0, 4.0)),
     ("entropy-bound", "gamma", (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0)),
-    ("confidence-edit", "edit_below", (0.01, 0.1)),
+    ("threshold-edit", "edit_threshold", (0.01, 0.1)),
 )
 # How much is hidden again, and the steps by the tokens of a row.
 ETAS: tuple[tuple[str, tuple[float, ...], float], ...] = (
-    ("remask-capped", (0.05, 0.2), 2),
-    ("remask-rescaled", (0.1, 0.5), 2),
-    ("remask-loop", (0.1,), 2),
-    ("keep-likeliest", (0.0, 0.5, 2.0), 0.25),
+    ("remdm-cap", (0.05, 0.2), 2),
+    ("remdm-rescale", (0.1, 0.5), 2),
+    ("remdm-loop", (0.1,), 2),
+    ("p2", (0.0, 0.5, 2.0), 0.25),
 )
 
 

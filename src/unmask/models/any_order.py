@@ -165,7 +165,7 @@ class Session:
         if (where & visible).any():
             raise UserError(
                 "a network that writes in any order guesses masks only; use a sampler that keeps "
-                "what it has written, such as ancestral or schedule-confidence"
+                "what it has written, such as ancestral or maskgit"
             )
         rows = where.any(1).nonzero()[:, 0]
         if not len(rows):

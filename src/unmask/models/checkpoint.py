@@ -38,6 +38,26 @@ REPLACED = (
 )
 """Patterns of what belongs to a model: where a new one has no such file, it would be misread."""
 
+_SAMPLER_ALIASES = {
+    "random-quota": "random",
+    "confidence": "threshold",
+    "schedule-confidence": "maskgit",
+    "confidence-factor": "fast-dllm-factor",
+    "remask-capped": "remdm-cap",
+    "remask-rescaled": "remdm-rescale",
+    "remask-least-sure": "remdm-conf",
+    "remask-loop": "remdm-loop",
+    "remask-next-rate": "remdm-next-rate",
+    "remask-forward-backward": "forward-backward",
+    "keep-likeliest": "p2",
+    "confidence-edit": "threshold-edit",
+}
+_OPTION_ALIASES = {
+    "measure": "confidence_metric",
+    "order_temperature": "alg_temperature",
+    "edit_below": "edit_threshold",
+}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -97,6 +117,7 @@ class Card:
                 f"{path} has format {version}, newer than the {FORMAT} this version reads; "
                 "update with: pip install -U unmask"
             )
+        content["sampler"] = _renamed(content.get("sampler", cls().sampler))
         try:
             card = cls(**content)
         except TypeError as error:
@@ -133,6 +154,15 @@ class Card:
         """
         content = {"format": FORMAT, **asdict(self)}
         files.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
+
+
+def _renamed(sampler: Any) -> Any:
+    """Return the sampler of a saved card under the names of today."""
+    if not isinstance(sampler, dict):
+        return sampler
+    found = {_OPTION_ALIASES.get(key, key): value for key, value in sampler.items()}
+    name = found.get("name")
+    return found | {"name": _SAMPLER_ALIASES.get(name, name)} if isinstance(name, str) else found
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class EncoderDenoiser:
         self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)
 
     @property
-    def told_time(self) -> bool:
+    def uses_time(self) -> bool:
         """Whether the guesses depend on t."""
         return conditioning_of(self.bare) is not None
 

@@ -28,12 +28,12 @@ CANDIDATES: tuple[dict[str, Any], ...] = (
     *({"name": "ancestral", "steps": n} for n in (8, 16, 32, 64, 128)),
     *({"name": "ancestral", "steps": n, "top_p": 0.9} for n in (8, 16, 32, 64)),
     *({"name": "refine", "steps": n} for n in (5, 10, 20)),
-    *({"name": "schedule-confidence", "steps": n} for n in (8, 16, 32, 64)),
-    *({"name": "schedule-confidence", "steps": n, "order_temperature": 0.5} for n in (8, 16, 32)),
-    *({"name": "keep-likeliest", "steps": n} for n in (16, 64)),
-    *({"name": "remask-rescaled", "steps": n} for n in (32, 128)),
+    *({"name": "maskgit", "steps": n} for n in (8, 16, 32, 64)),
+    *({"name": "maskgit", "steps": n, "alg_temperature": 0.5} for n in (8, 16, 32)),
+    *({"name": "p2", "steps": n} for n in (16, 64)),
+    *({"name": "remdm-rescale", "steps": n} for n in (32, 128)),
     *({"name": "entropy-bound", "gamma": g} for g in (0.3, 1.0, 3.0, 10.0)),
-    *({"name": "confidence", "threshold": p} for p in (0.5, 0.9)),
+    *({"name": "threshold", "threshold": p} for p in (0.5, 0.9)),
 )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from unmask.data.text import TextCodec
 from unmask.data.token_text import token_texts
 from unmask.diffusion.denoiser import Denoiser
-from unmask.diffusion.formulation import Method, UniformMethod
+from unmask.diffusion.formulation import Formulation, UniformFormulation
 from unmask.errors import UserError
 from unmask.models.classifier import TextClassifier
 from unmask.pipelines.prompts import Plan
@@ -181,7 +181,7 @@ class Steering:
         plan: Plan,
         codec: TextCodec,
         denoiser: Denoiser,
-        method: Method,
+        formulation: Formulation,
         phrases: Sequence[Sequence[int]] = (),
     ) -> Steered:
         """Return what steers a run.
@@ -190,14 +190,14 @@ class Steering:
             plan: The rows, on the model's device.
             codec: The tokenizer.
             denoiser: Whoever guesses; what is no data of it is never written.
-            method: What it was trained by.
+            formulation: What it was trained by.
             phrases: Ids that must not come to stand side by side where the text has to match.
 
         Raises:
             UserError: If there is nothing to guide by, the classifier does not fit, or what is to
                 be written cannot match.
         """
-        self._check_goes_with(plan, codec, method)
+        self._check_goes_with(plan, codec, formulation)
         data = torch.zeros(1, denoiser.vocab_size, dtype=torch.bool, device=plan.seeds.device)
         data[0, denoiser.data_ids] = True
         sets, of_position = data, torch.zeros_like(plan.canvas.ids)
@@ -219,8 +219,10 @@ class Steering:
             of_position,
         )
 
-    def _check_goes_with(self, plan: Plan, codec: TextCodec, method: Method) -> None:
-        if isinstance(method, UniformMethod) and (self.classifier or self.guidance_scale != 1):
+    def _check_goes_with(self, plan: Plan, codec: TextCodec, formulation: Formulation) -> None:
+        if isinstance(formulation, UniformFormulation) and (
+            self.classifier or self.guidance_scale != 1
+        ):
             raise UserError(
                 "guidance weighs guesses of what is under a mask, and a model of the uniform "
                 "process has no masks; leave guidance out, or take a model trained with masks"

@@ -15,10 +15,10 @@ from typing import Any, cast
 import torch
 
 from unmask.data.text import TextCodec
-from unmask.diffusion.denoiser import Denoiser, told_time
-from unmask.diffusion.formulation import Method, TokenwiseMethod, UniformMethod
+from unmask.diffusion.denoiser import Denoiser, uses_time
+from unmask.diffusion.formulation import Formulation, PerTokenFormulation, UniformFormulation
 from unmask.diffusion.objectives.block import BlockContext
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.pipelines import rerank
@@ -46,7 +46,7 @@ class Network:
 
     Attributes:
         denoiser: The network.
-        method: What it was trained by.
+        formulation: What it was trained by.
         codec: Its tokenizer.
         cache: One of ``CACHES``; see ``Unmasker``.
         block_length: Tokens in a block, of a model that writes block by block; else 0.
@@ -54,7 +54,7 @@ class Network:
     """
 
     denoiser: Denoiser
-    method: Method
+    formulation: Formulation
     codec: TextCodec
     cache: str = "exact"
     block_length: int = 0
@@ -79,7 +79,7 @@ class Network:
     @property
     def tokenwise(self) -> bool:
         """Whether every token has its own schedule, and the network is told the time."""
-        return isinstance(self.method, TokenwiseMethod) and told_time(self.denoiser)
+        return isinstance(self.formulation, PerTokenFormulation) and uses_time(self.denoiser)
 
     def writing(self) -> Denoiser:
         """Return the denoiser of one run, with its cache.
@@ -88,8 +88,8 @@ class Network:
             UserError: If a model of this kind has no such cache.
         """
         if self.cache != "frozen":
-            return posterior_denoiser(self.method, self.denoiser, self.cache == "exact")
-        if isinstance(self.method, UniformMethod) or self.block_length:
+            return posterior_denoiser(self.formulation, self.denoiser, self.cache == "exact")
+        if isinstance(self.formulation, UniformFormulation) or self.block_length:
             raise UserError(
                 "a frozen cache is for models that write anywhere, on masks; choose another cache"
             )
@@ -127,10 +127,10 @@ class Run:
         Raises:
             UserError: If two of the options contradict each other, or one has no effect here.
         """
-        method = network.method
+        formulation = network.formulation
         restriction = network.restricted(preset.restriction, ends=plan.end is not None)
         preset = replace(preset, restriction=restriction)
-        if restriction.repetition_penalty != 1 and isinstance(method, UniformMethod):
+        if restriction.repetition_penalty != 1 and isinstance(formulation, UniformFormulation):
             raise UserError(
                 "a model of the uniform process starts from a row full of random tokens, so there "
                 "is no telling what is repeated; leave repetition_penalty out"
@@ -138,13 +138,15 @@ class Run:
         if network.block_length:
             _check_blocks(network, preset, plan, steering)
         _check_seam(network, preset, plan)
-        policy, _ = reverse(method, preset.policy)
+        policy, _ = reverse(formulation, preset.policy)
         denoiser = restriction.around(network.writing(), network.codec.spellings)
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
             reason = "may change the end again" if policy.revises else "never writes an end symbol"
             raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
         phrases = restriction.phrases(network.codec.spellings)
-        return cls(network, preset, steering.steer(plan, network.codec, denoiser, method, phrases))
+        return cls(
+            network, preset, steering.steer(plan, network.codec, denoiser, formulation, phrases)
+        )
 
     @property
     def plan(self) -> Plan:
@@ -161,9 +163,9 @@ class Run:
             UserError: If a rule is given where no length is open, or the model cannot choose.
         """
         network, plan, begun = self.network, self.plan, self.now()
-        rerank.check_choice(plan, network.method, rule)
+        rerank.check_choice(plan, network.formulation, rule)
         nats, nfe = rerank.given_nats(
-            plan, len(network.codec.start), network.denoiser, network.method
+            plan, len(network.codec.start), network.denoiser, network.formulation
         )
         kept = rerank.choose_rows(plan, nats, rule or "sample")
         return replace(self, steered=self.steered.chosen(kept), nfe=nfe, seconds=self.now() - begun)
@@ -192,12 +194,12 @@ class Run:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""
-        plan, noise = self.plan, Noise(self.plan.seeds)
+        plan, rng = self.plan, RowRng(self.plan.seeds)
         if not self.network.block_length:
-            return slide(self._write, plan.canvas, noise, plan.window, plan.end)
-        return self._blocks(plan.canvas, noise)
+            return slide(self._write, plan.canvas, rng, plan.window, plan.end)
+        return self._blocks(plan.canvas, rng)
 
-    def _blocks(self, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+    def _blocks(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
         network, context = self.network, self.network.writing()
         restricted = self.preset.restriction.around(context, network.codec.spellings)
         # A row must not be paced by the masks of its neighbours, so a block counts as all masks.
@@ -205,36 +207,36 @@ class Run:
         return sample_blocks(
             cast(BlockContext, context),
             canvas,
-            noise,
+            rng,
             network.block_length,
             write,
             network.codec.end,
         )
 
-    def _write(self, canvas: Canvas, noise: Noise) -> Iterator[Frame]:
+    def _write(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
         return self._sample(
             self.denoiser(canvas),
             int(canvas.masked.sum(1).max()),
             canvas,
-            noise,
+            rng,
             end=self.plan.end,
             matching=self.steered.matching(canvas),
         )
 
     def _sample(
-        self, denoiser: Denoiser, masks: int, canvas: Canvas, noise: Noise, **options: Any
+        self, denoiser: Denoiser, masks: int, canvas: Canvas, rng: RowRng, **options: Any
     ) -> Iterator[Frame]:
-        policy, process = reverse(self.network.method, self.preset.policy)
-        if policy.asks_again and self.network.cache == "exact" and not told_time(denoiser):
+        policy, process = reverse(self.network.formulation, self.preset.policy)
+        if policy.asks_again and self.network.cache == "exact" and not uses_time(denoiser):
             denoiser = Reused(denoiser)
         return sample(
             denoiser,
             process,
-            start(self.network.method, canvas, noise),
+            start(self.network.formulation, canvas, rng),
             policy,
             self.preset.drawing,
             self.preset.times(masks),
-            noise,
+            rng,
             **options,
         )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unmask.data.pairs import PairCodec
 from unmask.data.text import Blank, Layout, TextCodec
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import MAX_LENGTH
@@ -243,7 +243,7 @@ def _drawn(codec: TextCodec, prompt: str, lengths: Sequence[int], seeds: Tensor)
             f"the prompt has {used} tokens, as many as the longest texts that the model was "
             "trained on; give a length"
         )
-    u = Noise(seeds).uniform("record", 0, 1)[:, 0].tolist()
+    u = RowRng(seeds).uniform("record", 0, 1)[:, 0].tolist()
     return [left[int(number * len(left))] for number in u]
 
 

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
-from unmask.diffusion.formulation import Method, OrderedMethod, UniformMethod
+from unmask.diffusion.formulation import AnyOrderFormulation, Formulation, UniformFormulation
 from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_token_nats
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError, did_you_mean
 from unmask.pipelines.prompts import Plan
@@ -38,12 +38,12 @@ MAX_LOGITS = 2**26
 """Logits in one call: 256 MiB in float32."""
 
 
-def check_choice(plan: Plan, method: Method, rule: str | None) -> None:
+def check_choice(plan: Plan, formulation: Formulation, rule: str | None) -> None:
     """Raise a UserError if lengths cannot be chosen, or there are none to choose from.
 
     Args:
         plan: The texts and the rows that each may become.
-        method: What the network was trained by.
+        formulation: What the network was trained by.
         rule: One of ``RULES``, or None if the caller did not name one.
     """
     if rule is not None and rule not in RULES:
@@ -53,7 +53,7 @@ def check_choice(plan: Plan, method: Method, rule: str | None) -> None:
             "no blank has a range of lengths, such as [MASK:3-8], so there is none to choose; "
             "leave choose_length out"
         )
-    if isinstance(method, UniformMethod) and plan.is_open:
+    if isinstance(formulation, UniformFormulation) and plan.is_open:
         raise UserError("blanks of unknown length are judged with masks, which this model lacks")
 
 
@@ -66,7 +66,7 @@ def choose_rows(plan: Plan, nats: Tensor, rule: str) -> list[int]:
         rule: ``sample`` draws from p(n | given); ``likeliest`` takes its maximum, and one at random
             where several are equal but for rounding. Text i depends on its own seed alone.
     """
-    u = Noise(plan.seeds).uniform("length", 0, 1)[:, 0].tolist()
+    u = RowRng(plan.seeds).uniform("length", 0, 1)[:, 0].tolist()
     kept = []
     for rows, number in zip(plan.choices, u, strict=True):
         probs = torch.softmax(-nats[rows], 0)
@@ -79,7 +79,7 @@ def choose_rows(plan: Plan, nats: Tensor, rule: str) -> list[int]:
 
 @torch.no_grad()
 def given_nats(
-    plan: Plan, start: int, denoiser: Denoiser, method: Method, draws: int = DRAWS
+    plan: Plan, start: int, denoiser: Denoiser, formulation: Formulation, draws: int = DRAWS
 ) -> tuple[Tensor, int]:
     """Estimate -log p(given; n) of every row that competes with another.
 
@@ -88,7 +88,7 @@ def given_nats(
             which depend on the seed of the first.
         start: Start symbols at the head of each row.
         denoiser: The network, not called for texts of one possible length or without given tokens.
-        method: What it was trained by.
+        formulation: What it was trained by.
         draws: Mask patterns, one network call each.
 
     Returns:
@@ -115,23 +115,28 @@ def given_nats(
     for piece, own in zip(index.split(size), seeds.split(size), strict=True):
         part = plan.canvas.rows(piece.tolist())
         where = given[piece, : part.ids.shape[1]]
-        nats[piece] = _bound(part, where, Noise(own), denoiser, method, draws)
+        nats[piece] = _bound(part, where, RowRng(own), denoiser, formulation, draws)
     return nats, draws
 
 
 def _bound(
-    canvas: Canvas, given: Tensor, noise: Noise, denoiser: Denoiser, method: Method, draws: int
+    canvas: Canvas,
+    given: Tensor,
+    rng: RowRng,
+    denoiser: Denoiser,
+    formulation: Formulation,
+    draws: int,
 ) -> Tensor:
     """Return the estimate for rows with at least one given token (B, L), shape (B,), float64."""
     count = given.sum(1)
     # Which given token it is, whatever place the length of a blank puts it at.
     number = (given.cumsum(1) - 1).clamp_min(0)
-    absorbing = AbsorbingProcess(make_schedule("linear"), method.process.mask_token_id)
-    offset = noise.uniform("share", 0, 1)[:, 0]
+    absorbing = AbsorbingProcess(make_schedule("linear"), formulation.process.mask_token_id)
+    offset = rng.uniform("share", 0, 1)[:, 0]
     total = torch.zeros(len(given), dtype=torch.float64, device=given.device)
     for draw in range(draws):
-        order = noise.uniform("judge", draw, int(count.max())).gather(1, number)
-        if isinstance(method, OrderedMethod):
+        order = rng.uniform("judge", draw, int(count.max())).gather(1, number)
+        if isinstance(formulation, AnyOrderFormulation):
             assert isinstance(denoiser, OrderedDenoiser)
             rank = _rank(canvas, given, order)
             nats = order_token_nats(denoiser, canvas.ids, rank, given, canvas.valid)
@@ -140,7 +145,7 @@ def _bound(
         # The shares of the draws are stratified, with an offset that makes every k as likely.
         k = ((draw + offset) / draws * count).long().clamp_max(count - 1) + 1
         hidden = absorbing.hide_first(canvas.ids, order, k, given)
-        time = method.process.time_of(hidden.masked | canvas.masked, given | canvas.masked)
+        time = formulation.process.time_of(hidden.masked | canvas.masked, given | canvas.masked)
         nats = masked_cross_entropy(
             denoiser, hidden.ids, time, canvas.ids, hidden.masked, canvas.valid
         )

@@ -67,7 +67,7 @@ def sampler_grid(
     num_steps: int | None = None,
     grid: str | Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the times at which ``ancestral`` writes: the grid of its bound, ``Method.in_steps``.
+    """Return the times at which ``ancestral`` writes: the grid of its bound.
 
     Of all samplers only ``ancestral``, without filters, has this bound, so another sampler that a
     model has for its own is left aside.
@@ -115,7 +115,7 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
     for one, other in (("ban", "unban"), ("unban", "ban")):
         if {*saved.get(one, ())} & {*wished.get(other, ())}:
             found.add(one)
-    if "measure" in wished and name in PRESETS and PRESETS[name].draw.greedy:
+    if "confidence_metric" in wished and name in PRESETS and PRESETS[name].draw.greedy:
         # Where the likeliest token is taken, the temperature belonged to the measure before.
         found.add("temperature")
     return found

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unmask.data.text import TextCodec
-from unmask.diffusion.formulation import UniformMethod
+from unmask.diffusion.formulation import UniformFormulation
 from unmask.errors import UserError
 from unmask.pipelines.generation import Network
 from unmask.pipelines.prompts import Plan
@@ -59,7 +59,7 @@ def top(network: Network, plan: Plan, k: int) -> tuple[tuple[Candidate, ...], ..
     """
     _check(network, plan)
     canvas, codec = plan.canvas, network.codec
-    time = network.method.process.time_of(canvas.masked, canvas.editable)
+    time = network.formulation.process.time_of(canvas.masked, canvas.editable)
     logits = network.writing()(canvas.ids, time, at=canvas.masked, valid=canvas.valid)
     data = network.denoiser.data_ids
     symbols = torch.tensor([*codec.symbols], dtype=torch.long, device=data.device)
@@ -82,7 +82,7 @@ def _candidate(codec: TextCodec, token: int, probability: float) -> Candidate:
 
 
 def _check(network: Network, plan: Plan) -> None:
-    if isinstance(network.method, UniformMethod) or network.block_length:
+    if isinstance(network.formulation, UniformFormulation) or network.block_length:
         kind = "writes in blocks" if network.block_length else "was trained without masks"
         raise UserError(
             f"this model {kind}, so that it has no probabilities for all blanks at once; take a "

@@ -24,10 +24,10 @@ from unmask.data.pairs import PairCodec
 from unmask.data.records import RecordCodec
 from unmask.data.text import TextCodec, like_a_mark
 from unmask.data.text_rows import Text, window_of
-from unmask.diffusion.denoiser import told_time
-from unmask.diffusion.formulation import Bound, UniformMethod, check_steps
+from unmask.diffusion.denoiser import uses_time
+from unmask.diffusion.formulation import Bound, UniformFormulation, check_steps
 from unmask.diffusion.objectives import chain_rule
-from unmask.diffusion.registry import make_method
+from unmask.diffusion.registry import make_formulation
 from unmask.errors import UserError, did_you_mean
 from unmask.evaluation.likelihood import (
     MAX_DRAWS,
@@ -118,7 +118,7 @@ class Unmasker:
             self.limit = None if self.denoiser.window_blocks else self.row_length
         else:
             check_masks(model, codec.mask_token_id)
-        self.method = make_method(
+        self.formulation = make_formulation(
             card.process,
             card.schedule,
             mask_token_id=codec.mask_token_id,
@@ -418,7 +418,7 @@ class Unmasker:
         self.require_blank([word("template", template)])
         plan = make_plan(self.codec, [template], None, 1, 0, self.limit).to(self.model.device)
         network = Network(
-            self.denoiser, self.method, self.codec, self.cache, self.card.block_length
+            self.denoiser, self.formulation, self.codec, self.cache, self.card.block_length
         )
         return top(network, plan, whole("k", k))
 
@@ -475,7 +475,7 @@ class Unmasker:
         bound = self._bound(whole("num_steps", num_steps), grid)
         row_nats = bound_of_rows(self.denoiser, bound)
         if flag("per_token", per_token):
-            token_bound = self.method.token_bound
+            token_bound = self.formulation.token_bound
             if token_bound is None or num_steps or grid is not None:
                 raise UserError(
                     "this bound is known for whole rows only; leave per_token out, or score in an "
@@ -512,7 +512,7 @@ class Unmasker:
         def nats(part: Part) -> Tensor:
             rank = chain_rule.ranks(order, part.editable, part.valid)
             where = {"editable": part.editable, "valid": part.valid}
-            return self.method.token_nats(self.denoiser, x0=part.rows, rank=rank, **where)
+            return self.formulation.token_nats(self.denoiser, x0=part.rows, rank=rank, **where)
 
         return self._score(text, nats, kind="exact", batch_size=batch_size, advance=advance)
 
@@ -536,11 +536,11 @@ class Unmasker:
                 "a pseudo-log-likelihood needs a network that sees all other tokens, which this "
                 "model does not; score it by its bound or in an order"
             )
-        if isinstance(self.method, UniformMethod):
+        if isinstance(self.formulation, UniformFormulation):
             raise UserError("a model of the uniform process has no masks; score it by its bound")
 
         def nats(part: Part) -> Tensor:
-            process: Any = self.method.process
+            process: Any = self.formulation.process
             return chain_rule.pseudo_token_nats(
                 self.denoiser, process, part.rows, part.editable, part.valid
             )
@@ -554,19 +554,19 @@ class Unmasker:
     def _bound(self, num_steps: int, grid: str | Sequence[float] | None) -> Bound:
         """Return the method's own bound, or that of ``ancestral`` with so many steps."""
         if not num_steps and grid is None:
-            return self.method.bound
+            return self.formulation.bound
         # A network that knows the time has seen none but those of its training.
-        tied = isinstance(self.method, UniformMethod) or told_time(self.denoiser)
-        tied = tied and bool(self.method.num_steps)
+        tied = isinstance(self.formulation, UniformFormulation) or uses_time(self.denoiser)
+        tied = tied and bool(self.formulation.num_steps)
         if num_steps:
             check_steps(num_steps)
         if tied and grid is None:
-            self.method.check_strides(num_steps)
-            return self.method.in_steps(num_steps)
+            self.formulation.check_strides(num_steps)
+            return self.formulation.in_steps(num_steps)
         times = sampler_grid(self.card.sampler, num_steps or None, grid)
         if tied:
-            self.method.check_grid(times)
-        return self.method.in_steps(len(times) - 1, times)
+            self.formulation.check_grid(times)
+        return self.formulation.in_steps(len(times) - 1, times)
 
     def rows(
         self, text: str | Sequence[str], window: int | None = None, stride: int | None = None
@@ -649,7 +649,7 @@ class Unmasker:
         **options: Any,
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run that writes after prompts, and its settings; see ``generate``."""
-        trained = "without masks" if isinstance(self.method, UniformMethod) else None
+        trained = "without masks" if isinstance(self.formulation, UniformFormulation) else None
         trained = "in blocks" if self.card.block_length else trained
         trained = "on records" if self.card.records else trained
         plan = lay_out(
@@ -693,7 +693,7 @@ class Unmasker:
         card = self.card
         network = Network(
             self.denoiser,
-            self.method,
+            self.formulation,
             self.codec,
             self.cache,
             card.block_length,

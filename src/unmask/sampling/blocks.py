@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unmask.diffusion.objectives.block import BlockContext
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas, Frame
 
-Write = Callable[[Canvas, Noise], Iterator[Frame]]
+Write = Callable[[Canvas, RowRng], Iterator[Frame]]
 """A sampler that is bound to the context and all but what it writes on and its random numbers."""
 
 
@@ -28,7 +28,7 @@ Write = Callable[[Canvas, Noise], Iterator[Frame]]
 def sample_blocks(
     context: BlockContext,
     canvas: Canvas,
-    noise: Noise,
+    rng: RowRng,
     block_length: int,
     write: Write,
     end: int | None = None,
@@ -38,7 +38,7 @@ def sample_blocks(
     Args:
         context: An empty one, which takes every finished block.
         canvas: What to start from; nothing is given to the right of a mask.
-        noise: Random numbers, one seed per row; a token's own depend on its position in the row.
+        rng: Random numbers, one seed per row; a token's own depend on its position in the row.
         block_length: L'.
         write: Writes a block, with the guesses of ``context``.
         end: The id that ends a text: behind the first one that is written the row is cut off, and
@@ -57,7 +57,7 @@ def sample_blocks(
         stop = min(first + block_length, length)
         block = canvas.columns(first, stop)
         if block.masked.any():
-            frames = write(block, replace(noise, first=first))
+            frames = write(block, replace(rng, first=first))
             # Every block begins with a frame of what is already known, but for the very first.
             if not blank:
                 next(frames)

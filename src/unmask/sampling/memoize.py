@@ -20,7 +20,7 @@ class Reused:
 
     Args:
         inner: A denoiser whose guesses depend on the row alone; see
-            ``diffusion.denoiser.told_time``.
+            ``diffusion.denoiser.uses_time``.
 
     Attributes:
         network_calls: What the last call has cost: 0 if no row had changed.

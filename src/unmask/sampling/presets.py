@@ -89,30 +89,30 @@ _SURE = MostConfident("confidence", tokens_per_step=1, rule=Threshold(0.9))
 
 PRESETS: dict[str, Preset] = {
     "ancestral": Preset(RandomOrder(), Draw(), steps=64, grid="cosine"),
-    "random-quota": Preset(RandomQuota(), Draw(), steps=64),
+    "random": Preset(RandomQuota(), Draw(), steps=64),
     "first-hitting": Preset(FirstHitting(), Draw(), steps=None),
     "left-to-right": Preset(LeftToRight(), Draw(), steps=None),
-    "confidence": Preset(
+    "threshold": Preset(
         MostConfident(tokens_per_step=1, rule=Threshold(0.9)),
         Draw(temperature=0.8, greedy=True),
         steps=None,
     ),
-    "schedule-confidence": Preset(MostConfident(), Draw(), steps=32),
-    "confidence-factor": Preset(
+    "maskgit": Preset(MostConfident(), Draw(), steps=32),
+    "fast-dllm-factor": Preset(
         MostConfident("confidence", tokens_per_step=1, rule=Factor(1.0)), _GREEDY, steps=None
     ),
     "entropy-bound": Preset(
         MostConfident("entropy", tokens_per_step=1, rule=EntropyBound(0.1)), Draw(), steps=None
     ),
     "refine": Preset(Renoise(), Draw(top_k=50, top_p=0.95), steps=10),
-    "remask-capped": Preset(Remask(Capped(0.008)), Draw(top_p=0.9), steps=128),
-    "remask-rescaled": Preset(Remask(Rescaled(0.015)), Draw(top_p=0.9), steps=128),
-    "remask-least-sure": Preset(Remask(LeastSure()), Draw(top_p=0.9), steps=128),
-    "remask-loop": Preset(Remask(Loop(0.02)), Draw(top_p=0.9), steps=128),
-    "remask-next-rate": Preset(Remask(NextRate()), Draw(top_k=50, top_p=0.95), steps=10),
-    "remask-forward-backward": Preset(Remask(ForwardBackward()), Draw(top_p=0.9), steps=128),
-    "keep-likeliest": Preset(Planned(), Draw(), steps=64),
-    "confidence-edit": Preset(Edited(_SURE), _GREEDY, steps=None),
+    "remdm-cap": Preset(Remask(Capped(0.008)), Draw(top_p=0.9), steps=128),
+    "remdm-rescale": Preset(Remask(Rescaled(0.015)), Draw(top_p=0.9), steps=128),
+    "remdm-conf": Preset(Remask(LeastSure()), Draw(top_p=0.9), steps=128),
+    "remdm-loop": Preset(Remask(Loop(0.02)), Draw(top_p=0.9), steps=128),
+    "remdm-next-rate": Preset(Remask(NextRate()), Draw(top_k=50, top_p=0.95), steps=10),
+    "forward-backward": Preset(Remask(ForwardBackward()), Draw(top_p=0.9), steps=128),
+    "p2": Preset(Planned(), Draw(), steps=64),
+    "threshold-edit": Preset(Edited(_SURE), _GREEDY, steps=None),
     "gibbs": Preset(Gibbs(), Draw(top_k=100), steps=500, burn_in=250),
     "gibbs-sequential": Preset(Gibbs(sequential=True), Draw(top_k=100), steps=500, burn_in=250),
 }
@@ -120,13 +120,13 @@ PRESETS: dict[str, Preset] = {
 # Options of the samplers whose policy, or a part of it, has a field of that name.
 POLICY_OPTIONS = (
     "tokens_per_step",
-    "measure",
+    "confidence_metric",
     "threshold",
     "factor",
     "gamma",
     "eta",
-    "edit_below",
-    "order_temperature",
+    "edit_threshold",
+    "alg_temperature",
 )
 
 
@@ -159,13 +159,13 @@ def make_preset(
     top_p: float | None = None,
     top_p_crossing: str | None = None,
     min_p: float | None = None,
-    measure: str | None = None,
+    confidence_metric: str | None = None,
     threshold: float | None = None,
     factor: float | None = None,
     gamma: float | None = None,
     eta: float | None = None,
-    edit_below: float | None = None,
-    order_temperature: float | None = None,
+    edit_threshold: float | None = None,
+    alg_temperature: float | None = None,
     burn_in: int | None = None,
     repetition_penalty: float | None = None,
     ban: str | Sequence[str] | None = None,
@@ -185,14 +185,14 @@ def make_preset(
         top_p: Draw among the likeliest tokens that together hold this much probability.
         top_p_crossing: ``keep`` or ``drop``, what top-p does with the token that crosses p.
         min_p: Draw among the tokens at least this many times as likely as the likeliest.
-        measure: What orders by confidence count as sure: ``drawn``, ``policies.confidence``,
+        confidence_metric: What orders by confidence go by: ``drawn``, ``confidence``,
             ``margin`` or ``entropy``; see ``MostConfident``.
         threshold: The probability at which a token is revealed at once; see ``Threshold``.
         factor: How many tokens at once, by how sure they are together; see ``Factor``.
         gamma: The entropy that a step may write, in nats; see ``EntropyBound``.
         eta: How much is hidden again; see ``Capped``, ``Rescaled``, ``Loop`` and ``Planned``.
-        edit_below: The probability below which a written token is hidden again; see ``Edited``.
-        order_temperature: How random ``schedule-confidence``'s order is; see ``MostConfident``.
+        edit_threshold: The probability below which a written token is hidden again; see ``Edited``.
+        alg_temperature: How random ``maskgit``'s order is; see ``MostConfident``.
         burn_in: For ``gibbs``, how many steps draw among all tokens at first; half of the steps if
             only these are given.
         repetition_penalty: Above 1, tokens that the row shows already become less likely.
@@ -208,7 +208,16 @@ def make_preset(
     if not isinstance(name, str) or name not in PRESETS:
         raise UserError(f"unknown sampler {name!r}{did_you_mean(name, PRESETS)}")
     preset = PRESETS[name]
-    own = (tokens_per_step, measure, threshold, factor, gamma, eta, edit_below, order_temperature)
+    own = (
+        tokens_per_step,
+        confidence_metric,
+        threshold,
+        factor,
+        gamma,
+        eta,
+        edit_threshold,
+        alg_temperature,
+    )
     for option, value in zip(POLICY_OPTIONS, own, strict=True):
         if value is not None:
             preset = _with_option(name, preset, option, value)
@@ -233,9 +242,9 @@ def _grid_of(name: str, value: Any) -> str | tuple[float, ...]:
 _READERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("steps", "tokens_per_step", "top_k", "burn_in"), whole),
     **dict.fromkeys(("temperature", "top_p", "min_p", "repetition_penalty"), real),
-    **dict.fromkeys(("threshold", "factor", "gamma", "eta", "edit_below"), real),
-    "order_temperature": real,
-    **dict.fromkeys(("measure", "top_p_crossing"), word),
+    **dict.fromkeys(("threshold", "factor", "gamma", "eta", "edit_threshold"), real),
+    "alg_temperature": real,
+    **dict.fromkeys(("confidence_metric", "top_p_crossing"), word),
     "grid": _grid_of,
     "ban": words,
     "unban": words,
@@ -342,7 +351,11 @@ def _with_burn_in(name: str, preset: Preset, burn_in: int | None) -> Preset:
 def _with_draw(name: str, preset: Preset, burn_in: int | None, **changes: Any) -> Preset:
     changes = {key: value for key, value in changes.items() if value is not None}
     temperature = changes.get("temperature")
-    if temperature and preset.draw.greedy and option_of(preset.policy, "measure") != DRAWN:
+    if (
+        temperature
+        and preset.draw.greedy
+        and option_of(preset.policy, "confidence_metric") != DRAWN
+    ):
         raise UserError(
             f"sampler {name!r} takes the likeliest token and judges it at temperature 1 here, so "
             "temperature would have no effect; leave it out"

@@ -16,16 +16,16 @@ from torch import Tensor
 
 from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.diffusion.formulation import (
-    BlockMethod,
-    Method,
-    OrderedMethod,
-    TokenwiseMethod,
-    UniformMethod,
+    AnyOrderFormulation,
+    BlockFormulation,
+    Formulation,
+    PerTokenFormulation,
+    UniformFormulation,
 )
 from unmask.diffusion.objectives.any_order import OrderedDenoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
@@ -35,48 +35,48 @@ from unmask.sampling.policies.gibbs import Transition
 
 
 @singledispatch
-def reverse(method: Method, policy: Policy) -> tuple[Policy, Any]:
+def reverse(formulation: Formulation, policy: Policy) -> tuple[Policy, Any]:
     """Return the policy that does under a process what another asks for, and that process.
 
     Args:
-        method: What the model was trained by.
+        formulation: What the model was trained by.
         policy: Which positions are to be revealed.
 
     Raises:
         UserError: If the process cannot follow this policy.
     """
-    return policy, method.process
+    return policy, formulation.process
 
 
 @reverse.register
-def _(method: TokenwiseMethod, policy: Policy) -> tuple[Policy, Any]:
+def _(formulation: PerTokenFormulation, policy: Policy) -> tuple[Policy, Any]:
     if isinstance(policy, RandomOrder):
-        return ByToken(), method.process
+        return ByToken(), formulation.process
     # Orders by confidence have no exact law anyway; their quotas follow the linear schedule.
-    return policy, AbsorbingProcess(make_schedule("linear"), method.process.mask_token_id)
+    return policy, AbsorbingProcess(make_schedule("linear"), formulation.process.mask_token_id)
 
 
 @reverse.register
-def _(method: UniformMethod, policy: Policy) -> tuple[Policy, Any]:
+def _(formulation: UniformFormulation, policy: Policy) -> tuple[Policy, Any]:
     if not isinstance(policy, RandomOrder):
         raise UserError("a model of the uniform process has no masks; use sampler 'ancestral'")
-    return Transition(), method.process
+    return Transition(), formulation.process
 
 
-def start(method: Method, canvas: Canvas, noise: Noise) -> Canvas:
+def start(formulation: Formulation, canvas: Canvas, rng: RowRng) -> Canvas:
     """Return the canvas at t = 1: the blanks filled with what the process ends in."""
-    if not isinstance(method, UniformMethod):
+    if not isinstance(formulation, UniformFormulation):
         return canvas
-    ids = method.process.noise_ids(noise.uniform("start", 0, canvas.ids.shape[1]))
+    ids = formulation.process.noise_ids(rng.uniform("start", 0, canvas.ids.shape[1]))
     return canvas.reveal(canvas.masked, ids)
 
 
 @singledispatch
-def posterior_denoiser(method: Method, denoiser: Any, cached: bool = True) -> Denoiser:
+def posterior_denoiser(formulation: Formulation, denoiser: Any, cached: bool = True) -> Denoiser:
     """Return the denoiser whose draws a sampler writes in one run, p(x_0 | x_t).
 
     Args:
-        method: What the model was trained by.
+        formulation: What the model was trained by.
         denoiser: The network.
         cached: Keep what need not be computed again, where the result is the same.
     """
@@ -85,20 +85,20 @@ def posterior_denoiser(method: Method, denoiser: Any, cached: bool = True) -> De
 
 
 @posterior_denoiser.register
-def _(method: OrderedMethod, denoiser: Any, cached: bool = True) -> Denoiser:
+def _(formulation: AnyOrderFormulation, denoiser: Any, cached: bool = True) -> Denoiser:
     assert isinstance(denoiser, OrderedDenoiser)
     return denoiser.session(cached)
 
 
 @posterior_denoiser.register
-def _(method: BlockMethod, denoiser: Any, cached: bool = True) -> Denoiser:
+def _(formulation: BlockFormulation, denoiser: Any, cached: bool = True) -> Denoiser:
     context: Denoiser = denoiser.context(cached)
     return context
 
 
 @posterior_denoiser.register
-def _(method: UniformMethod, denoiser: Any, cached: bool = True) -> Denoiser:
-    return PosteriorDenoiser(denoiser, method.process)
+def _(formulation: UniformFormulation, denoiser: Any, cached: bool = True) -> Denoiser:
+    return PosteriorDenoiser(denoiser, formulation.process)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class PosteriorDenoiser(Around):
     process: UniformProcess
 
     @property
-    def told_time(self) -> bool:
+    def uses_time(self) -> bool:
         return True
 
     def __call__(

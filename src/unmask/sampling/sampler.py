@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser, calls_of
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.constraints.matching import Matching
-from unmask.sampling.policies.base import Clock, Guess, Past, Policy
-from unmask.sampling.policies.confidence_scores import measure
+from unmask.sampling.policies.base import Clock, Past, Policy, Prediction
+from unmask.sampling.policies.confidence_scores import confidence_score
 from unmask.sampling.token_sampling import BurnIn, Draw, Drawn, check_usable
 
 
@@ -30,7 +30,7 @@ def sample(
     policy: Policy,
     draw: Draw | BurnIn,
     grid: Tensor,
-    noise: Noise,
+    rng: RowRng,
     end: int | None = None,
     matching: Matching | None = None,
 ) -> Iterator[Frame]:
@@ -45,7 +45,7 @@ def sample(
         draw: Which token.
         grid: Times from 1 down to 0, shape (steps + 1,), float64; see
             ``schedules.continuous.time_grid``.
-        noise: Random numbers, one seed per row.
+        rng: Random numbers, one seed per row.
         end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
             None for none. For policies that never revise what they wrote.
         matching: What the written text has to match, None for nothing.
@@ -66,20 +66,20 @@ def sample(
         settled = policy.settled(canvas, clock)
         if settled.all():
             return
-        time = policy.time(canvas, clock, noise)
-        wanted = policy.candidates(canvas, clock, noise) & ~settled[:, None]
+        time = policy.time(canvas, clock, rng)
+        wanted = policy.candidates(canvas, clock, rng) & ~settled[:, None]
         answer = None
         if not wanted.any():
-            guess = _nothing(canvas)
+            prediction = _nothing(canvas)
         else:
-            u = noise.uniform("token", step, canvas.ids.shape[1])
+            u = rng.uniform("token", step, canvas.ids.shape[1])
             answer = _ask(denoiser, canvas, time, wanted, u, matching)
-            guess = answer.guess(draw.at(step), policy.reads)
+            prediction = answer.prediction(draw.at(step), policy.reads)
             nfe += calls_of(denoiser)
-        move = policy.choose(canvas, wanted, guess, clock, noise)
+        move = policy.choose(canvas, wanted, prediction, clock, rng)
         if answer is not None and move.tokens is None:
-            guess = answer.beside(guess, move.reveal, draw.at(step), policy.reads)
-        tokens = guess.tokens if move.tokens is None else move.tokens
+            prediction = answer.beside(prediction, move.reveal, draw.at(step), policy.reads)
+        tokens = prediction.tokens if move.tokens is None else move.tokens
         remasked, before = nothing, canvas.masked
         canvas = canvas.reveal(move.reveal, tokens)
         if move.remask is not None:
@@ -87,16 +87,16 @@ def sample(
             canvas = canvas.remask(move.remask, process.mask_token_id)
         if end is not None:
             canvas = canvas.ended(end)
-        confidence = torch.where(move.reveal, guess.probability, past.confidence)
+        confidence = torch.where(move.reveal, prediction.probability, past.confidence)
         confidence = confidence.masked_fill(canvas.masked | ~canvas.valid, float("nan"))
         idle = ~(move.reveal | remasked).any(1)
         past = Past(confidence, past.hidden + remasked, idle)
         yield Frame(step + 1, time, canvas, move.reveal, remasked, confidence, nfe)
 
 
-def _nothing(canvas: Canvas) -> Guess:
+def _nothing(canvas: Canvas) -> Prediction:
     unlikely = torch.full(canvas.ids.shape, -torch.inf, device=canvas.ids.device)
-    return Guess(canvas.ids, unlikely, unlikely)
+    return Prediction(canvas.ids, unlikely, unlikely)
 
 
 @dataclass(frozen=True)
@@ -128,35 +128,41 @@ class _Answer:
         """Where the policy wants to know about a token that it sees, shape (B, L), bool."""
         return self.wanted & ~self.canvas.masked
 
-    def guess(self, draw: Draw, reads: str | None) -> Guess:
+    def prediction(self, draw: Draw, reads: str | None) -> Prediction:
         """Return the guesses; of visible tokens that are judged, none that would replace them."""
         if self.matching is None:
             return self._measured(self.wanted, draw(self.logits, self.u[self.wanted]), reads)
         stands = torch.zeros_like(self.wanted) if reads is None else self.visible
         return self._matched(self.matching, stands, draw, reads)
 
-    def beside(self, guess: Guess, reveal: Tensor, draw: Draw, reads: str | None) -> Guess:
+    def beside(
+        self, prediction: Prediction, reveal: Tensor, draw: Draw, reads: str | None
+    ) -> Prediction:
         """Return guesses that match beside the visible tokens that stay after all."""
         stands = self.visible & ~reveal
         if self.matching is None or reads is not None or not stands.any():
-            return guess
+            return prediction
         return self._matched(self.matching, stands, draw, reads)
 
-    def _matched(self, matching: Matching, stands: Tensor, draw: Draw, reads: str | None) -> Guess:
+    def _matched(
+        self, matching: Matching, stands: Tensor, draw: Draw, reads: str | None
+    ) -> Prediction:
         to_draw, written = self.asked & ~stands, self.wanted & ~stands
         logits = self.at(to_draw)
         drawn = matching.draw(draw, logits, to_draw, written, self.canvas.ids, self.u)
         return self._measured(written, drawn, reads)
 
-    def _measured(self, written: Tensor, drawn: Drawn, reads: str | None) -> Guess:
+    def _measured(self, written: Tensor, drawn: Drawn, reads: str | None) -> Prediction:
         nothing = _nothing(self.canvas)
         tokens = nothing.tokens.masked_scatter(written, drawn.tokens)
         probability = nothing.probability.masked_scatter(written, drawn.probability)
         if reads is None:
-            return Guess(tokens, probability, probability)
+            return Prediction(tokens, probability, probability)
         judged = torch.where(self.canvas.masked, tokens, self.canvas.ids)[self.wanted]
-        measured = measure(reads, self.at(self.wanted), judged)
-        return Guess(tokens, probability, nothing.measured.masked_scatter(self.wanted, measured))
+        measured = confidence_score(reads, self.at(self.wanted), judged)
+        return Prediction(
+            tokens, probability, nothing.measured.masked_scatter(self.wanted, measured)
+        )
 
 
 def _ask(

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas, Frame
 
-Write = Callable[[Canvas, Noise], Iterator[Frame]]
+Write = Callable[[Canvas, RowRng], Iterator[Frame]]
 """A sampler that is bound to all but what it writes on and its random numbers."""
 
 
@@ -70,14 +70,14 @@ class Window:
 
 
 def slide(
-    write: Write, canvas: Canvas, noise: Noise, window: Window | None, end: int | None = None
+    write: Write, canvas: Canvas, rng: RowRng, window: Window | None, end: int | None = None
 ) -> Iterator[Frame]:
     """Write on the masks of a canvas, a window at a time where it is wider than that.
 
     Args:
         write: What writes on one window. It must know of ``end`` as well.
         canvas: The whole rows; in one that is longer than the window, all masks are at its end.
-        noise: Random numbers, one seed per row.
+        rng: Random numbers, one seed per row.
         window: What is seen at once; None for everything.
         end: The id behind which a row is dropped, see ``Canvas.ended``; None for none.
 
@@ -86,7 +86,7 @@ def slide(
         and network calls are counted through; a row that takes no part in a stretch has time 0.
     """
     if window is None or canvas.ids.shape[1] <= window.size:
-        yield from write(canvas, noise)
+        yield from write(canvas, rng)
         return
     time = torch.ones(len(canvas.ids), dtype=torch.float64, device=canvas.ids.device)
     nothing = torch.zeros_like(canvas.masked)
@@ -96,7 +96,7 @@ def slide(
     stretch = 0
     while bool(frame.canvas.masked.any()):
         view, before = _View.of(frame.canvas, window), frame
-        numbers = Noise(noise.part(stretch).seeds[view.rows])
+        numbers = RowRng(rng.part(stretch).seeds[view.rows])
         for part in write(view.canvas, numbers):
             if part.step > 0:
                 frame = view.embed(part, before, end)

@@ -141,7 +141,7 @@ class Draw:
         # A few rows at a time, so that the probabilities never exist for the whole batch at once.
         rows = rows_at_a_time(logits, self._copies(logits.shape[1]))
         pieces = zip(logits.split(rows), u.clamp_max(_BELOW_ONE).split(rows), strict=True)
-        parts = [self._pick(piece, noise) for piece, noise in pieces]
+        parts = [self._pick(piece, rng) for piece, rng in pieces]
         return parts[0] if len(parts) == 1 else Drawn(*map(torch.cat, zip(*parts, strict=True)))
 
     def _copies(self, size: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unmask.diffusion.formulation import Method
+from unmask.diffusion.formulation import Formulation
 from unmask.diffusion.objectives.masked import masked_mean
 from unmask.models.causal import next_token_nats
 from unmask.training.recipe import Recipe
@@ -23,12 +23,12 @@ class Loss:
 
     Attributes:
         recipe: Which one.
-        method: Forward process and bound.
+        formulation: Forward process and bound.
         denoiser_of: Makes a denoiser of the network.
     """
 
     recipe: Recipe
-    method: Method
+    formulation: Formulation
     denoiser_of: Callable[[nn.Module], Any]
 
     def __call__(
@@ -47,7 +47,7 @@ class Loss:
             return next_token_nats(model, rows, editable).sum() / tokens.sum().clamp_min(1)
         denoiser, objective = self.denoiser_of(model), self.recipe.objective
         if objective.name == "nelbo":
-            _, nats = self.method.objective(
+            _, nats = self.formulation.objective(
                 denoiser, x0=rows, t=times, editable=editable, generator=generator, valid=valid
             )
             return nats.sum() / tokens.sum().clamp_min(1)
@@ -56,7 +56,7 @@ class Loss:
         rate = mask_rates[math.ceil(times[0].item() * len(mask_rates)) - 1]
         loss = masked_mean(
             denoiser,
-            self.method.process,
+            self.formulation.process,
             rows,
             rate,
             editable,

@@ -29,8 +29,8 @@ from unmask.data import unknown_tokens
 from unmask.data.documents import Note, check_apart
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
-from unmask.diffusion.formulation import Method
-from unmask.diffusion.registry import BY_TOKEN, make_method
+from unmask.diffusion.formulation import Formulation
+from unmask.diffusion.registry import BY_TOKEN, make_formulation
 from unmask.errors import UserError, did_you_mean
 from unmask.evaluation.likelihood import Part, bound_of_rows, score_text
 from unmask.evaluation.scores import Score
@@ -169,20 +169,20 @@ def _train(
     not_data = not_data_ids(codec.tokenizer, vocab_size)
     denoiser_of = _denoiser_of(recipe, codec, not_data)
     data_ids, _ = told_apart(vocab_size, not_data, best_device())
-    method = _method(recipe, model, codec, data_ids, counts)
+    formulation = _formulation(recipe, model, codec, data_ids, counts)
     model = loading.place(model, best_device())
-    bf16 = precision.settle(Loss(recipe, method, denoiser_of), model, material, report)
+    bf16 = precision.settle(Loss(recipe, formulation, denoiser_of), model, material, report)
     arguments = _arguments(recipe, work, len(material.items), bf16)
     if recipe.kind != "causal":
-        _check_sampler(recipe, Network(denoiser_of(model), method, codec), model.device)
+        _check_sampler(recipe, Network(denoiser_of(model), formulation, codec), model.device)
     spent = 0.0 if point is None else point.seconds
     pace = Pace(Clock(60 * recipe.training.minutes, spent, now), recipe.training)
     trainer = DiffusionTrainer(
         recipe=recipe,
-        method=method,
+        formulation=formulation,
         batcher=material.batcher,
         denoiser_of=denoiser_of,
-        validate=_validator(recipe, method, denoiser_of, material.validation, arguments),
+        validate=_validator(recipe, formulation, denoiser_of, material.validation, arguments),
         pace=pace,
         model=model,
         processing_class=codec.tokenizer,
@@ -249,18 +249,18 @@ def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     return counts
 
 
-def _method(
+def _formulation(
     recipe: Recipe,
     model: PreTrainedModel,
     codec: TextCodec,
     data_ids: Tensor,
     counts: Tensor | None,
-) -> Method:
+) -> Formulation:
     """Return the recipe's method; for a causal model, which has no masks, one that is not used."""
     causal = recipe.kind == "causal"
     device = best_device()
     # The Trainer moves the network; what the method holds is moved here.
-    return make_method(
+    return make_formulation(
         recipe.process.name,
         recipe.schedule.as_card(),
         mask_token_id=0 if causal else codec.mask_token_id,
@@ -294,7 +294,7 @@ def _denoiser_of(
 
 def _validator(
     recipe: Recipe,
-    method: Method,
+    formulation: Formulation,
     denoiser_of: Callable[[nn.Module], Any],
     text_of: Callable[[int], Text] | None,
     arguments: TrainingArguments,
@@ -307,7 +307,7 @@ def _validator(
         def exact_nats(part: Part) -> torch.Tensor:
             return next_token_nats(model, part.rows, part.editable)
 
-        bound = None if exact else bound_of_rows(denoiser_of(model), method.bound)
+        bound = None if exact else bound_of_rows(denoiser_of(model), formulation.bound)
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bf16):
             return score_text(
                 text_of(rows),

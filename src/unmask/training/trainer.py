@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
-from unmask.diffusion.formulation import Method
+from unmask.diffusion.formulation import Formulation
 from unmask.diffusion.schedules.continuous import stratified_times
 from unmask.errors import UserError
 from unmask.evaluation.scores import Score
@@ -43,7 +43,7 @@ class DiffusionTrainer(Trainer):
 
     Args:
         recipe: What to do.
-        method: Forward process and bound.
+        formulation: Forward process and bound.
         batcher: What of the stacked items is noised; see ``data.Batcher``.
         denoiser_of: Makes a denoiser of the network.
         validate: Scores a model on a number of rows of the validation text, or None.
@@ -57,7 +57,7 @@ class DiffusionTrainer(Trainer):
     def __init__(
         self,
         recipe: Recipe,
-        method: Method,
+        formulation: Formulation,
         batcher: MakeBatch,
         denoiser_of: Callable[[nn.Module], Any],
         validate: Callable[[nn.Module, int], Score] | None,
@@ -67,9 +67,9 @@ class DiffusionTrainer(Trainer):
         super().__init__(**arguments, data_collator=default_collate)
         self.remove_callback(PrinterCallback)
         self.recipe = recipe
-        self.method = method
+        self.formulation = formulation
         self.batcher = batcher
-        self.loss = Loss(recipe, method, denoiser_of)
+        self.loss = Loss(recipe, formulation, denoiser_of)
         self.validate = validate
         self.pace = pace or Pace(Clock(), recipe.training)
         # The loss is divided by the tokens of the whole step, so the Trainer is not to average.

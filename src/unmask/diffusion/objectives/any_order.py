@@ -59,11 +59,11 @@ class OrderedDenoiser(Denoiser, Protocol):
 
 def random_ranks(editable: Tensor, valid: Tensor | None, generator: Generator) -> Tensor:
     """Return a random order of each row, shape (B, L), int64: given tokens first, padding last."""
-    noise = uniform(editable.shape, generator, editable.device)
-    noise = torch.where(editable, noise + 1, noise)
+    u = uniform(editable.shape, generator, editable.device)
+    u = torch.where(editable, u + 1, u)
     if valid is not None:
-        noise = noise.masked_fill(~valid, 2)
-    return noise.argsort(dim=1, stable=True).argsort(1)
+        u = u.masked_fill(~valid, 2)
+    return u.argsort(dim=1, stable=True).argsort(1)
 
 
 def order_token_nats(

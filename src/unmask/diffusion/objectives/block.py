@@ -142,8 +142,8 @@ def block_times(t: Tensor, count: int, generator: Generator) -> Tensor:
     """
     if count == 1:
         return t.double()[:, None]
-    noise = uniform((len(t), count), generator, generator.device)
-    return (t.double()[:, None] + noise.argsort(1)) / count
+    u = uniform((len(t), count), generator, generator.device)
+    return (t.double()[:, None] + u.argsort(1)) / count
 
 
 def block_nelbo(

@@ -37,7 +37,7 @@ PAIRS = 256
 
 
 class MaskingProcess(Protocol):
-    """What is needed of a forward process: ``AbsorbingProcess`` or ``TokenwiseProcess``."""
+    """What is needed of a forward process: ``AbsorbingProcess`` or ``PerTokenProcess``."""
 
     @property
     def mask_token_id(self) -> int:

@@ -44,7 +44,7 @@ class _CostAndMean(torch.autograd.Function):
         # The largest probability is at least 1 / V: its logarithm is exact to rounding.
         log_total = logits.amax(-1) - mu.amax(-1).log()
         rows = zip(mu.split(counts), table, strict=True)
-        mean = torch.cat([guesses @ weights for guesses, weights in rows])
+        mean = torch.cat([predictions @ weights for predictions, weights in rows])
         ctx.save_for_backward(mu, truth, table, mean)
         ctx.counts = counts
         return log_total - logits.gather(1, truth[:, None])[:, 0], mean
@@ -62,4 +62,9 @@ class _CostAndMean(torch.autograd.Function):
             torch.addcmul(offset, factor, weights, out=out)
         grad.mul_(mu).scatter_add_(1, truth[:, None], -by_cost[:, None])
         split = zip(by_mean.split(ctx.counts), mu.split(ctx.counts), strict=True)
-        return grad, None, torch.stack([factor @ guesses for factor, guesses in split]), None
+        return (
+            grad,
+            None,
+            torch.stack([factor @ predictions for factor, predictions in split]),
+            None,
+        )

@@ -33,7 +33,7 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.objectives.fused import cost_and_mean
 from unmask.diffusion.objectives.masked import Loss
 from unmask.diffusion.processes.absorbing import Corrupted
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.rng import Generator
 from unmask.diffusion.schedules.continuous import grid_step
 from unmask.errors import UserError
@@ -64,7 +64,7 @@ def _at_truth(table: Tensor, x0: Tensor, masked: Tensor) -> Tensor:
 
 def integrand(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     noised: Corrupted,
     t: Tensor,
@@ -113,7 +113,7 @@ class Step(NamedTuple):
 
 def step_kl(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     noised: Corrupted,
     t: Tensor,
@@ -148,7 +148,7 @@ def step_kl(
 
 
 def _reconstruction(
-    denoiser: Denoiser, process: TokenwiseProcess, x0: Tensor, editable: Tensor, first_time: float
+    denoiser: Denoiser, process: PerTokenProcess, x0: Tensor, editable: Tensor, first_time: float
 ) -> Tensor:
     """Return E[-log p(x_0 | x_t1)] for the decoder that sees nothing, in nats, shape (B,), float64.
 
@@ -160,7 +160,7 @@ def _reconstruction(
     return (table[x0] * editable).sum(1)
 
 
-def _prior(denoiser: Denoiser, process: TokenwiseProcess, x0: Tensor, editable: Tensor) -> Tensor:
+def _prior(denoiser: Denoiser, process: PerTokenProcess, x0: Tensor, editable: Tensor) -> Tensor:
     """Return KL(q(x_1 | x_0) || p(x_1)) in nats, shape (B,), float64: alpha(1) log V per token.
 
     At t = 1 a token is still visible with probability alpha(1), the same for all. p(x_1) is a mask
@@ -183,7 +183,7 @@ def _times(t: Tensor, first_time: float) -> Tensor:
 
 def tokenwise_nelbo(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
@@ -221,7 +221,7 @@ def tokenwise_nelbo(
 
 def tokenwise_last_step_nelbo(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     t: Tensor,
     editable: Tensor,
@@ -261,7 +261,7 @@ def tokenwise_last_step_nelbo(
 
 def _loss(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     editable: Tensor,
     diffusion: Tensor,
@@ -277,7 +277,7 @@ def _loss(
 
 def tokenwise_discrete_nelbo(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     t: Tensor,
     num_steps: int,
@@ -311,7 +311,7 @@ def tokenwise_discrete_nelbo(
 
 def rloo_nelbo(
     denoiser: Denoiser,
-    process: TokenwiseProcess,
+    process: PerTokenProcess,
     x0: Tensor,
     t: Tensor,
     editable: Tensor,

@@ -72,13 +72,13 @@ def transition_nelbo(
     """
     now, before = grid_step(t, num_steps, grid)
     xt = process.corrupt(x0, now, editable, generator).ids
-    guess = _log_guess(denoiser, process, xt, now, editable, valid)  # (N, K)
+    prediction = _log_guess(denoiser, process, xt, now, editable, valid)  # (N, K)
     row = editable.nonzero()[:, 0]
     clean, current = x0[editable], now[row]
-    like = process.log_likelihood(xt[editable], current, before[row], guess.dtype)
-    truth = torch.log_softmax(like + process.log_forward(clean, before[row], guess.dtype), 1)
-    model = torch.log_softmax(like + process.log_spread(guess, before[row]), 1)
-    return _loss(process, num_steps * _divergence(truth, model), guess, x0, editable)
+    like = process.log_likelihood(xt[editable], current, before[row], prediction.dtype)
+    truth = torch.log_softmax(like + process.log_forward(clean, before[row], prediction.dtype), 1)
+    model = torch.log_softmax(like + process.log_spread(prediction, before[row]), 1)
+    return _loss(process, num_steps * _divergence(truth, model), prediction, x0, editable)
 
 
 def uniform_nelbo(
@@ -109,16 +109,16 @@ def uniform_nelbo(
     """
     t = t.double()
     xt = process.corrupt(x0, t, editable, generator).ids
-    guess = _log_guess(denoiser, process, xt, t, editable, valid)  # (N, K)
+    prediction = _log_guess(denoiser, process, xt, t, editable, valid)  # (N, K)
     row = editable.nonzero()[:, 0]
     here, clean = process.places(xt[editable])[:, None], x0[editable]
-    truth = process.log_forward(clean, t[row], guess.dtype)
-    model = process.log_spread(guess, t[row])
+    truth = process.log_forward(clean, t[row], prediction.dtype)
+    model = process.log_spread(prediction, t[row])
     gap = _divergence(truth - truth.gather(1, here), model - model.gather(1, here))
     alpha, count = process.schedule.alpha(t), len(process.data_ids)
     # As alpha goes to 0 the sum does so with its square.
     weight = torch.where(alpha > 0, -process.schedule.dalpha(t) / (count * alpha), 0.0)
-    loss = _loss(process, weight.to(gap.dtype)[row] * gap, guess, x0, editable)
+    loss = _loss(process, weight.to(gap.dtype)[row] * gap, prediction, x0, editable)
     return replace(loss, reconstruction=loss.tokens.to(gap.dtype) * _never_clean(process))
 
 
@@ -146,7 +146,7 @@ def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _loss(
-    process: TransitionProcess, nats: Tensor, guess: Tensor, x0: Tensor, editable: Tensor
+    process: TransitionProcess, nats: Tensor, prediction: Tensor, x0: Tensor, editable: Tensor
 ) -> Loss:
     """Add up nats (N,), the cross-entropy of the guess (N, K) and the prior term per sequence."""
     row, clean = editable.nonzero()[:, 0], x0[editable]
@@ -154,7 +154,7 @@ def _loss(
     def per_sequence(values: Tensor) -> Tensor:
         return nats.new_zeros(len(x0)).index_add(0, row, values.to(nats.dtype))
 
-    surprise = -guess.gather(1, process.places(clean)[:, None])[:, 0]
+    surprise = -prediction.gather(1, process.places(clean)[:, None])[:, 0]
     diffusion, prior = per_sequence(nats), per_sequence(process.prior_nats(clean))
     zero = torch.zeros_like(diffusion)
     return Loss(diffusion, zero, prior, editable.sum(1), per_sequence(surprise))

@@ -53,8 +53,8 @@ class AbsorbingProcess:
             generator: Source of randomness.
         """
         hide_prob = self.schedule.mask_prob(t.double())[:, None]
-        noise = uniform(x0.shape, generator, x0.device)
-        return self._hide(x0, (noise < hide_prob) & editable)
+        u = uniform(x0.shape, generator, x0.device)
+        return self._hide(x0, (u < hide_prob) & editable)
 
     def corrupt_exactly(
         self, x0: Tensor, count: Tensor, editable: Tensor, generator: Generator

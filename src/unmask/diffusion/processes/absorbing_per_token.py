@@ -32,7 +32,7 @@ _HALVINGS = 40
 
 
 @dataclass(frozen=True, eq=False)
-class TokenwiseProcess:
+class PerTokenProcess:
     """Masked diffusion with a schedule for every vocabulary entry.
 
     Args:
@@ -68,8 +68,8 @@ class TokenwiseProcess:
             editable: Shape (B, L), bool; False where a token is given and never hidden.
             generator: Source of randomness.
         """
-        noise = uniform(x0.shape, generator, x0.device)
-        masked = (noise < self._hidden(x0, t)) & editable
+        u = uniform(x0.shape, generator, x0.device)
+        masked = (u < self._hidden(x0, t)) & editable
         return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
 
     def log_mask_pattern(self, x0: Tensor, masked: Tensor, t: Tensor, editable: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes.absorbing_per_token import TokenwiseProcess
+from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import TransitionProcess
 from unmask.errors import UserError
 
@@ -166,7 +166,7 @@ class TokenwiseOracle:
         process: The forward process, whose [MASK] is the joint's.
     """
 
-    def __init__(self, joint: JointOracle, process: TokenwiseProcess) -> None:
+    def __init__(self, joint: JointOracle, process: PerTokenProcess) -> None:
         self.joint, self.process = joint, process
         self.vocab_size, self.data_ids = joint.vocab_size, joint.data_ids
         self.mask_token_id = joint.mask_token_id

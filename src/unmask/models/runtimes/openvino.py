@@ -105,7 +105,7 @@ class ExportedDenoiser:
         original: The denoiser that it was exported from.
     """
 
-    told_time = False
+    uses_time = False
 
     def __init__(self, network: Any, original: EncoderDenoiser) -> None:
         self._network, self._traits = network, original.traits

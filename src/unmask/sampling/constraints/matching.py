@@ -212,10 +212,10 @@ def _drawn(
         kind[rows] = pick((weights[:, i] + ahead)[rows], here.u[rows, i]).tokens
         rows = here.wanted[:, i].nonzero()[:, 0]
         if len(rows):
-            guess = logits[here.place[rows, i]][:, automaton.read]
+            prediction = logits[here.place[rows, i]][:, automaton.read]
             # The draw divides by its temperature, and what follows is summed at it already.
-            guess = guess + (ahead[rows] * scale).to(guess.dtype)[:, kind_of]
-            tokens[rows, i] = automaton.read[draw(guess, here.u[rows, i]).tokens]
+            prediction = prediction + (ahead[rows] * scale).to(prediction.dtype)[:, kind_of]
+            tokens[rows, i] = automaton.read[draw(prediction, here.u[rows, i]).tokens]
             kind[rows] = automaton.of_token[tokens[rows, i]]
         state = torch.where(here.inside[:, i], automaton.next[state, kind], state)
     # p(token at i | match): any way to get there, the token, any way to go on, of all ways.

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 
@@ -78,7 +78,7 @@ class Clock:
     past: Past
 
 
-class Guess(NamedTuple):
+class Prediction(NamedTuple):
     """What the network guessed, all of shape (B, L).
 
     Attributes:
@@ -126,7 +126,7 @@ class Policy(ABC):
         """Return in how many steps so many masks are written, if nobody says how many."""
         return masks
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         """Return the time that the network is told, shape (B,), float64.
 
         The time at which as many tokens are expected to be hidden as really are, unless a policy
@@ -142,12 +142,12 @@ class Policy(ABC):
         return ~canvas.masked.any(1)
 
     @abstractmethod
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         """Return where a guess is needed, shape (B, L), bool."""
 
     @abstractmethod
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         """Return what to write and what to hide.
 
@@ -155,9 +155,9 @@ class Policy(ABC):
             canvas: The rows before the step.
             candidates: Where a guess was made, shape (B, L), bool: what the first half returned, in
                 the rows that are not settled.
-            guess: What the network guessed there.
+            prediction: What the network guessed there.
             clock: Where the sampler stands.
-            noise: Random numbers.
+            rng: Random numbers.
         """
 
 

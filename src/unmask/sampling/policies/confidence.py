@@ -15,11 +15,11 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError, did_you_mean
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best, check_tokens, quota
-from unmask.sampling.policies.confidence_scores import MEASURES
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, check_tokens, quota
+from unmask.sampling.policies.confidence_scores import METRICS
 
 DRAWN = "drawn"
 """The measure that comes with the draw: a token's probability after temperature and filters."""
@@ -110,68 +110,68 @@ class MostConfident(Policy):
     """Reveal the guesses that the network is most sure of.
 
     Args:
-        measure: What counts as sure: ``drawn``, the probability of a token under the distribution
-            that it was drawn from; or ``policies.confidence``, ``margin`` or ``entropy`` of the
+        confidence_metric: What counts as sure: ``drawn``, the probability of a token under the
+            distribution that it was drawn from; or ``confidence``, ``margin`` or ``entropy`` of the
             network's own distribution, at temperature 1 and before filters (see
             ``policies.confidence_scores``).
         tokens_per_step: At least so many; None for what the time grid asks for, see ``quota``.
         rule: What may be revealed beyond that; None for nothing.
-        order_temperature: The positions are drawn without replacement, each time in proportion to
-            exp(measure / order_temperature), instead of the surest; None or 0 for these.
+        alg_temperature: The positions are drawn without replacement, each time in proportion to
+            exp(confidence / alg_temperature), instead of the surest; None or 0 for these.
 
     Reference: Chang et al. 2022, "MaskGIT", arXiv:2202.04200, and Nie et al. 2025, arXiv:2502.09992
     (quota); Ye et al. 2025, "Dream", arXiv:2508.15487 (``alg_temp``, the order's temperature); see
     the rules for theirs.
     """
 
-    measure: str = DRAWN
+    confidence_metric: str = DRAWN
     tokens_per_step: int | None = None
     rule: Rule | None = None
-    order_temperature: float | None = None
+    alg_temperature: float | None = None
 
     def __post_init__(self) -> None:
         check_tokens(self.tokens_per_step)
-        known = (DRAWN, *MEASURES)
-        if self.measure not in known:
-            hint = did_you_mean(self.measure, known)
-            raise UserError(f"unknown measure {self.measure!r}{hint}")
-        if self.rule is not None and self.measure not in self.rule.measures:
+        known = (DRAWN, *METRICS)
+        if self.confidence_metric not in known:
+            hint = did_you_mean(self.confidence_metric, known)
+            raise UserError(f"unknown confidence metric {self.confidence_metric!r}{hint}")
+        if self.rule is not None and self.confidence_metric not in self.rule.measures:
             fits = " or ".join(map(repr, self.rule.measures))
             raise UserError(
-                f"this sampler judges guesses by {fits}, not by {self.measure!r}; "
+                f"this sampler judges guesses by {fits}, not by {self.confidence_metric!r}; "
                 "choose one of these, or another sampler"
             )
-        if self.order_temperature is None:
+        if self.alg_temperature is None:
             return
         # Far above, noise would leave the range of its numbers.
-        if not 0 <= self.order_temperature <= 1e6:
+        if not 0 <= self.alg_temperature <= 1e6:
             raise UserError(
-                f"order-temperature must be from 0 to 1,000,000, not {self.order_temperature}"
+                f"order-temperature must be from 0 to 1,000,000, not {self.alg_temperature}"
             )
         if self.rule is not None:
             raise UserError(
                 "order-temperature makes the order of a fixed share random, and this sampler "
-                "writes what is sure enough; use 'schedule-confidence', or leave it out"
+                "writes what is sure enough; use 'maskgit', or leave it out"
             )
 
     @property
     def reads(self) -> str | None:
-        return None if self.measure == DRAWN else self.measure
+        return None if self.confidence_metric == DRAWN else self.confidence_metric
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return canvas.masked
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        sure = guess.probability if self.measure == DRAWN else guess.measured
+        sure = prediction.probability if self.confidence_metric == DRAWN else prediction.measured
         sure = sure.masked_fill(~candidates, -torch.inf)
         count = quota(canvas, clock, self.tokens_per_step)
         if self.rule is not None:
             ordered = sure.sort(dim=1, descending=True).values
             count = torch.maximum(count, self.rule.count(ordered))
-        if self.order_temperature:
-            u = noise.uniform("order", clock.step, sure.shape[1])
+        if self.alg_temperature:
+            u = rng.uniform("order", clock.step, sure.shape[1])
             # The largest of scores with Gumbel noise are draws without replacement.
-            sure = sure.double() - self.order_temperature * u.log().neg().log()
+            sure = sure.double() - self.alg_temperature * u.log().neg().log()
         return Move(best(sure, count) & candidates)

@@ -39,22 +39,22 @@ def _negative_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     return (weight * relative).sum(1) / total - total.log()
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "confidence": _confidence,
     "margin": _margin,
     "entropy": _negative_entropy,
 }
 
 
-def measure(name: str, logits: Tensor, tokens: Tensor) -> Tensor:
+def confidence_score(name: str, logits: Tensor, tokens: Tensor) -> Tensor:
     """Return how sure the network is, shape (N,), float32.
 
     Args:
-        name: A key of ``MEASURES``.
+        name: A key of ``METRICS``.
         logits: Shape (N, V), floating point, V at least 2; -inf for what cannot be.
         tokens: Shape (N,), int64; which token is meant, for ``policies.confidence``.
     """
-    of, rows = MEASURES[name], rows_at_a_time(logits)
+    of, rows = METRICS[name], rows_at_a_time(logits)
     # A few rows at a time: the probabilities never exist for the whole batch at once.
     pieces = zip(logits.split(rows), tokens.split(rows), strict=True)
     return torch.cat([of(piece.float(), ids) for piece, ids in pieces])

@@ -17,13 +17,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import (
     Clock,
-    Guess,
     Move,
     Policy,
+    Prediction,
     best,
     check_tokens,
     grid_time,
@@ -38,15 +38,15 @@ class RandomOrder(Policy):
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 2 (the reverse process).
     """
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return grid_time(canvas, clock)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        chance = noise.uniform("reveal", clock.step, canvas.ids.shape[1])
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
+        chance = rng.uniform("reveal", clock.step, canvas.ids.shape[1])
         return canvas.masked & (chance < clock.process.reveal_prob(clock.t, clock.s))
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         return Move(candidates)
 
@@ -66,15 +66,15 @@ class RandomQuota(Policy):
     def __post_init__(self) -> None:
         check_tokens(self.tokens_per_step)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        order = noise.uniform("hitting", 0, canvas.ids.shape[1])
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
+        order = rng.uniform("hitting", 0, canvas.ids.shape[1])
         due = best(
             order.masked_fill(~canvas.masked, -1), quota(canvas, clock, self.tokens_per_step)
         )
         return due & canvas.masked
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         return Move(candidates)
 
@@ -99,9 +99,9 @@ class FirstHitting(RandomQuota):
 
     tokens_per_step: int | None = 1
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         schedule = clock.process.schedule
-        order = noise.uniform("hitting", 0, canvas.ids.shape[1])
+        order = rng.uniform("hitting", 0, canvas.ids.shape[1])
         rate = order.masked_fill(~canvas.masked, 0).amax(1)
         return schedule.inverse(1 - rate * schedule.mask_prob(torch.ones_like(rate))).clamp(0, 1)
 
@@ -119,12 +119,12 @@ class LeftToRight(Policy):
     def __post_init__(self) -> None:
         check_tokens(self.tokens_per_step)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         due = quota(canvas, clock, self.tokens_per_step)
         return canvas.masked & (canvas.masked.cumsum(1) <= due[:, None])
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         return Move(candidates)
 
@@ -141,18 +141,18 @@ class ByToken(Policy):
 
     asks_again: ClassVar[bool] = True
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return grid_time(canvas, clock)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return canvas.masked
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         # A learned schedule lies where its network does.
         t, s = (time.to(canvas.ids.device) for time in (clock.t, clock.s))
         chance = clock.process.reveal_prob(t, s).expand(len(canvas.ids), -1)
-        own = chance.gather(1, guess.tokens.clamp_max(chance.shape[1] - 1))
-        reveal = candidates & (noise.uniform("reveal", clock.step, own.shape[1]) < own)
+        own = chance.gather(1, prediction.tokens.clamp_max(chance.shape[1] - 1))
+        reveal = candidates & (rng.uniform("reveal", clock.step, own.shape[1]) < own)
         return Move(reveal)

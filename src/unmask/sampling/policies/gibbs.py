@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Move, Policy, grid_time
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_time
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Transition(Policy):
 
     revises = True
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return grid_time(canvas, clock)
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
         return ~canvas.editable.any(1)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return canvas.editable
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        u = noise.uniform("transition", clock.step, canvas.ids.shape[1])
-        tokens = clock.process.step_back(canvas.ids, guess.tokens, clock.t, clock.s, u)
+        u = rng.uniform("transition", clock.step, canvas.ids.shape[1])
+        tokens = clock.process.step_back(canvas.ids, prediction.tokens, clock.t, clock.s, u)
         tokens = torch.where(canvas.editable, tokens, canvas.ids)
         return Move(tokens != canvas.ids, tokens=tokens)
 
@@ -65,23 +65,23 @@ class Gibbs(Policy):
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
         return ~canvas.editable.any(1)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         if clock.last:
             return canvas.masked
-        return self._place(canvas, clock.step, noise) & canvas.masked
+        return self._place(canvas, clock.step, rng) & canvas.masked
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         if clock.last:
             return Move(candidates)
-        return Move(candidates, self._place(canvas, clock.step + 1, noise))
+        return Move(candidates, self._place(canvas, clock.step + 1, rng))
 
-    def _place(self, canvas: Canvas, step: int, noise: Noise) -> Tensor:
+    def _place(self, canvas: Canvas, step: int, rng: RowRng) -> Tensor:
         """Return the position of a step, one in each row that has any, shape (B, L), bool."""
         count = canvas.editable.sum(1)
         if self.sequential:
             index = step % count.clamp_min(1)
         else:
-            index = (noise.uniform("gibbs", step, 1)[:, 0] * count).long()
+            index = (rng.uniform("gibbs", step, 1)[:, 0] * count).long()
         return canvas.editable & (canvas.editable.cumsum(1) == index[:, None] + 1)

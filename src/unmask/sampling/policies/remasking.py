@@ -30,10 +30,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Move, Policy, grid_time
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_time
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class Renoise(Policy):
 
     revises = True
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return grid_time(canvas, clock)
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
         return ~canvas.editable.any(1)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        chance = noise.uniform("renoise", clock.step, canvas.ids.shape[1])
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
+        chance = rng.uniform("renoise", clock.step, canvas.ids.shape[1])
         # A schedule may end slightly above a mask rate of 0; the canvas may not.
         stay = clock.last or chance >= clock.process.schedule.mask_prob(clock.s)
         return canvas.editable & stay
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
         return Move(candidates, canvas.editable & ~candidates)
 
@@ -104,21 +104,21 @@ class Remask(Policy):
 
     rule: Rule
 
-    def time(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return self.rule.time(clock).expand(len(canvas.ids)).to(canvas.ids.device)
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
         over = self.rule.is_over(clock) | ~canvas.editable.any(1)
         return ~canvas.masked.any(1) & over
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        chance = noise.uniform("reveal", clock.step, canvas.ids.shape[1])
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
+        chance = rng.uniform("reveal", clock.step, canvas.ids.shape[1])
         return canvas.masked & (chance < self.rule.rates(canvas, clock).reveal)
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        chance = noise.uniform("remask", clock.step, canvas.ids.shape[1])
+        chance = rng.uniform("remask", clock.step, canvas.ids.shape[1])
         visible = canvas.editable & ~canvas.masked
         return Move(candidates, visible & (chance < self.rule.rates(canvas, clock).hide))
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rng import Noise
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Guess, Move, Policy, best
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Planned(Policy):
         # The number of masks only falls.
         return ~canvas.masked.any(1) & (self._hidden(canvas, clock) == 0)
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         competes = (self._hidden(canvas, clock) > 0) & (self.eta > 0)
         return canvas.masked | (canvas.editable & competes[:, None])
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        own = guess.measured.double()
+        own = prediction.measured.double()
         score = own.clamp_min(torch.finfo(own.dtype).tiny).log()
         # An old token that is as likely as a new one stays.
         score = torch.where(canvas.masked, score - 1e-12, self.eta * score * candidates)
@@ -87,7 +87,8 @@ class Edited(Policy):
 
     Args:
         order: How masks are written: a policy that hides nothing itself.
-        edit_below: A token with a lower probability by the network's own distribution is hidden.
+        edit_threshold: A token with a lower probability by the network's own distribution is
+            hidden.
         times: How often a position may be hidden.
 
     Reference: the editing threshold of "LLaDA2.1: Speeding Up Text Diffusion via Token Editing"
@@ -97,12 +98,12 @@ class Edited(Policy):
     revises = True
 
     order: Policy
-    edit_below: float = 0.01
+    edit_threshold: float = 0.01
     times: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.edit_below <= 1:
-            raise UserError(f"edit-below is a probability from 0 to 1, not {self.edit_below}")
+        if not 0 <= self.edit_threshold <= 1:
+            raise UserError(f"edit-below is a probability from 0 to 1, not {self.edit_threshold}")
         if self.times < 1:
             raise UserError(f"a position must be editable at least once, not {self.times} times")
         if self.order.reads not in (None, self.reads):
@@ -124,14 +125,14 @@ class Edited(Policy):
         nothing_to_hide = clock.past.idle | ~self._open(canvas, clock).any(1)
         return ~canvas.masked.any(1) & nothing_to_hide
 
-    def candidates(self, canvas: Canvas, clock: Clock, noise: Noise) -> Tensor:
-        return self.order.candidates(canvas, clock, noise) | self._open(canvas, clock)
+    def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
+        return self.order.candidates(canvas, clock, rng) | self._open(canvas, clock)
 
     def choose(
-        self, canvas: Canvas, candidates: Tensor, guess: Guess, clock: Clock, noise: Noise
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        move = self.order.choose(canvas, candidates & canvas.masked, guess, clock, noise)
-        doubtful = candidates & ~canvas.masked & (guess.measured < self.edit_below)
+        move = self.order.choose(canvas, candidates & canvas.masked, prediction, clock, rng)
+        doubtful = candidates & ~canvas.masked & (prediction.measured < self.edit_threshold)
         return Move(move.reveal, doubtful, move.tokens)
 
     def _open(self, canvas: Canvas, clock: Clock) -> Tensor:
