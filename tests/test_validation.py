@@ -1,6 +1,7 @@
 """Values from Python, NumPy and torch: taken for what they are, or refused in one sentence."""
 
 import json
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,18 @@ import torch
 from unmask import Unmasker
 from unmask.errors import UserError
 from unmask.pipelines.autoregressor import Autoregressor
-from unmask.validation import flag, place, real, whole, word, words
+from unmask.validation import (
+    Options,
+    flag,
+    option,
+    place,
+    read_options,
+    real,
+    whole,
+    with_default,
+    word,
+    words,
+)
 
 
 class Bytes:
@@ -133,3 +145,56 @@ def test_one_prompt_is_not_several(zoo):
     for options in ({"prompt": ["a", "b"]}, {"seed": 1.5}, {"length": 1.5}, {"num_samples": 10**9}):
         with pytest.raises(UserError):
             writer.generate(**({"length": 2} | options))
+
+
+@dataclass(frozen=True)
+class Walk(Options):
+    """Options to read."""
+
+    section = "walk."
+    steps: int | None = option(None, "Steps.", whole, low=1, high=9)
+    speed: float = option(1.0, "Metres a second.", real, low=0, above=True)
+    share: float = option(0.5, "Of the way.", real, low=0, high=1, below=True)
+    gait: str = option("trot", "Kind of step.", word, choices=("trot", "canter"))
+    names: tuple[str, ...] = option(tuple, "Of the horses.", words, repeated=True)
+
+
+@dataclass(frozen=True)
+class Run(Walk):
+    """The same with another default."""
+
+    speed: float = with_default(Walk, "speed", 5.0)
+
+
+def test_options_are_read_and_refused():
+    walk = Walk(np.int64(3), 2, names=["a"])
+    assert (walk.steps, walk.speed, type(walk.steps), type(walk.speed)) == (3, 2.0, int, float)
+    assert walk.given == {"steps": 3, "speed": 2.0, "names": ["a"]}
+    assert Walk().given == {}
+    for given, says in (
+        ({"steps": 0}, "walk.steps must be from 1 to 9, not 0"),
+        ({"steps": 1.5}, "walk.steps must be a whole number"),
+        ({"speed": 0}, "walk.speed must be above 0, not 0"),
+        ({"speed": float("nan")}, "walk.speed must be above 0, not nan"),
+        ({"speed": float("inf")}, "walk.speed must be above 0, not inf"),
+        ({"share": 1}, "walk.share must be from 0 to below 1, not 1"),
+        ({"gait": "cantr"}, "unknown walk.gait 'cantr'; did you mean 'canter'?"),
+        ({"speed": None}, "walk.speed must be a number"),
+    ):
+        with pytest.raises(UserError, match=says.replace("?", r"\?")):
+            Walk(**given)
+        with pytest.raises(UserError):
+            replace(Walk(), **given)
+
+
+def test_options_are_inherited_with_another_default():
+    assert Run().speed == 5
+    assert Run.options() == Walk.options()
+    with pytest.raises(UserError, match="above 0"):
+        Run(speed=-1)
+
+
+def test_options_by_name():
+    assert read_options(Walk.options(), {"steps": 2, "gait": None}, "walk") == {"steps": 2}
+    with pytest.raises(UserError, match="there is no walk option 'step'; did you mean 'steps'"):
+        read_options(Walk.options(), {"step": 2}, "walk")

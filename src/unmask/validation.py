@@ -1,16 +1,170 @@
-"""Values as a caller gives them, from Python, NumPy or a file, as what they are meant to be.
+"""Options: declared once with type, range and help text, and read from what a caller gives.
 
-Every function takes the name of an option and its value, and returns the value in Python's own
-type, or raises a ``UserError`` that names the option.
+An options class is a frozen dataclass whose fields are made by ``option``. An instance is valid: it
+reads every value into Python's own type and refuses one that is out of range. The command line, the
+Python API, recipes and the documentation are derived from the fields.
+
+    @dataclass(frozen=True)
+    class Cosine(Options):
+        steps: int = option(64, "Denoising steps.", whole, low=1, high=100_000)
+        temperature: float = option(1.0, "Divides the logits.", real, low=0)
+
+The readers (``whole``, ``real``, ``word``, ...) take the name of an option and its value from
+Python, NumPy or a file, and return the value in Python's own type, or raise a ``UserError`` that
+names the option.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import operator
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from unmask.errors import UserError
+from unmask.errors import UserError, did_you_mean
+
+Reader = Callable[[str, Any], Any]
+"""(name, value) -> the value in Python's own type, or a UserError."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option does and what its value may be.
+
+    Attributes:
+        help: One sentence for ``--help`` and the documentation.
+        read: Reads a value.
+        low: Smallest value; None for no limit.
+        high: Largest value; None for no limit.
+        above: Whether ``low`` itself is too small.
+        below: Whether ``high`` itself is too large.
+        choices: The only values; () for any.
+        metavar: What the command line calls the value; None for its type.
+        repeated: Whether the command line takes the option several times.
+    """
+
+    help: str
+    read: Reader
+    low: float | None = None
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+    repeated: bool = False
+
+    @property
+    def range(self) -> str:
+        """The values in words, such as "above 0 and at most 1"; empty if all are possible."""
+        low = "" if self.low is None else f"{self.low:,}"
+        high = "" if self.high is None else f"{self.high:,}"
+        if low and high and not self.above:
+            return f"from {low} to {'below ' if self.below else ''}{high}"
+        least = f"{'above' if self.above else 'at least'} {low}" if low else ""
+        most = f"{'below' if self.below else 'at most'} {high}" if high else ""
+        return " and ".join(filter(None, (least, most)))
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """Return a value in Python's own type.
+
+        Raises:
+            UserError: If it has another type, is out of range, infinite or not a number.
+        """
+        value = self.read(name, value)
+        if self.choices and value not in self.choices:
+            raise UserError(f"unknown {name} {value!r}{did_you_mean(value, self.choices)}")
+        if isinstance(value, int | float) and not self._holds(value):
+            raise UserError(f"{name} must be {self.range or 'a finite number'}, not {value}")
+        return value
+
+    def _holds(self, value: float) -> bool:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        inside = low <= value <= high and math.isfinite(value)
+        return inside and not (self.above and value == low) and not (self.below and value == high)
+
+
+def option(default: Any, help: str, read: Reader, **about: Any) -> Any:
+    """Return a field of an options class; the keywords are those of ``Option``."""
+    metadata = {"option": Option(help, read, **about)}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def with_default(options: type, name: str, default: Any) -> Any:
+    """Return a field that another options class declares, with another default."""
+    own = {f.name: f for f in dataclasses.fields(options)}[name]
+    return dataclasses.field(default=default, metadata=own.metadata)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of options classes: an instance is valid.
+
+    A value of None means that the option is not given; only a field whose default is None takes it.
+
+    Attributes:
+        section: What stands before the name of an option in an error, such as ``training.``.
+
+    Raises:
+        UserError: If a value has the wrong type or is out of range.
+    """
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            known, value = field.metadata.get("option"), getattr(self, field.name)
+            default = _default(field)
+            if known is None or (type(value) is type(default) and value == default):
+                continue
+            object.__setattr__(self, field.name, known(self.section + field.name, value))
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """Return the options of this class by name, in the order of their declaration."""
+        found = ((field.name, field.metadata.get("option")) for field in dataclasses.fields(cls))
+        return {name: known for name, known in found if known is not None}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name."""
+        known = self.options()
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in known and getattr(self, field.name) != _default(field)
+        }
+
+
+def read_options(
+    known: Mapping[str, Option], given: Mapping[str, Any], what: str
+) -> dict[str, Any]:
+    """Return the options that are given, in Python's own types; None means not given.
+
+    Args:
+        known: The options that exist.
+        given: Values by name.
+        what: What the options belong to, for an error, such as ``sampler``.
+
+    Raises:
+        UserError: If there is no such option, or a value is refused.
+    """
+    said = {name: value for name, value in given.items() if value is not None}
+    for name in said:
+        if name not in known:
+            raise UserError(f"there is no {what} option {name!r}{did_you_mean(name, known)}")
+    return {name: known[name](name, value) for name, value in said.items()}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def whole(name: str, value: Any) -> int:
