@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unmask.diffusion.denoiser import Denoiser
-from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.processes.base import Corrupted
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from benchmarks.diffusionbert_released import ReleasedSpindle
 from unmask.diffusion.objectives.per_token import step_kl
-from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
+from unmask.diffusion.processes.base import Corrupted
 from unmask.diffusion.schedules.per_token import log_frequency, spindle
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 

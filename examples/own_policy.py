@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unmask import Unmasker
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, quota
 from unmask.sampling.sampler import sample

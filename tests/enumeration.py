@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from checks import generator
-from unmask.diffusion.denoiser import Denoiser
-from unmask.diffusion.objectives.block import BlockDenoiser
+from unmask.diffusion.denoiser import BlockDenoiser, Denoiser
 from unmask.diffusion.objectives.per_token import tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
-from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
-from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.processes.base import Corrupted
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.diffusion.schedules.per_token import TokenSchedule
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, Schedule, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial, Schedule
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Clock, Past, Policy, Prediction

@@ -64,7 +64,7 @@ MUTANTS = [
         "objective",
     ),
     Mutant(
-        "diffusion/schedules/continuous.py",
+        "diffusion/schedules/grids.py",
         "return 1 - (order / count + shift) % 1",
         "return 1 - (order / count) % 1",
         "stratified times without the random shift",
@@ -78,7 +78,7 @@ MUTANTS = [
         "schedule",
     ),
     Mutant(
-        "diffusion/schedules/continuous.py",
+        "diffusion/schedules/grids.py",
         "grid = torch.sin(math.pi / 2 * t)",
         "grid = 1 - torch.cos(math.pi / 2 * t)",
         "cosine grid upside down: most is revealed at first",
@@ -134,22 +134,22 @@ MUTANTS = [
         "rng",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "_invert(sums, u[:, None])",
         "_invert(sums, u[:, None].float().double())",
         "sampling in float32: tail tokens are skipped",
         "token_sampling",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "else reached - ordered >= goal",
         "else reached > goal",
         "top-p drops the token that crosses p, whatever was asked for",
         "token_sampling",
     ),
     Mutant(
-        "sampling/token_sampling.py",
-        "past[:, :1] &= before > 0",
+        "sampling/categorical.py",
+        "beyond[:, :1] &= before > 0",
         "pass",
         "top-p that drops what crosses p drops the likeliest token as well",
         "token_sampling",
@@ -162,14 +162,14 @@ MUTANTS = [
         "token_sampling",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "inside.flip(1), goal - before)",
         "inside.flip(1), goal)",
         "top-p counts only the tokens of one range of levels",
         "token_sampling",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "nth = rank - (ordered > value).sum(1, keepdim=True)",
         "nth = torch.zeros_like(rank)",
         "of equal tokens top-k always draws the first",
@@ -232,7 +232,7 @@ MUTANTS = [
         "guidance",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "if logits.shape[1] == _GROUP * width:",
         "if True:",
         "top-k overlooks the tokens that fill no group",
@@ -240,7 +240,7 @@ MUTANTS = [
     ),
     Mutant(
         "sampling/token_sampling.py",
-        "check_usable(best[:, 0], logits)",
+        "categorical.check_usable(best[:, 0], logits)",
         "pass",
         "top-k draws something where the network answered NaN",
         "token_sampling",
@@ -253,7 +253,7 @@ MUTANTS = [
         "encoder",
     ),
     Mutant(
-        "sampling/token_sampling.py",
+        "sampling/categorical.py",
         "/ max(temperature, 1e-30)",
         "* max(temperature, 1e-30)",
         "temperature upside down",
@@ -764,7 +764,7 @@ MUTANTS = [
         "logits_processors",
     ),
     Mutant(
-        "diffusion/schedules/continuous.py",
+        "diffusion/schedules/grids.py",
         "if grid is None:\n        return index / num_steps",
         "if True:\n        return index / num_steps",
         "the bound of a sampler is that of equal steps, whatever its grid is",

@@ -30,7 +30,8 @@ from unmask.diffusion.objectives.block import block_nelbo, block_times
 from unmask.diffusion.objectives.masked import continuous_nelbo, discrete_nelbo, exact_k_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import stratified_times, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.block import BlockOracle
 from unmask.models.decoder import (

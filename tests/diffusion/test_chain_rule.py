@@ -26,7 +26,8 @@ from unmask.diffusion.objectives.chain_rule import (
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess
-from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError
 from unmask.evaluation.oracles.block import BlockOracle

@@ -19,7 +19,7 @@ from unmask.diffusion.objectives.masked import (
     masked_mean,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 
 PAD = 77
 

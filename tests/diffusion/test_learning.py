@@ -27,7 +27,7 @@ from enumeration import (
 from unmask.diffusion.formulation import Formulation, PerTokenFormulation, UniformFormulation
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
 from unmask.diffusion.registry import make_formulation
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 from unmask.models.any_order import AnyOrderDenoiser
 from unmask.models.causal import next_token_nats
 from unmask.models.decoder import DecoderDenoiser

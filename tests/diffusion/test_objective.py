@@ -17,17 +17,10 @@ from unmask.diffusion.objectives.masked import (
     exact_k_nelbo,
     masked_mean,
 )
-from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted
-from unmask.diffusion.schedules.continuous import (
-    FromMasks,
-    LogLinear,
-    Polynomial,
-    given_grid,
-    grid_step,
-    rate,
-    stratified_times,
-    time_grid,
-)
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
+from unmask.diffusion.processes.base import Corrupted
+from unmask.diffusion.schedules.continuous import FromMasks, LogLinear, Polynomial, rate
+from unmask.diffusion.schedules.grids import given_grid, grid_step, stratified_times, time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.block import BlockOracle
 from unmask.evaluation.oracles.joint import JointOracle

@@ -35,14 +35,11 @@ from unmask.diffusion.objectives.per_token import (
     tokenwise_last_step_nelbo,
     tokenwise_nelbo,
 )
-from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted
+from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
-from unmask.diffusion.schedules.continuous import (
-    Polynomial,
-    given_grid,
-    stratified_times,
-    time_grid,
-)
+from unmask.diffusion.processes.base import Corrupted
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import given_grid, stratified_times, time_grid
 from unmask.diffusion.schedules.per_token import (
     LearnedExponents,
     Spindle,

@@ -8,7 +8,7 @@ from scipy.stats import beta
 
 from checks import SCHEDULES, assert_law, assert_mean, generator
 from unmask.diffusion.processes.absorbing import AbsorbingProcess, bert_replacement
-from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.grids import time_grid
 
 MASK = 9
 

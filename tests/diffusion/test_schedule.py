@@ -7,14 +7,8 @@ import torch
 from scipy.stats import kstest
 
 from checks import SCHEDULES, assert_mean, generator
-from unmask.diffusion.schedules.continuous import (
-    Cosine,
-    Polynomial,
-    make_schedule,
-    rate,
-    stratified_times,
-    time_grid,
-)
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial, make_schedule, rate
+from unmask.diffusion.schedules.grids import stratified_times, time_grid
 from unmask.errors import UserError
 
 T = torch.linspace(0.001, 1, 1000, dtype=torch.float64)

@@ -10,15 +10,11 @@ from torch import Tensor
 from checks import SCHEDULES, assert_law, assert_mean, draw_rows, generator, golden, random_joint
 from enumeration import Prescribed, expected, sequences, transition_bound, uniform_bound
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
+from unmask.diffusion.processes.base import posterior
 from unmask.diffusion.processes.gaussian import GaussianProcess
-from unmask.diffusion.processes.uniform import UniformProcess, posterior
-from unmask.diffusion.schedules.continuous import (
-    Polynomial,
-    Schedule,
-    given_grid,
-    stratified_times,
-    time_grid,
-)
+from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.schedules.continuous import Polynomial, Schedule
+from unmask.diffusion.schedules.grids import given_grid, stratified_times, time_grid
 from unmask.diffusion.schedules.tabulated import (
     Tabulated,
     d3pm_cosine,

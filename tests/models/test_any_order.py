@@ -20,7 +20,8 @@ from unmask.diffusion.formulation import AnyOrderFormulation
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats, random_ranks
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, stratified_times, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import stratified_times, time_grid
 from unmask.errors import UserError
 from unmask.models.any_order import AnyOrderDenoiser, shuffle
 from unmask.models.extra_weights import equip

@@ -134,7 +134,7 @@ def _losses(_zoo: Path, device: str) -> None:
     from unmask.diffusion.formulation import UniformFormulation
     from unmask.diffusion.objectives.chain_rule import left_to_right_ranks, pseudo_token_nats
     from unmask.diffusion.registry import make_formulation
-    from unmask.diffusion.schedules.continuous import time_grid
+    from unmask.diffusion.schedules.grids import time_grid
     from unmask.models.encoder import EncoderDenoiser
     from unmask.models.extra_weights import equip, learned_of
 

@@ -12,7 +12,8 @@ from unmask import Unmasker
 from unmask.cli import main
 from unmask.diffusion.formulation import PerTokenFormulation, UniformFormulation
 from unmask.diffusion.processes.uniform import UniformProcess
-from unmask.diffusion.schedules.continuous import Polynomial, given_grid, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import given_grid, time_grid
 from unmask.errors import UserError
 from unmask.models.time_conditioning import DESIGNS
 from unmask.pipelines.sampler_options import sampler_grid

@@ -11,7 +11,8 @@ from checks import assert_law, generator, random_joint
 from laws import blank, divergence, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas

@@ -12,7 +12,8 @@ from test_sliding_window import written
 from unmask import Unmasker
 from unmask.cli import main, printing
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.sampling.canvas import Canvas

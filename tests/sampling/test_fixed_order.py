@@ -10,13 +10,8 @@ from checks import assert_law, assert_mean, chain, generator, golden, random_joi
 from laws import ancestral_law, blank, counts_of, law_of_path, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import (
-    Cosine,
-    Geometric,
-    LogLinear,
-    Polynomial,
-    time_grid,
-)
+from unmask.diffusion.schedules.continuous import Cosine, Geometric, LogLinear, Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas

@@ -17,7 +17,8 @@ from unmask.diffusion.denoiser import calls_of
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, TokenwiseOracle
 from unmask.models.classifier import TextClassifier

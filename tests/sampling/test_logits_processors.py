@@ -14,7 +14,8 @@ from unmask import Unmasker
 from unmask.diffusion.denoiser import masked_cross_entropy
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, MarkovOracle
 from unmask.pipelines.autoregressor import Autoregressor

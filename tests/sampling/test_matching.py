@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
+from unmask.sampling.policies.uniform import UniformReverse
 
 from checks import assert_law, generator, random_joint
 from laws import counts_of
@@ -16,7 +17,8 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.diffusion.schedules.per_token import spindle
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
@@ -26,7 +28,6 @@ from unmask.sampling.constraints.token_automaton import Automaton
 from unmask.sampling.policies.base import Move, Policy
 from unmask.sampling.policies.confidence import MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
-from unmask.sampling.policies.gibbs import Transition
 from unmask.sampling.policies.remasking import Renoise
 from unmask.sampling.policies.self_correction import Edited
 from unmask.sampling.presets import PRESETS
@@ -446,7 +447,14 @@ def test_a_process_without_masks_ends_in_a_match():
     denoiser = Independent(product(8))
     frames = list(
         sample(
-            denoiser, process, started, Transition(), Draw(), time_grid(5), rng, matching=matching
+            denoiser,
+            process,
+            started,
+            UniformReverse(),
+            Draw(),
+            time_grid(5),
+            rng,
+            matching=matching,
         )
     )
     assert all(fits(PATTERN, row) for row in frames[-1].canvas.ids.tolist())

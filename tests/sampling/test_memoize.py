@@ -10,7 +10,7 @@ from unmask import Unmasker
 from unmask.diffusion.denoiser import Around, calls_of, uses_time
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.diffusion.schedules.per_token import spindle
 from unmask.models.time_conditioning import attach
 from unmask.sampling.canvas import Canvas

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unmask.cli import options as command_line
-from unmask.diffusion.schedules.continuous import time_grid
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.pipelines.sampler_options import choose_preset
 from unmask.sampling.logits_processors import Restriction

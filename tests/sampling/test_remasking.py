@@ -9,7 +9,8 @@ import torch
 from checks import assert_law, assert_mean, golden, random_joint
 from laws import blank, counts_of, divergence, law_of_steps, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Past

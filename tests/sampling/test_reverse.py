@@ -11,9 +11,11 @@ from laws import counts_of
 from unmask.diffusion.formulation import PerTokenFormulation, UniformFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
-from unmask.diffusion.processes.uniform import UniformProcess, posterior
+from unmask.diffusion.processes.base import posterior
+from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.evaluation.oracles.joint import JointOracle, LeaveOneOutOracle, TokenwiseOracle
 from unmask.sampling import reverse

@@ -13,13 +13,8 @@ from laws import ancestral_law, blank, counts_of, divergence, run
 from unmask.diffusion.denoiser import Around
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import (
-    Cosine,
-    Polynomial,
-    Schedule,
-    given_grid,
-    time_grid,
-)
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial, Schedule
+from unmask.diffusion.schedules.grids import given_grid, time_grid
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Move, Policy

@@ -9,7 +9,8 @@ from checks import assert_law, random_joint
 from laws import Doubting, blank, counts_of, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
-from unmask.diffusion.schedules.continuous import Cosine, Polynomial, time_grid
+from unmask.diffusion.schedules.continuous import Cosine, Polynomial
+from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas

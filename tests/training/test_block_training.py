@@ -16,7 +16,7 @@ from conftest import POSITIONS, story
 from test_training import FRESH, SHORT, metrics, run_train, sets, weights
 from unmask import Unmasker
 from unmask.cli import main
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.models.compat import Conv1D

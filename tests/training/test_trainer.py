@@ -12,7 +12,8 @@ from checks import assert_law, chain, draw_rows, generator, random_joint
 from enumeration import absorbing_bound
 from unmask.diffusion.formulation import MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.schedules.continuous import Polynomial, stratified_times
+from unmask.diffusion.schedules.continuous import Polynomial
+from unmask.diffusion.schedules.grids import stratified_times
 from unmask.models.any_order import make_denoiser
 from unmask.models.encoder import EncoderDenoiser
 from unmask.training.recipe import Recipe

@@ -16,7 +16,7 @@ Guidance, constraints and caches are denoisers that own a denoiser.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,6 +50,91 @@ class Denoiser(Protocol):
         Returns:
             Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point. The tensor is
             the caller's, who may write over it.
+        """
+        ...
+
+
+@runtime_checkable
+class OrderedDenoiser(Denoiser, Protocol):
+    """A denoiser whose guesses depend on the order in which tokens were written."""
+
+    def conditionals(
+        self, x0: Tensor, rank: Tensor, at: Tensor, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of p(x_i | all x_j with rank_j < rank_i) for every i asked about.
+
+        Args:
+            x0: Clean ids, shape (B, L), int64.
+            rank: Shape (B, L), int64, the place of each position in the order of its row, all
+                different.
+            at: Shape (B, L), bool; where logits are wanted.
+            valid: Shape (B, L), bool; False on padding, None if there is none.
+
+        Returns:
+            Shape (N, V), in row-major order of ``at``.
+        """
+        ...
+
+    def session(self, cached: bool = True) -> Denoiser:
+        """Return a denoiser for one run of a sampler, which remembers the order of writing.
+
+        Args:
+            cached: Keep what the network computed for written tokens; else compute it anew in every
+                call, with the same result.
+        """
+        ...
+
+
+class BlockContext(Denoiser, Protocol):
+    """A denoiser of the block that comes next, given the clean blocks that it was handed so far.
+
+    It is called with that block alone, shape (B, L'), or less if the row ends in it.
+    """
+
+    def append(self, block: Tensor) -> None:
+        """Take the finished block, ids of shape (B, L'), into the context of those to come."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Hear which rows will be asked about again, shape (B,), bool; the others may be let go."""
+        ...
+
+
+class BlockDenoiser(Protocol):
+    """A guess p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1)) for all blocks b of a row in one call."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of logits per position, V."""
+        ...
+
+    @property
+    def data_ids(self) -> Tensor:
+        """The ids that can occur in data, shape (V',), int64."""
+        ...
+
+    def __call__(
+        self, xt: Tensor, x0: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """Return logits of every block given the clean blocks before it.
+
+        Args:
+            xt: Noised ids, shape (B, L), int64.
+            x0: Clean ids, shape (B, L), int64; of it block b is told to later blocks only.
+            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
+            valid: Shape (B, L), bool; False on padding at the right, None if there is none.
+
+        Returns:
+            Shape (N, V) in row-major order of ``at``, or (B, L, V).
+        """
+        ...
+
+    def context(self, cached: bool = True) -> BlockContext:
+        """Return an empty context, to write or read block after block.
+
+        Args:
+            cached: Keep what the network computed for finished blocks; else compute it anew in
+                every call, with the same result.
         """
         ...
 

@@ -50,7 +50,7 @@ class AnyOrderDenoiser(EncoderDenoiser):
         return self.session(cached=False)(xt, t, at=at, valid=valid)
 
     def session(self, cached: bool = True) -> Session:
-        """Return a denoiser for one run of a sampler; see ``any_order.OrderedDenoiser``."""
+        """Return a denoiser for one run of a sampler; see ``OrderedDenoiser``."""
         return Session(self, cached)
 
     def conditionals(

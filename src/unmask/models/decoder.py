@@ -79,7 +79,7 @@ class DecoderDenoiser:
     def __call__(
         self, xt: Tensor, x0: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of all blocks, (N, V) or (B, L, V); see ``objectives.block.BlockDenoiser``.
+        """Return logits of all blocks, (N, V) or (B, L, V); see ``BlockDenoiser``.
 
         One pass over [x_t ; x_0] without the last clean block, which nobody reads: 2 L - L' tokens.
         """
@@ -95,7 +95,7 @@ class DecoderDenoiser:
         return logits if at is not None else logits.view(*xt.shape, -1)
 
     def context(self, cached: bool = True) -> CachedContext:
-        """Return an empty context; see ``objectives.block.BlockDenoiser``."""
+        """Return an empty context; see ``BlockDenoiser``."""
         return CachedContext(self, cached)
 
     def whole(self, ids: Tensor, valid: Tensor | None) -> Tensor:
@@ -168,7 +168,7 @@ class CachedContext:
         self._blocks.append(block if self._rows is None else block[self._rows])
 
     def keep(self, rows: Tensor) -> None:
-        """Let go the rows that will not be asked about again; see ``block.BlockContext``."""
+        """Let go the rows that will not be asked about again; see ``BlockContext``."""
         mine = rows if self._rows is None else rows[self._rows]
         if mine.all():
             return

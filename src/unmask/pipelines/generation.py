@@ -15,9 +15,8 @@ from typing import Any, cast
 import torch
 
 from unmask.data.text import TextCodec
-from unmask.diffusion.denoiser import Denoiser, uses_time
+from unmask.diffusion.denoiser import BlockContext, Denoiser, uses_time
 from unmask.diffusion.formulation import Formulation, PerTokenFormulation, UniformFormulation
-from unmask.diffusion.objectives.block import BlockContext
 from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.models.approximate_cache import FrozenDenoiser

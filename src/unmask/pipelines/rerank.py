@@ -22,9 +22,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
+from unmask.diffusion.denoiser import Denoiser, OrderedDenoiser, masked_cross_entropy
 from unmask.diffusion.formulation import AnyOrderFormulation, Formulation, UniformFormulation
-from unmask.diffusion.objectives.any_order import OrderedDenoiser, order_token_nats
+from unmask.diffusion.objectives.any_order import order_token_nats
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule

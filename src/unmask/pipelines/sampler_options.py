@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask.diffusion.schedules.continuous import GRIDS
+from unmask.diffusion.schedules.grids import GRIDS
 from unmask.sampling.presets import (
     FILTERS,
     POLICY_OPTIONS,

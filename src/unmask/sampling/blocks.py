@@ -1,7 +1,7 @@
 """Writing block by block from left to right, each block by any sampler.
 
 While a block is written, the blocks before it are clean and do not change: what the network makes
-of them is computed once and kept (see ``objectives.block.BlockContext``). So a call costs one block
+of them is computed once and kept (see ``BlockContext``). So a call costs one block
 instead of the whole row, and a text may be longer than what the network sees at once.
 
 Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithm 2.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.diffusion.objectives.block import BlockContext
+from unmask.diffusion.denoiser import BlockContext
 from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas, Frame
 

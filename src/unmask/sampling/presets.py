@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask.diffusion.schedules.continuous import GRIDS, given_grid, time_grid
+from unmask.diffusion.schedules.grids import GRIDS, given_grid, time_grid
 from unmask.errors import UserError, did_you_mean
 from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.base import Policy

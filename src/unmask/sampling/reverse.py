@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around, Denoiser
+from unmask.diffusion.denoiser import Around, Denoiser, OrderedDenoiser
 from unmask.diffusion.formulation import (
     AnyOrderFormulation,
     BlockFormulation,
@@ -22,7 +22,6 @@ from unmask.diffusion.formulation import (
     PerTokenFormulation,
     UniformFormulation,
 )
-from unmask.diffusion.objectives.any_order import OrderedDenoiser
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import RowRng
@@ -31,7 +30,7 @@ from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
-from unmask.sampling.policies.gibbs import Transition
+from unmask.sampling.policies.uniform import UniformReverse
 
 
 @singledispatch
@@ -60,7 +59,7 @@ def _(formulation: PerTokenFormulation, policy: Policy) -> tuple[Policy, Any]:
 def _(formulation: UniformFormulation, policy: Policy) -> tuple[Policy, Any]:
     if not isinstance(policy, RandomOrder):
         raise UserError("a model of the uniform process has no masks; use sampler 'ancestral'")
-    return Transition(), formulation.process
+    return UniformReverse(), formulation.process
 
 
 def start(formulation: Formulation, canvas: Canvas, rng: RowRng) -> Canvas:

@@ -16,10 +16,11 @@ from torch import Tensor
 from unmask.diffusion.denoiser import Denoiser, calls_of
 from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas, Frame
+from unmask.sampling.categorical import Drawn, check_usable
 from unmask.sampling.constraints.matching import Matching
 from unmask.sampling.policies.base import Clock, Past, Policy, Prediction
 from unmask.sampling.policies.confidence_scores import confidence_score
-from unmask.sampling.token_sampling import BurnIn, Draw, Drawn, check_usable
+from unmask.sampling.token_sampling import BurnIn, Draw
 
 
 @torch.no_grad()
@@ -44,7 +45,7 @@ def sample(
         policy: Which positions.
         draw: Which token.
         grid: Times from 1 down to 0, shape (steps + 1,), float64; see
-            ``schedules.continuous.time_grid``.
+            ``schedules.grids.time_grid``.
         rng: Random numbers, one seed per row.
         end: The id behind which a row is dropped as soon as it is written, see ``Canvas.ended``;
             None for none. For policies that never revise what they wrote.

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 from unmask.errors import UserError
 from unmask.models import compat
 from unmask.training.datasets import Material

@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerState
 
 from unmask.diffusion.formulation import Formulation
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 from unmask.errors import UserError
 from unmask.evaluation.scores import Score
 from unmask.files import write_failure

@@ -16,45 +16,12 @@ streams of attention); Sahoo et al. 2025, "Esoteric Language Models", arXiv:2506
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Denoiser, token_nats
+from unmask.diffusion.denoiser import OrderedDenoiser, token_nats
 from unmask.diffusion.objectives.masked import Loss
 from unmask.diffusion.rng import Generator, uniform
-
-
-@runtime_checkable
-class OrderedDenoiser(Denoiser, Protocol):
-    """A denoiser whose guesses depend on the order in which tokens were written."""
-
-    def conditionals(
-        self, x0: Tensor, rank: Tensor, at: Tensor, valid: Tensor | None = None
-    ) -> Tensor:
-        """Return logits of p(x_i | all x_j with rank_j < rank_i) for every i asked about.
-
-        Args:
-            x0: Clean ids, shape (B, L), int64.
-            rank: Shape (B, L), int64, the place of each position in the order of its row, all
-                different.
-            at: Shape (B, L), bool; where logits are wanted.
-            valid: Shape (B, L), bool; False on padding, None if there is none.
-
-        Returns:
-            Shape (N, V), in row-major order of ``at``.
-        """
-        ...
-
-    def session(self, cached: bool = True) -> Denoiser:
-        """Return a denoiser for one run of a sampler, which remembers the order of writing.
-
-        Args:
-            cached: Keep what the network computed for written tokens; else compute it anew in every
-                call, with the same result.
-        """
-        ...
 
 
 def random_ranks(editable: Tensor, valid: Tensor | None, generator: Generator) -> Tensor:

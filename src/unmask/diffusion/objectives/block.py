@@ -18,69 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.diffusion.denoiser import Denoiser
+from unmask.diffusion.denoiser import BlockDenoiser
 from unmask.diffusion.objectives.masked import Loss
 from unmask.diffusion.rng import Generator, uniform
-
-
-class BlockContext(Denoiser, Protocol):
-    """A denoiser of the block that comes next, given the clean blocks that it was handed so far.
-
-    It is called with that block alone, shape (B, L'), or less if the row ends in it.
-    """
-
-    def append(self, block: Tensor) -> None:
-        """Take the finished block, ids of shape (B, L'), into the context of those to come."""
-        ...
-
-    def keep(self, rows: Tensor) -> None:
-        """Hear which rows will be asked about again, shape (B,), bool; the others may be let go."""
-        ...
-
-
-class BlockDenoiser(Protocol):
-    """A guess p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1)) for all blocks b of a row in one call."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of logits per position, V."""
-        ...
-
-    @property
-    def data_ids(self) -> Tensor:
-        """The ids that can occur in data, shape (V',), int64."""
-        ...
-
-    def __call__(
-        self, xt: Tensor, x0: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
-    ) -> Tensor:
-        """Return logits of every block given the clean blocks before it.
-
-        Args:
-            xt: Noised ids, shape (B, L), int64.
-            x0: Clean ids, shape (B, L), int64; of it block b is told to later blocks only.
-            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
-            valid: Shape (B, L), bool; False on padding at the right, None if there is none.
-
-        Returns:
-            Shape (N, V) in row-major order of ``at``, or (B, L, V).
-        """
-        ...
-
-    def context(self, cached: bool = True) -> BlockContext:
-        """Return an empty context, to write or read block after block.
-
-        Args:
-            cached: Keep what the network computed for finished blocks; else compute it anew in
-                every call, with the same result.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -128,7 +73,7 @@ def block_times(t: Tensor, count: int, generator: Generator) -> Tensor:
 
         t_(i,b) = (t_i + pi_i(b)) / n,   pi_i a random permutation of 0 ... n - 1 for each row
 
-    Where the t_i lie one in each of B strata (``schedules.continuous.stratified_times``), the B n
+    Where the t_i lie one in each of B strata (``schedules.grids.stratified_times``), the B n
     times lie one in each of B n, over the batch and within each row. Each alone is uniform: a block
     is tied to no part of the interval, as it would be were the strata laid out along the row.
 

@@ -22,31 +22,18 @@ arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Denoiser, token_nats
-from unmask.diffusion.objectives.block import BlockDenoiser, InContext, cut
+from unmask.diffusion.denoiser import BlockDenoiser, Denoiser, token_nats
+from unmask.diffusion.objectives.block import InContext, cut
+from unmask.diffusion.processes.base import MaskingProcess
 from unmask.errors import UserError, did_you_mean
 from unmask.validation import whole
 
 PAIRS = 256
 """Masked copies of rows in one call of the network."""
-
-
-class MaskingProcess(Protocol):
-    """What is needed of a forward process: ``AbsorbingProcess`` or ``PerTokenProcess``."""
-
-    @property
-    def mask_token_id(self) -> int:
-        """The id that a hidden token is replaced by."""
-        ...
-
-    def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
-        """Return the time that a sampler has reached with these masks, (B,), float64."""
-        ...
 
 
 def left_to_right_ranks(editable: Tensor, valid: Tensor | None = None) -> Tensor:

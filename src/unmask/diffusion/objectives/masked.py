@@ -29,9 +29,11 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy, token_nats
-from unmask.diffusion.processes.absorbing import AbsorbingProcess, Corrupted, bert_replacement
+from unmask.diffusion.processes.absorbing import AbsorbingProcess, bert_replacement
+from unmask.diffusion.processes.base import Corrupted
 from unmask.diffusion.rng import Generator
-from unmask.diffusion.schedules.continuous import grid_step, rate
+from unmask.diffusion.schedules.continuous import rate
+from unmask.diffusion.schedules.grids import grid_step
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def continuous_nelbo(
         denoiser: The network.
         process: The forward process.
         x0: Clean ids, shape (B, L), int64.
-        t: Times uniform in (0, 1], shape (B,); see ``schedules.continuous.stratified_times``.
+        t: Times uniform in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
         editable: Shape (B, L), bool; the positions that are modelled. The rest (prompt, start
             symbol, padding) stays visible: the bound is on the editable given the rest.
         generator: Source of randomness for the masks.
@@ -137,10 +139,10 @@ def discrete_nelbo(
 
     Args:
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
-            ``schedules.continuous.grid_step``.
+            ``schedules.grids.grid_step``.
         num_steps: T, at least 1.
         grid: The T + 1 times of the sampler, from 1 down to 0, float64; see
-            ``schedules.continuous.time_grid`` and ``schedules.continuous.given_grid``. None for
+            ``schedules.grids.time_grid`` and ``schedules.grids.given_grid``. None for
             equal steps.
 
     The other arguments and the result are those of ``continuous_nelbo``.

@@ -32,10 +32,10 @@ from torch import Tensor
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.objectives.fused import cost_and_mean
 from unmask.diffusion.objectives.masked import Loss
-from unmask.diffusion.processes.absorbing import Corrupted
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
+from unmask.diffusion.processes.base import Corrupted
 from unmask.diffusion.rng import Generator
-from unmask.diffusion.schedules.continuous import grid_step
+from unmask.diffusion.schedules.grids import grid_step
 from unmask.errors import UserError
 
 
@@ -202,7 +202,7 @@ def tokenwise_nelbo(
         denoiser: The network.
         process: The forward process.
         x0: Clean ids, shape (B, L), int64.
-        t: Times uniform in (0, 1], shape (B,); see ``schedules.continuous.stratified_times``.
+        t: Times uniform in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
         editable: Shape (B, L), bool; the positions that are modelled, given the rest.
         generator: Source of randomness for the masks.
         valid: Shape (B, L), bool; False on padding.
@@ -240,7 +240,7 @@ def tokenwise_last_step_nelbo(
     worth, but for the rare case that several are masked at t_1.
 
     Args:
-        t: Times uniform in (0, 1], shape (B,); see ``schedules.continuous.stratified_times``.
+        t: Times uniform in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
         first_time: t_1, the start of the last step. The step loses about the square of its mask
             rate in nats per token: 1e-8, or 1e-4 where masks become only as rare as t^(1/2).
 
@@ -292,10 +292,10 @@ def tokenwise_discrete_nelbo(
 
     Args:
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
-            ``schedules.continuous.grid_step``.
+            ``schedules.grids.grid_step``.
         num_steps: T, at least 1.
         grid: The T + 1 times of the sampler, from 1 down to 0, float64; see
-            ``schedules.continuous.time_grid`` and ``schedules.continuous.given_grid``. None for
+            ``schedules.grids.time_grid`` and ``schedules.grids.given_grid``. None for
             equal steps.
 
     The other arguments and the result are those of ``tokenwise_nelbo``.

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.objectives.masked import Loss
-from unmask.diffusion.processes.uniform import TransitionProcess, UniformProcess
+from unmask.diffusion.processes.base import TransitionProcess
+from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import Generator
-from unmask.diffusion.schedules.continuous import grid_step
+from unmask.diffusion.schedules.grids import grid_step
 
 
 def transition_nelbo(
@@ -54,7 +55,7 @@ def transition_nelbo(
         process: The forward process.
         x0: Clean ids, shape (B, L), int64; data ids where editable.
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
-            ``schedules.continuous.grid_step``.
+            ``schedules.grids.grid_step``.
         num_steps: T, at least 1; for a ``GaussianProcess`` its own T or a divisor of it.
         editable: Shape (B, L), bool; the positions that are modelled. The rest is given.
         generator: Source of randomness.
@@ -100,7 +101,7 @@ def uniform_nelbo(
     the reconstruction from x_t at t = 0 without any context, one with alpha(1) > 0 a prior term.
 
     Args:
-        t: Uniform times in (0, 1], shape (B,); see ``schedules.continuous.stratified_times``.
+        t: Uniform times in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
 
     The other arguments and the result are those of ``transition_nelbo``.
 

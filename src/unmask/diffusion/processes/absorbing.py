@@ -15,20 +15,13 @@ References: Austin et al. 2021, "Structured Denoising Diffusion Models in Discre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from unmask.diffusion.processes.base import Corrupted, masked_posterior
 from unmask.diffusion.rng import Generator, uniform
 from unmask.diffusion.schedules.continuous import FromMasks, Schedule
-
-
-class Corrupted(NamedTuple):
-    """A noised batch: ids (B, L) int64 and masked (B, L) bool, True where a token was hidden."""
-
-    ids: Tensor
-    masked: Tensor
 
 
 @dataclass(frozen=True)
@@ -109,11 +102,8 @@ class AbsorbingProcess:
         A visible token is certain to stay. A masked one is x_0 with probability u(s, t), else still
         [MASK]. For tests and small vocabularies: the samplers never build this tensor.
         """
-        masked = xt == self.mask_token_id
         reveal = self.reveal_prob(t.double(), s.double())[:, None].expand(xt.shape)
-        result = torch.zeros(*xt.shape, vocab_size, dtype=torch.float64, device=xt.device)
-        result.scatter_(2, xt[..., None], torch.where(masked, 1 - reveal, 1.0)[..., None])
-        return result.scatter_add_(2, x0[..., None], torch.where(masked, reveal, 0.0)[..., None])
+        return masked_posterior(xt, x0, reveal, self.mask_token_id, vocab_size)
 
     def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
         """Return the time at which the expected masked share of editable tokens is the actual one.

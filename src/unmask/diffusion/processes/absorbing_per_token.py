@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.processes.base import Corrupted, masked_posterior
 from unmask.diffusion.rng import Generator, uniform
 from unmask.diffusion.schedules.per_token import TokenSchedule
 from unmask.errors import UserError
@@ -106,11 +106,8 @@ class PerTokenProcess:
 
     def posterior(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, num_ids: int) -> Tensor:
         """Return q(x_s | x_t, x_0) over all ids, shape (B, L, num_ids), float64. For tests."""
-        masked = xt == self.mask_token_id
         reveal = self.reveal_prob(t, s).expand(len(xt), -1).gather(1, x0)
-        result = torch.zeros(*xt.shape, num_ids, dtype=torch.float64, device=xt.device)
-        result.scatter_(2, xt[..., None], torch.where(masked, 1 - reveal, 1.0)[..., None])
-        return result.scatter_add_(2, x0[..., None], torch.where(masked, reveal, 0.0)[..., None])
+        return masked_posterior(xt, x0, reveal, self.mask_token_id, num_ids)
 
     @torch.no_grad()
     def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:

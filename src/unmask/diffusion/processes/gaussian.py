@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unmask.diffusion.processes.absorbing import Corrupted
+from unmask.diffusion.processes.base import Corrupted
 from unmask.diffusion.rng import Generator, uniform
 from unmask.errors import UserError
 

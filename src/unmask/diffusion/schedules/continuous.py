@@ -15,7 +15,7 @@ Table 4; Sahoo et al. 2024, "Simple and Effective Masked Diffusion", arXiv:2406.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -217,94 +217,3 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
         raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
     except OverflowError as error:
         raise UserError(f"a parameter of the schedule {name!r} is too large: {error}") from error
-
-
-def stratified_times(count: int, generator: torch.Generator) -> Tensor:
-    """Draw times in (0, 1] that cover the unit interval evenly, one per sequence.
-
-        t_i = (u + pi(i)) / count mod 1,   u ~ U(0, 1) shared, pi a random permutation
-
-    Each t_i alone is uniform, so the bound of every single row stays unbiased (independent strata
-    without the shift would give row i only its own stratum); together they cut the variance of the
-    batch mean.
-
-    Args:
-        count: Number of times to draw.
-        generator: Source of randomness; also decides the device.
-
-    Returns:
-        float64 times of shape (count,).
-
-    Reference: Shi et al. 2024, arXiv:2406.04329, Section 4 (low-discrepancy time sampling).
-    """
-    device = generator.device
-    shift = torch.rand((), dtype=torch.float64, generator=generator, device=device)
-    # A float64 scalar does not widen a float32 vector: the permutation must be float64 itself.
-    order = torch.randperm(count, generator=generator, device=device).double()
-    return 1 - (order / count + shift) % 1
-
-
-GRIDS = ("uniform", "cosine")
-
-
-def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
-    """Return the num_steps + 1 times of a sampler, from 1 down to exactly 0, float64.
-
-    Args:
-        num_steps: Number of steps, at least 1.
-        kind: ``uniform`` or ``cosine`` (t -> cos(pi/2 (1 - t)); with the linear schedule the same
-            mask rates as the cosine schedule on the uniform grid).
-
-    Reference: Shi et al. 2024, arXiv:2406.04329, Section 5.
-    """
-    t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
-    if kind == "uniform":
-        return t
-    if kind == "cosine":
-        grid = torch.sin(math.pi / 2 * t)
-        grid[0] = 1
-        return grid
-    raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, GRIDS)}")
-
-
-def grid_step(t: Tensor, num_steps: int, grid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the step of a grid that each uniform time falls in: its start and its end.
-
-    Step j of T, counted from the clean end, has the times ((j - 1) / T, j / T]: uniform times make
-    every step equally likely, however long it is.
-
-    Args:
-        t: Uniform times in (0, 1], any shape.
-        num_steps: Number of steps, T.
-        grid: The T + 1 times of the grid, from 1 down to 0, float64; None for equal steps.
-
-    Returns:
-        The later and the earlier time of each step, float64, in the shape of t.
-
-    Raises:
-        UserError: If the grid has another number of steps.
-    """
-    index = torch.ceil(t.double() * num_steps).clamp(1, num_steps)
-    if grid is None:
-        return index / num_steps, (index - 1) / num_steps
-    if len(grid) != num_steps + 1:
-        raise UserError(f"{num_steps} steps need a grid of {num_steps + 1} times, not {len(grid)}")
-    place = num_steps - index.long()
-    grid = grid.to(t.device, torch.float64)
-    return grid[place], grid[place + 1]
-
-
-def given_grid(times: Sequence[float]) -> Tensor:
-    """Return a user's own times as the time grid of a sampler, float64.
-
-    Raises:
-        UserError: If they do not begin at 1, fall at every step, and end at 0.
-    """
-    grid = torch.tensor(list(times), dtype=torch.float64)
-    if len(grid) < 2 or grid[0] != 1 or grid[-1] != 0 or not bool((grid.diff() < 0).all()):
-        shown = ", ".join(f"{time:g}" for time in times[:9]) + ", ..." * (len(times) > 9)
-        raise UserError(
-            "the times of a grid begin at 1, fall at every step and end at 0, such as 1, 0.5, 0, "
-            f"not {shown or 'none'}"
-        )
-    return grid

@@ -13,7 +13,7 @@ from unmask.evaluation.oracles.joint import JointOracle
 
 
 class BlockOracle:
-    """Exact conditionals of the blocks of a joint; a ``objectives.block.BlockDenoiser``.
+    """Exact conditionals of the blocks of a joint; a ``BlockDenoiser``.
 
     Args:
         joint: The distribution of clean sequences.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
-from unmask.diffusion.processes.uniform import TransitionProcess
+from unmask.diffusion.processes.base import TransitionProcess
 from unmask.errors import UserError
 
 

@@ -26,8 +26,9 @@ from torch import Tensor
 from unmask.diffusion.denoiser import Around
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
+from unmask.sampling.categorical import Drawn
 from unmask.sampling.constraints.token_automaton import Automaton
-from unmask.sampling.token_sampling import Draw, Drawn
+from unmask.sampling.token_sampling import Draw
 
 # Numbers that are worked on at a time.
 _PIECE = 2**24

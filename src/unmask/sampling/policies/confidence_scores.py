@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from unmask.sampling.token_sampling import rows_at_a_time
+from unmask.sampling.categorical import rows_at_a_time
 
 
 def _confidence(logits: Tensor, tokens: Tensor) -> Tensor:
