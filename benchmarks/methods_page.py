@@ -24,8 +24,8 @@ CLAIM = "DiffusionBERT"
 HEAD = """# The methods on the same text
 
 By `python -m benchmarks.methods --data wikitext-2 --out RUNS --pretrained`, then
-`python -m benchmarks.methods_page RUNS docs/results.md`. What the numbers say is discussed in
-[the methods of the papers](methods.md#on-the-same-text).
+`python -m benchmarks.methods_page RUNS docs/results.md`.
+[The methods of the papers](methods.md#on-the-same-text) discusses the numbers.
 
 """
 Runs = dict[str, list[dict[str, Any]]]
@@ -60,11 +60,11 @@ def _about(scores: Runs) -> Iterator[str]:
         f"{config['vocab_size']:,}, {training['steps']:,} steps of {batch} rows of {length} tokens "
         f"({training['steps'] * batch * length / 1e6:.1f} million tokens, "
         f"{training['epochs']:.1f} passes over WikiText-2), learning rate "
-        f"{recipe['training']['learning_rate']:g}. Scored on the test text of "
-        f"{row['tokens']:,} tokens. A number is the mean over seeds; after ± half of the widest "
-        "95 % interval of one seed over texts like this one (all methods are scored on the same "
-        "text); in brackets the range of the seeds. ≤ is an upper bound on the negative "
-        "log-likelihood, no sign an exact value."
+        f"{recipe['training']['learning_rate']:g}. The scores are those of the test text, "
+        f"{row['tokens']:,} tokens. A number is the mean over seeds; after ± stands half of the "
+        "widest 95 % interval of one seed over texts like this one (all methods are scored on the "
+        "same text); brackets hold the range of the seeds. ≤ marks an upper bound on the negative "
+        "log-likelihood; a number without it is exact."
     )
 
 

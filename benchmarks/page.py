@@ -12,12 +12,13 @@ HEAD = """# Speed
 
 From `make bench` (`python -m benchmarks --json FILE`, then this page; `--only GROUP` runs a part of
 it). Every number is a ratio to the first row of its table, measured in the same run: the variants
-take turns, and the median over the rounds counts. Below 1 is faster than that row. Seconds are
-those of a process that keeps the memory it has freed, as the command line does. Memory is the most
-that a fresh process, which gives it back, held beyond its libraries, in MiB. Weights are random,
-which changes no time but that of top-p without top-k, to its disadvantage; the configurations are
-the real ones. GPT-2 draws with top-k 50 and top-p 0.95, as `refine`. An empty cell was not
-measured. Tables of different groups may come from different runs.
+take turns, and the number is the median over the rounds. Below 1 is faster than the first row.
+Seconds are those of a process that keeps the memory it has freed, as the command line does. Memory
+is the peak of a fresh process, which returns freed memory, beyond its libraries, in MiB. Weights
+are random, which changes no time except that of top-p without top-k, which becomes slower; the
+configurations are the real ones. GPT-2 draws with top-k 50 and top-p 0.95, as `refine`. An empty
+cell was not measured. Tables of different groups may come from different runs. "plain" is the
+obvious implementation; "ours" is unmask.
 
 """
 

@@ -41,41 +41,41 @@ BLANK = ["The [MASK:1-3] sat on the mat.", "A dog looked at the [MASK:1-2] river
 PAGE = """\
 # Which networks work
 
-Any `*ForMaskedLM` of transformers can be opened, and no architecture is named in the code. What a \
-network does is found by asking it when it is opened, on a few rows of a dozen tokens: how many \
-logits a position has, where its positions begin and how many there are, whether its head can be \
-kept to the tokens that are masked, and whether a padded row in a batch is what it is alone. What \
-cannot work is refused in one sentence before anything is written or trained.
+Any `*ForMaskedLM` of transformers can be opened, and the code names no architecture. `unmask` \
+tests a network when it opens it, on a few rows of a dozen tokens: how many logits a position \
+has, where its positions begin and how many there are, whether its head can run on masked \
+positions only, and whether a padded row in a batch gives the same predictions as it does alone. \
+A network that cannot work is refused in one sentence before anything is generated or trained.
 
 - **Padding.** Some encoders mix padding into the text: by a Fourier transform, a convolution, \
-pooling or hashing. Their rows run one length at a time, so that a text is the same alone and in \
-any batch. This costs a call for each length in a batch. RoBERTa and its relatives know padding by \
-its id and give it one position: where `pad_token_id` in `config.json` is the id of the mask \
-token, all masks would be one, and the model is refused.
-- **Random numbers.** A network that draws some to compute its answer (the hashing of Reformer) \
-draws the same ones in every call.
-- **Precision.** `train` makes one forward and one backward pass on a row before it writes \
-anything. Where the network cannot be trained in bfloat16, which `training.bf16 = "auto"` takes on \
-a machine that is good at it, it is trained in float32, and a line says so.
-- **Sparse attention.** BigBird changes to full attention at the first short row and stays there, \
-which is transformers' own doing; the rows by which a network is asked are short.
-- **Symbols.** A network that was never trained to write has no reason to leave `[UNK]` or `[SEP]` \
-out. They are not written unless `--unban` asks for them, see [samplers.md](samplers.md).
-- **Tokenizers.** A token without an embedding (`add_tokens` without `resize_token_embeddings`) is \
-refused, unless it is a special one that no text has.
-- **Code.** A model that comes with code of its own (`auto_map`) is refused; the code is not run.
+pooling or hashing. Their rows run one length at a time, so a text is the same alone and in any \
+batch. This costs a call for each length in a batch. RoBERTa and its relatives recognise padding \
+by its id and give it one position. If `pad_token_id` in `config.json` is the id of the mask \
+token, all masks would share that position, and the model is refused.
+- **Random numbers.** A network that draws random numbers for its prediction (the hashing of \
+Reformer) draws the same ones in every call.
+- **Precision.** `train` makes one forward and one backward pass on a row before it starts. \
+`training.bf16 = "auto"` chooses bfloat16 on a machine that is good at it. A network that cannot \
+be trained in bfloat16 is trained in float32, and a line says so.
+- **Sparse attention.** BigBird changes to full attention at the first short row and stays \
+there, which is the behaviour of transformers; the rows of the test are short.
+- **Symbols.** A network that was never trained to generate has no reason to avoid `[UNK]` or \
+`[SEP]`. They are not generated unless `--unban` allows them, see [samplers.md](samplers.md).
+- **Tokenizers.** A token without an embedding (`add_tokens` without `resize_token_embeddings`) \
+is refused, unless it is a special token that no text has.
+- **Code.** A model with code of its own (`auto_map`) is refused; the code is not run.
 
 The table was written by `python -m benchmarks.zoo --out docs/models.md` with transformers \
-{version}: {count} architectures, small and with random weights, on a CPU. `writes` means that two \
-prompts of different lengths give the same texts alone and in one batch, as do `packed` and `int8` \
-with these backends; `fills in` is a blank of unknown length; `trains` one step of the recipe \
-`diffuse`, whose model then `opens again` and writes. `positions` are the tokens of the longest \
-row, of 64 that the configuration says where it says any; `lengths` tells whether rows of several \
-lengths run together.
+{version}: {count} architectures, small and with random weights, on a CPU. `writes` means that \
+two prompts of different lengths give the same texts alone and in one batch, as do `packed` and \
+`int8` with these backends; `fills in` is a blank of unknown length; `trains` is one step of the \
+recipe `diffuse`, whose model then `opens again` and generates. `positions` is the number of \
+tokens of the longest row, of 64 in the configuration where it has a limit; `lengths` says \
+whether rows of several lengths run together.
 
 {table}
-A real network that nobody here has trained: [convert_rxnfp.py](../examples/convert_rxnfp.py) \
-makes an ordinary folder of a BERT for chemical reactions and fills in a hidden atom with it.
+A real network from elsewhere: [convert_rxnfp.py](../examples/convert_rxnfp.py) makes an \
+ordinary folder of a BERT for chemical reactions and fills in a masked atom with it.
 """
 
 SIZES: dict[str, Any] = {
