@@ -1,18 +1,22 @@
-"""Replacing the files of a folder so that it is at any moment wholly old or wholly new.
+"""Atomic writes: a file or folder is at any moment wholly the old one or wholly the new one.
 
-    .unmask-part   what is being written
-    .unmask-old    the files that it replaces, put aside, ``config.json`` first
+``replacing`` and ``write_text`` replace one file, ``replacing_folder`` a whole folder. ``staged``
+replaces some files of a model folder, in steps that survive a killed process:
+
+    .unmask-part   the files being written
+    .unmask-old    the files that they replace, ``config.json`` moved first
     .unmask-new    ``.unmask-part``, renamed: from here on the save counts; its files are moved
                    out one by one, ``config.json`` last
 
-A killed process leaves either no ``.unmask-new``, and what was put aside is put back, or one, and
-the rest of it is moved out: ``settle`` does so when the folder is next opened. ``config.json`` is
-missing in between, so that no other library opens a mixture.
+Without ``.unmask-new``, ``settle`` moves the old files back; with it, ``settle`` moves out the rest
+of the new ones. It does so when the folder is next opened. ``config.json`` is missing in between,
+so that no other library opens a mixture.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,53 +27,132 @@ from filelock import FileLock, Timeout
 from unmask.errors import UserError
 
 FIRST = "config.json"
-"""Without this file a folder is no model: put aside first, moved in last."""
+"""Without this file a folder is not a model: moved away first, moved in last."""
 PART, OLD, NEW, LOCK = ".unmask-part", ".unmask-old", ".unmask-new", ".unmask-lock"
 OWN = (PART, OLD, NEW, LOCK)
-"""What a save leaves in a folder while it lasts, or when it is killed."""
+"""Names that a save uses in a folder while it runs, and that a killed save leaves there."""
+PARTIAL = ".partial"
+"""Folder, next to a target folder, in which its replacement is written."""
 PATIENCE = 30.0
-"""Seconds that one waits for another process to move its files into place."""
+"""Seconds to wait for another process that moves its files into place."""
 
 
 def write_failure(error: BaseException) -> str | None:
-    """Return what the operating system said when a file could not be written, None for a bug."""
+    """Return the operating system's reason why a file could not be written, None for a bug."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    # safetensors, tokenizers and torch write on their own and raise their own kinds of errors.
+    # safetensors, tokenizers and torch raise their own exceptions for a failed write.
     signs = ("os error", "PytorchStreamWriter", "inline_container", "unexpected pos")
     return str(error).splitlines()[0] if any(sign in str(error) for sign in signs) else None
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise a UserError unless ``path`` can be a file in a folder that exists and is writable."""
+    target = _resolved(path)
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); choose another name") from error
+    folder = target.parent
+    if not os.path.lexists(folder):
+        # Most likely a typing error: a folder made there would bury the file.
+        raise UserError(f"cannot write {path}: there is no folder {folder}; make it first")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        kind = "not writable" if folder.is_dir() else "not a folder"
+        raise UserError(f"cannot write {path}, as {folder} is {kind}; choose another place")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path to write to, next to the target, which it replaces if the block succeeds.
+
+    A missing parent folder is made. If the block raises, the partial file is removed.
+
+    Args:
+        path: The target; a link is followed.
+
+    Raises:
+        UserError: If the operating system refuses, or the target is not an ordinary file.
+    """
+    try:
+        target = _resolved(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _renamed_to(target) as part:
+            yield part
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({write_failure(error)}); choose another place"
+        ) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text to a file, whole or not at all.
+    """Write a text to a file of a model or a training run, which replaces a link, too.
+
+    A link there may lead into the cache of Hugging Face, whose files must not change.
 
     Raises:
         UserError: If the disk is full or not writable.
     """
-    part = path.parent / f".{path.name}.part"
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        with _renamed_to(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise UserError(f"cannot write to {path}: {write_failure(error)}") from error
 
 
 @contextmanager
-def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
-    """Keep other processes from writing a model to a folder, which is made if it is missing.
+def _renamed_to(target: Path) -> Iterator[Path]:
+    # Not tempfile's name: its files are readable by their owner only.
+    part = target.parent / f".unmask-{secrets.token_hex(8)}.part"
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
-    The lock ends with the process. A thread that holds it can take it again.
+
+def _resolved(path: str | os.PathLike[str]) -> Path:
+    """Return the target of a path without links, if it is an ordinary file or not there yet."""
+    target = Path(os.path.realpath(path))
+    if os.path.exists(target) and not os.path.isfile(target):
+        kind = "a folder" if os.path.isdir(target) else "not an ordinary file"
+        raise UserError(f"cannot write to {path}, which is {kind}; choose a file name")
+    return target
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Yield the path of a folder to make, which replaces ``target`` if the block succeeds.
+
+    It has the name of the target and lies in ``.partial`` next to it.
+    """
+    stage = target.parent / PARTIAL
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        yield stage / target.name
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(stage / target.name, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
+    """Lock a folder against other processes that write models; a missing folder is made.
+
+    The lock ends with the process and is reentrant within a thread.
 
     Args:
-        directory: The folder; removed again if it was made here and stays empty.
+        directory: The folder; removed at the end if it was made here and is still empty.
         wait: Seconds to wait for another process.
 
     Raises:
         UserError: If another process holds the lock, or the folder cannot be written to.
     """
-    # By one name, so that the thread that holds it finds its lock.
+    # FileLock tells locks apart by path, so a reentrant one needs the same path.
     directory = directory.absolute()
     made = [] if directory.is_dir() else [directory]
     try:
@@ -90,7 +173,7 @@ def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
-            # While it is held: who waits for it sees that the file is gone, and makes a new one.
+            # Before the release: a waiting process sees that the file is gone and makes a new one.
             with suppress(OSError):
                 os.unlink(directory / LOCK)
         lock.release()
@@ -101,11 +184,11 @@ def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def staged(directory: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield an empty folder; on success what is in it replaces what ``directory`` has of that name.
+    """Yield an empty folder; on success its files replace those of their names in ``directory``.
 
     Args:
-        directory: The folder; what the new files have no name for stays.
-        stale: Patterns of names that are removed from it where the new files have no such name.
+        directory: The folder; its other files stay.
+        stale: Patterns of file names to remove where there is no new file of that name.
 
     Raises:
         UserError: If the disk is full or not writable, or another process writes there.
@@ -133,10 +216,10 @@ def staged(directory: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
 
 
 def settle(directory: Path) -> None:
-    """Finish, or take back, a save that was killed while it moved its files into place.
+    """Finish or undo a save that was killed while it moved its files into place.
 
     Raises:
-        UserError: If the folder cannot be written to, or another process is at it for long.
+        UserError: If the folder cannot be written to, or another process keeps it locked.
     """
     left = [name for name in OWN if os.path.lexists(directory / name)]
     if not left:
@@ -151,7 +234,7 @@ def settle(directory: Path) -> None:
                 _put_back(directory)
     except (OSError, UserError) as error:
         if not halfway:
-            # Somebody else is writing there, and what is there is whole.
+            # Another process is writing to .unmask-part; the model itself is complete.
             return
         raise UserError(
             f"a save to {directory} was cut short, and it cannot be put in order now "
@@ -160,7 +243,7 @@ def settle(directory: Path) -> None:
 
 
 def _switch(directory: Path, stale: Sequence[str]) -> None:
-    """Put ``.unmask-part`` in the place of the files of its names; take all back on a failure."""
+    """Replace files by those of ``.unmask-part``; undo everything on a failure."""
     part, old, new = directory / PART, directory / OLD, directory / NEW
     names = _names(part)
     leaving = {*names, *(path.name for pattern in stale for path in directory.glob(pattern))}
@@ -189,7 +272,7 @@ def _move_in(directory: Path) -> None:
 
 def _finish(directory: Path) -> None:
     _move_in(directory)
-    # In this order: without the folder of the new files the old ones would be put back.
+    # The old files go first: without .unmask-new, ``settle`` would move them back.
     shutil.rmtree(directory / OLD, ignore_errors=True)
     if not (directory / OLD).exists():
         (directory / NEW).rmdir()
@@ -207,7 +290,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _open_up(folder: Path) -> None:
-    """Give files the permissions of the user's umask: weights are written for their owner only."""
+    """Give files the permissions of the umask; safetensors writes them for their owner only."""
     probe = folder / ".mode"
     probe.touch()
     mode = probe.stat().st_mode & 0o777

@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from unmask.errors import UserError
+from unmask.files import replacing
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.files import replacing
 from unmask.render.gif import LAST_SECONDS, write_gif
 from unmask.render.html import write_html
 from unmask.render.jsonl import read_tracks, write_tracks

@@ -171,7 +171,7 @@ def _keep(
     bounds: tuple[Score, Score],
 ) -> None:
     from unmask.evaluation.report import difference_table, differences, legend, table
-    from unmask.render.files import replacing
+    from unmask.files import replacing
 
     names = ("before fine-tuning", "after fine-tuning")
     tracks = [replace(text.tracks[0], label=name) for text, name in zip(texts, names, strict=True)]

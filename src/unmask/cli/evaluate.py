@@ -276,7 +276,7 @@ def _is_report(file: Path) -> bool:
 
 
 def _write_report(folder: Path, data: str, text: str, facts: dict[str, dict[str, Any]]) -> None:
-    from unmask.render.files import replacing
+    from unmask.files import replacing
 
     with replacing(folder / "report.md") as path:
         path.write_text(f"{TITLE} {Path(data).name}\n\n{text}\n", encoding="utf-8")

@@ -364,8 +364,8 @@ def check_pictures(**paths: Path | None) -> None:
     Args:
         paths: By the name of the option.
     """
+    from unmask.files import check_writable
     from unmask.render import jsonl, marks
-    from unmask.render.files import check_writable
 
     for option, path in paths.items():
         if path is None:

@@ -93,7 +93,7 @@ class Files:
         """Raise a UserError for a file that cannot be written, or would be replaced unasked."""
         from unmask.data.documents import check_apart
         from unmask.data.fasta import ENDINGS
-        from unmask.render.files import check_writable
+        from unmask.files import check_writable
 
         assert self.out is not None
         if self.out.suffix.lower() not in (*LINES, *ENDINGS):

@@ -131,9 +131,9 @@ def draw_curve(folder: Path, name: str) -> None:
 
 def report_schedule(out: Path, name: str) -> None:
     """Plot a learned schedule against token frequency, and list what it writes first and last."""
+    from unmask.files import replacing
     from unmask.models.checkpoint import WORK, read_extra
     from unmask.models.extra_weights import COUNTS, learned_of
-    from unmask.render.files import replacing
     from unmask.render.plots import exponents
     from unmask.training.schedule_report import PLOT, REPORT, order_of_writing
 

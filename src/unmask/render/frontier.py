@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unmask.render.files import replacing
+from unmask.files import replacing
 from unmask.render.marks import PNG_METADATA
 from unmask.render.optional import viz_extra
 

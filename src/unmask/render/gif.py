@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from unmask.errors import UserError
+from unmask.files import replacing
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.files import replacing
 from unmask.render.marks import GIF_COMMENT
 from unmask.render.optional import viz_extra
 from unmask.render.timeline import Moment, timeline

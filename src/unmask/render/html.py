@@ -10,8 +10,8 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from unmask.files import replacing
 from unmask.pipelines.trace import Snapshot, Track
-from unmask.render.files import replacing
 from unmask.render.layout import reserved
 from unmask.render.marks import HTML_GENERATOR
 from unmask.render.timeline import timeline

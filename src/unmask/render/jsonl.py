@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from unmask.errors import UserError
+from unmask.files import replacing
 from unmask.pipelines.trace import Snapshot, Status, Track
-from unmask.render.files import replacing
 
 FORMAT = 1
 _HEADER = 1_000_000

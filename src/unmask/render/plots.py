@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from unmask.errors import UserError
-from unmask.render.files import replacing
+from unmask.files import replacing
 from unmask.render.marks import PNG_METADATA
 from unmask.render.optional import viz_extra
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmask.errors import UserError
-from unmask.files import write_failure, write_text
+from unmask.files import PARTIAL, write_failure, write_text
 from unmask.models import checkpoint
 from unmask.models.checkpoint import RUN
 from unmask.training.checkpoints import check_whole, checkpoints, numbered
@@ -64,7 +64,7 @@ def begin(work: Path, what: dict[str, Any], content: str) -> None:
         what: What the run is; see ``describe``.
         content: A hash of its texts.
     """
-    for path in [*numbered(work), work / ".partial"]:
+    for path in [*numbered(work), work / PARTIAL]:
         shutil.rmtree(path, ignore_errors=True)
     for name in (METRICS, CURVE, PLOT, REPORT):
         (work / name).unlink(missing_ok=True)
@@ -84,7 +84,7 @@ def finish(work: Path, step: int, keep: bool) -> None:
         keep: Whether the run may go on from its checkpoints; else they are removed.
     """
     _note(work, _noted(work) | {FINISHED: step})
-    shutil.rmtree(work / ".partial", ignore_errors=True)
+    shutil.rmtree(work / PARTIAL, ignore_errors=True)
     for folder in [] if keep else checkpoints(work):
         shutil.rmtree(folder, ignore_errors=True)
 

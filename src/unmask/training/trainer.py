@@ -7,7 +7,6 @@ average of the weights, and that a checkpoint appears under its name only once i
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ from unmask.diffusion.formulation import Formulation
 from unmask.diffusion.schedules.grids import stratified_times
 from unmask.errors import UserError
 from unmask.evaluation.scores import Score
-from unmask.files import write_failure
+from unmask.files import replacing_folder, write_failure
 from unmask.models import compat
 from unmask.models.extra_weights import learned_of
 from unmask.training import rates
@@ -220,29 +219,25 @@ class DiffusionTrainer(Trainer):
         # The Trainer writes straight into checkpoint-N. Here it writes into a staging folder,
         # renamed when complete, so that every checkpoint-N that exists can be resumed from.
         final = Path(str(self.args.output_dir))
-        stage = final / ".partial"
         self.check_weights()
-        shutil.rmtree(stage, ignore_errors=True)
-        self.args.output_dir = str(stage)
-        name = f"checkpoint-{self.state.global_step}"
         try:
-            with self.pace.saving.timed():
+            with (
+                replacing_folder(final / f"checkpoint-{self.state.global_step}") as stage,
+                self.pace.saving.timed(),
+            ):
+                self.args.output_dir = str(stage.parent)
                 super()._save_checkpoint(model, trial)
                 if self.average is not None:
-                    self.average.save(stage / name)
-                seal(stage / name, self.pace.clock.elapsed)
+                    self.average.save(stage)
+                seal(stage, self.pace.clock.elapsed)
         except Exception as error:
             reason = write_failure(error)
             if reason is None:
                 raise
-            shutil.rmtree(stage, ignore_errors=True)
             raise UserError(
                 f"could not save a checkpoint to {final}: {reason}; the previous one is intact"
             ) from error
         finally:
             self.args.output_dir = str(final)
-        shutil.rmtree(final / name, ignore_errors=True)
-        os.replace(stage / name, final / name)
-        shutil.rmtree(stage, ignore_errors=True)
         for old in checkpoints(final)[: -(self.args.save_total_limit or 1)]:
             shutil.rmtree(old)

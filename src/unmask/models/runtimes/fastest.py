@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from unmask.errors import UserError
+from unmask.files import write_text
 from unmask.models.runtimes import packed
 
 Seconds = dict[str, list[float]]
@@ -159,11 +161,6 @@ def _remember(key: str, seconds: Seconds) -> None:
     content = json.dumps(_read() | {key: best}, indent=1)
     target = place()
     # A folder that cannot be written only means that the next process measures again.
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_text(content + "\n", encoding="utf-8")
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(target, content + "\n")
