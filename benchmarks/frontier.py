@@ -15,9 +15,9 @@ from pathlib import Path
 
 from unmask.data.documents import joined, read_documents
 from unmask.pipelines.autoregressor import Autoregressor
-from unmask.pipelines.autotune import distance, profile
+from unmask.pipelines.autotune import total_variation, trigrams
 from unmask.pipelines.unmasker import Unmasker
-from unmask.render.frontier import Point, frontier
+from unmask.render.plots import Point, sampler_curves
 
 STEPS = (2, 4, 8, 16, 32, 64, 128)
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Print one line for each model and step count, and draw them all."""
     options = _options()
     text = joined(read_documents(options.data))
-    goal, judge = profile([text]), Autoregressor.from_pretrained(options.judge)
+    goal, judge = trigrams([text]), Autoregressor.from_pretrained(options.judge)
     real = judge.score(text[: options.rows * 1000]).nats_per_token
     points = []
     print("| model | calls | seconds a text | nats/token of the judge | trigram distance |")
@@ -46,12 +46,12 @@ def main() -> None:
             )
             seconds = result.seconds / options.rows
             nats = judge.score("\n\n".join(result.texts)).nats_per_token
-            far = distance(profile(result.texts), goal)
+            far = total_variation(trigrams(result.texts), goal)
             print(f"| {name} | {result.nfe} | {seconds:.4f} | {nats:.3f} | {far:.3f} |", flush=True)
             points.append(Point(name, seconds, nats))
     print(f"| the text itself | | | {real:.3f} | |")
     title = f"{options.sampler}, {options.length} tokens, {options.rows} texts at a time"
-    frontier(
+    sampler_curves(
         points,
         options.out,
         title=title,

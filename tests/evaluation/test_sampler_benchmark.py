@@ -14,11 +14,11 @@ from unmask.evaluation.sampler_benchmark import (
     against_joint,
     against_text,
     characters,
-    exactly,
     letters,
     true_text,
+    unfiltered,
 )
-from unmask.evaluation.sampler_grid import label, settings
+from unmask.evaluation.sampler_study import label, settings
 from unmask.sampling.presets import PRESETS
 
 TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to the man " * 40
@@ -46,7 +46,7 @@ def test_characters_are_told_apart_up_to_256_kinds():
 
 
 def test_one_step_has_the_divergence_of_the_product_of_marginals():
-    found = against_joint(golden(), "one", "", exactly("ancestral", steps=1), rows=60_000)
+    found = against_joint(golden(), "one", "", unfiltered("ancestral", steps=1), rows=60_000)
     law = torch.tensor([[0.42, 0.28], [0.18, 0.12]], dtype=torch.float64)
     exact = float((law * (law / golden().probs).log()).sum())
     assert found.calls == 1
@@ -56,7 +56,7 @@ def test_one_step_has_the_divergence_of_the_product_of_marginals():
 def test_more_steps_come_down_to_no_divergence():
     joint = random_joint(3, 4)
     errors = [
-        against_joint(joint, "a", "", exactly("ancestral", steps=n)).error for n in (1, 4, 100)
+        against_joint(joint, "a", "", unfiltered("ancestral", steps=n)).error for n in (1, 4, 100)
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[0] > 0.02
@@ -76,7 +76,7 @@ def test_the_triples_of_a_chain_have_the_law_that_it_says():
 def test_letters_written_at_once_cost_more_than_the_truth():
     oracle = chain()
     one, many = (
-        against_text(oracle, "a", "", exactly("ancestral", steps=n), rows=24, length=40)
+        against_text(oracle, "a", "", unfiltered("ancestral", steps=n), rows=24, length=40)
         for n in (1, 150)
     )
     floor = true_text(oracle, rows=24, length=40, seed=1)
@@ -89,7 +89,7 @@ def test_letters_written_at_once_cost_more_than_the_truth():
 
 
 def test_the_same_seed_measures_the_same():
-    oracle, preset = chain(), exactly("maskgit", steps=8)
+    oracle, preset = chain(), unfiltered("maskgit", steps=8)
     one, two = (against_text(oracle, "x", "", preset, rows=4, length=16, seed=s) for s in (3, 3))
     assert one.error == two.error
     assert against_text(oracle, "x", "", preset, rows=4, length=16, seed=4).error != one.error
@@ -100,7 +100,7 @@ def test_every_setting_is_a_sampler():
     assert len(chosen) == len({(name, str(options)) for name, options in chosen})
     assert {name for name, _ in chosen} == set(PRESETS), "every preset is measured"
     for name, options in chosen:
-        found = against_joint(golden(), name, label(options), exactly(name, **options), rows=500)
+        found = against_joint(golden(), name, label(options), unfiltered(name, **options), rows=500)
         assert found.calls >= 1
         assert found.error > -0.05
 
@@ -119,7 +119,7 @@ def test_more_steps_than_tokens_are_for_those_that_use_them():
     [("first-hitting", {}), ("left-to-right", {}), ("entropy-bound", {"gamma": 0.0})],
 )
 def test_one_token_a_step_is_exact_row_by_row(name, options):
-    found = against_text(chain(), name, "", exactly(name, **options), rows=6, length=20)
+    found = against_text(chain(), name, "", unfiltered(name, **options), rows=6, length=20)
     assert found.bound == pytest.approx(0, abs=1e-6)
     assert found.bound_se == pytest.approx(0, abs=1e-6)
     assert found.calls == 20
@@ -127,7 +127,7 @@ def test_one_token_a_step_is_exact_row_by_row(name, options):
 
 def test_the_bound_of_one_step_is_the_divergence_itself():
     oracle = chain()
-    preset = exactly("ancestral", steps=1)
+    preset = unfiltered("ancestral", steps=1)
     found = against_text(oracle, "a", "", preset, rows=3000, length=4)
     joint = oracle.joint(4)
     marginal = joint(torch.full((1, 4), 27), torch.ones(1))[0]
@@ -141,7 +141,7 @@ def test_the_bound_of_one_step_is_the_divergence_itself():
 
 def test_the_bound_is_above_the_divergence():
     oracle = SecondOrderOracle.from_ids(torch.tensor([0, 1, 0, 0, 1, 1, 1, 0] * 20), 2, 2.0)
-    preset = exactly("random", steps=2)
+    preset = unfiltered("random", steps=2)
     bound = against_text(oracle, "q", "", preset, rows=20_000, length=6)
     exact = against_joint(oracle.joint(6), "q", "", preset, rows=20_000)
     assert exact.error > 10 * exact.error_se
@@ -149,14 +149,14 @@ def test_the_bound_is_above_the_divergence():
 
 
 def test_orders_that_look_at_what_is_drawn_have_no_bound():
-    preset = exactly("maskgit", steps=4)
+    preset = unfiltered("maskgit", steps=4)
     assert against_text(chain(), "s", "", preset, rows=4, length=8).bound is None
-    preset = exactly("maskgit", steps=4, confidence_metric="entropy")
+    preset = unfiltered("maskgit", steps=4, confidence_metric="entropy")
     assert against_text(chain(), "s", "", preset, rows=4, length=8).bound > 0
 
 
 def test_the_error_of_a_divergence_is_its_spread_over_seeds():
-    joint, preset = random_joint(3, 4), exactly("ancestral", steps=2)
+    joint, preset = random_joint(3, 4), unfiltered("ancestral", steps=2)
     found = [against_joint(joint, "a", "", preset, rows=1000, seed=seed) for seed in range(40)]
     spread = float(torch.tensor([one.error for one in found]).std())
     assert found[0].error_se == pytest.approx(spread, rel=0.4)
@@ -176,7 +176,7 @@ def test_a_visible_token_is_judged_by_all_others():
 
 def test_what_is_only_written_anew_is_kept():
     errors = [
-        against_joint(golden(), "r", "", exactly("refine", steps=n), rows=4000).error
+        against_joint(golden(), "r", "", unfiltered("refine", steps=n), rows=4000).error
         for n in (1, 10)
     ]
     assert errors[1] < errors[0] / 2, "an exact denoiser is certain of what it sees"
@@ -184,10 +184,10 @@ def test_what_is_only_written_anew_is_kept():
 
 def test_gibbs_and_what_edits_hide_what_the_truth_doubts():
     joint = random_joint(3, 4)
-    found = against_joint(joint, "g", "", exactly("gibbs", steps=60), rows=4000)
+    found = against_joint(joint, "g", "", unfiltered("gibbs", steps=60), rows=4000)
     assert abs(found.error) < 5 * found.error_se
-    plain = against_joint(joint, "p", "", exactly("p2", steps=4, eta=0.0), rows=500)
-    edited = against_joint(joint, "p", "", exactly("p2", steps=4, eta=3.0), rows=500)
+    plain = against_joint(joint, "p", "", unfiltered("p2", steps=4, eta=0.0), rows=500)
+    edited = against_joint(joint, "p", "", unfiltered("p2", steps=4, eta=3.0), rows=500)
     assert edited.error != plain.error
 
 

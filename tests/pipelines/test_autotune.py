@@ -12,7 +12,15 @@ from unmask.cli import main
 from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.models.ordered_attention import attach
-from unmask.pipelines.autotune import ALONE, Trial, choose, distance, frontier, measure, profile
+from unmask.pipelines.autotune import (
+    ALONE,
+    Trial,
+    best_trial,
+    fastest_first,
+    measure_samplers,
+    total_variation,
+    trigrams,
+)
 
 FAST, MIDDLE, SLOW = (
     Trial({"name": "ancestral", "steps": n}, n, seconds, far)
@@ -23,21 +31,21 @@ ALL = [SLOW, WORSE, FAST, MIDDLE]
 
 
 def test_the_distance_is_the_total_variation_of_trigrams():
-    assert profile(["abcab", "xy"]) == {"abc": 1, "bca": 1, "cab": 1}
-    one, two = profile(["aaaa"]), profile(["aaab"])
-    assert distance(one, one) == 0
-    assert distance(one, two) == pytest.approx(0.5)
-    assert distance(two, one) == distance(one, two)
-    assert distance(one, profile(["bbbb"])) == 1
-    assert distance(one, profile([""])) == 1
+    assert trigrams(["abcab", "xy"]) == {"abc": 1, "bca": 1, "cab": 1}
+    one, two = trigrams(["aaaa"]), trigrams(["aaab"])
+    assert total_variation(one, one) == 0
+    assert total_variation(one, two) == pytest.approx(0.5)
+    assert total_variation(two, one) == total_variation(one, two)
+    assert total_variation(one, trigrams(["bbbb"])) == 1
+    assert total_variation(one, trigrams([""])) == 1
 
 
 def test_the_choice_is_on_the_frontier():
-    assert frontier(ALL) == [FAST, MIDDLE, SLOW]
-    assert choose(ALL) is SLOW
-    assert choose(ALL, seconds=0.5) is MIDDLE
-    assert choose(ALL, quality=0.3) is MIDDLE
-    assert choose(ALL, quality=0.45) is MIDDLE
+    assert fastest_first(ALL) == [FAST, MIDDLE, SLOW]
+    assert best_trial(ALL) is SLOW
+    assert best_trial(ALL, seconds=0.5) is MIDDLE
+    assert best_trial(ALL, quality=0.3) is MIDDLE
+    assert best_trial(ALL, quality=0.45) is MIDDLE
     for wrong, words in [
         ({"seconds": 0.01}, "the fastest is ancestral, steps 8 with 0.10 s"),
         ({"quality": 0.1}, "the nearest is ancestral, steps 64 with 0.200"),
@@ -47,14 +55,14 @@ def test_the_choice_is_on_the_frontier():
         ({"quality": 1.5}, "at most 1, not 1.5"),
     ]:
         with pytest.raises(UserError, match=words):
-            choose(ALL, **wrong)
+            best_trial(ALL, **wrong)
 
 
 def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     few = [{"name": "ancestral", "steps": 2}, {"name": "entropy-bound", "gamma": 3.0}]
-    found = measure(writer, text, candidates=few, length=12, rows=4)
-    again = measure(writer, text, candidates=few, length=12, rows=4)
+    found = measure_samplers(writer, text, candidates=few, length=12, rows=4)
+    again = measure_samplers(writer, text, candidates=few, length=12, rows=4)
     assert [t.distance for t in found.trials] == [t.distance for t in again.trials]
     assert [t.sampler for t in found.trials] == few
     assert found.trials[0].calls == 2
@@ -65,44 +73,44 @@ def test_a_text_is_nearer_to_itself_than_what_an_untrained_network_writes(zoo):
     assert max(alone) <= writer.generate(num_samples=4, **options).nfe
     assert 0 < found.floor < min(t.distance for t in found.trials)
     with pytest.raises(UserError, match="10,000 characters"):
-        measure(writer, "short")
+        measure_samplers(writer, "short")
 
 
 def test_a_candidate_takes_nothing_from_the_models_own_sampler(zoo):
     """A model that was tuned before is measured, and writes later, by the candidate alone."""
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     few = [{"name": "ancestral", "steps": 4}]
-    fresh = measure(writer, text, candidates=few, length=12, rows=4)
+    fresh = measure_samplers(writer, text, candidates=few, length=12, rows=4)
     own = {"name": "ancestral", "steps": 2, "temperature": 0}
     writer.card = replace(writer.card, sampler=own)
-    tuned = measure(writer, text, candidates=few, length=12, rows=4)
+    tuned = measure_samplers(writer, text, candidates=few, length=12, rows=4)
     assert tuned.trials[0].distance == fresh.trials[0].distance
     assert writer.card.sampler == own
     # But what is not to be written is not written in the trials either.
     banned = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
     writer.card = replace(writer.card, sampler=own | {"ban": banned})
-    restricted = measure(writer, text, candidates=few, length=12, rows=4)
+    restricted = measure_samplers(writer, text, candidates=few, length=12, rows=4)
     assert restricted.trials[0].distance != fresh.trials[0].distance
 
 
 def test_a_text_must_be_longer_than_what_is_compared_with_it(zoo):
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     with pytest.raises(UserError, match="at least twice as many, so pass more text or a smaller"):
-        measure(writer, text, length=len(text), rows=1)
+        measure_samplers(writer, text, length=len(text), rows=1)
 
 
 def test_samplers_that_a_model_cannot_use_are_left_out(zoo):
     writer, text = Unmasker.from_pretrained(str(zoo / "roberta")), story(400)
     uniform = Unmasker(writer.model, writer.codec, Card(process="uniform"))
     few = [{"name": "refine", "steps": 3}, {"name": "ancestral", "steps": 3}]
-    found = measure(uniform, text, candidates=few, length=12, rows=2)
+    found = measure_samplers(uniform, text, candidates=few, length=12, rows=2)
     assert [t.sampler for t in found.trials] == few[1:]
     assert list(found.refused) == ["refine, steps 3"]
     assert "has no masks" in found.refused["refine, steps 3"]
     with pytest.raises(UserError, match="none of the samplers: a model of the uniform process"):
-        measure(uniform, text, candidates=few[:1], length=12, rows=2)
+        measure_samplers(uniform, text, candidates=few[:1], length=12, rows=2)
     with pytest.raises(UserError, match="positions"):
-        measure(uniform, text, candidates=few, length=200, rows=2)
+        measure_samplers(uniform, text, candidates=few, length=200, rows=2)
     frames = []
     with pytest.raises(UserError, match="which this model lacks"):
         uniform.generate("[MASK:1-2]", steps=2, watch=lambda *frame: frames.append(frame))
@@ -131,7 +139,7 @@ def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
     # Out of reach; what was measured is printed all the same.
     assert main([*line, "--seconds", "1e-9"]) == 2
     said = capsys.readouterr()
-    assert "no sampler writes a text in 1e-09 s" in said.err.splitlines()[-1]
+    assert "no sampler generates a text in 1e-09 s" in said.err.splitlines()[-1]
     assert said.out.count("best for its time") >= 1
     assert "chosen" not in said.out
     assert (folder / "unmask.json").read_bytes() == before

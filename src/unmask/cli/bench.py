@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from unmask.evaluation.sampler_benchmark import Measured
 
 STEPS = "1,4,16,64,128"
-SWEPT = ("steps", "tokens per step", "threshold", "factor", "gamma", "edit below")
-"""Settings that change along a line of the plot."""
+SWEPT = ("steps", "tokens per step", "threshold", "factor", "gamma", "edit threshold")
+"""Options that vary along a line of the plot."""
 SMOOTHING = 0.27
-"""Added to the counts of every context, over all symbols: a hundredth for each of 27."""
+"""Pseudo-count of every context, summed over its symbols: a hundredth for each of 27."""
 JOINT_ROWS = 300
-"""Rows of four tokens for each row of text."""
+"""Sequences of the joint benchmark per sequence of the text benchmark."""
 MOST_NUMBERS = 2**28
-"""That the exact denoiser may hold: rows x places x pairs of symbols, in float64."""
+"""Numbers that the exact denoiser may hold: rows x positions x pairs of symbols, in float64."""
 Settings = list[tuple[str, dict[str, Any]]]
 
 
 @click.group("bench")
 def command() -> None:
-    """Measure what samplers cost."""
+    """Measure the error and cost of samplers."""
 
 
 @command.command("samplers")
@@ -45,10 +45,10 @@ def command() -> None:
     show_default=True,
     help="Lower-case letters and spaces, or the text as it is.",
 )
-@click.option("--length", default=64, show_default=True, help="Symbols in a row.")
-@click.option("--rows", default=64, show_default=True, help="Rows that each sampler writes.")
-@click.option("--steps", help=f"Numbers of steps, for samplers that have one; {STEPS} if left out.")
-@click.option("--sampler", multiple=True, help="Only this one; may be given several times.")
+@click.option("--length", default=64, show_default=True, help="Symbols per sequence.")
+@click.option("--rows", default=64, show_default=True, help="Sequences per sampler.")
+@click.option("--steps", help=f"Numbers of steps, for samplers with this option; default {STEPS}.")
+@click.option("--sampler", multiple=True, help="Measure only this sampler; repeatable.")
 @click.option("--plot", type=options.PLACE, help="Draw error against calls, as a PNG.")
 @options.seed
 @options.as_json
@@ -64,11 +64,12 @@ def samplers(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Compare all samplers with the truth, without any network.
+    """Compare all samplers with the true law, without any network.
 
-    The denoiser is exact, so that every error is the sampler's: of four tokens whose joint law is
-    enumerated, and of symbols of a Markov chain of order 2 estimated from --data. All draw at
-    temperature 1 and without filters. ± is one standard error. Ctrl-C prints what is measured.
+    The denoiser is exact, so every error is the sampler's own. KL of four is that of four tokens
+    with an enumerated joint law; the other columns are of symbols of a Markov chain of order 2,
+    estimated from --data. All samplers draw at temperature 1 without filters. ± is one standard
+    error. Ctrl-C prints what is measured so far.
     """
     counts = _numbers(STEPS if steps is None else steps)
     if length < 3 or rows < 2:
@@ -80,34 +81,39 @@ def samplers(
         raise UserError(
             f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
         )
-    from unmask.data.documents import check_field, joined, read_documents
-    from unmask.evaluation.sampler_benchmark import SYMBOLS
     from unmask.pipelines.prompts import check_seed
 
     check_seed(seed)
-    check_field(field, data)
-    ids, size = SYMBOLS[symbols](joined(read_documents(data, field, note=options.note)))
-    if len(ids) < 1000:
-        raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")
-    if rows * length * size**2 > MOST_NUMBERS:
-        most = MOST_NUMBERS // (length * size**2)
-        raise UserError(
-            f"{rows} rows of {length} symbols of {size} kinds need too much memory; take at most "
-            f"{most} such rows, or shorter ones"
-        )
+    ids, size = _read(data, field, symbols, length, rows)
     joint: list[Measured] = []
     chain: list[Measured] = []
     try:
         for four, one in _measured(ids, size, chosen, length, rows, seed):
             joint.extend(four)
             chain.append(one)
-    except KeyboardInterrupt:
+    finally:
         if joint:
             _print(joint, chain, as_json)
-        raise
-    _print(joint, chain, as_json)
     if plot is not None:
         _draw(chain, plot)
+
+
+def _read(data: str, field: str, symbols: str, length: int, rows: int) -> tuple[Tensor, int]:
+    """Return the data as ids (N,) of symbols and the number of distinct symbols."""
+    from unmask.data.documents import check_field, joined, read_documents
+    from unmask.evaluation.sampler_benchmark import SYMBOLS
+
+    check_field(field, data)
+    ids, size = SYMBOLS[symbols](joined(read_documents(data, field, note=options.note)))
+    if len(ids) < 1000:
+        raise UserError(f"{data} has only {len(ids)} {symbols}; a chain needs at least 1000")
+    most = MOST_NUMBERS // (length * size**2)
+    if rows > most:
+        raise UserError(
+            f"{rows} rows of {length} symbols of {size} kinds need too much memory; take at most "
+            f"{most} such rows, or shorter ones"
+        )
+    return ids, size
 
 
 def _numbers(text: str) -> list[int]:
@@ -125,7 +131,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
-    from unmask.evaluation.sampler_grid import settings
+    from unmask.evaluation.sampler_study import settings
     from unmask.sampling.presets import make_preset
 
     for name in names:
@@ -136,48 +142,46 @@ def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Setting
 def _measured(
     ids: Tensor, size: int, chosen: Settings, length: int, rows: int, seed: int
 ) -> Iterator[tuple[list[Measured], Measured]]:
-    """Yield the measures of samplers, with a progress bar: of four tokens, and of a text.
+    """Yield, for each sampler, its joint and its text benchmark, with a progress bar.
 
-    The first is the truth itself, of which no four tokens are measured.
+    The first pair is the floor: the true law itself, which has no joint benchmark.
     """
-    from rich.progress import Progress
-
     from unmask.evaluation.oracles.markov import SecondOrderOracle
     from unmask.evaluation.sampler_benchmark import (
         against_joint,
         against_text,
-        exactly,
         small_joint,
         true_text,
+        unfiltered,
     )
-    from unmask.evaluation.sampler_grid import label
+    from unmask.evaluation.sampler_study import label
+    from unmask.render.console import progress_bar
 
     chain, small = SecondOrderOracle.from_ids(ids, size, SMOOTHING / size), small_joint()
-    truth = true_text(chain, rows, length, seed)
-    yield [], replace(truth, setting=f"entropy {chain.entropy(length) / length:.3f}")
-    console = options.console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    floor = true_text(chain, rows, length, seed)
+    yield [], replace(floor, setting=f"entropy {chain.entropy(length) / length:.3f}")
+    with progress_bar() as progress:
         for name, changed in progress.track(chosen, description="measuring"):
-            preset, words = exactly(name, **changed), label(changed)
+            preset, words = unfiltered(name, **changed), label(changed)
             four = against_joint(small, name, words, preset, JOINT_ROWS * rows, seed)
             yield [four], against_text(chain, name, words, preset, rows, length, seed)
 
 
 def _draw(text: list[Measured], plot: Path) -> None:
-    from unmask.render.frontier import Point, frontier
+    from unmask.render.plots import Point, sampler_curves
 
     floor, *rest = text
-    frontier(
+    sampler_curves(
         [Point(_line(one), one.calls, one.trigrams or 0.0) for one in rest],
         plot,
         title="Samplers with an exact denoiser",
-        cost="network calls a row",
+        cost="network calls per sequence",
         floor=(floor.sampler, floor.trigrams or 0.0),
     )
 
 
 def _line(one: Measured) -> str:
-    """Return the sampler and those of its settings that stay the same along a line of the plot."""
+    """Return the sampler and the options that stay constant along a line of the plot."""
     parts = [part for part in one.setting.split(", ") if not part.startswith(SWEPT)]
     return ", ".join(
         [one.sampler, *("other eta" if part.startswith("eta ") else part for part in parts)]
@@ -185,28 +189,24 @@ def _line(one: Measured) -> str:
 
 
 def _print(joint: list[Measured], text: list[Measured], as_json: bool) -> None:
+    from unmask.evaluation.sampler_study import markdown_table
+
     if as_json:
-        worlds = {"joint": joint, "text": text}
-        content = {key: [one.as_dict() for one in found] for key, found in worlds.items()}
-        printing.record(content)
+        found = {"joint": joint, "text": text}
+        printing.record({key: [one.as_dict() for one in many] for key, many in found.items()})
         return
-    click.echo(
-        "| sampler | setting | calls | KL of text at most | above the entropy | trigrams | "
-        "KL of four (calls) | seconds |"
-    )
-    click.echo("|---|---|---|---|---|---|---|---|")
+    entropy, divergence = "above the entropy", "KL of four (calls)"
+    header = ["sampler", "setting", "calls", "KL of text at most", entropy, "trigrams"]
     floor, *rest = text
-    click.echo(
-        f"| {floor.sampler} | {floor.setting} | | 0 | {_with_error(floor.error, floor.error_se)} | "
-        f"{floor.trigrams:.3f} | 0 | |"
-    )
+    error = _with_error(floor.error, floor.error_se)
+    rows = [[floor.sampler, floor.setting, "", "0", error, f"{floor.trigrams:.3f}", "0", ""]]
     for one, four in zip(rest, joint, strict=True):
         bound = "" if one.bound is None else _with_error(one.bound, one.bound_se or 0.0)
-        click.echo(
-            f"| {one.sampler} | {one.setting} | {one.calls:.1f} | {bound} | "
-            f"{_with_error(one.error, one.error_se)} | {one.trigrams:.3f} | "
-            f"{_with_error(four.error, four.error_se, 4)} ({four.calls:.1f}) | {one.seconds:.1f} |"
-        )
+        error = _with_error(one.error, one.error_se)
+        of_four = f"{_with_error(four.error, four.error_se, 4)} ({four.calls:.1f})"
+        cells = [one.sampler, one.setting, f"{one.calls:.1f}", bound, error]
+        rows.append([*cells, f"{one.trigrams:.3f}", of_four, f"{one.seconds:.1f}"])
+    printing.result(markdown_table([*header, divergence, "seconds"], rows))
 
 
 def _with_error(value: float, se: float, digits: int = 3) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from unmask.cli import options, printing
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
+    from unmask.models.checkpoint import Card
     from unmask.pipelines.autotune import Trial, Tuning
     from unmask.pipelines.unmasker import Unmasker
 
@@ -22,21 +22,25 @@ PLOT = "tuning.png"
 
 @click.command("tune")
 @options.model
-@click.option("--data", required=True, help="Text that the model should write like.")
+@click.option("--data", required=True, help="Reference text: what generated text should be like.")
 @options.field
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
-    help="The most that a text may take: the best within it.",
+    help="Longest time of a text; the best sampler within it is chosen.",
 )
 @click.option(
     "--quality",
     type=click.FloatRange(0, 1, min_open=True),
-    help="The largest distance: the fastest within it.",
+    help="Largest distance; the fastest sampler within it is chosen.",
 )
-@click.option("--length", default=100, show_default=True, type=click.IntRange(min=1))
-@click.option("--rows", default=16, show_default=True, type=click.IntRange(min=1))
-@click.option("--out", type=options.PLACE, help="Save the model there instead.")
+@click.option(
+    "--length", default=100, show_default=True, type=click.IntRange(min=1), help="Tokens per text."
+)
+@click.option(
+    "--rows", default=16, show_default=True, type=click.IntRange(min=1), help="Texts per sampler."
+)
+@click.option("--out", type=options.PLACE, help="Save a copy of the model there instead.")
 @click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
 @options.seed
 @options.as_json
@@ -55,36 +59,33 @@ def command(
     as_json: bool,
     device: str | None,
 ) -> None:
-    """Find the best sampler of a model for a time or a quality, and make it the model's own.
+    """Find the best sampler of a model for a time or a quality, and make it the model's default.
 
-    Every sampler writes a few texts, whose trigrams of characters are compared with those of
-    --data. The choice goes into unmask.json beside the weights, with all that was measured and a
-    plot; without a target it is the sampler of the best quality. Samplers that the model cannot
-    use are left out.
+    Every sampler generates a few texts, whose character trigrams are compared with those of
+    --data. The choice is stored in unmask.json next to the weights, with all measurements and a
+    plot; without a target it is the sampler of the best quality. Samplers that the model does not
+    support are left out.
     """
     from unmask.data.documents import check_field, joined, read_documents
-    from unmask.pipelines.autotune import check_target, choose, restrictions
+    from unmask.pipelines.autotune import best_trial, check_target
 
     check_target(seconds, quality)
-    folder = _place(model, out, overwrite)
+    folder = _folder(model, out, overwrite)
     check_field(field, data)
     text = joined(read_documents(data, field, note=options.note))
-    writer = options.open_unmasker(model, device)
-    found = _measured(writer, text, length, rows, seed)
-    # Shown first: should the target be out of reach or the disk full, the measurement is not lost.
+    unmasker = options.open_unmasker(model, device)
+    found = _measured(unmasker, text, length, rows, seed)
+    # Printed before a failure, so that the measurements are not lost.
     try:
-        chosen = choose(found.trials, seconds, quality)
+        chosen = best_trial(found.trials, seconds, quality)
     except UserError:
         _show(found, None, length, as_json)
         raise
-    record = _show(found, chosen, length, as_json)
-    scores = {**writer.card.scores, "tuning": record}
-    sampler = chosen.sampler | restrictions(writer.card.sampler)
-    writer.card = replace(writer.card, sampler=sampler, scores=scores)
+    unmasker.card = _tuned(unmasker.card, chosen, _show(found, chosen, length, as_json))
     if out is not None:
-        writer.save_pretrained(out, overwrite=overwrite)
+        unmasker.save_pretrained(out, overwrite=overwrite)
     else:
-        writer.card.write(folder)
+        unmasker.card.write(folder)
     try:
         options.check_pictures(plot=folder / PLOT)
         _draw(found, folder / PLOT)
@@ -93,7 +94,7 @@ def command(
 
 
 def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> dict[str, Any]:
-    """Print what was measured; return it as a card keeps it."""
+    """Print the measurements; return them as a card keeps them."""
     record = {
         "chosen": None if chosen is None else chosen.as_dict(),
         "trials": [trial.as_dict() for trial in found.trials],
@@ -102,36 +103,43 @@ def _show(found: Tuning, chosen: Trial | None, length: int, as_json: bool) -> di
         "length": length,
     }
     printing.record(record) if as_json else printing.result(_table(found, chosen))
-    _tell_refused(found)
+    # One line per reason, on standard error.
+    for reason in dict.fromkeys(found.refused.values()):
+        names = "; ".join(name for name, why in found.refused.items() if why == reason)
+        printing.note(f"left out: {names} ({reason})")
     return record
 
 
 def _table(found: Tuning, chosen: Trial | None) -> str:
     """Return all trials as a table, fastest first."""
-    from unmask.pipelines.autotune import frontier
+    from unmask.evaluation.sampler_study import markdown_table
+    from unmask.pipelines.autotune import fastest_first
 
-    best = {id(trial) for trial in frontier(found.trials)}
-    lines = ["| sampler | calls | seconds a text | distance | |", "|---|---|---|---|---|"]
+    front = {id(trial) for trial in fastest_first(found.trials)}
+    rows = []
     for trial in sorted(found.trials, key=lambda t: t.seconds):
-        mark = "chosen" if trial is chosen else "best for its time" if id(trial) in best else ""
-        numbers = f"{trial.calls:.3g} | {trial.seconds:.3f} | {trial.distance:.3f}"
-        lines.append(f"| {trial.label} | {numbers} | {mark} |")
-    return "\n".join([*lines, f"| the text itself | | | {found.floor:.3f} | |"])
+        mark = "chosen" if trial is chosen else "best for its time" if id(trial) in front else ""
+        numbers = f"{trial.calls:.3g}", f"{trial.seconds:.3f}", f"{trial.distance:.3f}"
+        rows.append([trial.label, *numbers, mark])
+    rows.append(["the text itself", "", "", f"{found.floor:.3f}", ""])
+    return markdown_table(["sampler", "calls", "seconds per text", "distance", ""], rows)
 
 
-def _tell_refused(found: Tuning) -> None:
-    """Say on standard error which samplers were left out, once for each reason."""
-    for reason in dict.fromkeys(found.refused.values()):
-        names = "; ".join(name for name, why in found.refused.items() if why == reason)
-        printing.note(f"left out: {names} ({reason})")
+def _tuned(card: Card, chosen: Trial, record: dict[str, Any]) -> Card:
+    """Return the card with the chosen sampler; what may be generated stays as it was."""
+    from unmask.pipelines.autotune import restrictions
+
+    sampler = chosen.sampler | restrictions(card.sampler)
+    return replace(card, sampler=sampler, scores={**card.scores, "tuning": record})
 
 
-def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
-    """Return the folder whose card is written, before any work is done for it."""
+def _folder(model: str | None, out: Path | None, overwrite: bool) -> Path:
+    """Return the folder whose card is written; refuse one that cannot be, before any work."""
     from unmask.models.checkpoint import check_folder, claim
 
+    folder = None if model is None else Path(os.path.expanduser(model))
     if out is not None:
-        if model is not None and Path(os.path.expanduser(model)).resolve() == out.resolve():
+        if folder is not None and folder.resolve() == out.resolve():
             raise UserError("--out is the model itself; leave it out to keep the choice there")
         claim(out, overwrite)
         return out
@@ -141,33 +149,32 @@ def _place(model: str | None, out: Path | None, overwrite: bool) -> Path:
         options.quiet_libraries()
         from unmask.models.loading import is_local
 
-        is_local(model)  # A path where nothing is has a sentence of its own.
-    if model is None or not Path(os.path.expanduser(model)).is_dir():
-        raise UserError("the choice is written beside the model; for this one pass --out FOLDER")
-    folder = Path(os.path.expanduser(model))
+        is_local(model)  # raises for a path that does not exist
+    if folder is None or not folder.is_dir():
+        raise UserError("the choice is stored next to the model; for this one pass --out FOLDER")
     check_folder(folder)
     return folder
 
 
-def _measured(writer: Unmasker, text: str, length: int, rows: int, seed: int) -> Tuning:
-    from rich.progress import Progress
+def _measured(unmasker: Unmasker, text: str, length: int, rows: int, seed: int) -> Tuning:
+    from unmask.evaluation.sampler_study import CANDIDATES
+    from unmask.pipelines.autotune import measure_samplers
+    from unmask.render.console import progress_bar
 
-    from unmask.pipelines.autotune import CANDIDATES, measure
-
-    console = options.console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("writing", total=len(CANDIDATES))
-        advance = partial(progress.advance, task)
-        return measure(writer, text, length=length, rows=rows, seed=seed, advance=advance)
+    with progress_bar() as progress:
+        candidates = progress.track(CANDIDATES, description="generating")
+        return measure_samplers(
+            unmasker, text, candidates=candidates, length=length, rows=rows, seed=seed
+        )
 
 
 def _draw(found: Tuning, path: Path) -> None:
-    from unmask.render.frontier import Point, frontier
+    from unmask.render.plots import Point, sampler_curves
 
-    frontier(
+    sampler_curves(
         [Point(t.sampler["name"], t.seconds, t.distance) for t in found.trials],
         path,
         title="Samplers of this model",
-        cost="seconds a text",
+        cost="seconds per text",
         floor=("the text itself", found.floor),
     )

@@ -1,25 +1,25 @@
-r"""Samplers measured against the truth, with exact denoisers instead of a network.
+r"""Samplers measured against the true law, with exact denoisers instead of a network.
 
-Every error that is seen is then the sampler's own. Two worlds, in both of which p(x_i | visible
-tokens) is known:
+Every error is then the sampler's own. Two benchmarks, in both of which p(x_i | visible tokens) is
+known:
 
-    a joint that is enumerated     KL(law of the sampler || p), from many rows
-    a chain of order 2, of a text  what a row costs under p, above the true entropy; how far the
-                                   trigrams that are written are from those of the chain; and, for
-                                   orders that do not look at what was drawn, a bound on KL
+    joint   an enumerated joint law: KL(law of the sampler || p), from many sequences
+    text    a Markov chain of order 2, estimated from a text: -log p of a sequence above the true
+            entropy; the distance of the generated trigrams from those of the chain; and, for
+            orders that do not depend on the drawn tokens, a bound on KL
 
-A sampler that writes one token a step, in an order that does not depend on its guesses, has the law
-of the data. All others pay for writing several tokens at once as if they were independent, or for
-preferring what they are sure of; the numbers show how much, by network call.
+A sampler that reveals one token per step, in an order that does not depend on its predictions, has
+the law of the data. All others pay for revealing several tokens at once as if they were
+independent, or for preferring confident predictions. The numbers show how much, by network call.
 
-The bound: let such a sampler q write the tokens x_S of a step, each from its own conditional, where
-p would draw them jointly. Both choose the next places alike, so p's way there ends in the law of
+The bound: let such a sampler q draw the tokens x_S of a step, each from its own conditional, where
+p would draw them jointly. Both choose the next positions alike, so p's way there ends in the law of
 the data, and by the data processing inequality
 
-    KL(q || p) <= E_q [sum of log q(x_i | what was visible when x_i was written) - log p(x)],
+    KL(q || p) <= E_q [sum of log q(x_i | what was visible when x_i was drawn) - log p(x)].
 
-whose right side is the mean of a number known for every row, 0 for each row of an exact sampler.
-It is the dependence that Ben-Hamu et al. 2025, arXiv:2505.24857, bound by gamma a step.
+The right side is the mean of a number known for every sequence, 0 for an exact sampler. It is the
+dependence that Ben-Hamu et al. 2025, arXiv:2505.24857, bound by gamma per step.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ from unmask.sampling.token_sampling import Draw
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 REPEATS = 20
-"""Sets of rows of the truth itself."""
+"""Sets of sequences from the true law itself, for the floor."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one sampler did with one setting.
+    """The measurements of one sampler with one setting.
 
     Attributes:
         sampler: Its name.
-        setting: What differs from its preset.
-        calls: Calls of the denoiser that a row takes part in, the mean over rows.
-        seconds: Time that all rows took, denoiser included.
-        error: Nats. In the enumerated world KL(law || p) of a row, corrected for the number of
-            rows; in the world of a text the mean of -log p(row) above the entropy, per token:
-            negative where the sampler writes what is likelier than the truth is.
+        setting: The options that differ from its preset.
+        calls: Denoiser calls that a sequence takes part in, the mean over sequences.
+        seconds: Time for all sequences, denoiser included.
+        error: Nats. In the joint benchmark KL(law || p) per sequence, corrected for the number of
+            sequences; in the text benchmark the mean of -log p above the entropy, per token, which
+            is negative for a sampler that prefers likely sequences.
         error_se: Standard error of ``error``.
-        trigrams: Total variation between the trigrams written and those of the chain, from 0 to 1;
-            None in the enumerated world.
-        bound: An upper bound on KL(law || p) in the world of a text, nats per token; None where
-            the order depends on the tokens drawn, or tokens are hidden again.
+        trigrams: Total variation between the generated trigrams and those of the chain, from 0 to
+            1; None in the joint benchmark.
+        bound: Upper bound on KL(law || p) in the text benchmark, nats per token; None where the
+            order depends on the drawn tokens, or tokens are remasked.
         bound_se: Standard error of ``bound``.
     """
 
@@ -89,15 +89,15 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Witness(Around):
-    """A denoiser that can judge a visible token by all others, as BERT's objective teaches it.
+    """A denoiser that counts its calls and, like BERT, predicts a visible token from the others.
 
-    An exact denoiser is certain of what it sees, so a sampler that doubts what it wrote would never
-    change anything. Judged with the token itself unseen, it gets p(x_i | the other visible tokens).
+    An exact denoiser is certain of the tokens that it sees, so a sampler that revises tokens would
+    never change one. Here the prediction for a visible token is p(x_i | the other visible tokens).
 
     Args:
-        mask_token_id: What hides a token.
-        judges: Whether this is wanted; else visible tokens are certain.
-        calls: Shape (B,), int64; counts the calls that each row took part in.
+        mask_token_id: Id of the mask token.
+        judges: Whether to predict visible tokens so; otherwise they are certain.
+        calls: Shape (B,), int64; counts the calls that each sequence took part in.
     """
 
     mask_token_id: int
@@ -122,32 +122,32 @@ class Witness(Around):
 
 
 def letters(text: str) -> tuple[Tensor, int]:
-    """Return a text as ids (N,) of lower-case letters and single spaces, and how many kinds: 27."""
+    """Return a text as ids (N,) of lower-case letters and single spaces; and their number, 27."""
     kept = "".join(c if c in ALPHABET else " " for c in text.lower())
     return torch.tensor([ALPHABET.index(c) for c in " ".join(kept.split())]), len(ALPHABET)
 
 
 def characters(text: str) -> tuple[Tensor, int]:
-    """Return a text as ids of its characters, (N,), and how many kinds there are.
+    """Return a text as ids of its characters, (N,), and the number of distinct ids, at most 256.
 
-    Of more than 256 kinds, the rarest count as one.
+    The rarest characters share the last id.
     """
     kinds = Counter(text).most_common()
-    place = {character: min(i, 255) for i, (character, _) in enumerate(kinds)}
-    return torch.tensor([place[character] for character in text]), min(len(kinds), 256)
+    ids = {character: min(i, 255) for i, (character, _) in enumerate(kinds)}
+    return torch.tensor([ids[character] for character in text]), min(len(kinds), 256)
 
 
 SYMBOLS = {"letters": letters, "characters": characters}
-"""What a text is taken as."""
+"""Ways to turn a text into ids."""
 
 
-def exactly(name: str, **options: Any) -> Preset:
-    """Return a preset that draws from the guesses as they are: no temperature, no filters."""
+def unfiltered(name: str, **options: Any) -> Preset:
+    """Return a preset that draws from the predictions as they are: temperature 1, no filters."""
     return replace(make_preset(name, **options), draw=Draw())
 
 
 def small_joint() -> JointOracle:
-    """Return the enumerated world of the command line: four tokens of three kinds, any joint."""
+    """Return the joint law of the command line: random, of four tokens of three kinds."""
     generator = torch.Generator().manual_seed(7)
     u = torch.rand((3,) * 4, dtype=torch.float64, generator=generator)
     weights = 0.1 - u.log()
@@ -155,14 +155,14 @@ def small_joint() -> JointOracle:
 
 
 @dataclass(frozen=True)
-class Written:
-    """Rows that a sampler wrote.
+class Samples:
+    """Sequences that a sampler generated.
 
     Attributes:
         ids: Shape (B, L), int64.
         log_prob: Sum of the log-probabilities that the tokens were drawn with, shape (B,), float64.
-        calls: Calls that a row took part in, the mean over rows.
-        seconds: Time that it took.
+        calls: Calls that a sequence took part in, the mean over sequences.
+        seconds: Time for all of them.
     """
 
     ids: Tensor
@@ -171,10 +171,10 @@ class Written:
     seconds: float
 
 
-def write(
+def draw_samples(
     denoiser: Denoiser, mask_token_id: int, preset: Preset, rows: int, length: int, seed: int
-) -> Written:
-    """Write rows from nothing."""
+) -> Samples:
+    """Generate sequences without a prompt."""
     canvas = Canvas.from_rows([[None] * length] * rows, mask_token_id, mask_token_id)
     process = AbsorbingProcess(make_schedule("linear"), mask_token_id)
     rng = RowRng(torch.arange(rows) + seed * rows)
@@ -186,11 +186,11 @@ def write(
     )
     seconds = time.perf_counter() - begun
     calls = float(witness.calls.double().mean())
-    return Written(last.canvas.ids, last.confidence.double().log().sum(1), calls, seconds)
+    return Samples(last.canvas.ids, last.confidence.double().log().sum(1), calls, seconds)
 
 
 def is_blind(policy: Policy) -> bool:
-    """Return whether an order looks at no token that is drawn, and never revises one."""
+    """Return whether an order depends on no drawn token, and never revises one."""
     if isinstance(policy, MostConfident):
         return policy.confidence_metric in ("margin", "entropy")
     return isinstance(policy, RandomOrder | RandomQuota | FirstHitting | LeftToRight)
@@ -204,16 +204,16 @@ def against_joint(
     rows: int = 20_000,
     seed: int = 0,
 ) -> Measured:
-    """Measure a sampler in the enumerated world; see ``Measured``."""
-    found = write(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
+    """Measure a sampler against an enumerated joint law; see ``Measured``."""
+    found = draw_samples(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
     size = oracle.vocab_size
-    place = torch.tensor([size**i for i in reversed(range(oracle.length))])
-    share = torch.bincount((found.ids * place).sum(1), minlength=size**oracle.length) / rows
+    digit = torch.tensor([size**i for i in reversed(range(oracle.length))])
+    share = torch.bincount((found.ids * digit).sum(1), minlength=size**oracle.length) / rows
     share = share.double()
     ratio = torch.where(share > 0, (share / oracle.probs.flatten()).log(), 0)
     divergence = float((share * ratio).sum())
-    # The plug-in estimate is too large by (cells - 1) / 2N (Miller 1955); its variance is that of
-    # the mean log-ratio, and that of a chi-square where the law is p itself.
+    # The plug-in estimate is too large by (cells - 1) / 2N (Miller 1955). Its variance is that of
+    # the mean log-ratio, plus that of a chi-square where the law is p itself.
     cells = int((oracle.probs > 0).sum()) - 1
     variance = float((share * ratio**2).sum()) - divergence**2
     se = (max(variance, 0) / rows + cells / (2 * rows**2)) ** 0.5
@@ -229,8 +229,8 @@ def against_text(
     length: int = 128,
     seed: int = 0,
 ) -> Measured:
-    """Measure a sampler in the world of a text; see ``Measured``."""
-    found = write(oracle, oracle.mask_token_id, preset, rows, length, seed)
+    """Measure a sampler against the chain of a text; see ``Measured``."""
+    found = draw_samples(oracle, oracle.mask_token_id, preset, rows, length, seed)
     bound: tuple[float | None, float | None] = (None, None)
     if is_blind(preset.policy):
         bound = _mean((found.log_prob - oracle.log_prob(found.ids)) / length)
@@ -240,9 +240,9 @@ def against_text(
 
 
 def true_text(oracle: SecondOrderOracle, rows: int, length: int, seed: int) -> Measured:
-    """Return what rows of the chain itself measure: the floor that so many rows allow.
+    """Measure sequences drawn from the chain itself: the floor for this number of sequences.
 
-    Both numbers are means over ``REPEATS`` sets of rows.
+    Both numbers are means over ``REPEATS`` sets.
     """
     generator = torch.Generator().manual_seed(seed)
     sets = [oracle.sequences(rows, length, generator) for _ in range(REPEATS)]
@@ -257,11 +257,11 @@ def _above_entropy(oracle: SecondOrderOracle, ids: Tensor) -> tuple[float, float
 
 
 def _distance(oracle: SecondOrderOracle, ids: Tensor) -> float:
-    written = SecondOrderOracle.triples(ids, oracle.vocab_size)
-    return float((written / written.sum() - oracle.triple_law(ids.shape[1])).abs().sum() / 2)
+    found = SecondOrderOracle.triples(ids, oracle.vocab_size)
+    return float((found / found.sum() - oracle.triple_law(ids.shape[1])).abs().sum() / 2)
 
 
 def _mean(values: Tensor) -> tuple[float, float]:
-    """Return the mean of numbers (B,) and its standard error; that of one number is unknown."""
+    """Return the mean of numbers (B,) and its standard error, NaN for a single number."""
     se = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else math.nan
     return float(values.mean()), se

@@ -1,4 +1,4 @@
-"""The console for everything that is not the result: what cannot be shown is no reason to end."""
+"""A console and a progress bar on standard error that never fail: they are not the result."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress
 
 
 class StandardError:
-    """Standard error as it is at the time, without its failures.
+    """The current ``sys.stderr``, with its failures suppressed.
 
-    Who reads it may have seen enough, its terminal may be closed, its disk may be full.
+    A closed pipe or terminal, or a full disk, must not end a computation.
     """
 
     def write(self, text: str) -> int:
@@ -40,3 +41,9 @@ def stderr_console() -> Console:
     """Return a console on standard error that never fails."""
     stream: Any = StandardError()
     return Console(file=stream, stderr=True)
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on standard error, only on a terminal, that is removed at the end."""
+    console = stderr_console()
+    return Progress(console=console, disable=not console.is_terminal, transient=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from unmask.errors import UserError
 from unmask.files import replacing
@@ -15,18 +14,13 @@ from unmask.render.marks import GIF_COMMENT
 from unmask.render.optional import viz_extra
 from unmask.render.timeline import Moment, timeline
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from unmask.render.gif_page import Page
-
 LAST_SECONDS = 3.0
 """How long the finished text is held."""
 LONGEST_TEXT = 160
 """Most lines of text: a taller GIF is too large to send and to scroll."""
 _FRAME_SECONDS = 0.06
-_PAUSE_SECONDS = 0.5  # after the last step, before its marks go
-_TICK = 0.01  # GIF counts in hundredths of a second, and players distrust fewer than two.
+_PAUSE_SECONDS = 0.5  # after the last step, before its highlights go
+_TICK = 0.01  # The unit of time in a GIF; players ignore durations below two of it.
 
 
 def write_gif(
@@ -38,11 +32,11 @@ def write_gif(
     speed: float = 1.0,
     font: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write an animation that plays for 4 to 12 seconds (see ``clock``), then holds, then loops.
+    """Write an animation that plays for 4 to 12 seconds (see ``timeline``), holds, and loops.
 
     Args:
         path: The file; replaced whole or not at all.
-        tracks: What to show, up to three side by side.
+        tracks: The recordings, up to three side by side.
         title: A line on top.
         columns: Characters per line of a track; by default 64 for one track, fewer for several.
         speed: 2 is twice as fast.
@@ -62,7 +56,9 @@ def write_gif(
             f"the text has {page.lines} lines, a GIF can have {LONGEST_TEXT}; "
             "write a web page with --html instead"
         )
-    first, *rest = _frames(page, tracks, moments)
+    shown = [[t.snapshots[i] for t, i in zip(tracks, m.shown, strict=True)] for m in moments]
+    shown.append([_without_highlights(track.snapshots[-1]) for track in tracks])
+    first, *rest = map(page.draw, shown)
     with replacing(path) as part:
         first.save(
             part,
@@ -72,23 +68,13 @@ def write_gif(
             duration=_durations(moments),
             loop=0,
             comment=GIF_COMMENT,
-            # Makes what did not change transparent, which packs better.
+            # Unchanged pixels become transparent, which compresses better.
             optimize=True,
             disposal=1,
         )
 
 
-def _frames(
-    page: Page, tracks: Sequence[Track], moments: Sequence[Moment]
-) -> Iterator[Image.Image]:
-    """Yield a picture of each moment, and one of the end without marks."""
-    for moment in moments:
-        yield page.draw([t.snapshots[i] for t, i in zip(tracks, moment.shown, strict=True)])
-    yield page.draw([_settled(track.snapshots[-1]) for track in tracks])
-
-
-def _settled(snapshot: Snapshot) -> Snapshot:
-    """Return a snapshot in which nothing is new any more."""
+def _without_highlights(snapshot: Snapshot) -> Snapshot:
     status = tuple("kept" if state == "revealed" else state for state in snapshot.status)
     return replace(snapshot, status=status)
 

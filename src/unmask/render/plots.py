@@ -1,12 +1,13 @@
-"""Curves of a training run, from the records of ``metrics.jsonl``, and what it has learned."""
+"""PNG plots: the curves of a training run, learned schedule exponents, samplers compared."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmask.errors import UserError
 from unmask.files import replacing
@@ -20,6 +21,7 @@ LOG_FROM = 30.0
 """Ratio of last to first step from which the steps are drawn on a logarithmic axis."""
 _INK, _QUIET, _LINE = "#22242b", "#6d6f78", "#e2dfd6"
 _TRAIN, _VALIDATION = "#3d9876", "#c2416b"
+_MARKERS = "osD^vP*X<>"
 _Points = list[tuple[float, float]]
 
 
@@ -31,7 +33,7 @@ def loss_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str], 
 
     Args:
         records: One dict per log; ``step`` with ``loss`` or ``eval_nats_per_token``, in nats per
-            token. A step that was logged twice, as by a resumed run, counts as logged last.
+            token. Of a step that was logged twice, as by a resumed run, the last log counts.
         path: The file; replaced whole or not at all.
         title: The heading.
 
@@ -43,26 +45,20 @@ def loss_curve(records: Sequence[dict[str, Any]], path: str | os.PathLike[str], 
     validation = _points(records, "eval_nats_per_token")
     if not train and not validation:
         raise UserError("the log holds no loss to draw; let the training run until its first log")
-    with viz_extra("a loss curve"):
-        from matplotlib.figure import Figure
-    # Figure, not pyplot, which would change the backend and the settings of the caller.
-    figure = Figure(figsize=(8, 4.5), dpi=160, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    _draw_train(axes, train)
-    _draw_validation(axes, validation)
-    _label(axes, title)
-    steps = [step for step, _ in train + validation]
-    if min(steps) > 0 and max(steps) >= LOG_FROM * min(steps):
-        _log_steps(axes)
-    _add_bits_per_char(axes, records)
-    with replacing(path) as part:
-        figure.savefig(part, format="png", metadata=PNG_METADATA)
+    with _drawing(path, "a loss curve") as axes:
+        _draw_train(axes, train)
+        _draw_validation(axes, validation)
+        _label(axes, title)
+        steps = [step for step, _ in train + validation]
+        if min(steps) > 0 and max(steps) >= LOG_FROM * min(steps):
+            _log_steps(axes)
+        _add_bits_per_char(axes, records)
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
-    """Return the running mean over ``window`` values (rounded up to odd), each in the middle.
+    """Return the centred running mean over ``window`` values (rounded up to odd).
 
-    Near the ends the window shrinks on both sides alike, so a straight line stays what it is.
+    Near the ends the window shrinks on both sides alike, so a straight line stays unchanged.
     """
     sums = [0.0, *accumulate(values)]
     means = []
@@ -79,28 +75,84 @@ def exponents(
 
     Args:
         counts: Occurrences in the training text; tokens that never occur are left out.
-        powers: w_v of each token, in the same order.
+        powers: Exponents w_v of the tokens, in the same order.
         path: The file; replaced whole or not at all.
         title: The heading.
 
     Raises:
         UserError: If matplotlib is missing or the file cannot be written.
     """
-    with viz_extra("a plot of the exponents"):
-        from matplotlib.figure import Figure
     seen = [(count, power) for count, power in zip(counts, powers, strict=True) if count > 0]
-    figure = Figure(figsize=(8, 4.5), dpi=160, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    axes.scatter(
-        [count for count, _ in seen], [power for _, power in seen], s=5, color=_TRAIN, alpha=0.35
-    )
-    axes.axhline(1.0, color=_QUIET, linewidth=1, linestyle="--")
-    axes.set_xscale("log")
-    axes.set_title(title, loc="left", color=_INK, parse_math=False)
-    axes.set_xlabel("occurrences in the training text", color=_QUIET)
-    axes.set_ylabel("exponent w (above 1: written early)", color=_QUIET)
-    axes.grid(color=_LINE, linewidth=0.8)
-    axes.tick_params(colors=_QUIET)
+    with _drawing(path, "a plot of the exponents") as axes:
+        x, y = [count for count, _ in seen], [power for _, power in seen]
+        axes.scatter(x, y, s=5, color=_TRAIN, alpha=0.35)
+        axes.axhline(1.0, color=_QUIET, linewidth=1, linestyle="--")
+        axes.set_xscale("log")
+        axes.set_title(title, loc="left", color=_INK, parse_math=False)
+        axes.set_xlabel("occurrences in the training text", color=_QUIET)
+        axes.set_ylabel("exponent w (above 1: revealed early)", color=_QUIET)
+        axes.grid(color=_LINE, linewidth=0.8)
+        axes.tick_params(colors=_QUIET)
+
+
+class Point(NamedTuple):
+    """The cost of one sampler with one setting, and its distance from the reference."""
+
+    sampler: str
+    cost: float
+    distance: float
+
+
+def sampler_curves(
+    points: Sequence[Point],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    cost: str,
+    floor: tuple[str, float],
+    quality: str = "total variation of trigrams to the reference",
+) -> None:
+    """Draw distance over cost, one line per sampler, both axes logarithmic, as a PNG.
+
+    Args:
+        points: In any order; those of one sampler are joined by a line.
+        path: The file; replaced whole or not at all.
+        title: The heading.
+        cost: What the cost is, with its unit.
+        floor: Name and distance of a sample of the reference itself.
+        quality: What the distance is.
+
+    Raises:
+        UserError: If matplotlib is missing or the file cannot be written.
+    """
+    names = dict.fromkeys(point.sampler for point in points)
+    with _drawing(path, "a plot of samplers", height=5) as axes:
+        from matplotlib import colormaps
+
+        for index, name in enumerate(names):
+            own = sorted((p.cost, p.distance) for p in points if p.sampler == name)
+            # Ten colours; from the eleventh name on, each with a second marker.
+            marker = _MARKERS[(index + index // 10) % 10]
+            colour = colormaps["tab10"](index % 10)
+            axes.plot(*zip(*own, strict=True), ms=4, label=name, marker=marker, color=colour)
+        axes.axhline(floor[1], color=_INK, lw=0.8, ls="--", label=floor[0])
+        axes.set(xscale="log", yscale="log", xlabel=cost, ylabel=quality)
+        axes.set_title(title, loc="left", color=_INK)
+        axes.grid(color=_LINE)
+        if len(names) > 10:
+            axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        else:
+            axes.legend(frameon=False, fontsize=8, ncols=2)
+
+
+@contextmanager
+def _drawing(path: str | os.PathLike[str], purpose: str, height: float = 4.5) -> Iterator[Axes]:
+    """Yield the axes of a new figure, which is saved if the block succeeds."""
+    with viz_extra(purpose):
+        from matplotlib.figure import Figure
+    # Figure, not pyplot, which would change the backend and the settings of the caller.
+    figure = Figure(figsize=(8, height), dpi=160, layout="constrained", facecolor="white")
+    yield figure.add_subplot()
     with replacing(path) as part:
         figure.savefig(part, format="png", metadata=PNG_METADATA)
 
@@ -182,7 +234,7 @@ def _log_steps(axes: Axes) -> None:
 
 
 def _add_bits_per_char(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
-    """Add the axis on the right; both units differ by a factor that the validation text sets."""
+    """Add an axis on the right; the validation text sets the ratio of bits to nats."""
     nats = dict(_points(records, "eval_nats_per_token"))
     bits = dict(_points(records, "eval_bits_per_char"))
     both = [step for step in nats if step in bits and nats[step] > 0]

@@ -1,14 +1,16 @@
-"""The colour language that terminal and GIF share: what a colour says about a token.
+"""The colours of a token's state, shared by terminal and GIF.
 
-given     bold blue         the prompt
+given     bold blue         part of the prompt
 masked    a faint block
-waiting   a fainter block   its turn has not come
-remasked  a rose block      hidden again in this step
-revealed  mint on green     written in this step
-kept      ink ... amber     written earlier; the more amber, the less sure
+waiting   a fainter block   masked, in a later block of the sequence
+remasked  a rose block      masked again in this step
+revealed  mint on green     revealed in this step
+kept      ink ... amber     revealed earlier; amber for low confidence
 """
 
 from __future__ import annotations
+
+from unmask.pipelines.trace import Status
 
 Colour = tuple[int, int, int]
 
@@ -24,23 +26,36 @@ NEW_GROUND: Colour = (30, 92, 74)
 DONE: Colour = (94, 176, 144)
 AGAIN: Colour = (158, 74, 100)
 DOUBT: Colour = (206, 144, 62)
-
-SHADES = 6
-"""How many colours a confidence is shown in."""
+BLOCKS: dict[Status, Colour] = {
+    "masked": FAINT,
+    "waiting": FAINTER,
+    "remasked": AGAIN,
+    "revealed": NEW_GROUND,
+}
+_SHADES = 6
 
 
 def mix(start: Colour, end: Colour, share: float) -> Colour:
-    """Return the colour on the way from start (share 0) to end (share 1)."""
+    """Return the colour between start (share 0) and end (share 1)."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
     return red, green, blue
 
 
-def confidence_colour(confidence: float | None) -> Colour:
-    """Return amber for confidence 0, ink for 1 or where it is not known, in ``SHADES`` steps."""
-    if confidence is None:
-        return INK
-    share = min(max(confidence, 0.0), 1.0)
-    return mix(DOUBT, INK, round(share * (SHADES - 1)) / (SHADES - 1))
+def text_colour(status: Status, confidence: float | None) -> Colour:
+    """Return the colour of a visible token.
+
+    A kept one is amber for confidence 0 and ink for 1 or None, in six shades.
+    """
+    if status in ("given", "revealed"):
+        return GIVEN if status == "given" else NEW
+    share = 1.0 if confidence is None else min(max(confidence, 0.0), 1.0)
+    return mix(DOUBT, INK, round(share * (_SHADES - 1)) / (_SHADES - 1))
+
+
+ON_PANEL = (
+    *(text_colour("kept", i / (_SHADES - 1)) for i in range(_SHADES)),
+    *(GIVEN, QUIET, *BLOCKS.values()),
+)
 
 
 def hexadecimal(colour: Colour) -> str:
