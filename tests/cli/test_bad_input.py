@@ -306,7 +306,7 @@ def test_what_unmask_did_not_write_is_not_overwritten(refused, zoo, text_file, t
     data.write_text('{"text": "precious"}\n', encoding="utf-8")
     line = ("generate", "Hello", "--model", zoo / "bert", "--length", "3", "--frames")
     before = snapshot(tmp_path)
-    assert "is no recording of this version" in refused(*line, data)
+    assert "is not a recording of this version" in refused(*line, data)
     score = ("evaluate", "--model", zoo / "bert", "--data", text_file, "--max-chars", "200")
     for name, mine in (
         ("report.md", "# Mine\n"),

@@ -24,7 +24,7 @@ def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str
 
     Args:
         path: The file; replaced whole or not at all.
-        tracks: What to show, side by side on one clock.
+        tracks: The recordings, side by side on one clock.
         title: The heading of the page.
 
     Raises:
@@ -39,13 +39,13 @@ def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str
     page = template.substitute(
         title=escape(title), data=_script_json(data), generator=HTML_GENERATOR
     )
-    # A heading may hold half a surrogate pair, which is no UTF-8; the data is ASCII.
+    # A title may hold half a surrogate pair, which UTF-8 cannot encode; the data is ASCII.
     with replacing(path) as part:
         part.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _track(track: Track) -> dict[str, Any]:
-    """Return a track as its last pieces and, per snapshot, only the tokens that changed."""
+    """Return a track as its last pieces and, per snapshot, the tokens that changed."""
     blank = Snapshot(0, 0.0, 0, (), (), ())
     return {
         "label": track.label,
@@ -64,7 +64,7 @@ def _track(track: Track) -> dict[str, Any]:
 
 
 def _changes(before: Snapshot, after: Snapshot) -> Iterator[list[Any]]:
-    """Yield position, piece, status and confidence of the tokens that are not as before."""
+    """Yield position, piece, status and confidence of the tokens that changed."""
     old = list(zip(before.pieces, before.status, before.confidence, strict=True))
     new = zip(after.pieces, after.status, after.confidence, strict=True)
     for index, (piece, status, confidence) in enumerate(new):
@@ -74,7 +74,7 @@ def _changes(before: Snapshot, after: Snapshot) -> Iterator[list[Any]]:
 
 
 def _script_json(data: Any) -> str:
-    """Return JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element around it."""
     text = json.dumps(data, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""Recordings on disk: JSON lines that can be replayed without a model.
+"""Recordings as JSON lines, which can be replayed without a model.
 
 {"format": 1, "tracks": ["confidence", "random"]}
 {"track": 0, "step": 0, "seconds": 0.0, "nfe": 0, "pieces": [...], "status": [...],
@@ -38,23 +38,23 @@ def write_tracks(path: str | os.PathLike[str], tracks: Sequence[Track]) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise a UserError if a file is there that is no recording: it may be somebody's data."""
+    """Raise a UserError if the file exists and is not a recording: it may be the user's data."""
     try:
         if path.exists() and path.stat().st_size:
             with path.open("rb") as file:
                 _read_header(path, file.readline(_HEADER).decode("utf-8", "replace"))
     except (OSError, UserError) as error:
         raise UserError(
-            f"{path} is there and is no recording of this version of unmask, so it is not "
+            f"{path} exists and is not a recording of this version of unmask, so it is not "
             "overwritten; choose another name"
         ) from error
 
 
 def read_tracks(path: str | os.PathLike[str]) -> list[Track]:
-    """Read what ``write_tracks`` wrote.
+    """Read a recording by ``write_tracks``.
 
     Raises:
-        UserError: If there is no such file, or it is no recording; names the line.
+        UserError: If there is no such file, or it is not a recording; names the line.
     """
     lines = _read_lines(Path(path))
     labels = _read_header(path, lines[0])
@@ -83,7 +83,7 @@ def _read_lines(path: Path) -> list[str]:
         raise UserError(f"there is no recording {path}; check the path") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} is no recording, it is not UTF-8 text; "
+            f"{path} is not a recording, as it is not UTF-8 text; "
             "pass a file that unmask wrote with --frames"
         ) from error
     except (OSError, ValueError) as error:
@@ -144,7 +144,7 @@ def _number(value: Any) -> float:
 
 
 def _check(value: Any, kind: Any) -> Any:
-    # To Python, true is an int.
+    # ``bool`` is a subclass of ``int``.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{json.dumps(value)[:40]} has the wrong type")
     return value

@@ -1,6 +1,6 @@
-"""Where each token of a text goes on a grid of characters, with lines broken between words.
+"""The cells of tokens on a grid of characters, with lines broken between words.
 
-A token keeps its place whatever it shows, so a picture does not jump while masks turn into words.
+A token keeps its cell during a replay, so the picture does not move while masks become words.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rich.cells import cell_len, set_cell_size
 from unmask.pipelines.trace import HIDDEN, Snapshot
 
 UNKNOWN = " ???"
-"""Stands for a token that was never seen: about as wide as an English one."""
+"""Placeholder for a token that is never revealed: about as wide as an English one."""
 _MOST_NEWLINES = 2
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The place of a token: its line, its first column, and how many columns it has."""
+    """The place of a token: its line, its first column and its width in columns."""
 
     line: int
     column: int
@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Token:
-    """A piece as the line breaker sees it; ``gap`` blanks and ``before`` newlines precede it."""
+    """A piece for the line breaker: ``before`` newlines and ``gap`` blanks precede it."""
 
     before: int
     gap: int
@@ -39,14 +39,13 @@ class _Token:
 
 
 def reserved(snapshots: Iterable[Snapshot], start: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the last known piece of each position: what its place in the text is sized by.
+    """Return the last known piece of each position, which sets the width of its cell.
 
-    A token that is written and has no text, as one whose character the next ones complete, has no
-    place either.
+    A revealed token without text has width 0: the next tokens complete its character.
 
     Args:
-        snapshots: What is known, in order.
-        start: What was known before.
+        snapshots: Snapshots of one track, in order.
+        start: The last known pieces before them.
     """
     pieces = list(start)
     for snapshot in snapshots:
@@ -60,9 +59,9 @@ def reserved(snapshots: Iterable[Snapshot], start: Iterable[str] = ()) -> tuple[
 def arrange(pieces: Sequence[str], columns: int) -> list[Cell]:
     """Return the place of each piece on a page that is ``columns`` characters wide.
 
-    Lines break between words, inside a word only if it is longer than a line. A piece that is
-    itself too long is given one line. The blank before a word is no part of its cell, and the cell
-    of an empty piece has no columns.
+    Lines break between words, inside a word only if it is longer than a line. A piece longer than a
+    line is cut to one line. The blank before a word is not part of its cell. The cell of an empty
+    piece has width 0.
     """
     cells: list[Cell] = []
     line = column = 0
@@ -70,7 +69,7 @@ def arrange(pieces: Sequence[str], columns: int) -> list[Cell]:
         first = word[0]
         if first.before:
             line, column = line + first.before, 0
-        # One blank at the head of a line is a tokenizer's, more are an indentation.
+        # At the start of a line, one blank belongs to the tokenizer; more are an indentation.
         gap = first.gap if column or first.gap > 1 else 0
         length = sum(token.width for token in word)
         if column and column + gap + length > columns:
@@ -101,7 +100,7 @@ def one_line(text: str) -> str:
 
 
 def counts(snapshot: Snapshot) -> str:
-    """Return what a snapshot cost so far: steps, network calls, seconds."""
+    """Return the cost so far as text: steps, network calls, seconds."""
     calls = "call" if snapshot.nfe == 1 else "calls"
     return f"step {snapshot.step} · {snapshot.nfe} {calls} · {snapshot.seconds:.2f} s"
 
@@ -137,7 +136,7 @@ def _words(tokens: Iterable[_Token]) -> Iterator[list[_Token]]:
 
 
 def _printable(piece: str) -> str:
-    """Return a piece without what could move a cursor, change direction, or fail to encode."""
+    """Return a piece without characters that move a cursor, change direction or fail to encode."""
     if piece.isascii() and piece.isprintable():
         return piece
     text = piece.replace("\r\n", "\n").replace("\r", "\n")
@@ -150,7 +149,7 @@ def _printable_character(character: str) -> str:
         return "\n"
     if character == "\t" or category == "Zs":
         return " "
-    # Joiners and variation selectors make a width depend on the neighbours.
+    # With joiners and variation selectors a width would depend on the neighbours.
     if category == "Cf" or "\ufe00" <= character <= "\ufe0f":
         return ""
     return "\ufffd" if category in ("Cc", "Cs", "Co", "Cn") else character

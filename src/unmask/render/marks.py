@@ -1,4 +1,4 @@
-"""The mark by which a picture is known as one of ours, which alone may be replaced by another."""
+"""Marks in the pictures and pages that this package writes; only files with one are replaced."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MARKS = {
     ".png": b"Software\0unmask",
 }
 _BEGINNING = 65536
-"""Bytes of a file in which its mark stands."""
+"""Bytes at the start of a file that contain its mark."""
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise a UserError if a picture or page is there that this package did not write.
+    """Raise a UserError if the file exists and this package did not write it.
 
     Args:
-        path: Where one is to be written, with the ending of its kind.
+        path: A picture or page; the extension tells the format.
     """
     try:
         with path.open("rb") as file:
@@ -34,6 +34,6 @@ def check_replaceable(path: Path) -> None:
         raise UserError(f"cannot read {path} ({error.strerror}); choose another name") from error
     if beginning and _MARKS[path.suffix.lower()] not in beginning:
         raise UserError(
-            f"{path} is there and was not written by this version of unmask, so it is not "
+            f"{path} exists and was not written by this version of unmask, so it is not "
             "overwritten; choose another name"
         )

@@ -1,4 +1,4 @@
-"""What to say when a library that only pictures need is not installed."""
+"""The error for a missing library that only pictures need."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from unmask.errors import UserError
 
 @contextmanager
 def viz_extra(purpose: str) -> Iterator[None]:
-    """Turn a failed import inside the block into one sentence.
+    """Turn an ImportError in the block into a UserError.
 
     Args:
-        purpose: What the import is for, as the subject of "needs": "a GIF".
+        purpose: Subject of the message: "a GIF" gives "a GIF needs ...".
 
     Raises:
-        UserError: If something cannot be imported; names the extra that brings it.
+        UserError: If an import fails; names the extra to install.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The canvas in a terminal: live while it is written, or replayed from a recording."""
+"""Tracks in a terminal: live during a generation, or replayed from a recording."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from unmask.render.timeline import timeline
 
 BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
 NARROWEST = 28
-"""Columns that a track needs; what does not fit side by side goes below."""
+"""Columns that a track needs; tracks that do not fit side by side go below."""
 WIDEST = 100
 """Columns beyond which lines are hard to read."""
 UNSURE = 0.5
-"""Kept tokens with a lower confidence are set apart."""
-# Text on the user's own background gets named colours, which the user's theme makes readable.
+"""Kept tokens with a lower confidence have another colour."""
+# The background is the user's, so text has named colours, which the user's theme makes readable.
 STYLES: dict[Status, str] = {
     "given": "bold bright_blue",
     "masked": "dim",
@@ -42,14 +42,14 @@ _LOWEST = 3  # lines of a panel with one line of text
 class LiveCanvas:
     """Shows one or several generations while they run; a context manager.
 
-    On a console that is no terminal, or cannot draw blocks, it shows nothing. The terminal is put
-    in order again however the block is left.
+    On a console that is not a terminal, or cannot draw blocks, it shows nothing. The terminal is
+    restored even if the block raises.
 
     Args:
         console: Where to draw.
-        labels: What to call each track; they are drawn in this order.
-        known: The last piece of each position of each track, if known, so that nothing moves.
-        transient: Remove the picture at the end, for a caller that prints the text itself.
+        labels: A label per track; tracks are drawn in this order.
+        known: The last piece of each position of each track, if known, so that no token moves.
+        transient: Remove the picture at the end, because the caller prints the text itself.
     """
 
     def __init__(
@@ -88,19 +88,19 @@ class LiveCanvas:
         traceback: TracebackType | None,
     ) -> None:
         if self._live:
-            # A picture higher than the screen could not be removed from it again.
+            # A picture higher than the screen could not be removed again.
             self._whole = not self._transient
             self._live.stop()
             self._live = None
 
     def update(self, index: int, snapshot: Snapshot) -> None:
-        """Show a new snapshot of a track; a burst of them is thinned out to 30 a second."""
+        """Show a new snapshot of a track; at most 30 per second are drawn."""
         self._views[index].update(snapshot)
         if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
             self._refresh()
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
-        """Show a snapshot of every track, all at once and without fail."""
+        """Show a snapshot of every track at once; each call is drawn."""
         for view, snapshot in zip(self._views, snapshots, strict=True):
             view.update(snapshot)
         self._refresh()
@@ -129,12 +129,12 @@ def play(
     speed: float = 1.0,
     frame_seconds: float = 1 / 25,
 ) -> None:
-    """Replay recordings side by side on one clock, for 4 to 12 seconds (see ``clock``).
+    """Replay recordings side by side on one clock, for 4 to 12 seconds (see ``timeline``).
 
     Where ``can_animate`` is false it shows nothing; the caller prints the texts.
 
     Args:
-        tracks: What to replay.
+        tracks: The recordings.
         console: Where to draw.
         speed: 2 is twice as fast.
         frame_seconds: Shortest time between two pictures.
@@ -171,7 +171,7 @@ def _row(views: Sequence[_View], width: int, room: int | None) -> Table:
 
 
 class _View:
-    """One track as it was last seen."""
+    """The state of one track on the screen."""
 
     def __init__(self, label: str, known: Sequence[str]) -> None:
         self._label = one_line(label)
@@ -185,7 +185,7 @@ class _View:
             self._pieces = reserved([snapshot], self._pieces)
 
     def lines(self, columns: int) -> list[_Line]:
-        """Return the text broken into lines of at most so many columns."""
+        """Return the text as lines of at most ``columns`` columns."""
         cells = arrange(self._pieces, max(columns, 1))
         lines = [_Line() for _ in range(cells[-1].line + 1)] if cells else []
         if self._snapshot:
@@ -196,11 +196,11 @@ class _View:
         return lines
 
     def panel(self, lines: list[_Line], width: int, height: int, room: int | None) -> Panel:
-        """Return the lines in a frame, cut down to ``room`` lines where something happens."""
+        """Return the lines in a frame, cropped to ``room`` lines around the first masked one."""
         first, shown = 0, height
         if room is not None and height > room:
-            writing = (index for index, line in enumerate(lines) if line.hidden)
-            focus = next(writing, len(lines))
+            masked = (index for index, line in enumerate(lines) if line.masked)
+            focus = next(masked, len(lines))
             first, shown = min(max(focus - room // 2, 0), height - room), room
         texts = [line.text for line in lines[first : first + shown]]
         texts += [Text()] * (shown - len(texts))
@@ -208,16 +208,11 @@ class _View:
             Group(*texts),
             title=Text(self._label, "bold default"),
             title_align="left",
-            subtitle=Text(self._counts(), "default"),
+            subtitle=Text(counts(self._snapshot) if self._snapshot else "waiting", "default"),
             subtitle_align="right",
             border_style="bright_black",
             width=width,
         )
-
-    def _counts(self) -> str:
-        if not self._snapshot:
-            return "waiting"
-        return counts(self._snapshot)
 
 
 class _Line:
@@ -225,12 +220,12 @@ class _Line:
 
     def __init__(self) -> None:
         self.text = Text(no_wrap=True, overflow="crop")
-        self.hidden = False
+        self.masked = False
 
     def put(self, cell: Cell, piece: str, status: Status, confidence: float | None) -> None:
         self.text.append(" " * (cell.column - self.text.cell_len))
         if status in HIDDEN:
-            self.hidden = True
+            self.masked = True
             content = BLOCKS[status] * cell.width
         else:
             content = fit(piece, cell.width)

@@ -1,10 +1,10 @@
-"""When to show what: several recordings replayed on one clock.
+"""The times of a replay: several recordings on one clock.
 
-Real times span five orders of magnitude, so a replay is stretched or squeezed as a whole:
+Real times span five orders of magnitude, so a replay is slowed down or sped up as a whole:
 
     replay seconds = clamp(seconds of the slowest track, SHORTEST, LONGEST) / speed
 
-All tracks share the factor, so a track that took twice as long also takes twice as long here.
+All tracks share the factor, so relative times are real.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from unmask.errors import UserError
 from unmask.pipelines.trace import Track
 
 SHORTEST = 4.0
-"""Seconds that the replay of a fast generation is stretched to."""
+"""Shortest replay in seconds."""
 LONGEST = 12.0
-"""Seconds that the replay of a slow generation is squeezed to."""
+"""Longest replay in seconds."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Moment:
 
     Attributes:
         at: Seconds since the start of the replay.
-        shown: Which snapshot of each track is to be seen.
+        shown: Index of the snapshot to show, for each track.
     """
 
     at: float
@@ -40,12 +40,12 @@ class Moment:
 def timeline(
     tracks: Sequence[Track], speed: float = 1.0, frame_seconds: float = 0.0
 ) -> list[Moment]:
-    """Return the moments of a replay, in order; the first is at 0, the last shows every end.
+    """Return the moments of a replay in order, from 0 to the last snapshot of every track.
 
     Args:
-        tracks: What to replay; each needs a snapshot.
+        tracks: The recordings; each needs a snapshot.
         speed: 2 is twice as fast as the rule of this module.
-        frame_seconds: Changes closer together than this are shown as one, in replay seconds.
+        frame_seconds: Shortest time between two moments, in replay seconds.
 
     Raises:
         UserError: If there is nothing to show, or the speed is not a positive number.
@@ -68,7 +68,7 @@ def timeline(
 
 
 def _replay_times(tracks: Sequence[Track], speed: float) -> list[list[float]]:
-    # A clock that was set back during the recording must not reorder the snapshots.
+    # The system clock may have been set back; the running maximum keeps the order.
     times = [list(accumulate((s.seconds for s in track.snapshots), max)) for track in tracks]
     if max(track[-1] for track in times) <= 0:
         times = [[float(index) for index in range(len(track))] for track in times]
