@@ -7,7 +7,7 @@ remains builds denoisers and draws for the sampler.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,12 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.formulation import Formulation, UniformFormulation
 from unmask.errors import UserError
 from unmask.models.classifier import TextClassifier
+from unmask.pipelines.guidance_options import ControlOptions
 from unmask.pipelines.prompts import Plan
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.constraints.matching import Allowed, Matching
 from unmask.sampling.constraints.token_automaton import Automaton
 from unmask.sampling.guidance import ClassifierFree, ClassifierGuided
-from unmask.validation import place, real, whole, words
-
-MAX_SCALE = 1_000_000
-"""Of guidance; more would leave the range of float32."""
 
 
 @dataclass(frozen=True)
@@ -88,93 +85,15 @@ class Steered:
         return Matching(canvas, self.automata, self.codec.end) if self.automata else None
 
 
-@dataclass(frozen=True)
-class Steering:
-    """What a caller wishes for.
-
-    Args:
-        guidance_scale: How much the prompt, the source or the given words of a template count:
-            log p ~ g log p(text | given) + (1 - g) log p(text). 1 is the model as it is, at no
-            cost; 0 writes as if nothing were given; above 1 exaggerates.
-        classifier: Directory or hub id of a ``*ForSequenceClassification`` with the same tokenizer
-            that was trained on texts with masks in them.
-        label: Name or number of the label that it should find.
-        classifier_scale: g in log p ~ log p(text) + g log p(label | text); 1 if None.
-        classifier_top_k: Ask it about so many of the likeliest tokens of each position, one by one;
-            None asks about all tokens at once, to first order.
-        matching: A regular expression, in the syntax of ``re``, for all that is written in a blank
-            or after the prompt, up to the end symbol if it writes one. Several are for the blanks
-            of a template in turn. One blank before the text does not count.
-        allowed: For each token to be written, the ids that it may be, or None for any.
-
-    Raises:
-        UserError: If a number is out of range or one wish makes no sense without another.
-    """
-
-    guidance_scale: float = 1.0
-    classifier: str | None = None
-    label: str | int | None = None
-    classifier_scale: float | None = None
-    classifier_top_k: int | None = None
-    matching: str | Sequence[str] = ()
-    allowed: Sequence[Collection[int] | None] | None = None
-
-    def __post_init__(self) -> None:
-        scales = {"guidance": self.guidance_scale, "classifier": self.classifier_scale}
-        for name, scale in scales.items():
-            if scale is not None and not 0 <= scale <= MAX_SCALE:
-                raise UserError(
-                    f"the {name} scale must be a number from 0 to {MAX_SCALE:,}, not {scale}"
-                )
-        if self.classifier is None:
-            names = ("label", "classifier_scale", "classifier_top_k")
-            said = [name for name in names if getattr(self, name) is not None]
-            if said:
-                word = said[0].replace("_", "-")
-                raise UserError(f"{word} says how a classifier guides; give a classifier as well")
-        elif self.label is None:
-            raise UserError("a classifier guides towards one of its labels; give the label as well")
-        if self.classifier_top_k is not None and self.classifier_top_k < 1:
-            raise UserError(f"classifier-top-k must be at least 1, not {self.classifier_top_k}")
-        if "" in ([self.matching] if isinstance(self.matching, str) else self.matching):
-            raise UserError("an empty expression matches only an empty text; leave it out")
-        if self.classifier_top_k is not None and (self.matching or self.allowed):
-            raise UserError(
-                "classifier-top-k rules out all but a few tokens, among which none may match; "
-                "leave it out, and the classifier weighs all of them"
-            )
-
-    @classmethod
-    def names(cls) -> set[str]:
-        """Return the names of all wishes."""
-        return {field.name for field in fields(cls)}
+class Steering(ControlOptions):
+    """What a caller wishes for, applied to a run."""
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[Steering, dict[str, Any]]:
         """Return the wishes among some options, and the other options; None is not said."""
-        own = cls.names()
-        mine = {k: _READERS[k](k, v) for k, v in options.items() if k in own and v is not None}
+        own = cls.options()
+        mine = {k: v for k, v in options.items() if k in own and v is not None}
         return cls(**mine), {k: v for k, v in options.items() if k not in own}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What differs from a run without steering, fit for JSON."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        if self.allowed is not None:
-            values["allowed"] = [None if ids is None else sorted(ids) for ids in self.allowed]
-        values["matching"] = list(self._patterns)
-        if self.classifier is not None:
-            values["classifier_scale"] = self._classifier_scale
-        empty = {field.name: field.default for field in fields(self)} | {"matching": []}
-        return {name: value for name, value in values.items() if value != empty[name]}
-
-    @property
-    def _patterns(self) -> tuple[str, ...]:
-        return (self.matching,) if isinstance(self.matching, str) else tuple(self.matching)
-
-    @property
-    def _classifier_scale(self) -> float:
-        return 1.0 if self.classifier_scale is None else self.classifier_scale
 
     def steer(
         self,
@@ -232,15 +151,15 @@ class Steering:
                 "guidance weighs the text with and without what is given, and nothing is: give a "
                 "prompt, a source or words around the blanks, or leave the scale out"
             )
-        if plan.slides and (self._patterns or self.allowed is not None):
+        if plan.slides and (self.matching or self.allowed is not None):
             raise UserError(
                 "what is to match or allowed is known for a text that is seen as a whole, and this "
                 "one is longer than the window; give a smaller length"
             )
 
     def _automata(self, codec: TextCodec, vocab_size: int) -> list[Automaton]:
-        texts = token_texts(codec) if self._patterns else {}
-        return [Automaton.from_regex(pattern, texts, vocab_size) for pattern in self._patterns]
+        texts = token_texts(codec) if self.matching else {}
+        return [Automaton.from_regex(pattern, texts, vocab_size) for pattern in self.matching]
 
     def _classified(self, plan: Plan, codec: TextCodec) -> Callable[[Denoiser], Denoiser] | None:
         """Open the classifier; return how it guides a denoiser."""
@@ -249,7 +168,7 @@ class Steering:
         device = plan.seeds.device
         judge = TextClassifier.from_pretrained(self.classifier, codec, self.label, device)
         judge.check_length(plan.width)
-        scale, top_k = self._classifier_scale, self.classifier_top_k
+        scale, top_k = self.weight, self.classifier_top_k
         return partial(ClassifierGuided, judge=judge, scale=scale, candidates=top_k)
 
     def _check_possible(self, plan: Plan, possible: Tensor) -> None:
@@ -258,39 +177,12 @@ class Steering:
                 counts = plan.canvas.masked[rows].sum(1)
                 low, high = int(counts.min()), int(counts.max())
                 size = f"{low}" if low == high else f"{low} to {high}"
-                wish = ", ".join(map(repr, self._patterns))
+                wish = ", ".join(map(repr, self.matching))
                 allowed = " of the allowed ones" if self.allowed is not None else ""
                 raise UserError(
                     f"no text of {size} tokens{allowed} matches {wish}; "
                     "change the length, the expression or what is ruled out"
                 )
-
-
-def _label(name: str, value: Any) -> str | int:
-    return value if isinstance(value, str) else whole(name, value)
-
-
-def _sets(name: str, value: Any) -> list[list[int] | None]:
-    """Return the ids of each place, None for any."""
-    try:
-        return [
-            None if ids is None else [whole(f"an id in {name}", i) for i in ids] for ids in value
-        ]
-    except TypeError as error:
-        raise UserError(
-            f"{name} is a list of sets of ids, one for each token to be written"
-        ) from error
-
-
-_READERS: dict[str, Callable[[str, Any], Any]] = {
-    "guidance_scale": real,
-    "classifier": place,
-    "label": _label,
-    "classifier_scale": real,
-    "classifier_top_k": whole,
-    "matching": words,
-    "allowed": _sets,
-}
 
 
 def _allowed_sets(

@@ -705,7 +705,7 @@ class Unmasker:
 
 def _check_names(options: Mapping[str, Any]) -> None:
     """Refuse what is no option of ``generate``, with all of them in view for the one meant."""
-    rest = {"sampler"} | option_names() | Steering.names()
+    rest = {"sampler"} | option_names() | Steering.options().keys()
     named = {
         name
         for name, kind in signature(Unmasker.generate).parameters.items()
