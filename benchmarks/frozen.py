@@ -21,8 +21,8 @@ from unmask.diffusion.rng import RowRng
 from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.pipelines.unmasker import Unmasker
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import make_sampler
 
 PROMPT = "The history of the town begins in the middle of the"
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 def _seconds(writer: Unmasker, denoiser: Denoiser, length: int, steps: int) -> float:
     """Write four texts and return how long it took."""
-    preset = make_preset("ancestral", steps=steps)
+    sampler = make_sampler("ancestral", steps=steps)
     given = [*writer.codec.start, *writer.codec.encode(PROMPT)]
     canvas = Canvas.from_rows([[*given, *[None] * length]] * 4, writer.codec.mask_token_id, 1)
     begun = time.perf_counter()
@@ -80,9 +80,9 @@ def _seconds(writer: Unmasker, denoiser: Denoiser, length: int, steps: int) -> f
         denoiser,
         writer.formulation.process,
         canvas,
-        preset.policy,
-        preset.drawing,
-        preset.times(length),
+        sampler.policy,
+        sampler.drawing,
+        sampler.times(length),
         RowRng(torch.arange(4)),
     ):
         pass

@@ -1,7 +1,7 @@
 """The sampler's loop over the bare calls of its network: same network, same ids, same positions.
 
 Every sampler runs once with its calls recorded. The bare variant then makes these calls and does
-nothing else: body, the rows that were asked for, head. The limits are for the presets as they are.
+nothing else: body, the rows that were asked for, head. The limits are for the samplers as they are.
 Other draws stand beside them, to show what filters cost: with random weights top-p has the most to
 do, for it keeps nearly every token.
 """
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from benchmarks import models, writers
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.models.encoder import EncoderDenoiser
-from unmask.sampling.presets import make_preset
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
 # And how else to draw.
@@ -83,7 +83,7 @@ def _pairs(
     for preset, other in _PRESETS.items():
         bare = f"bare calls of {preset}"
         yield Variant(bare, partial(_build_bare, make, head_of, preset, length), against=bare)
-        for draw, most in ((make_preset(preset).draw, limit), (other, None)):
+        for draw, most in ((make_sampler(preset).draw, limit), (other, None)):
             filters = ", ".join(_filters(draw)) or "no filter"
             yield Variant(
                 f"{preset}, {filters}",

@@ -7,7 +7,6 @@ transformers, ``torch.multinomial``. They know nothing of this package.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,8 +23,8 @@ from unmask.models.ordered_attention import attach
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned
-from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
 PROMPT = 16
@@ -41,26 +40,24 @@ def prompt(rows: int, vocab: int, device: torch.device) -> Tensor:
 def ours(
     denoiser: Denoiser,
     mask: int,
-    preset: str,
+    name: str,
     steps: int,
     length: int,
     rows: int = 1,
     draw: Draw | None = None,
 ) -> Tensor:
-    """Write with a preset of this package; returns ids, shape (rows, 16 + length).
+    """Generate with a sampler of this package; returns ids, shape (rows, 16 + length).
 
     Args:
         denoiser: The network.
         mask: The id of the mask.
-        preset: Which sampler.
+        name: Which sampler.
         steps: In how many steps.
         length: How many tokens.
         rows: How many texts.
-        draw: How to draw; None for the preset's own way.
+        draw: How to draw; None for the sampler's own way.
     """
-    chosen = make_preset(preset, steps=steps)
-    if draw is not None:
-        chosen = replace(chosen, draw=draw)
+    chosen = make_sampler(name, steps=steps)
     device = denoiser.data_ids.device
     given = prompt(rows, denoiser.vocab_size, device).tolist()
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1).to(device)
@@ -68,20 +65,19 @@ def ours(
     rng, grid = RowRng(torch.arange(rows, device=device)), chosen.times(length)
     # Symbols are not written unless one asks for them.
     writing = Banned(denoiser, torch.arange(SYMBOLS, device=device))
-    for frame in sample(writing, process, canvas, chosen.policy, chosen.drawing, grid, rng):
+    drawing = chosen.drawing if draw is None else draw
+    for frame in sample(writing, process, canvas, chosen.policy, drawing, grid, rng):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
 
 
-def blocks(
-    model: PreTrainedModel, block_length: int, preset: str, steps: int, length: int
-) -> Tensor:
+def blocks(model: PreTrainedModel, block_length: int, name: str, steps: int, length: int) -> Tensor:
     """Write block by block, ``steps`` for each; returns ids, shape (1, 16 + length).
 
     The last id of the vocabulary stands for the mask.
     """
-    chosen, mask = make_preset(preset, steps=steps), model.config.vocab_size - 1
+    chosen, mask = make_sampler(name, steps=steps), model.config.vocab_size - 1
     given = prompt(1, model.config.vocab_size, model.device)[0].tolist()
     canvas = Canvas.from_rows([[*given, *[None] * length]], mask, mask).to(model.device)
     rng = RowRng(torch.arange(1, device=model.device))

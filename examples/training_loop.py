@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unmask import Unmasker
 from unmask.diffusion.objectives.masked import continuous_nelbo
-from unmask.diffusion.schedules.continuous import stratified_times
+from unmask.diffusion.schedules.grids import stratified_times
 
 TEXT = "The river runs through the town and into the sea . "
 LENGTH, BATCH, STEPS = 32, 16, 20

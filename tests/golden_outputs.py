@@ -54,12 +54,12 @@ FRESH = {
 def texts() -> dict[str, Any]:
     """Return what the model of the package writes, by sampler."""
     from unmask import Unmasker
-    from unmask.sampling.presets import PRESETS
+    from unmask.sampling.samplers.registry import SAMPLERS
 
     writer = Unmasker.from_pretrained(backend="torch", device="cpu")
     found: dict[str, Any] = {}
-    for name, preset in PRESETS.items():
-        steps = {} if preset.steps is None else {"steps": STEPS}
+    for name, sampler in SAMPLERS.items():
+        steps = {} if sampler().num_steps is None else {"steps": STEPS}
         written = writer.generate(PROMPT, length=24, num_samples=2, seed=1, sampler=name, **steps)
         filled = writer.infill(TEMPLATE, seed=2, sampler=name, **steps)
         found[name] = [*written.texts, *filled.texts]

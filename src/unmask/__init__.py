@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unmask import sampling
     from unmask.pipelines.autoregressor import Autoregressor
     from unmask.pipelines.output import Generated
     from unmask.pipelines.unmasker import Unmasker
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 from unmask.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__"]
+__all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__", "sampling"]
 
 _HOMES = {
     "Autoregressor": "unmask.pipelines.autoregressor",
@@ -30,8 +31,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "sampling":
+        return import_module("unmask.sampling")
     if name not in _HOMES:
         raise AttributeError(f"module 'unmask' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES[name]), name)

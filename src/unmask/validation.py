@@ -22,6 +22,7 @@ import operator
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from unmask.errors import UserError, did_you_mean
@@ -59,8 +60,7 @@ class Option:
     @property
     def range(self) -> str:
         """The values in words, such as "above 0 and at most 1"; empty if all are possible."""
-        low = "" if self.low is None else f"{self.low:,}"
-        high = "" if self.high is None else f"{self.high:,}"
+        low, high = ("" if x is None else f"{Decimal(str(x)):,f}" for x in (self.low, self.high))
         if low and high and not self.above:
             return f"from {low} to {'below ' if self.below else ''}{high}"
         least = f"{'above' if self.above else 'at least'} {low}" if low else ""

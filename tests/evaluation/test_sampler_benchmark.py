@@ -19,7 +19,7 @@ from unmask.evaluation.sampler_benchmark import (
     unfiltered,
 )
 from unmask.evaluation.sampler_study import label, settings
-from unmask.sampling.presets import PRESETS
+from unmask.sampling.samplers.registry import SAMPLERS
 
 TEXT = "the cat sat on the mat and the dog sat on the cat while the bird sang to the man " * 40
 
@@ -89,16 +89,16 @@ def test_letters_written_at_once_cost_more_than_the_truth():
 
 
 def test_the_same_seed_measures_the_same():
-    oracle, preset = chain(), unfiltered("maskgit", steps=8)
-    one, two = (against_text(oracle, "x", "", preset, rows=4, length=16, seed=s) for s in (3, 3))
+    oracle, sampler = chain(), unfiltered("maskgit", steps=8)
+    one, two = (against_text(oracle, "x", "", sampler, rows=4, length=16, seed=s) for s in (3, 3))
     assert one.error == two.error
-    assert against_text(oracle, "x", "", preset, rows=4, length=16, seed=4).error != one.error
+    assert against_text(oracle, "x", "", sampler, rows=4, length=16, seed=4).error != one.error
 
 
 def test_every_setting_is_a_sampler():
     chosen = list(settings([1, 4], 16))
     assert len(chosen) == len({(name, str(options)) for name, options in chosen})
-    assert {name for name, _ in chosen} == set(PRESETS), "every preset is measured"
+    assert {name for name, _ in chosen} == set(SAMPLERS), "every sampler is measured"
     for name, options in chosen:
         found = against_joint(golden(), name, label(options), unfiltered(name, **options), rows=500)
         assert found.calls >= 1
@@ -127,8 +127,8 @@ def test_one_token_a_step_is_exact_row_by_row(name, options):
 
 def test_the_bound_of_one_step_is_the_divergence_itself():
     oracle = chain()
-    preset = unfiltered("ancestral", steps=1)
-    found = against_text(oracle, "a", "", preset, rows=3000, length=4)
+    sampler = unfiltered("ancestral", steps=1)
+    found = against_text(oracle, "a", "", sampler, rows=3000, length=4)
     joint = oracle.joint(4)
     marginal = joint(torch.full((1, 4), 27), torch.ones(1))[0]
     one_by_one = sum(-float((row.exp() * row).sum()) for row in marginal)
@@ -141,23 +141,23 @@ def test_the_bound_of_one_step_is_the_divergence_itself():
 
 def test_the_bound_is_above_the_divergence():
     oracle = SecondOrderOracle.from_ids(torch.tensor([0, 1, 0, 0, 1, 1, 1, 0] * 20), 2, 2.0)
-    preset = unfiltered("random", steps=2)
-    bound = against_text(oracle, "q", "", preset, rows=20_000, length=6)
-    exact = against_joint(oracle.joint(6), "q", "", preset, rows=20_000)
+    sampler = unfiltered("random", steps=2)
+    bound = against_text(oracle, "q", "", sampler, rows=20_000, length=6)
+    exact = against_joint(oracle.joint(6), "q", "", sampler, rows=20_000)
     assert exact.error > 10 * exact.error_se
     assert 6 * bound.bound > exact.error - 4 * exact.error_se
 
 
 def test_orders_that_look_at_what_is_drawn_have_no_bound():
-    preset = unfiltered("maskgit", steps=4)
-    assert against_text(chain(), "s", "", preset, rows=4, length=8).bound is None
-    preset = unfiltered("maskgit", steps=4, confidence_metric="entropy")
-    assert against_text(chain(), "s", "", preset, rows=4, length=8).bound > 0
+    sampler = unfiltered("maskgit", steps=4)
+    assert against_text(chain(), "s", "", sampler, rows=4, length=8).bound is None
+    sampler = unfiltered("maskgit", steps=4, confidence_metric="entropy")
+    assert against_text(chain(), "s", "", sampler, rows=4, length=8).bound > 0
 
 
 def test_the_error_of_a_divergence_is_its_spread_over_seeds():
-    joint, preset = random_joint(3, 4), unfiltered("ancestral", steps=2)
-    found = [against_joint(joint, "a", "", preset, rows=1000, seed=seed) for seed in range(40)]
+    joint, sampler = random_joint(3, 4), unfiltered("ancestral", steps=2)
+    found = [against_joint(joint, "a", "", sampler, rows=1000, seed=seed) for seed in range(40)]
     spread = float(torch.tensor([one.error for one in found]).std())
     assert found[0].error_se == pytest.approx(spread, rel=0.4)
 

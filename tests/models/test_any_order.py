@@ -28,8 +28,8 @@ from unmask.models.extra_weights import equip
 from unmask.models.ordered_attention import attach
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import RandomOrder
-from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 from unmask.training import recipe as recipes
 
@@ -270,7 +270,7 @@ def test_what_was_dropped_behind_an_end_is_not_seen_any_more(zoo, cached):
 def test_cached_and_uncached_write_the_same(zoo):
     denoiser = network(zoo, "roberta")
     for name in ("ancestral", "maskgit", "threshold"):
-        preset = make_preset(name, steps=6)
+        sampler = make_sampler(name, steps=6)
         written = []
         for cached in (True, False):
             canvas = Canvas.from_rows([[0, 9, 8, *[None] * 20], [0, *[None] * 9]], MASK, 1)
@@ -278,9 +278,9 @@ def test_cached_and_uncached_write_the_same(zoo):
                 denoiser.session(cached),
                 AbsorbingProcess(Polynomial(), MASK),
                 canvas,
-                preset.policy,
-                preset.drawing,
-                preset.times(20),
+                sampler.policy,
+                sampler.drawing,
+                sampler.times(20),
                 RowRng(torch.tensor([1, 2])),
             )
             written.append(last.canvas.ids.tolist())

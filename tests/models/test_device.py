@@ -48,9 +48,9 @@ def _equal_on(device: str, run: Callable[[str], Results]) -> None:
 
 def _samplers(zoo: Path, device: str) -> None:
     from unmask import Unmasker
-    from unmask.sampling.presets import PRESETS
+    from unmask.sampling.samplers.registry import SAMPLERS
 
-    for name in PRESETS:
+    for name in SAMPLERS:
 
         def run(where: str, name: str = name) -> Results:
             writer = Unmasker.from_pretrained(str(zoo / "roberta"), where, "torch")

@@ -7,7 +7,7 @@ import pytest
 from packaging.version import Version
 
 import golden_outputs
-from unmask.sampling.presets import PRESETS
+from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.training import recipe as recipes
 
 GOLDEN = json.loads(golden_outputs.FILE.read_text("utf-8"))
@@ -22,7 +22,7 @@ def texts():
 
 
 def test_everything_has_a_golden_output():
-    assert GOLDEN["texts"].keys() == PRESETS.keys() | golden_outputs.STEERED.keys()
+    assert GOLDEN["texts"].keys() == SAMPLERS.keys() | golden_outputs.STEERED.keys()
     assert GOLDEN["losses"].keys() == set(recipes.names())
 
 

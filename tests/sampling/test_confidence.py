@@ -19,7 +19,8 @@ from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Past, Prediction
 from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.sampling.policies.confidence_scores import METRICS, confidence_score
-from unmask.sampling.presets import Preset, make_preset
+from unmask.sampling.samplers.base import Custom, Sampler
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
 ORACLE = random_joint(2, 12)
@@ -28,9 +29,9 @@ PROMPTED = [[1, None, None, 0, None, None, None, 1, None, None, None, None]]
 BLANK = [[None] * 12]
 
 
-def frames_of(preset: Preset, rows):
+def frames_of(sampler: Sampler, rows):
     masks = max(sum(i is None for i in row) for row in rows)
-    return run(ORACLE, preset.policy, rows, preset.times(masks), preset.draw)
+    return run(ORACLE, sampler.policy, rows, sampler.times(masks), sampler.draw)
 
 
 def sharp(seed: int, power: float = 6.0) -> JointOracle:
@@ -71,12 +72,12 @@ def test_a_random_order_takes_positions_in_proportion_to_how_sure_they_are(tempe
 
 def test_without_a_temperature_the_order_is_the_surest_first():
     rows = PROMPTED * 20
-    plain = frames_of(Preset(MostConfident(), Draw(), 4), rows)
+    plain = frames_of(Custom(MostConfident(), steps=4), rows)
     for same in (0.0, 1e-9):
         policy = MostConfident(alg_temperature=same)
-        for one, other in zip(plain, frames_of(Preset(policy, Draw(), 4), rows), strict=True):
+        for one, other in zip(plain, frames_of(Custom(policy, steps=4), rows), strict=True):
             assert torch.equal(one.canvas.ids, other.canvas.ids)
-    other = frames_of(Preset(MostConfident(alg_temperature=1.0), Draw(), 4), rows)
+    other = frames_of(Custom(MostConfident(alg_temperature=1.0), steps=4), rows)
     assert not torch.equal(plain[1].revealed, other[1].revealed)
     assert torch.equal(plain[1].revealed.sum(1), other[1].revealed.sum(1))
 
@@ -88,7 +89,7 @@ def test_without_a_temperature_the_order_is_the_surest_first():
 @pytest.mark.parametrize("kind", ["uniform", "cosine"])
 def test_the_quota_is_the_ceiling_of_its_share(steps, kind):
     """Step by step remaining * u(s, t), rounded up; all that is left in the last step."""
-    frames = frames_of(Preset(MostConfident(), Draw(), steps, kind), BLANK)
+    frames = frames_of(Custom(MostConfident(), steps=steps, grid=kind), BLANK)
     grid, left = time_grid(steps, kind).tolist(), 12
     for frame, (t, s) in zip(frames[1:], pairwise(grid), strict=False):
         expected = math.ceil(left * (t - s) / t - 1e-9)
@@ -99,15 +100,15 @@ def test_the_quota_is_the_ceiling_of_its_share(steps, kind):
 
 
 def test_the_quota_of_equal_steps_is_equal():
-    for frame in frames_of(Preset(MostConfident(), Draw(), 4), BLANK * 3)[1:]:
+    for frame in frames_of(Custom(MostConfident(), steps=4), BLANK * 3)[1:]:
         assert frame.revealed.sum(1).tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize("name", ["drawn", *METRICS])
-@pytest.mark.parametrize("draw", [Draw(greedy=True), Draw(), Draw(temperature=0.3)])
+@pytest.mark.parametrize("draw", [{"greedy": True}, {}, {"temperature": 0.3}])
 def test_the_quota_takes_the_surest(name, draw):
     """By the network's own distribution at temperature 1, whatever the draw; by the draw's own."""
-    frames = frames_of(Preset(MostConfident(name), draw, 6), BLANK * 10)
+    frames = frames_of(Custom(MostConfident(name), steps=6, **draw), BLANK * 10)
     process = AbsorbingProcess(Polynomial(), MASK)
     for before, frame in pairwise(frames):
         time = process.time_of(before.canvas.masked, before.canvas.editable)
@@ -140,20 +141,20 @@ def test_own_confidence_does_not_change_with_the_draw():
 
 
 def test_threshold_zero_reveals_everything_at_once():
-    frames = frames_of(make_preset("threshold", threshold=0.0), PROMPTED * 3)
+    frames = frames_of(make_sampler("threshold", threshold=0.0), PROMPTED * 3)
     assert len(frames) == 2
     assert frames[-1].nfe == 1
 
 
 def test_threshold_above_one_takes_one_pass_a_token():
-    frames = frames_of(make_preset("threshold", threshold=1.1), PROMPTED * 3)
+    frames = frames_of(make_sampler("threshold", threshold=1.1), PROMPTED * 3)
     assert frames[-1].nfe == sum(i is None for i in PROMPTED[0])
     for frame in frames[1:]:
         assert (frame.revealed.sum(1) == 1).all()
 
 
 def test_threshold_in_between_reveals_all_above_it_or_the_surest():
-    frames = frames_of(make_preset("threshold", threshold=0.62, temperature=1.0), BLANK * 10)
+    frames = frames_of(make_sampler("threshold", threshold=0.62, temperature=1.0), BLANK * 10)
     several = False
     for before, frame in pairwise(frames):
         prediction = ORACLE(before.canvas.ids, frame.time).exp().amax(2).float()
@@ -167,14 +168,14 @@ def test_threshold_in_between_reveals_all_above_it_or_the_surest():
 
 
 def test_a_confident_row_finishes_in_the_steps_it_was_given():
-    frames = frames_of(make_preset("threshold", threshold=1.1, steps=3), BLANK)
+    frames = frames_of(make_sampler("threshold", threshold=1.1, steps=3), BLANK)
     assert [int(frame.revealed.sum()) for frame in frames[1:]] == [4, 4, 4]
 
 
 def test_the_last_step_leaves_no_mask_even_at_one_token_a_step():
     """A policy without a pace on a grid that is too short for it."""
     policy = MostConfident(tokens_per_step=1, rule=Threshold(1.1))
-    frames = frames_of(Preset(policy, Draw(), 3), BLANK)
+    frames = frames_of(Custom(policy, steps=3), BLANK)
     assert [int(frame.revealed.sum()) for frame in frames[1:]] == [1, 1, 10]
 
 
@@ -230,7 +231,7 @@ def test_with_a_factor_of_one_greedy_tokens_are_the_likeliest_together():
 
 
 def test_the_factor_reveals_at_least_one():
-    frames = frames_of(make_preset("fast-dllm-factor", factor=0.0), BLANK * 3)
+    frames = frames_of(make_sampler("fast-dllm-factor", factor=0.0), BLANK * 3)
     assert frames[-1].nfe == 12
 
 
@@ -256,7 +257,7 @@ def test_no_entropy_allowed_is_one_token_and_all_that_is_certain():
 
 def test_any_entropy_allowed_is_one_step():
     policy = MostConfident("entropy", 1, EntropyBound(math.inf))
-    assert frames_of(Preset(policy, Draw(), None), PROMPTED * 4)[-1].nfe == 1
+    assert frames_of(Custom(policy), PROMPTED * 4)[-1].nfe == 1
 
 
 def test_the_entropy_bound_counts_as_its_definition_says():
@@ -345,7 +346,7 @@ def test_every_order_writes_the_only_text_there_is():
 
 def test_the_measure_that_a_policy_reads_is_that_of_its_guess():
     """What is revealed at a threshold of the margin has that margin, by the definition."""
-    frames = frames_of(Preset(MostConfident("margin", 1, Threshold(0.4)), Draw(), None), BLANK * 20)
+    frames = frames_of(Custom(MostConfident("margin", 1, Threshold(0.4))), BLANK * 20)
     for before, frame in pairwise(frames):
         logits = ORACLE(before.canvas.ids, frame.time)
         flat = confidence_score(

@@ -18,7 +18,7 @@ from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.confidence import MostConfident
-from unmask.sampling.presets import PRESETS
+from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.sampling.sliding_window import Window
 
 END, MASK = 2, 3
@@ -180,8 +180,8 @@ def test_an_end_also_ends_a_text_that_slides(ending):
 
 
 def test_who_has_no_end_is_refused(ending, zoo):
-    for name, preset in PRESETS.items():
-        if preset.policy.revises:
+    for name, kind in SAMPLERS.items():
+        if kind().policy.revises:
             with pytest.raises(UserError, match="may change the end again"):
                 ending.generate("The cat", sampler=name, stop_at_end=True)
     with pytest.raises(UserError, match="never writes an end symbol"):

@@ -22,8 +22,8 @@ from unmask.pipelines.autoregressor import Autoregressor
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import Banned, BannedPhrases, RepetitionPenalty, Restriction
 from unmask.sampling.policies.fixed_order import RandomOrder
-from unmask.sampling.presets import PRESETS, make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import SAMPLERS, make_sampler
 from unmask.sampling.token_sampling import Draw
 
 SIZE = 7
@@ -223,16 +223,16 @@ class Doubting:
         return logits if at is None else logits[at]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_writes_what_is_banned(name):
     oracle, length = Doubting(chain()), 12
-    preset = make_preset(name, steps=40 if "gibbs" in name else 6)
+    sampler = make_sampler(name, steps=40 if "gibbs" in name else 6)
     process = AbsorbingProcess(Polynomial(), 3)
     canvas = Canvas.from_rows([[None] * length, [1, *[None] * 6, 2, *[None] * 4]] * 60, 3, 3)
-    rng, grid = RowRng(torch.arange(120)), preset.times(length)
+    rng, grid = RowRng(torch.arange(120)), sampler.times(length)
 
     def written(denoiser):
-        frames = sample(denoiser, process, canvas, preset.policy, preset.drawing, grid, rng)
+        frames = sample(denoiser, process, canvas, sampler.policy, sampler.drawing, grid, rng)
         return [tuple(row) for row in list(frames)[-1].canvas.ids.tolist()]
 
     def holding(rows, *phrases):
@@ -411,7 +411,7 @@ def test_spellings_are_what_a_tokenizer_writes(roberta, zoo):
         ({"ban": ""}, "text to be left out"),
         ({"ban": ["cat", " "]}, "text to be left out"),
         ({"ban": 5}, "list of texts"),
-        ({"ban": [7]}, "text to be left out"),
+        ({"ban": [7]}, "must be a text, not 7"),
         ({"repetition_penalty": 0.0}, "from 0.000001"),
         ({"repetition_penalty": -1.2}, "from 0.000001"),
         ({"repetition_penalty": float("nan")}, "from 0.000001"),
@@ -420,7 +420,7 @@ def test_spellings_are_what_a_tokenizer_writes(roberta, zoo):
 )
 def test_a_restriction_that_makes_no_sense_is_refused(options, says):
     with pytest.raises(UserError, match=says):
-        make_preset("ancestral", **options)
+        make_sampler("ancestral", **options)
 
 
 def test_a_ban_of_the_whole_vocabulary_is_refused(roberta):

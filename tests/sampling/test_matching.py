@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
-from unmask.sampling.policies.uniform import UniformReverse
 
 from checks import assert_law, generator, random_joint
 from laws import counts_of
@@ -30,8 +29,9 @@ from unmask.sampling.policies.confidence import MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
 from unmask.sampling.policies.remasking import Renoise
 from unmask.sampling.policies.self_correction import Edited
-from unmask.sampling.presets import PRESETS
+from unmask.sampling.policies.uniform import UniformReverse
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.sampling.token_sampling import Draw
 
 # Id 3 has no text, id 4 ends a text.
@@ -400,7 +400,7 @@ def test_dependent_tokens_are_drawn_from_the_products_of_their_guesses():
     assert 0.001 < distance < float((at_once - truth).abs().sum() / 2)
 
 
-POLICIES = {name: preset.policy for name, preset in PRESETS.items()}
+POLICIES = {name: kind().policy for name, kind in SAMPLERS.items()}
 POLICIES |= {
     "threshold-edit": Edited(MostConfident("confidence", 1, Threshold(0.5)), edit_threshold=0.4),
     "rewriting": Rewriting(),

@@ -17,7 +17,8 @@ from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial,
 from unmask.sampling.canvas import Frame
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.fixed_order import RandomOrder
-from unmask.sampling.presets import PRESETS, Preset, make_preset
+from unmask.sampling.samplers.base import Sampler
+from unmask.sampling.samplers.registry import SAMPLERS, make_sampler
 
 ORACLE = random_joint(2, 12)
 # Of a token that is visible it says what it would say of a mask: there is something to revise.
@@ -30,14 +31,14 @@ MIXED = [[None] * 8, [0, None, 1, None, 0, 0, 1, 1], [1, 1, None, None, None, 0,
 
 
 def run(
-    preset: Preset,
+    sampler: Sampler,
     rows: list[list[int | None]],
     schedule: Schedule | None = None,
     seed: int = 0,
     oracle=ORACLE,
 ) -> list[Frame]:
-    grid = preset.times(max(sum(token is None for token in row) for row in rows))
-    return laws.run(oracle, preset.policy, rows, grid, preset.drawing, schedule, seed)
+    grid = sampler.times(max(sum(token is None for token in row) for row in rows))
+    return laws.run(oracle, sampler.policy, rows, grid, sampler.drawing, schedule, seed)
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class Restless(Policy):
         return self.inner.choose(canvas, wanted, prediction, clock, rng)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine(), Geometric(), Geometric(0.1, 5.0)])
 def test_every_sampler_ends_without_masks_and_keeps_what_was_given(name, schedule):
     for steps in (1, 5, None):
         if steps is None and name.startswith("gibbs"):
             continue
-        preset = make_preset(name, steps=steps)
-        frames = run(preset, MIXED * 3, schedule, oracle=CRITIC)
+        sampler = make_sampler(name, steps=steps)
+        frames = run(sampler, MIXED * 3, schedule, oracle=CRITIC)
         given = torch.tensor([[i is not None for i in row] for row in MIXED * 3])
         first = frames[0].canvas
         assert not frames[-1].canvas.masked.any()
@@ -97,23 +98,23 @@ ORDERS += ["maskgit", "fast-dllm-factor", "entropy-bound"]
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_what_is_revealed_stays(name):
-    frames = run(make_preset(name, steps=6), BLANK * 20)
+    frames = run(make_sampler(name, steps=6), BLANK * 20)
     for before, after in pairwise(frames):
         kept = ~before.canvas.masked
         assert torch.equal(before.canvas.ids[kept], after.canvas.ids[kept])
         assert torch.equal(after.revealed, before.canvas.masked & ~after.canvas.masked)
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ORDERS])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ORDERS])
 def test_the_others_do_change_their_mind(name):
     """On a network that judges visible tokens; otherwise the tests below would show nothing."""
-    frames = run(make_preset(name, steps=16, **LIVELY.get(name, {})), MIXED * 5, oracle=CRITIC)
+    frames = run(make_sampler(name, steps=16, **LIVELY.get(name, {})), MIXED * 5, oracle=CRITIC)
     assert sum(int(frame.remasked.sum()) for frame in frames) > 0
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_steps_are_honoured(name):
-    frames = run(make_preset(name, steps=4), BLANK * 8)
+    frames = run(make_sampler(name, steps=4), BLANK * 8)
     assert len(frames) <= 5
     assert frames[-1].nfe <= 4
     assert frames[0].nfe == 0
@@ -122,14 +123,14 @@ def test_steps_are_honoured(name):
         assert frames[-1].nfe == 4
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_full_canvas_needs_no_call(name):
-    (frame,) = run(make_preset(name), [[0, 1] * 6])
+    (frame,) = run(make_sampler(name), [[0, 1] * 6])
     assert frame.nfe == 0
 
 
 def test_a_sampler_stops_when_nothing_is_left_to_write():
-    frames = run(make_preset("ancestral", steps=1000), [[None, None, *[0] * 10]])
+    frames = run(make_sampler("ancestral", steps=1000), [[None, None, *[0] * 10]])
     assert not frames[-1].canvas.masked.any()
     assert frames[-2].canvas.masked.any()
     assert frames[-1].nfe <= 2
@@ -152,17 +153,17 @@ def seen(recorder: Recorder) -> set[tuple[tuple[int, ...], float]]:
     }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize(("steps", "options"), [(3, LIVELY), (20, LIVELY), (40, KNOWN)])
 def test_leaving_rows_out_and_stopping_early_change_nothing(name, steps, options):
     """The same frames as when every row is asked about in every step until the last."""
-    preset = make_preset(name, steps=steps, **options.get(name, {}))
-    grid, patient = preset.times(8), Restless(preset.policy)
+    sampler = make_sampler(name, steps=steps, **options.get(name, {}))
+    grid, patient = sampler.times(8), Restless(sampler.policy)
     asked, whole = Recorder(CRITIC), Recorder(CRITIC)
     asked.mask_token_id = whole.mask_token_id = CRITIC.mask_token_id
     rows = MIXED * 4
-    frames = laws.run(asked, preset.policy, rows, grid, preset.drawing)
-    reference = laws.run(whole, patient, rows, grid, preset.drawing)
+    frames = laws.run(asked, sampler.policy, rows, grid, sampler.drawing)
+    reference = laws.run(whole, patient, rows, grid, sampler.drawing)
     assert len(reference) == steps + 1
     for one, other in zip(frames, reference, strict=False):
         for field in ("ids", "masked"):
@@ -186,24 +187,24 @@ def test_leaving_rows_out_and_stopping_early_change_nothing(name, steps, options
         assert min(sizes) < max(sizes)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_same_seed_writes_the_same(name):
-    preset = make_preset(name, steps=6)
-    first, again = run(preset, BLANK * 6), run(preset, BLANK * 6)
-    other = run(preset, BLANK * 6, seed=100)
+    sampler = make_sampler(name, steps=6)
+    first, again = run(sampler, BLANK * 6), run(sampler, BLANK * 6)
+    other = run(sampler, BLANK * 6, seed=100)
     assert torch.equal(first[-1].canvas.ids, again[-1].canvas.ids)
     # The greedy sampler has one answer; the others have a different one for other seeds.
-    greedy = preset.draw.greedy
+    greedy = sampler.draw.greedy
     assert torch.equal(first[-1].canvas.ids, other[-1].canvas.ids) == greedy
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_row_does_not_depend_on_its_batch(name):
-    preset = make_preset(name, steps=12)
-    together = run(preset, MIXED, oracle=CRITIC)
+    sampler = make_sampler(name, steps=12)
+    together = run(sampler, MIXED, oracle=CRITIC)
     for i, row in enumerate(MIXED):
         # Alone on the same grid, which in the batch is that of the fullest row.
-        alone = laws.run(CRITIC, preset.policy, [row], preset.times(8), preset.drawing, None, i)
+        alone = laws.run(CRITIC, sampler.policy, [row], sampler.times(8), sampler.drawing, None, i)
         assert torch.equal(alone[-1].canvas.ids[0], together[-1].canvas.ids[i])
         for one, all_rows in zip(alone, together, strict=False):
             assert torch.equal(one.canvas.ids[0], all_rows.canvas.ids[i])
@@ -213,7 +214,7 @@ def test_a_row_does_not_depend_on_its_batch(name):
 def test_random_order_asks_only_for_what_it_reveals():
     recorder = Recorder(ORACLE)
     recorder.mask_token_id = MASK
-    laws.run(recorder, RandomOrder(), BLANK * 500, make_preset("ancestral", steps=8).times(12))
+    laws.run(recorder, RandomOrder(), BLANK * 500, make_sampler("ancestral", steps=8).times(12))
     assert sum(int(at.sum()) for _, _, at in recorder.calls) == 500 * 12
 
 
@@ -221,7 +222,7 @@ def test_noise_of_orders_is_that_of_the_row():
     """Rows with the same seed write the same, wherever they stand in the batch."""
     rng = RowRng(torch.tensor([5, 9, 5]))
     assert torch.equal(rng.uniform("hitting", 0, 12)[0], rng.uniform("hitting", 0, 12)[2])
-    preset = make_preset("first-hitting")
-    first = run(preset, BLANK * 3, seed=4)[-1].canvas.ids
-    second = run(preset, BLANK * 3, seed=5)[-1].canvas.ids
+    sampler = make_sampler("first-hitting")
+    first = run(sampler, BLANK * 3, seed=4)[-1].canvas.ids
+    second = run(sampler, BLANK * 3, seed=5)[-1].canvas.ids
     assert torch.equal(first[1:], second[:2])

@@ -22,23 +22,23 @@ from unmask.sampling import reverse
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.policies.gibbs import Gibbs
-from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
 ROWS = 20_000
 STEPS = 3
 
 
-def written(formulation, denoiser, preset, oracle: JointOracle, grid: Tensor) -> Tensor:
+def written(formulation, denoiser, sampler, oracle: JointOracle, grid: Tensor) -> Tensor:
     """Return the last ids (ROWS, L) of a sampler on blank canvases."""
     mask = oracle.mask_token_id
     rng = RowRng(torch.arange(ROWS))
     canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
-    policy, process = reverse.reverse(formulation, preset.policy)
+    policy, process = reverse.reverse(formulation, sampler.policy)
     start = reverse.start(formulation, canvas, rng)
     guesser = reverse.posterior_denoiser(formulation, denoiser)
-    for frame in sample(guesser, process, start, policy, preset.drawing, grid, rng):
+    for frame in sample(guesser, process, start, policy, sampler.drawing, grid, rng):
         canvas = frame.canvas
     return canvas.ids
 
@@ -62,7 +62,7 @@ def test_ancestral_with_a_schedule_for_each_token_has_the_law_of_its_steps(expon
         kernel = torch.einsum("xa,xb->xab", step[:, 0], step[:, 1]).reshape(9, 9)
         law = law @ kernel.detach()
     assert law[(states == 2).any(1)].sum() < 1e-12
-    ids = written(PerTokenFormulation(process), oracle, make_preset("ancestral"), joint, grid)
+    ids = written(PerTokenFormulation(process), oracle, make_sampler("ancestral"), joint, grid)
     assert_law(counts_of(ids, 3), law)
 
 
@@ -83,7 +83,7 @@ def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
             like = process.log_likelihood(states[:, i], *times)
             steps.append(torch.softmax(like + process.log_spread(prediction[:, i], times[1]), 1))
         law = law @ torch.einsum("xa,xb->xab", *steps).reshape(count, count)
-    ids = written(UniformFormulation(process), oracle, make_preset("ancestral"), joint, grid)
+    ids = written(UniformFormulation(process), oracle, make_sampler("ancestral"), joint, grid)
     assert_law(counts_of(ids, 3), law)
 
 
@@ -110,11 +110,11 @@ def test_gibbs_converges_where_the_conditionals_belong_to_a_joint(sequential):
     joint = golden()
     process = AbsorbingProcess(Polynomial(), 2)
     name = "gibbs-sequential" if sequential else "gibbs"
-    preset = make_preset(name, steps=30, burn_in=30)
+    sampler = make_sampler(name, steps=30, burn_in=30)
     rng, canvas = RowRng(torch.arange(ROWS)), Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
-    grid = preset.times(2)
+    grid = sampler.times(2)
     calls = 0
-    for frame in sample(joint, process, canvas, preset.policy, preset.drawing, grid, rng):
+    for frame in sample(joint, process, canvas, sampler.policy, sampler.drawing, grid, rng):
         canvas, calls = frame.canvas, frame.nfe
         if frame.step > 28:
             assert int(canvas.masked.sum(1).max()) <= 1
@@ -145,13 +145,13 @@ def test_gibbs_visits_in_its_order_and_leaves_the_prompt_alone():
 
 
 def test_burn_in_is_where_the_filters_do_not_hold():
-    preset = make_preset("gibbs", steps=10, top_k=1, burn_in=4)
+    sampler = make_sampler("gibbs", steps=10, top_k=1, burn_in=4)
     logits = torch.log(torch.tensor([[0.1, 0.5, 0.4]])).expand(200, 3)
     u = torch.linspace(0.01, 0.99, 200, dtype=torch.float64)
     for step in range(10):
-        drawn = preset.drawing.at(step)(logits, u).tokens.unique().tolist()
+        drawn = sampler.drawing.at(step)(logits, u).tokens.unique().tolist()
         assert drawn == ([0, 1, 2] if step < 4 else [1]), step
-    assert make_preset("gibbs", steps=10).burn_in == 5
+    assert make_sampler("gibbs", steps=10).burnt_in == 5
 
 
 def test_one_schedule_for_all_tokens_is_the_same_sampler():
@@ -160,7 +160,7 @@ def test_one_schedule_for_all_tokens_is_the_same_sampler():
     schedule = LearnedExponents(2, power_init=1.0, eps=0.0).double()
     by_token = PerTokenFormulation(PerTokenProcess(schedule, 2))
     grid = time_grid(STEPS)
-    ids = written(by_token, joint, make_preset("ancestral"), joint, grid)
+    ids = written(by_token, joint, make_sampler("ancestral"), joint, grid)
     plain = AbsorbingProcess(Polynomial(), 2)
     canvas = Canvas.from_rows([[None] * 2] * ROWS, 2, 2)
     rng = RowRng(torch.arange(ROWS) + 7 * ROWS)

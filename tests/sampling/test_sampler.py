@@ -19,8 +19,8 @@ from unmask.evaluation.oracles.joint import JointOracle
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Move, Policy
 from unmask.sampling.policies.fixed_order import RandomOrder
-from unmask.sampling.presets import make_preset
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
 
@@ -208,7 +208,7 @@ WRITING_ONLY += ["maskgit", "fast-dllm-factor", "entropy-bound"]
 @pytest.mark.parametrize("steps", [3, 12, 40])
 def test_no_row_is_asked_about_twice_while_it_stays_the_same(name, steps):
     """So nothing would be gained by keeping the answers of a network that is not told the time."""
-    markov, preset = chain(), make_preset(name, steps=steps)
+    markov, sampler = chain(), make_sampler(name, steps=steps)
     asked: list[tuple[int, ...]] = []
 
     class Asked(Around):
@@ -218,6 +218,6 @@ def test_no_row_is_asked_about_twice_while_it_stays_the_same(name, steps):
             asked.extend((row, *xt[row].tolist()) for row in at.any(1).nonzero()[:, 0].tolist())
             return self.inner(xt, t, at=at, valid=valid)
 
-    frames = run(Asked(markov), preset.policy, [[None] * 14] * 9, preset.times(14))
+    frames = run(Asked(markov), sampler.policy, [[None] * 14] * 9, sampler.times(14))
     assert not frames[-1].canvas.masked.any()
     assert len(asked) == len(set(asked)) > 9

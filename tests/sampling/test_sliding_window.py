@@ -26,8 +26,8 @@ from unmask.pipelines.recorder import CELLS, Film
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import BannedPhrases
 from unmask.sampling.policies.fixed_order import RandomOrder
-from unmask.sampling.presets import PRESETS
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.sampling.sliding_window import Window, slide
 from unmask.sampling.token_sampling import Draw
 
@@ -194,7 +194,7 @@ def test_long_texts_of_several_prompts_are_what_each_is_alone(roberta, name):
     assert together.texts[2].startswith(prompts[2])
     two = roberta.generate("The cat", num_samples=2, **options)
     assert two.texts[0] == together.texts[0]
-    assert (two.texts[0] == two.texts[1]) == PRESETS[name].draw.greedy
+    assert (two.texts[0] == two.texts[1]) == SAMPLERS[name].greedy
 
 
 @pytest.mark.parametrize("name", ["gibbs", "gibbs-sequential"])

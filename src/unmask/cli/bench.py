@@ -117,7 +117,7 @@ def _read(data: str, field: str, symbols: str, length: int, rows: int) -> tuple[
 
 
 def _numbers(text: str) -> list[int]:
-    from unmask.sampling.presets import MAX_STEPS
+    from unmask.sampling.samplers.base import MAX_STEPS
 
     parts = text.split(",")
     if not all(
@@ -132,10 +132,10 @@ def _numbers(text: str) -> list[int]:
 
 def _settings(counts: list[int], length: int, names: tuple[str, ...]) -> Settings:
     from unmask.evaluation.sampler_study import settings
-    from unmask.sampling.presets import make_preset
+    from unmask.sampling.samplers.registry import make_sampler
 
     for name in names:
-        make_preset(name)  # an unknown one is refused
+        make_sampler(name)  # an unknown one is refused
     return [one for one in settings(counts, length) if not names or one[0] in names]
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,9 +43,9 @@ from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.confidence import MostConfident
 from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
-from unmask.sampling.presets import Preset, make_preset
 from unmask.sampling.sampler import sample
-from unmask.sampling.token_sampling import Draw
+from unmask.sampling.samplers.base import Sampler
+from unmask.sampling.samplers.registry import custom, make_sampler
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 REPEATS = 20
@@ -58,7 +58,7 @@ class Measured:
 
     Attributes:
         sampler: Its name.
-        setting: The options that differ from its preset.
+        setting: The options that differ from its defaults.
         calls: Denoiser calls that a sequence takes part in, the mean over sequences.
         seconds: Time for all sequences, denoiser included.
         error: Nats. In the joint benchmark KL(law || p) per sequence, corrected for the number of
@@ -141,9 +141,10 @@ SYMBOLS = {"letters": letters, "characters": characters}
 """Ways to turn a text into ids."""
 
 
-def unfiltered(name: str, **options: Any) -> Preset:
-    """Return a preset that draws from the predictions as they are: temperature 1, no filters."""
-    return replace(make_preset(name, **options), draw=Draw())
+def unfiltered(name: str, **options: Any) -> Sampler:
+    """Return a sampler that draws from the predictions as they are: temperature 1, no filters."""
+    sampler = make_sampler(name, **options)
+    return custom(sampler.policy, steps=sampler.num_steps, grid=getattr(sampler, "grid", None))
 
 
 def small_joint() -> JointOracle:
@@ -172,17 +173,17 @@ class Samples:
 
 
 def draw_samples(
-    denoiser: Denoiser, mask_token_id: int, preset: Preset, rows: int, length: int, seed: int
+    denoiser: Denoiser, mask_token_id: int, sampler: Sampler, rows: int, length: int, seed: int
 ) -> Samples:
     """Generate sequences without a prompt."""
     canvas = Canvas.from_rows([[None] * length] * rows, mask_token_id, mask_token_id)
     process = AbsorbingProcess(make_schedule("linear"), mask_token_id)
     rng = RowRng(torch.arange(rows) + seed * rows)
-    judges = preset.policy.reads is not None
+    judges = sampler.policy.reads is not None
     witness = Witness(denoiser, mask_token_id, judges, torch.zeros(rows, dtype=torch.int64))
     begun = time.perf_counter()
     *_, last = sample(
-        witness, process, canvas, preset.policy, preset.drawing, preset.times(length), rng
+        witness, process, canvas, sampler.policy, sampler.drawing, sampler.times(length), rng
     )
     seconds = time.perf_counter() - begun
     calls = float(witness.calls.double().mean())
@@ -200,12 +201,12 @@ def against_joint(
     oracle: JointOracle,
     name: str,
     setting: str,
-    preset: Preset,
+    sampler: Sampler,
     rows: int = 20_000,
     seed: int = 0,
 ) -> Measured:
     """Measure a sampler against an enumerated joint law; see ``Measured``."""
-    found = draw_samples(oracle, oracle.mask_token_id, preset, rows, oracle.length, seed)
+    found = draw_samples(oracle, oracle.mask_token_id, sampler, rows, oracle.length, seed)
     size = oracle.vocab_size
     digit = torch.tensor([size**i for i in reversed(range(oracle.length))])
     share = torch.bincount((found.ids * digit).sum(1), minlength=size**oracle.length) / rows
@@ -224,15 +225,15 @@ def against_text(
     oracle: SecondOrderOracle,
     name: str,
     setting: str,
-    preset: Preset,
+    sampler: Sampler,
     rows: int = 64,
     length: int = 128,
     seed: int = 0,
 ) -> Measured:
     """Measure a sampler against the chain of a text; see ``Measured``."""
-    found = draw_samples(oracle, oracle.mask_token_id, preset, rows, length, seed)
+    found = draw_samples(oracle, oracle.mask_token_id, sampler, rows, length, seed)
     bound: tuple[float | None, float | None] = (None, None)
-    if is_blind(preset.policy):
+    if is_blind(sampler.policy):
         bound = _mean((found.log_prob - oracle.log_prob(found.ids)) / length)
     cost = _above_entropy(oracle, found.ids)
     distance = _distance(oracle, found.ids)

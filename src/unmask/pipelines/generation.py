@@ -28,9 +28,9 @@ from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
 from unmask.sampling.memoize import Reused
-from unmask.sampling.presets import Preset
 from unmask.sampling.reverse import posterior_denoiser, reverse, start
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.base import Sampler
 from unmask.sampling.sliding_window import slide
 
 CACHES = ("exact", "off", "frozen")
@@ -101,50 +101,54 @@ class Run:
 
     Attributes:
         network: What writes.
-        preset: The sampler.
+        sampler: Which positions and which tokens.
+        restriction: Which tokens are never generated, special symbols included.
         steered: The rows, and what else their text has to be.
         nfe: Network calls before the first step.
         seconds: Time that they took.
     """
 
     network: Network
-    preset: Preset
+    sampler: Sampler
+    restriction: Restriction
     steered: Steered
     nfe: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def of(cls, network: Network, plan: Plan, preset: Preset, steering: Steering) -> Run:
+    def of(cls, network: Network, plan: Plan, sampler: Sampler, steering: Steering) -> Run:
         """Return a run of options that go together.
 
         Args:
             network: What writes.
             plan: The rows, on the network's device.
-            preset: The sampler.
+            sampler: Which positions and which tokens.
             steering: What else the text has to be.
 
         Raises:
             UserError: If two of the options contradict each other, or one has no effect here.
         """
         formulation = network.formulation
-        restriction = network.restricted(preset.restriction, ends=plan.end is not None)
-        preset = replace(preset, restriction=restriction)
+        restriction = network.restricted(sampler.restriction, ends=plan.end is not None)
         if restriction.repetition_penalty != 1 and isinstance(formulation, UniformFormulation):
             raise UserError(
                 "a model of the uniform process starts from a row full of random tokens, so there "
                 "is no telling what is repeated; leave repetition_penalty out"
             )
         if network.block_length:
-            _check_blocks(network, preset, plan, steering)
-        _check_seam(network, preset, plan)
-        policy, _ = reverse(formulation, preset.policy)
+            _check_blocks(network, restriction, plan, steering)
+        _check_seam(network, restriction, plan)
+        policy, _ = reverse(formulation, sampler.policy)
         denoiser = restriction.around(network.writing(), network.codec.spellings)
         if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
             reason = "may change the end again" if policy.revises else "never writes an end symbol"
             raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
         phrases = restriction.phrases(network.codec.spellings)
         return cls(
-            network, preset, steering.steer(plan, network.codec, denoiser, formulation, phrases)
+            network,
+            sampler,
+            restriction,
+            steering.steer(plan, network.codec, denoiser, formulation, phrases),
         )
 
     @property
@@ -171,7 +175,7 @@ class Run:
 
     def denoiser(self, canvas: Canvas) -> Denoiser:
         """Return a denoiser to write on a canvas with, guided first and restricted then."""
-        spell, restriction = self.network.codec.spellings, self.preset.restriction
+        spell, restriction = self.network.codec.spellings, self.restriction
         writing = self.network.writing()
         if self.steered.picks:
             # What is banned is no candidate. The penalty, which is a matter of degree, comes later.
@@ -188,7 +192,7 @@ class Run:
     @property
     def _ends(self) -> int | None:
         """The end symbol if it may only be written where no given text follows, else None."""
-        codec, unban = self.network.codec, self.preset.restriction.unban
+        codec, unban = self.network.codec, self.restriction.unban
         return None if codec.end is None or codec.symbols.get(codec.end) in unban else codec.end
 
     def frames(self) -> Iterator[Frame]:
@@ -200,7 +204,7 @@ class Run:
 
     def _blocks(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
         network, context = self.network, self.network.writing()
-        restricted = self.preset.restriction.around(context, network.codec.spellings)
+        restricted = self.restriction.around(context, network.codec.spellings)
         # A row must not be paced by the masks of its neighbours, so a block counts as all masks.
         write = partial(self._sample, restricted, network.block_length)
         return sample_blocks(
@@ -225,7 +229,7 @@ class Run:
     def _sample(
         self, denoiser: Denoiser, masks: int, canvas: Canvas, rng: RowRng, **options: Any
     ) -> Iterator[Frame]:
-        policy, process = reverse(self.network.formulation, self.preset.policy)
+        policy, process = reverse(self.network.formulation, self.sampler.policy)
         if policy.asks_again and self.network.cache == "exact" and not uses_time(denoiser):
             denoiser = Reused(denoiser)
         return sample(
@@ -233,8 +237,8 @@ class Run:
             process,
             start(self.network.formulation, canvas, rng),
             policy,
-            self.preset.drawing,
-            self.preset.times(masks),
+            self.sampler.drawing,
+            self.sampler.times(masks),
             rng,
             **options,
         )
@@ -263,12 +267,12 @@ class Run:
         return time.perf_counter()
 
 
-def _check_seam(network: Network, preset: Preset, plan: Plan) -> None:
+def _check_seam(network: Network, restriction: Restriction, plan: Plan) -> None:
     """Raise a UserError for a ban that is too long to be seen where one stretch meets the next."""
     if plan.window is None or not plan.slides:
         return
     seen = plan.window.size - plan.window.start - plan.window.stride
-    for text in preset.restriction.ban:
+    for text in restriction.ban:
         longest = max(map(len, network.codec.spellings(text)))
         if longest > seen + 1:
             raise UserError(
@@ -277,14 +281,15 @@ def _check_seam(network: Network, preset: Preset, plan: Plan) -> None:
             )
 
 
-def _check_blocks(network: Network, preset: Preset, plan: Plan, steering: Steering) -> None:
+def _check_blocks(
+    network: Network, restriction: Restriction, plan: Plan, steering: Steering
+) -> None:
     """Raise a UserError for what needs a view of the whole row, or is done in any case."""
     where = "a model of blocks"
     if plan.end is not None:
         raise UserError(f"{where} always stops at an end symbol; leave stop_at_end out")
     if steering.settings:
         raise UserError(f"{where} cannot be steered; leave {next(iter(steering.settings))} out")
-    restriction = preset.restriction
     spelled = (ids for text in restriction.ban for ids in network.codec.spellings(text))
     if restriction.repetition_penalty != 1 or any(len(ids) > 1 for ids in spelled):
         raise UserError(

@@ -1,65 +1,66 @@
-"""The sampler of one run: what is asked for, over what the model says, over the preset."""
+"""Resolve sampler options: call arguments > model defaults > defaults of the sampler."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from unmask.diffusion.schedules.grids import GRIDS
-from unmask.sampling.presets import (
-    FILTERS,
-    POLICY_OPTIONS,
-    PRESETS,
-    Preset,
-    has_filters,
-    make_preset,
-    option_of,
-    read_options,
-)
-from unmask.validation import word
+from unmask.errors import UserError
+from unmask.sampling.policies.base import Policy
+from unmask.sampling.samplers.base import FILTERS, Sampler, has_filters
+from unmask.sampling.samplers.registry import OPTIONS, SAMPLERS, custom, make_sampler
+from unmask.validation import read_options, word
 
-RESTRICTIONS = {"ban", "unban", "repetition_penalty"}
-"""What a model's own sampler says of every other one too."""
+RESTRICTIONS = ("ban", "unban", "repetition_penalty")
+"""Options of a model's own sampler that hold for every other one too."""
 
 
 def choose_preset(
     saved: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[Preset, dict[str, Any]]:
-    """Return the sampler that is asked for, and the settings that are then in force.
+) -> tuple[Sampler, dict[str, Any]]:
+    """Return the sampler of a run, and the settings that are in force.
 
     Args:
-        saved: Name and options of a model's own sampler; but for what is never to be written, or
-            less willingly, its options belong to its name only, and those that contradict what is
-            asked for are left out.
-        options: ``sampling.sampler`` and the numbers of ``make_preset`` that differ; None is not
-            said.
+        saved: Name and options of the model's own sampler. Bans and the repetition penalty hold for
+            every sampler, the other options for that name only; those that contradict the options
+            of the call are left out.
+        options: ``sampler``: a name, a ``Sampler``, or a ``Policy`` of one's own; and options of
+            the sampler. None means not given.
 
     Raises:
-        UserError: As ``make_preset`` and ``read_options``.
+        UserError: As ``make_sampler``, or if a ``Sampler`` is given together with options.
     """
+    wished = read_options(
+        OPTIONS, {name: value for name, value in options.items() if name != "sampler"}, "sampler"
+    )
     own_name = saved.get("name", "ancestral")
     asked = options.get("sampler")
+    if isinstance(asked, Sampler | Policy):
+        sampler = _own(asked, saved, wished)
+        return sampler, sampler.settings
     name = word("sampler", own_name if asked is None else asked)
-    wished = read_options({k: v for k, v in options.items() if k != "sampler"})
     ours = set(saved) - {"name"} if name == own_name else RESTRICTIONS
-    numbers = read_options({k: v for k, v in saved.items() if k in ours})
+    numbers = read_options(OPTIONS, {k: v for k, v in saved.items() if k in ours}, "sampler")
     numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, numbers, wished)}
-    preset = make_preset(name, **(numbers | wished))
-    settings = {
-        "sampler": name,
-        "steps": preset.steps,
-        "temperature": preset.draw.temperature,
-        "top_k": preset.draw.top_k,
-        "top_p": preset.draw.top_p,
-    }
-    own = {option: option_of(preset.policy, option) for option in POLICY_OPTIONS}
-    settings |= {option: value for option, value in own.items() if value is not None}
-    if preset.burn_in:
-        settings["burn_in"] = preset.burn_in
-    return preset, settings | _unusual(name, preset)
+    sampler = make_sampler(name, **(numbers | wished))
+    return sampler, sampler.settings
+
+
+def _own(asked: Sampler | Policy, saved: Mapping[str, Any], wished: Mapping[str, Any]) -> Sampler:
+    """Return a sampler that is given as an object, with the bans of the model."""
+    if isinstance(asked, Sampler) and wished:
+        raise UserError(
+            f"the sampler is an object with options of its own; set {next(iter(wished))} there"
+        )
+    sampler = asked if isinstance(asked, Sampler) else custom(asked, **wished)
+    ours = {k: v for k, v in saved.items() if k in RESTRICTIONS and k not in sampler.given}
+    ours = read_options(OPTIONS, ours, "sampler")
+    return replace(sampler, **_without_clash(ours, sampler.given))
 
 
 def sampler_grid(
@@ -75,7 +76,7 @@ def sampler_grid(
     Args:
         saved: Name and options of a model's own sampler, as in its card.
         num_steps: Number of steps, T; None for the model's own, or as many as the grid has.
-        grid: A name or times, as for ``make_preset``; None for the model's own.
+        grid: A name or times, as for ``make_sampler``; None for the model's own.
 
     Returns:
         The T + 1 times from 1 down to 0, float64.
@@ -112,33 +113,28 @@ def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]
         found |= set(FILTERS)
     if wished.get("top_p") == 1:
         found.add("top_p_crossing")
-    for one, other in (("ban", "unban"), ("unban", "ban")):
-        if {*saved.get(one, ())} & {*wished.get(other, ())}:
-            found.add(one)
-    if "confidence_metric" in wished and name in PRESETS and PRESETS[name].draw.greedy:
+    found |= saved.keys() - _without_clash(saved, wished).keys()
+    if "confidence_metric" in wished and name in SAMPLERS and SAMPLERS[name].greedy:
         # Where the likeliest token is taken, the temperature belonged to the measure before.
         found.add("temperature")
     return found
+
+
+def _without_clash(saved: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the saved options but for bans of what may be generated, or the other way round."""
+    other = {"ban": "unban", "unban": "ban"}
+    return {
+        name: value
+        for name, value in saved.items()
+        if name not in other or not {*value} & {*wished.get(other[name], ())}
+    }
 
 
 def _burns_in_only(
     name: str, dropped: set[str], saved: Mapping[str, Any], wished: Mapping[str, Any]
 ) -> bool:
     """Return whether every step draws among all tokens, so that a model's own filters are idle."""
-    if name not in PRESETS or not PRESETS[name].burn_in:
+    if name not in SAMPLERS or "burn_in" not in SAMPLERS[name].options():
         return False
     said = {key: value for key, value in saved.items() if key not in dropped} | dict(wished)
-    return said.get("burn_in", 0) >= said.get("steps", PRESETS[name].steps)
-
-
-def _unusual(name: str, preset: Preset) -> dict[str, Any]:
-    """Return the settings that are worth a word only if they were asked for."""
-    draw = preset.draw
-    settings: dict[str, Any] = {}
-    if draw.min_p:
-        settings["min_p"] = draw.min_p
-    if draw.top_p_crossing != "keep":
-        settings["top_p_crossing"] = draw.top_p_crossing
-    if preset.grid != PRESETS[name].grid:
-        settings["grid"] = preset.grid if isinstance(preset.grid, str) else list(preset.grid)
-    return settings | preset.restriction.settings
+    return said.get("burn_in", 0) >= said.get("steps", make_sampler(name).num_steps)

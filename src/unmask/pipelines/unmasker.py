@@ -67,7 +67,7 @@ from unmask.pipelines.prompts import (
 from unmask.pipelines.sampler_options import choose_preset, sampler_grid
 from unmask.pipelines.top import Candidate, top
 from unmask.sampling.canvas import Frame
-from unmask.sampling.presets import option_names
+from unmask.sampling.samplers.registry import OPTIONS
 from unmask.validation import flag, place, whole, word, words
 
 
@@ -221,10 +221,9 @@ class Unmasker:
                 the posterior of lengths given the rest of the text, ``likeliest`` takes its
                 maximum. Each sample has a length of its own.
             watch: Called with every frame; see ``Watch``.
-            options: ``sampling.sampler``, a name in ``sampling.presets.PRESETS``, and the options
-                of ``sampling.presets.make_preset``: ``steps`` or ``tokens_per_step``,
-                ``temperature``, ``top_k``, ``top_p``, ``ban``, and those that belong to some
-                samplers only. What is left out comes from the model's card, then from the preset.
+            options: ``sampler``: a name in ``sampling.SAMPLERS``, a ``Sampler``, or a ``Policy`` of
+                one's own; and options of the sampler, see ``sampling.Sampler``. What is left out
+                comes from the model's card, then from the defaults of the sampler.
                 And what the text is steered by, see ``Steering``: ``guidance_scale``,
                 ``classifier``, ``label``, ``matching`` and the rest.
 
@@ -688,8 +687,8 @@ class Unmasker:
     ) -> tuple[Run, dict[str, Any]]:
         """Return a run of what is asked for, and the settings that are in force."""
         _check_names(options)
-        steering, sampler = Steering.split(options)
-        preset, settings = choose_preset(self.card.sampler, sampler)
+        steering, rest = Steering.split(options)
+        sampler, settings = choose_preset(self.card.sampler, rest)
         card = self.card
         network = Network(
             self.denoiser,
@@ -699,13 +698,13 @@ class Unmasker:
             card.block_length,
             ends=bool(card.training or card.pairs or card.block_length),
         )
-        run = Run.of(network, plan, preset, steering).with_lengths(rule)
+        run = Run.of(network, plan, sampler, steering).with_lengths(rule)
         return run, settings | run.plan.settings | steering.settings | self._computed_by
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
     """Refuse what is no option of ``generate``, with all of them in view for the one meant."""
-    rest = {"sampler"} | option_names() | Steering.options().keys()
+    rest = {"sampler"} | OPTIONS.keys() | Steering.options().keys()
     named = {
         name
         for name, kind in signature(Unmasker.generate).parameters.items()

@@ -1,7 +1,7 @@
 """The sampler: one loop from a blank canvas to a written one, as a generator of frames.
 
 Grid x policy x draw. Every published sampler of this project is a choice of these three (see
-``sampling.presets.py``), not a loop of its own. No printing, no progress bar, no decoding in here.
+``sampling.samplers``), not a loop of its own. No printing, no progress bar, no decoding in here.
 """
 
 from __future__ import annotations

@@ -380,7 +380,7 @@ class Recipe:
         # Here, so that the recipes can be listed without loading torch.
         from unmask.diffusion.registry import check_names
         from unmask.models.time_conditioning import DESIGNS
-        from unmask.sampling.presets import make_preset, read_options
+        from unmask.sampling.samplers.registry import make_sampler
 
         check_names(
             self.process.name,
@@ -408,7 +408,7 @@ class Recipe:
         sampler = dict(self.sampler)
         if self.kind == "causal" or not sampler:
             return
-        make_preset(sampler.pop("name", "ancestral"), **read_options(sampler))
+        make_sampler(sampler.pop("name", "ancestral"), **sampler)
 
 
 def names() -> list[str]:

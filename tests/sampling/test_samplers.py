@@ -6,7 +6,6 @@ And which of a model's own options make way for what is asked for.
 import pytest
 import torch
 
-from unmask.cli import options as command_line
 from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.pipelines.sampler_options import choose_preset
@@ -15,7 +14,10 @@ from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfid
 from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomQuota
 from unmask.sampling.policies.remasking import Capped, Loop, Remask, Rescaled
 from unmask.sampling.policies.self_correction import Edited, Planned
-from unmask.sampling.presets import POLICY_OPTIONS, PRESETS, make_preset, option_of
+from unmask.sampling.samplers.base import Custom
+from unmask.sampling.samplers.confidence import MaskGIT
+from unmask.sampling.samplers.registry import OPTIONS, SAMPLERS, make_sampler
+from unmask.sampling.samplers.remasking import Refine, ReMDMCap
 from unmask.sampling.token_sampling import Draw
 
 SURE = MostConfident("confidence", 1, Threshold(0.9))
@@ -55,64 +57,93 @@ HONOURED = {
 VALUES = {"tokens_per_step": 2, "confidence_metric": "confidence"}
 
 
-@pytest.mark.parametrize("option", POLICY_OPTIONS)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("option", HONOURED)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_an_option_is_honoured_or_refused(name, option):
     value = VALUES.get(option, 0.25)
     if name in HONOURED[option]:
-        preset = make_preset(name, **{option: value})
-        assert preset.policy == HONOURED[option][name]
+        sampler = make_sampler(name, **{option: value})
+        assert sampler.policy == HONOURED[option][name]
         assert choose_preset({}, {"sampler": name, option: value})[1][option] == value
     elif (name, option) == ("entropy-bound", "confidence_metric"):
         with pytest.raises(UserError, match="judges guesses by 'entropy'"):
-            make_preset(name, confidence_metric=value)
-    elif option == "alg_temperature" and option_of(PRESETS[name].policy, "confidence_metric"):
-        with pytest.raises(UserError, match="this sampler writes what is sure enough"):
-            make_preset(name, alg_temperature=value)
+            make_sampler(name, confidence_metric=value)
     else:
         with pytest.raises(UserError, match=f"has no {option.replace('_', '-')}; these have: "):
-            make_preset(name, **{option: value})
+            make_sampler(name, **{option: value})
 
 
 def test_a_refusal_names_the_samplers_that_have_the_option():
     with pytest.raises(UserError, match=r"these have: threshold, threshold-edit$"):
-        make_preset("ancestral", threshold=0.5)
+        make_sampler("ancestral", threshold=0.5)
 
 
-def test_the_command_line_knows_every_sampler_and_option():
-    assert command_line.NAMES.split(", ") == list(PRESETS)
-    assert set(command_line.DIFFUSION_ONLY) == {
-        *("sampler", "steps", "grid", "top_p_crossing", "burn_in", "unban"),
-        *POLICY_OPTIONS,
-    }
-    assert list(HONOURED.keys() - set(POLICY_OPTIONS)) == []
+def test_every_option_of_a_policy_is_tried_here():
+    shared = {"steps", "grid", "temperature", "top_k", "top_p", "top_p_crossing", "min_p"}
+    shared |= {"repetition_penalty", "ban", "unban", "burn_in"}
+    assert set(OPTIONS) == HONOURED.keys() | shared
 
 
-@pytest.mark.parametrize("name", PRESETS)
+def test_an_object_is_the_sampler_of_its_name():
+    for name, sampler in SAMPLERS.items():
+        assert make_sampler(name) == sampler()
+        assert make_sampler(name, steps=7) == sampler(steps=7)
+        assert sampler(steps=7).settings == choose_preset({}, {"sampler": sampler(steps=7)})[1]
+
+
+def test_what_an_object_refuses_is_what_the_name_refuses():
+    with pytest.raises(UserError, match=r"eta must be from 0 to 1, not 1\.5"):
+        ReMDMCap(eta=1.5)
+    with pytest.raises(UserError, match="leave one out"):
+        MaskGIT(steps=5, tokens_per_step=2)
+    with pytest.raises(UserError, match="would have no effect"):
+        Refine(temperature=0, top_k=7)
+    assert Refine(temperature=0).draw == Draw(temperature=0)
+    with pytest.raises(UserError, match="would have no effect"):
+        make_sampler("refine", temperature=0, top_k=50)
+
+
+def test_an_object_takes_no_options_of_the_call_and_keeps_the_bans_of_the_model():
+    with pytest.raises(UserError, match="the sampler is an object with options of its own; set st"):
+        choose_preset({}, {"sampler": Refine(), "steps": 5})
+    saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
+    chosen = choose_preset(saved, {"sampler": Refine(top_k=7, ban="dog")})[0]
+    assert chosen == Refine(top_k=7, ban="dog", repetition_penalty=1.5)
+
+
+def test_a_policy_takes_the_options_of_every_sampler():
+    sampler, settings = choose_preset({}, {"sampler": RandomQuota(), "steps": 5, "top_p": 0.5})
+    assert sampler == Custom(RandomQuota(), steps=5, top_p=0.5)
+    assert (settings["sampler"], settings["steps"], len(sampler.times(9))) == ("RandomQuota", 5, 6)
+    with pytest.raises(UserError, match="'RandomQuota' has no eta; these have: remdm-cap"):
+        choose_preset({}, {"sampler": RandomQuota(), "eta": 0.5})
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_steps_set_the_pace(name):
     """A policy that has a number of tokens per step of its own takes what the grid asks for."""
-    preset = make_preset(name, steps=5)
-    assert len(preset.times(40)) == 6
-    policy = preset.policy.order if isinstance(preset.policy, Edited) else preset.policy
+    sampler = make_sampler(name, steps=5)
+    assert len(sampler.times(40)) == 6
+    policy = sampler.policy.order if isinstance(sampler.policy, Edited) else sampler.policy
     assert getattr(policy, "tokens_per_step", None) is None
 
 
 def test_as_many_steps_as_the_policy_may_need():
-    assert len(make_preset("left-to-right").times(40)) == 41
-    assert len(make_preset("maskgit", tokens_per_step=4).times(40)) == 41
-    assert len(make_preset("threshold-edit").times(40)) == 40 * 3 + 2
+    assert len(make_sampler("left-to-right").times(40)) == 41
+    assert len(make_sampler("maskgit", tokens_per_step=4).times(40)) == 41
+    assert len(make_sampler("threshold-edit").times(40)) == 40 * 3 + 2
 
 
 def test_two_paces_are_refused_and_the_saved_one_gives_way():
     with pytest.raises(UserError, match="leave one out"):
-        make_preset("left-to-right", steps=5, tokens_per_step=2)
+        make_sampler("left-to-right", steps=5, tokens_per_step=2)
     saved = {"name": "maskgit", "steps": 5, "top_p": 0.5}
-    preset, settings = choose_preset(saved, {"tokens_per_step": 2})
-    assert (preset.steps, preset.policy.tokens_per_step, preset.draw.top_p) == (None, 2, 0.5)
+    sampler, settings = choose_preset(saved, {"tokens_per_step": 2})
+    assert (sampler.num_steps, sampler.policy.tokens_per_step, sampler.draw.top_p) == (None, 2, 0.5)
     assert settings["tokens_per_step"] == 2
     saved = {"name": "left-to-right", "tokens_per_step": 3}
-    preset, settings = choose_preset(saved, {"steps": 5})
-    assert (preset.steps, preset.policy.tokens_per_step) == (5, None)
+    sampler, settings = choose_preset(saved, {"steps": 5})
+    assert (sampler.num_steps, sampler.policy.tokens_per_step) == (5, None)
     assert "tokens_per_step" not in settings
 
 
@@ -120,11 +151,11 @@ def test_a_temperature_that_would_change_nothing_is_refused():
     """The likeliest token is taken, and the measure is that of temperature 1."""
     for name in ("fast-dllm-factor", "threshold-edit"):
         with pytest.raises(UserError, match="temperature would have no effect"):
-            make_preset(name, temperature=0.5)
-        assert make_preset(name, temperature=0.0).draw.greedy
+            make_sampler(name, temperature=0.5)
+        assert make_sampler(name, temperature=0.0).draw.greedy
     with pytest.raises(UserError, match="temperature would have no effect"):
-        make_preset("threshold", temperature=0.5, confidence_metric="margin")
-    assert make_preset("threshold", temperature=0.5).draw == Draw(0.5, greedy=True)
+        make_sampler("threshold", temperature=0.5, confidence_metric="margin")
+    assert make_sampler("threshold", temperature=0.5).draw == Draw(0.5, greedy=True)
     # One that was saved for the measure before gives way; one of a random draw stays.
     saved = {"name": "threshold", "temperature": 0.8}
     assert choose_preset(saved, {"confidence_metric": "margin"})[1]["confidence_metric"] == "margin"
@@ -155,22 +186,22 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("fast-dllm-factor", {"factor": float("nan")}, "factor"),
         ("remdm-cap", {"eta": 1.5}, "eta"),
         ("p2", {"eta": -1.0}, "eta"),
-        ("left-to-right", {"tokens_per_step": 0}, "tokens per step"),
-        ("threshold-edit", {"edit_threshold": 2.0}, "edit-below"),
+        ("left-to-right", {"tokens_per_step": 0}, "tokens_per_step"),
+        ("threshold-edit", {"edit_threshold": 2.0}, "edit_threshold"),
         ("threshold", {"confidence_metric": "margn"}, "'margin'"),
         ("threshold", {"confidence_metric": "entropy"}, "judges guesses by"),
         ("threshold-edit", {"confidence_metric": "margin"}, "cannot go by 'margin'"),
         ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
         ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn-in would have no effect"),
         ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "no token that crosses p"),
-        ("maskgit", {"alg_temperature": -1.0}, "order-temperature"),
-        ("maskgit", {"alg_temperature": 1e308}, "order-temperature"),
+        ("maskgit", {"alg_temperature": -1.0}, "alg_temperature"),
+        ("maskgit", {"alg_temperature": 1e308}, "alg_temperature"),
         ("ancestral", {"alg_temperature": 1.0}, "these have: maskgit$"),
     ],
 )
 def test_numbers_out_of_range_are_refused(name, options, says):
     with pytest.raises(UserError, match=says):
-        make_preset(name, **options)
+        make_sampler(name, **options)
 
 
 def test_an_unknown_option_is_named():
@@ -181,19 +212,19 @@ def test_an_unknown_option_is_named():
 def test_a_grid_and_tokens_per_step_exclude_each_other_and_the_saved_one_gives_way():
     for grid in ("cosine", [1, 0.5, 0]):
         with pytest.raises(UserError, match="a grid and tokens per step both set the pace"):
-            make_preset("random", grid=grid, tokens_per_step=2)
+            make_sampler("random", grid=grid, tokens_per_step=2)
     saved = {"name": "random", "tokens_per_step": 3}
-    preset = choose_preset(saved, {"grid": [1, 0.5, 0]})[0]
-    assert (preset.steps, preset.policy.tokens_per_step) == (2, None)
+    sampler = choose_preset(saved, {"grid": [1, 0.5, 0]})[0]
+    assert (sampler.num_steps, sampler.policy.tokens_per_step) == (2, None)
     saved = {"name": "random", "grid": [1, 0.5, 0]}
-    preset = choose_preset(saved, {"tokens_per_step": 2})[0]
-    assert (preset.grid, preset.policy.tokens_per_step) == ("uniform", 2)
+    sampler = choose_preset(saved, {"tokens_per_step": 2})[0]
+    assert (sampler.grid, sampler.policy.tokens_per_step) == ("uniform", 2)
 
 
 def test_filters_reach_the_draw_and_the_burn_in_has_none():
-    preset = make_preset("ancestral", top_p=0.8, top_p_crossing="drop", min_p=0.1)
-    assert preset.draw == Draw(top_p=0.8, top_p_crossing="drop", min_p=0.1)
-    drawing = make_preset("gibbs", min_p=0.2, steps=10, burn_in=3).drawing
+    sampler = make_sampler("ancestral", top_p=0.8, top_p_crossing="drop", min_p=0.1)
+    assert sampler.draw == Draw(top_p=0.8, top_p_crossing="drop", min_p=0.1)
+    drawing = make_sampler("gibbs", min_p=0.2, steps=10, burn_in=3).drawing
     assert drawing.at(2) == Draw()
     assert drawing.at(3) == Draw(top_k=100, min_p=0.2)
 
@@ -219,11 +250,11 @@ def test_a_saved_temperature_of_0_gives_way_to_filters_and_to_a_burn_in():
 
 def test_what_is_not_to_be_written_is_said_to_every_sampler():
     saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
-    for name in PRESETS:
-        preset, settings = choose_preset(saved, {"sampler": name})
-        assert preset.restriction == Restriction(1.5, ("cat",))
+    for name in SAMPLERS:
+        sampler, settings = choose_preset(saved, {"sampler": name})
+        assert sampler.restriction == Restriction(1.5, ("cat",))
         assert (settings["ban"], settings["repetition_penalty"]) == (["cat"], 1.5)
-    assert choose_preset(saved, {"sampler": "ancestral"})[0].steps == PRESETS["ancestral"].steps
+    assert choose_preset(saved, {"sampler": "ancestral"})[0].steps == SAMPLERS["ancestral"]().steps
     assert choose_preset(saved, {"ban": ["dog"]})[0].restriction.ban == ("dog",)
 
 
@@ -231,9 +262,9 @@ def test_saved_filters_give_way_where_all_steps_are_burn_in():
     saved = {"name": "gibbs", "steps": 100, "top_k": 7, "min_p": 0.1}
     assert choose_preset(saved, {})[0].draw.top_k == 7
     for wished in ({"burn_in": 100}, {"steps": 8, "burn_in": 8}):
-        preset, settings = choose_preset(saved, wished)
-        assert preset.burn_in == preset.steps == settings["burn_in"]
-        assert preset.draw == Draw()
+        sampler, settings = choose_preset(saved, wished)
+        assert sampler.burnt_in == sampler.steps == settings["burn_in"]
+        assert sampler.draw == Draw()
         assert (settings["top_k"], "min_p" in settings) == (None, False)
     with pytest.raises(UserError, match="all steps are burn-in"):
         choose_preset(saved, {"burn_in": 100, "top_k": 7})
@@ -246,8 +277,8 @@ def test_saved_filters_give_way_where_all_steps_are_burn_in():
 
 def test_temperature_0_drops_the_filters_that_nobody_asked_for():
     saved = {"name": "ancestral", "top_p": 0.9, "top_p_crossing": "drop", "min_p": 0.1, "steps": 5}
-    preset, settings = choose_preset(saved, {"temperature": 0})
-    assert preset.draw == Draw(temperature=0)
+    sampler, settings = choose_preset(saved, {"temperature": 0})
+    assert sampler.draw == Draw(temperature=0)
     assert settings["steps"] == 5
     with pytest.raises(UserError, match="min-p"):
         choose_preset(saved, {"temperature": 0, "min_p": 0.2})
@@ -265,51 +296,51 @@ def test_top_p_1_takes_the_saved_convention_with_it():
     "given", ["1,0.7,.2,0", [1, 0.7, 0.2, 0], (1.0, 0.7, 0.2, 0.0), "1, 0.7,0.2 ,0"]
 )
 def test_a_grid_of_times_is_taken_as_it_is(given):
-    preset = make_preset("ancestral", grid=given)
-    assert preset.steps == 3
+    sampler = make_sampler("ancestral", grid=given)
+    assert sampler.num_steps == 3
     for masks in (1, 50):
-        assert preset.times(masks).tolist() == [1, 0.7, 0.2, 0]
+        assert sampler.times(masks).tolist() == [1, 0.7, 0.2, 0]
     _, settings = choose_preset({"name": "ancestral", "steps": 64}, {"grid": given})
     assert settings["grid"] == [1, 0.7, 0.2, 0]
     assert settings["steps"] == 3
 
 
 def test_a_grid_by_name():
-    for name in PRESETS:
+    for name in SAMPLERS:
         if "gibbs" not in name:
             for grid in ("uniform", "cosine"):
-                preset, settings = choose_preset({}, {"sampler": name, "grid": grid, "steps": 7})
-                assert torch.equal(preset.times(30), time_grid(7, grid))
-                assert settings.get("grid", PRESETS[name].grid) == grid
+                sampler, settings = choose_preset({}, {"sampler": name, "grid": grid, "steps": 7})
+                assert torch.equal(sampler.times(30), time_grid(7, grid))
+                assert settings.get("grid", SAMPLERS[name]().grid) == grid
 
 
 def test_the_times_of_confidence_are_a_pace():
-    preset = make_preset("threshold", grid=[1, 0.5, 0])
-    assert preset.policy.tokens_per_step is None
-    assert preset.steps == 2
+    sampler = make_sampler("threshold", grid=[1, 0.5, 0])
+    assert sampler.policy.tokens_per_step is None
+    assert sampler.num_steps == 2
 
 
 def test_steps_and_a_saved_grid_make_way_for_each_other():
     saved = {"name": "ancestral", "grid": [1, 0.5, 0]}
-    assert choose_preset(saved, {})[0].steps == 2
-    preset, settings = choose_preset(saved, {"steps": 9})
-    assert torch.equal(preset.times(5), time_grid(9, "cosine"))
+    assert choose_preset(saved, {})[0].num_steps == 2
+    sampler, settings = choose_preset(saved, {"steps": 9})
+    assert torch.equal(sampler.times(5), time_grid(9, "cosine"))
     assert "grid" not in settings
     named = {"name": "ancestral", "grid": "uniform", "steps": 3}
     assert torch.equal(choose_preset(named, {"steps": 4})[0].times(5), time_grid(4, "uniform"))
     # Options of a model's own sampler belong to that one alone.
-    assert choose_preset(saved, {"sampler": "refine"})[0] == PRESETS["refine"]
+    assert choose_preset(saved, {"sampler": "refine"})[0] == Refine()
 
 
 def test_restrictions_of_a_model_can_be_taken_back():
     saved = {"name": "ancestral", "ban": ["cat"], "repetition_penalty": 1.2}
-    preset, settings = choose_preset(saved, {})
-    assert preset.restriction == Restriction(1.2, ("cat",))
+    sampler, settings = choose_preset(saved, {})
+    assert sampler.restriction == Restriction(1.2, ("cat",))
     assert (settings["ban"], settings["repetition_penalty"]) == (["cat"], 1.2)
-    preset, settings = choose_preset(saved, {"ban": [], "repetition_penalty": 1})
-    assert preset.restriction == Restriction()
+    sampler, settings = choose_preset(saved, {"ban": [], "repetition_penalty": 1})
+    assert sampler.restriction == Restriction()
     assert "ban" not in settings
-    assert make_preset("refine", ban="a dog").restriction.ban == ("a dog",)
+    assert make_sampler("refine", ban="a dog").restriction.ban == ("a dog",)
 
 
 @pytest.mark.parametrize(
@@ -339,4 +370,4 @@ def test_restrictions_of_a_model_can_be_taken_back():
 )
 def test_what_makes_no_sense_is_refused(name, options, says):
     with pytest.raises(UserError, match=says):
-        make_preset(name, **options)
+        make_sampler(name, **options)

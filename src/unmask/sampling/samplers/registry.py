@@ -1,0 +1,96 @@
+"""Samplers by name, and the options of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unmask.errors import UserError, did_you_mean
+from unmask.sampling.samplers.base import Custom, Sampler
+from unmask.sampling.samplers.confidence import (
+    EntropyBound,
+    FastDLLMFactor,
+    MaskGIT,
+    Threshold,
+    ThresholdEdit,
+)
+from unmask.sampling.samplers.fixed_order import Ancestral, FirstHitting, LeftToRight, Random
+from unmask.sampling.samplers.gibbs import Gibbs, GibbsSequential
+from unmask.sampling.samplers.remasking import (
+    P2,
+    ForwardBackward,
+    Refine,
+    ReMDMCap,
+    ReMDMConf,
+    ReMDMLoop,
+    ReMDMNextRate,
+    ReMDMRescale,
+)
+from unmask.validation import Option
+
+if TYPE_CHECKING:
+    from unmask.sampling.policies.base import Policy
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    sampler.name: sampler
+    for sampler in (
+        *(Ancestral, Random, FirstHitting, LeftToRight),
+        *(Threshold, MaskGIT, FastDLLMFactor, EntropyBound),
+        *(Refine, ReMDMCap, ReMDMRescale, ReMDMConf, ReMDMLoop, ReMDMNextRate, ForwardBackward),
+        *(P2, ThresholdEdit, Gibbs, GibbsSequential),
+    )
+}
+
+
+def _all_options() -> dict[str, Option]:
+    """Return the options of all samplers, without a range where samplers differ in it."""
+    found: dict[str, Option] = {}
+    for sampler in SAMPLERS.values():
+        for name, known in sampler.options().items():
+            if found.setdefault(name, known) != known:
+                found[name] = replace(known, low=None, high=None)
+    return found
+
+
+OPTIONS = _all_options()
+"""The options of all samplers by name."""
+
+
+def takers(name: str) -> list[str]:
+    """Return the names of the samplers that take an option."""
+    return [own for own, sampler in SAMPLERS.items() if name in sampler.options()]
+
+
+def make_sampler(name: str, **options: Any) -> Sampler:
+    """Return a sampler by name, with some options; None means not given.
+
+    Raises:
+        UserError: If the name is unknown, the sampler does not take an option, or as the class of
+            the sampler does.
+    """
+    if not isinstance(name, str) or name not in SAMPLERS:
+        raise UserError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}")
+    given = {option: value for option, value in options.items() if value is not None}
+    check_taken(name, SAMPLERS[name], given)
+    sampler = SAMPLERS[name](**given)
+    # An option that is given counts as such even with the value of its default.
+    sampler.check(given)
+    return sampler
+
+
+def custom(policy: Policy, **options: Any) -> Custom:
+    """Return a sampler with a policy of one's own, with some options; None means not given."""
+    given = {option: value for option, value in options.items() if value is not None}
+    check_taken(type(policy).__name__, Custom, given)
+    return Custom(policy, **given)
+
+
+def check_taken(name: str, sampler: type[Sampler], given: Collection[str]) -> None:
+    """Raise a UserError for an option that a sampler does not take, which names those that do."""
+    for option in given:
+        if option not in OPTIONS:
+            raise UserError(f"there is no sampler option {option!r}{did_you_mean(option, OPTIONS)}")
+        if option not in sampler.options():
+            said, others = option.replace("_", "-"), ", ".join(takers(option))
+            raise UserError(f"sampler {name!r} has no {said}; these have: {others}")
