@@ -36,7 +36,7 @@ def write_file(path: Path, size: float) -> None:
 
 def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
     """Train for a few steps and return what it took."""
-    from unmask.training.recipe import load
+    from unmask.training.recipe_file import load
     from unmask.training.train import Run, train
 
     sets = {

@@ -40,7 +40,7 @@ from unmask.data.text import TextCodec
 from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.initialize import open_model
 from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe
@@ -160,7 +160,7 @@ def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> Non
     model, codec = open_model(recipe, None, texts)
     rows = Blocks(tokenize(pieces_of(texts), codec), codec.start, recipe.data.length)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-    card = Card(length=recipe.data.length)
+    card = Card(sequence_length=recipe.data.length)
     spent, steps, batches = 0.0, 0, _batches(rows)
     for minutes, out in sorted(where.items()):
         while spent < 60 * minutes:

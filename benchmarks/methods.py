@@ -27,7 +27,7 @@ from unmask.data.documents import joined, read_documents
 from unmask.models.checkpoint import WORK
 from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.progress import ProgressLog
 from unmask.training.train import Run, train
 
@@ -108,7 +108,7 @@ def _small(formulation: Formulation, steps: int) -> tuple[str, ...]:
         f"data.length={LENGTH}",
         f"training.batch_size={ROWS}",
         f"training.steps={steps}",
-        "training.schedule=linear",
+        "training.lr_schedule=linear",
         "training.learning_rate=3e-3",
         "training.weight_decay=0.01",
         "training.warmup_steps=100",

@@ -19,7 +19,7 @@ from transformers.utils import logging
 from unmask.models.compat import computes_bfloat16
 from unmask.models.runtimes.int8 import quantise
 from unmask.models.runtimes.packed import pack
-from unmask.training import recipe
+from unmask.training import recipe_file
 
 logging.set_verbosity_error()
 
@@ -75,7 +75,7 @@ def small_gpt2(kind: str = "float32") -> PreTrainedModel:
 @cache
 def bundled_size(kind: str = "float32") -> PreTrainedModel:
     """Return a network of the size of the one in the package, as its recipe says."""
-    tiny = recipe.load("tiny")
+    tiny = recipe_file.load("tiny")
     ids = {f"{name}_token_id": i for i, name in enumerate(("cls", "pad", "sep"))}
     ids |= {"bos_token_id": 0, "eos_token_id": 2}
     config = AutoConfig.for_model(

@@ -21,7 +21,7 @@ from typing import Any
 from examples.convert_rxnfp import convert
 
 from unmask.pipelines.unmasker import Unmasker
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.train import Run, train
 
 ACIDS = (

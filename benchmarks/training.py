@@ -27,7 +27,7 @@ from unmask.diffusion.objectives.masked import continuous_nelbo
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.models.encoder import EncoderDenoiser
-from unmask.training import recipe
+from unmask.training import recipe_file
 from unmask.training.initialize import set_dropout
 from unmask.training.optimizer import muon
 
@@ -126,7 +126,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         f"training step, RoBERTa-base ({layers} layers), batch {base.rows} x {base.length}",
         tuple(variants),
     )
-    tiny = recipe.load("tiny")
+    tiny = recipe_file.load("tiny")
     rows = 4 if quick else 16
     bench = Bench(models.bundled_size, rows=rows, length=tiny.data.length)
     yield Comparison(

@@ -31,7 +31,7 @@ from unmask.data.documents import read_documents
 from unmask.data.text import TextCodec
 from unmask.models.checkpoint import WORK
 from unmask.models.loading import load_tokenizer, no_bars
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe
 from unmask.training.splitting import split

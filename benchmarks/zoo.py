@@ -31,7 +31,7 @@ from unmask.errors import UserError
 from unmask.models import compat
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.tokenizer import train_tokenizer
 from unmask.training.train import Run, train
 

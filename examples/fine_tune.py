@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from unmask import Unmasker
 from unmask.data.documents import read_documents
-from unmask.training import recipe
+from unmask.training import recipe_file
 from unmask.training.train import Run, train
 
 SETTINGS = (
@@ -35,7 +35,7 @@ def main() -> None:
         data, held_out = Path(folder) / "learn.txt", Path(folder) / "unseen.txt"
         data.write_text(text[:cut], encoding="utf-8")
         held_out.write_text(unseen, encoding="utf-8")
-        chosen = recipe.load("diffuse", SETTINGS)
+        chosen = recipe_file.load("diffuse", SETTINGS)
         run = Run(chosen, str(data), Path(folder) / "model", "bundled", str(held_out))
         train(run)
         tuned = Unmasker.from_pretrained(str(run.out))

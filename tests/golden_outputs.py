@@ -93,7 +93,7 @@ def losses(recipe: str, folder: Path, zoo: Path) -> list[float]:
     """
     from conftest import story
     from unmask.cli import main
-    from unmask.training import recipe as recipes
+    from unmask.training import recipe_file as recipes
 
     about = recipes.load(recipe)
     settings = SHORT | (FRESH if about.model.type else {})
@@ -121,7 +121,7 @@ def main() -> None:
     """Write all of them."""
     os.environ["OMP_NUM_THREADS"] = "1"
     from conftest import make_zoo
-    from unmask.training import recipe as recipes
+    from unmask.training import recipe_file as recipes
 
     with tempfile.TemporaryDirectory() as name:
         zoo = make_zoo(Path(name) / "zoo")

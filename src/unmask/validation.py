@@ -161,6 +161,20 @@ def read_options(
     return {name: known[name](name, value) for name, value in said.items()}
 
 
+def require(*rules: tuple[str, object, str]) -> None:
+    """Refuse the first of several combinations that does not hold.
+
+    Args:
+        rules: What is set, whether it may be (by truth value), and what it goes with.
+
+    Raises:
+        UserError: As "... goes with ...".
+    """
+    for what, holds, needed in rules:
+        if not holds:
+            raise UserError(f"{what} goes with {needed}")
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()

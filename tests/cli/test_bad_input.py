@@ -235,7 +235,7 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set training.report_to=foo", "training.report_to"),
     ("train --data {text} --out {tmp}/out --set training.report_to=comet_ml", "comet"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=galore_adamw", "galore"),
-    ("train --data {text} --out {tmp}/out --set training.schedule=cosine_with_min_lr", "min_lr"),
+    ("train --data {text} --out {tmp}/out --set training.lr_schedule=cosine_with_min_lr", "min_lr"),
     (
         "train --data {text} --out {tmp}/out --set model.config.hidden_size=3",
         "would have no effect",
@@ -245,16 +245,16 @@ MISTAKES = [
     ("train --data {text} --out {tmp}/out --set sampler.steps=8.5", "steps must be a whole"),
     ("train --data {text} --out {tmp}/out --set sampler.stesp=8", "'steps'"),
     ("train --data {text} --out {tmp}/out --set training.optimizer=adamm", "adamm"),
-    ("train --data {text} --out {tmp}/out --set training.schedule=cosin", "cosin"),
+    ("train --data {text} --out {tmp}/out --set training.lr_schedule=cosin", "cosin"),
     (
-        "train --data {text} --out {tmp}/out --set training.schedule=polynomial "
+        "train --data {text} --out {tmp}/out --set training.lr_schedule=polynomial "
         "--set training.learning_rate=1e-8",
-        "training.schedule cannot be used",
+        "training.lr_schedule cannot be used",
     ),
     (
-        "train --data {text} --out {tmp}/out --set training.schedule=polynomial "
+        "train --data {text} --out {tmp}/out --set training.lr_schedule=polynomial "
         "--set training.learning_rate=1e-8 --set training.minutes=1",
-        "training.schedule cannot be used",
+        "training.lr_schedule cannot be used",
     ),
     ("train --data {text} --out {tmp}/out --set schedule.name=cosin", "cosine"),
     ("train tiny --data {text} --out {tmp}/out --set model.type=brt", "brt"),

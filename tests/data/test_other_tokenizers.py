@@ -25,7 +25,7 @@ from unmask.evaluation.report import legend, lines, notes
 from unmask.models.checkpoint import Card
 from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.train import Run, train
 from vocabularies import SCRIPTS
 

@@ -31,7 +31,7 @@ from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.sampler import sample
 from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 
 ZOO = ("bert", "roberta", "modernbert", "distilbert", "electra", "albert")
 MASK, LENGTH = 4, 12

@@ -8,7 +8,7 @@ from packaging.version import Version
 
 import golden_outputs
 from unmask.sampling.samplers.registry import SAMPLERS
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 
 GOLDEN = json.loads(golden_outputs.FILE.read_text("utf-8"))
 OLDER = Version(version("transformers")) < Version(GOLDEN["transformers"])

@@ -25,7 +25,7 @@ from unmask.models.loading import load_model
 from unmask.models.runtimes.int8 import quantise
 from unmask.pipelines import recorder
 from unmask.pipelines.autoregressor import Autoregressor
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 
 TEXT = "The cat sat on the mat today.\nA dog looked at the river again.\n"
 BLOCKS = {"objective__block_length": 8}
@@ -63,7 +63,11 @@ def test_a_fresh_decoder_is_trained_saved_opened_and_writes(text_file, tmp_path,
     settings = {"objective__block_length": block_length}
     assert run_train("block-diffusion", text_file, out, *sets(FRESH), **settings) == 0
     card = json.loads((out / "unmask.json").read_text("utf-8"))
-    assert (card["kind"], card["block_length"], card["length"]) == ("block", block_length, 24)
+    assert (card["kind"], card["block_length"], card["sequence_length"]) == (
+        "block",
+        block_length,
+        24,
+    )
     assert card["scores"]["validation"]["exact"] is False
     writer = Unmasker.from_pretrained(str(out))
     result = writer.generate("The cat", length=5, steps=4)

@@ -17,7 +17,7 @@ from unmask.errors import UserError
 from unmask.evaluation.likelihood import score_text
 from unmask.models.any_order import make_denoiser
 from unmask.training import rates
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.average import FILE, WeightAverage
 from unmask.training.pair_dataset import PairBatcher, PairItems
 from unmask.training.stopping import SHARE, Allowance, Clock, Pace
@@ -159,7 +159,7 @@ def test_a_step_is_the_same_whatever_it_is_cut_into(tmp_path, batch, accumulate)
 )
 def test_the_named_schedule_follows_the_clock(tmp_path, name, expected):
     hand = Hand()
-    settings = (f"training.schedule={name}", "training.minutes=2", "training.warmup_steps=0")
+    settings = (f"training.lr_schedule={name}", "training.minutes=2", "training.warmup_steps=0")
     recipe = recipes.load("diffuse", settings).training
     pace = Pace(Clock(120, now=hand), recipe)
     run = trainer(tmp_path, pair_rows((A, 3)), *settings, pace=pace)
@@ -175,7 +175,7 @@ def test_the_named_schedule_follows_the_clock(tmp_path, name, expected):
 
 def test_of_steps_and_minutes_the_rate_follows_what_ends_first(tmp_path):
     hand = Hand()
-    settings = ("training.schedule=linear", "training.minutes=2", "training.steps=4")
+    settings = ("training.lr_schedule=linear", "training.minutes=2", "training.steps=4")
     recipe = recipes.load("diffuse", (*settings, "training.warmup_steps=0")).training
     run = trainer(
         tmp_path,
@@ -226,7 +226,7 @@ def test_a_schedule_without_a_clock_is_refused(zoo, text_file, tmp_path, capsys,
 
     line = ["train", "--data", str(text_file), "--model", str(zoo / "bert")]
     line += ["--out", str(tmp_path / "out"), "--set", "training.minutes=1"]
-    assert main([*line, "--set", f"training.schedule={name}", "--set", "data.length=24"]) == 2
+    assert main([*line, "--set", f"training.lr_schedule={name}", "--set", "data.length=24"]) == 2
     assert "cannot follow a time budget" in capsys.readouterr().err
 
 

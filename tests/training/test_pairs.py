@@ -26,10 +26,11 @@ from unmask.evaluation.likelihood import bound_of_rows, score_text
 from unmask.models.checkpoint import RUN, Card
 from unmask.pipelines import filling, mbr, recorder
 from unmask.sampling.canvas import Canvas, Frame
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training import resume
 from unmask.training.checkpoints import seal
 from unmask.training.pair_dataset import read_pairs
+from unmask.training.recipe import Recipe
 from unmask.training.train import Run, train
 
 LENGTH = 32
@@ -195,7 +196,7 @@ class Seen(TrainerCallback):
         model.register_forward_pre_hook(note, with_kwargs=True)
 
 
-def recipe(name: str = "diffusionbert-conditional", **more: object) -> recipes.Recipe:
+def recipe(name: str = "diffusionbert-conditional", **more: object) -> Recipe:
     return recipes.load(name, [f"{key}={value}" for key, value in settings(**more).items()])
 
 
@@ -631,7 +632,7 @@ def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         torch.save({}, tmp_path / "checkpoint-2" / name)
     seal(tmp_path / "checkpoint-2", 0.0)
-    steps = recipes.Recipe().training.__class__(steps=9)
+    steps = Recipe().training.__class__(steps=9)
     assert resume.last_checkpoint(tmp_path, what, steps).folder.name == "checkpoint-2"
     what["recipe"]["data"]["pairs"] = True
     with pytest.raises(UserError, match=r"recipe.data.pairs = False, now it is True"):

@@ -17,7 +17,7 @@ from unmask.data.records import RecordCodec, quantiles
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.training.recipe import load
+from unmask.training.recipe_file import load
 from unmask.training.record_dataset import RecordItems
 from unmask.training.rows import Batcher
 
@@ -191,4 +191,4 @@ REFUSED = {
 @pytest.mark.parametrize(("recipe", "setting"), REFUSED)
 def test_what_does_not_go_with_records_is_refused(recipe, setting):
     with pytest.raises(UserError, match=REFUSED[recipe, setting]):
-        load(recipe, [setting]).check()
+        load(recipe, [setting])

@@ -18,7 +18,7 @@ from golden_outputs import FRESH
 from unmask import Unmasker
 from unmask.cli import main
 from unmask.pipelines.autoregressor import Autoregressor
-from unmask.training import recipe as recipes
+from unmask.training import recipe_file as recipes
 from unmask.training.average import FILE
 from unmask.training.checkpoints import checkpoints
 from unmask.training.train import Run, train

@@ -135,7 +135,7 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
 def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unmasker:
     from unmask.cli.train import run_with_progress
     from unmask.data.documents import joined
-    from unmask.training import recipe as recipes
+    from unmask.training import recipe_file as recipes
     from unmask.training.train import Run
 
     settings = (

@@ -46,7 +46,7 @@ def command(
 
     Ctrl-C leaves a checkpoint that --resume continues from.
     """
-    from unmask.training import recipe as recipes
+    from unmask.training import recipe_file as recipes
 
     if list_recipes:
         if any((recipe, data, validation, model, out, settings, resume, overwrite)):

@@ -1,13 +1,18 @@
-"""A method from the names by which a recipe and a checkpoint know it."""
+"""Build a formulation from the names in a recipe or a checkpoint.
+
+``NOISE_SCHEDULES`` has an entry for every noise schedule, which states what the schedule needs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from unmask.diffusion.formulation import (
-    MAX_STEPS,
     AnyOrderFormulation,
     BlockFormulation,
     Formulation,
@@ -15,6 +20,7 @@ from unmask.diffusion.formulation import (
     MaskedFormulation,
     PerTokenFormulation,
     UniformFormulation,
+    check_steps,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
@@ -23,11 +29,101 @@ from unmask.diffusion.schedules.continuous import SCHEDULES, make_schedule
 from unmask.diffusion.schedules.per_token import LearnedExponents, spindle
 from unmask.diffusion.schedules.tabulated import d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
+from unmask.validation import require
 
 PROCESSES = ("absorbing", "uniform")
-BY_TOKEN = ("spindle", "learned")
-ON_GRID = ("d3pm-cosine", "mutual-information")
 ATTENTION = ("full", "any-order")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a noise schedule may be made from.
+
+    Attributes:
+        process: Name of the forward process.
+        num_steps: T of the bound; 0 for continuous time.
+        vocab_size: Logits per position, V.
+        data_ids: The ids that occur in data, shape (V',), int64.
+        counts: Occurrences of each id in the training text, shape (V,).
+        learned: The exponents of a learned schedule.
+    """
+
+    process: str
+    num_steps: int
+    vocab_size: int
+    data_ids: Tensor
+    counts: Tensor | None
+    learned: LearnedExponents | None
+
+    @property
+    def known_counts(self) -> Tensor:
+        """The counts.
+
+        Raises:
+            UserError: If there are none.
+        """
+        if self.counts is None:
+            raise UserError("this schedule is made from word counts, and this checkpoint has none")
+        return self.counts
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """A noise schedule by name, and what it needs.
+
+    Attributes:
+        make: Makes it from the inputs and its parameters by name.
+        processes: Forward processes that it is defined for.
+        steps: True if it is defined on a grid of T steps, False if in continuous time, None if it
+            is in both.
+        counts: Whether the counts of the training text belong to it.
+        per_token: Formulation of a schedule that differs between tokens; None for one schedule for
+            all of them.
+    """
+
+    make: Callable[..., Any]
+    processes: tuple[str, ...] = PROCESSES
+    steps: bool | None = None
+    counts: bool = False
+    per_token: type[PerTokenFormulation | LearnedFormulation] | None = None
+
+
+def _continuous(name: str, _: Inputs, **parameters: float) -> Any:
+    return make_schedule(name, **parameters)
+
+
+def _spindle(inputs: Inputs, **parameters: Any) -> Any:
+    return spindle(inputs.known_counts, inputs.vocab_size, inputs.data_ids, **parameters)
+
+
+def _learned(inputs: Inputs, **_: Any) -> LearnedExponents:
+    if inputs.learned is None or inputs.learned.vocab_size != inputs.vocab_size:
+        raise UserError("the exponents of the learned schedule do not fit the tokenizer")
+    return inputs.learned
+
+
+def _mutual_information(inputs: Inputs) -> Any:
+    if inputs.process == "absorbing":
+        # A mask tells nothing, so the information left is the share of visible tokens, 1 - t.
+        return make_schedule("linear")
+    return mutual_information(inputs.known_counts[inputs.data_ids], inputs.num_steps)
+
+
+NOISE_SCHEDULES = {
+    **{name: NoiseSchedule(partial(_continuous, name)) for name in SCHEDULES},
+    "d3pm-cosine": NoiseSchedule(lambda inputs: d3pm_cosine(inputs.num_steps), steps=True),
+    "mutual-information": NoiseSchedule(_mutual_information, steps=True, counts=True),
+    "spindle": NoiseSchedule(
+        _spindle, processes=("absorbing",), counts=True, per_token=PerTokenFormulation
+    ),
+    "learned": NoiseSchedule(
+        _learned,
+        processes=("absorbing",),
+        steps=False,
+        counts=True,
+        per_token=LearnedFormulation,
+    ),
+}
 
 
 def check_names(
@@ -39,49 +135,43 @@ def check_names(
     block_length: int = 0,
 ) -> None:
     """Raise a UserError unless these go together; values that need data are checked later."""
-    _check_attention(attention, process, schedule, num_steps or cross_entropy_weight, block_length)
-    if process not in PROCESSES:
-        hint = (
-            "; a Gaussian needs ordered values, and tokens have no order"
-            if process == "gaussian"
-            else did_you_mean(process, PROCESSES)
-        )
-        raise UserError(f"unknown process {process!r}{hint}")
-    if not 0 <= num_steps <= MAX_STEPS:
-        raise UserError(
-            f"the bound needs 1 to {MAX_STEPS} steps, or 0 for continuous time: {num_steps}"
-        )
     name = str(schedule["name"])
-    if block_length and (process != "absorbing" or name in BY_TOKEN):
-        raise UserError("blocks are for masks with one schedule for all tokens")
-    if name in BY_TOKEN and process != "absorbing":
-        raise UserError(f"the schedule {name!r} is for the absorbing process, not {process!r}")
-    if name == "learned" and num_steps:
-        raise UserError("a learned schedule is trained in continuous time; set num_steps to 0")
-    if name in BY_TOKEN and not num_steps and cross_entropy_weight:
-        raise UserError(
-            f"with the schedule {name!r} the hybrid loss is one of steps; set objective.num_steps"
-        )
-    if name in ON_GRID and not num_steps:
-        raise UserError(f"the schedule {name!r} belongs to a number of steps; set num_steps")
-    known = (*SCHEDULES, *BY_TOKEN, *ON_GRID)
-    if name not in known:
-        raise UserError(f"unknown schedule {name!r}{did_you_mean(name, known)}")
+    for what, word, known in (
+        ("process", process, PROCESSES),
+        ("schedule", name, tuple(NOISE_SCHEDULES)),
+        ("attention", attention, ATTENTION),
+    ):
+        if word not in known:
+            no_order = "; a Gaussian needs ordered values, and tokens have no order"
+            hint = no_order if word == "gaussian" else did_you_mean(word, known)
+            raise UserError(f"unknown {what} {word!r}{hint}")
+    if num_steps:
+        check_steps(num_steps)
+    entry = NOISE_SCHEDULES[name]
+    masks_alike = process == "absorbing" and not entry.per_token
+    continuous = not (num_steps or cross_entropy_weight or entry.steps)
+    grid = "a number of steps; set num_steps" if entry.steps else "continuous time: num_steps = 0"
+    require(
+        (
+            "attention 'any-order'",
+            attention == "full" or (masks_alike and continuous and not block_length),
+            "the absorbing process, one schedule for all tokens and the bound in continuous time",
+        ),
+        (
+            "block_length",
+            masks_alike or not block_length,
+            "the absorbing process and one schedule for all tokens",
+        ),
+        (f"the schedule {name!r}", process in entry.processes, "the absorbing process"),
+        (f"the schedule {name!r}", entry.steps in (None, num_steps > 0), grid),
+        (
+            f"the hybrid loss with the schedule {name!r}",
+            num_steps or not (entry.per_token and cross_entropy_weight),
+            "a number of steps; set objective.num_steps",
+        ),
+    )
     if name in SCHEDULES:
         make_schedule(**schedule)
-
-
-def _check_attention(
-    attention: str, process: str, schedule: dict[str, Any], terms: float, block_length: int
-) -> None:
-    if attention not in ATTENTION:
-        raise UserError(f"unknown attention {attention!r}{did_you_mean(attention, ATTENTION)}")
-    special = process != "absorbing" or schedule["name"] in (*BY_TOKEN, *ON_GRID)
-    if attention == "any-order" and (special or terms or block_length):
-        raise UserError(
-            "attention 'any-order' goes with the absorbing process, one schedule for all tokens "
-            "and the bound in continuous time"
-        )
 
 
 def make_formulation(
@@ -99,7 +189,7 @@ def make_formulation(
     block_length: int = 0,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Formulation:
-    """Build a method from the names in a recipe or a checkpoint.
+    """Build a formulation from the names in a recipe or a checkpoint.
 
     Args:
         process: ``absorbing`` or ``uniform``.
@@ -109,66 +199,34 @@ def make_formulation(
         data_ids: The ids that occur in data, shape (V',), int64.
         num_steps: T of the bound; 0 for continuous time.
         cross_entropy_weight: lambda of the hybrid loss, per step.
-        counts: How often each id occurs in the training text, shape (V,); for the schedules that
-            are made from it.
+        counts: Occurrences of each id in the training text, shape (V,); for the schedules that
+            need them.
         learned: The exponents of the schedule ``learned``.
-        attention: ``full``, or ``any-order`` for a network that sees what was written before.
+        attention: ``full``, or ``any-order`` where a token attends to those before it in a random
+            order.
         block_length: Tokens in a block; 0 for no blocks.
-        interval: Of blocks, the times that training draws from.
+        interval: Times between which training draws those of a block.
 
     Raises:
         UserError: If a name is unknown, two do not go together, or the counts do not fit.
     """
     check_names(process, schedule, num_steps, cross_entropy_weight, attention, block_length)
-    # In D3PM's code lambda stands beside one step of the bound, not beside all T.
+    # In D3PM's code lambda weights one step of the bound, not all T.
     weight = cross_entropy_weight * max(num_steps, 1)
-    parameters = {key: value for key, value in schedule.items() if key != "name"}
-    name = str(schedule["name"])
-    if name in BY_TOKEN:
-        if name == "learned":
-            if learned is None or learned.vocab_size != vocab_size:
-                raise UserError("the exponents of the learned schedule do not fit the tokenizer")
-            own: Any = learned
-        else:
-            own = _from_counts(counts, vocab_size, data_ids, parameters)
-        by_token = PerTokenProcess(own, mask_token_id, counts)
-        by = LearnedFormulation if name == "learned" else PerTokenFormulation
-        return by(by_token, num_steps, weight)
-    if name in ON_GRID:
-        if parameters:
-            raise UserError(f"schedule {name!r} takes no parameters but the number of steps")
-        shared: Any = _on_grid(name, process, num_steps, counts, data_ids)
-    else:
-        shared = make_schedule(**schedule)
+    name, parameters = str(schedule["name"]), {k: v for k, v in schedule.items() if k != "name"}
+    entry = NOISE_SCHEDULES[name]
+    inputs = Inputs(process, num_steps, vocab_size, data_ids, counts, learned)
+    try:
+        own = entry.make(inputs, **parameters)
+    except TypeError as error:
+        raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
+    if entry.per_token:
+        return entry.per_token(PerTokenProcess(own, mask_token_id, counts), num_steps, weight)
     if process == "uniform":
-        return UniformFormulation(UniformProcess(shared, data_ids), num_steps, weight)
-    masks = AbsorbingProcess(shared, mask_token_id)
+        return UniformFormulation(UniformProcess(own, data_ids), num_steps, weight)
+    masks = AbsorbingProcess(own, mask_token_id)
     if attention == "any-order":
         return AnyOrderFormulation(masks)
     if block_length:
         return BlockFormulation(masks, num_steps, weight, block_length, interval)
     return MaskedFormulation(masks, num_steps, weight)
-
-
-def _from_counts(
-    counts: Tensor | None, vocab_size: int, data_ids: Tensor, parameters: dict[str, Any]
-) -> Any:
-    if counts is None:
-        raise UserError("a spindle is made from word counts, and this checkpoint has none")
-    try:
-        return spindle(counts, vocab_size, data_ids, **parameters)
-    except TypeError as error:
-        raise UserError(f"schedule 'spindle' does not take {sorted(parameters)}") from error
-
-
-def _on_grid(
-    name: str, process: str, num_steps: int, counts: Tensor | None, data_ids: Tensor
-) -> Any:
-    if name == "d3pm-cosine":
-        return d3pm_cosine(num_steps)
-    if process == "absorbing":
-        # A mask tells nothing, so the information left is the share still visible, 1 - t.
-        return make_schedule("linear")
-    if counts is None:
-        raise UserError("this schedule is made from word counts, and this checkpoint has none")
-    return mutual_information(counts[data_ids], num_steps)

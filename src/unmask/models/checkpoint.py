@@ -10,13 +10,15 @@ import json
 import os
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unmask import files
 from unmask.errors import UserError
 from unmask.files import write_failure
+from unmask.validation import Option, Options, option, require, whole, word
 
 FORMAT = 1
 FILE = "unmask.json"
@@ -38,6 +40,9 @@ REPLACED = (
 )
 """Patterns of what belongs to a model: where a new one has no such file, it would be misread."""
 
+_REMEDY = "train or save the model again"
+_VERSION = Option("", whole, low=1)
+_CARD_ALIASES = {"length": "sequence_length"}
 _SAMPLER_ALIASES = {
     "random-quota": "random",
     "confidence": "threshold",
@@ -59,42 +64,97 @@ _OPTION_ALIASES = {
 }
 
 
-@dataclass(frozen=True)
-class Card:
-    """What ``unmask.json`` says.
+def _table(name: str, value: Any) -> dict[str, Any]:
+    """Return a table."""
+    if not isinstance(value, dict):
+        raise UserError(f"{name} must be a table, not {value!r}")
+    return value
 
-    Attributes:
-        kind: ``masked`` for a diffusion model, ``block`` for one that writes block after block,
-            ``causal`` for an autoregressive one.
-        process: Forward process, ``absorbing`` or ``uniform``.
-        schedule: Name and parameters of the schedule.
-        num_steps: T of the bound that it was trained on; 0 for continuous time.
-        time: How the network is told the time; see ``models.time_conditioning``.
-        attention: ``full``, or ``any-order`` where a token sees only those written before it.
-        sampler: Name of the default sampler, and options that differ from its preset.
-        length: The block length in tokens that the model was trained on, None if unknown.
-        block_length: Tokens in a block, of kind ``block``; else 0.
-        pairs: Of a model that writes a target for a source, the texts ``before`` the source and
-            ``between`` the two; empty for any other.
-        records: Of a model that was trained on texts of a row each, some of their ``lengths`` in
-            tokens, each as likely as another; empty for any other.
-        training: Recipe, data, steps, seed, time, software: how to make the model again.
-        scores: What it scored, with units in the names.
+
+def _named(name: str, value: Any) -> dict[str, Any]:
+    """Return a table with a name in it."""
+    found = _table(name, value)
+    return found | {"name": word(f"{name}.name", found.get("name"))}
+
+
+def _pairs(name: str, value: Any) -> dict[str, str]:
+    """Return the texts around a source, or an empty table."""
+    found = _table(name, value)
+    if found and {*found} != {"before", "between"}:
+        raise UserError(f"{name} must have the texts 'before' and 'between', not {found!r}")
+    return {key: word(f"{name}.{key}", text) for key, text in found.items()}
+
+
+def _records(name: str, value: Any) -> dict[str, list[int]]:
+    """Return the lengths of records, or an empty table."""
+    found = _table(name, value)
+    lengths = found.get("lengths")
+    if found and not (isinstance(lengths, list) and lengths):
+        raise UserError(f"{name} must have a list 'lengths', not {found!r}")
+    size = Option("", whole, low=1)
+    return {key: [size(f"{name}.{key}", n) for n in sizes] for key, sizes in found.items()}
+
+
+@dataclass(frozen=True)
+class Card(Options):
+    """What ``unmask.json`` says; a card that exists is valid.
+
+    Raises:
+        UserError: If a value has the wrong type or is out of range.
     """
 
-    kind: str = "masked"
-    process: str = "absorbing"
-    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "linear"})
-    num_steps: int = 0
-    time: str = "none"
-    attention: str = "full"
-    sampler: dict[str, Any] = field(default_factory=lambda: {"name": "ancestral"})
-    length: int | None = None
-    block_length: int = 0
-    pairs: dict[str, Any] = field(default_factory=dict)
-    records: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
+    kind: str = option(
+        "masked",
+        "'masked' for a diffusion model, 'block' for one that generates block by block, 'causal' "
+        "for an autoregressive one.",
+        word,
+        choices=KINDS,
+    )
+    process: str = option("absorbing", "Forward process, 'absorbing' or 'uniform'.", word)
+    schedule: dict[str, Any] = option(
+        partial(dict, name="linear"), "Name and parameters of the noise schedule.", _named
+    )
+    num_steps: int = option(
+        0, "T of the bound that it was trained on; 0 for continuous time.", whole, low=0
+    )
+    time: str = option(
+        "none", "How the network is conditioned on t; see models.time_conditioning.", word
+    )
+    attention: str = option(
+        "full",
+        "'full', or 'any-order' if a token attends only to those generated before it.",
+        word,
+    )
+    sampler: dict[str, Any] = option(
+        partial(dict, name="ancestral"),
+        "Name of the default sampler, and options that differ from its preset.",
+        _table,
+    )
+    sequence_length: int | None = option(
+        None, "Tokens of the sequences that it was trained on, if known.", whole, low=2
+    )
+    block_length: int = option(0, "Tokens in a block, of kind 'block'; else 0.", whole, low=0)
+    pairs: dict[str, Any] = option(
+        dict,
+        "Of a model that generates a target from a source, the texts 'before' the source and "
+        "'between' the two.",
+        _pairs,
+    )
+    records: dict[str, Any] = option(
+        dict,
+        "Of a model that was trained on one text per row, some of their 'lengths' in tokens, "
+        "equally likely.",
+        _records,
+    )
+    training: dict[str, Any] = option(
+        dict, "Recipe, data, steps, seed, time, software: how to make the model again.", _table
+    )
+    scores: dict[str, Any] = option(dict, "What it scored, with units in the names.", _table)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        blocks = (self.kind == "block") == (self.block_length > 0)
+        require((f"block_length = {self.block_length}", blocks, "kind = 'block', if it is not 0"))
 
     @classmethod
     def read(cls, directory: Path) -> Card | None:
@@ -106,45 +166,17 @@ class Card:
         path = directory / FILE
         if not path.exists():
             return None
-        content = read_json(path, "train or save the model again")
-        version = content.pop("format", None)
-        if type(version) is not int or version < 1:
-            raise UserError(
-                f"{path} is damaged (format {version!r}); train or save the model again"
-            )
-        if version > FORMAT:
-            raise UserError(
-                f"{path} has format {version}, newer than the {FORMAT} this version reads; "
-                "update with: pip install -U unmask"
-            )
-        content["sampler"] = _renamed(content.get("sampler", cls().sampler))
+        content = read_json(path, _REMEDY)
         try:
-            card = cls(**content)
-        except TypeError as error:
-            raise UserError(f"{path} holds a key that is not known: {error}") from error
-        for key, value in vars(cls()).items():
-            # Not isinstance: to Python True is a whole number.
-            if value is not None and type(getattr(card, key)) is not type(value):
-                raise UserError(f"{path} is damaged ({key!r} is not a {type(value).__name__})")
-        if card.length is not None and (type(card.length) is not int or card.length < 2):
-            raise UserError(f"{path} is damaged ('length' is {card.length!r})")
-        if card.kind not in KINDS or (
-            (card.kind == "block") != (card.block_length > 0) or card.block_length < 0
-        ):
-            raise UserError(
-                f"{path} is damaged (kind {card.kind!r} with a block length of {card.block_length})"
-            )
-        if "name" not in card.schedule:
-            raise UserError(f"{path} is damaged (its schedule has no name)")
-        marks = [card.pairs.get(key) for key in ("before", "between")]
-        if card.pairs and not (len(card.pairs) == 2 and all(isinstance(m, str) for m in marks)):
-            raise UserError(f"{path} is damaged (pairs have a 'before' and a 'between', not more)")
-        lengths = card.records.get("lengths")
-        if card.records and not (
-            isinstance(lengths, list) and lengths and all(type(n) is int and n > 0 for n in lengths)
-        ):
-            raise UserError(f"{path} is damaged (records have 'lengths', whole numbers above 0)")
-        return card
+            version = _VERSION("format", content.pop("format", None))
+            if version <= FORMAT:
+                return cls(**_renamed(content))
+        except (TypeError, UserError) as error:
+            raise UserError(f"{path} is damaged ({error}); {_REMEDY}") from error
+        raise UserError(
+            f"{path} has format {version}, newer than the {FORMAT} this version reads; "
+            "update with: pip install -U unmask"
+        )
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory, whole or not at all.
@@ -156,13 +188,17 @@ class Card:
         files.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
 
 
-def _renamed(sampler: Any) -> Any:
-    """Return the sampler of a saved card under the names of today."""
+def _renamed(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a saved card with the names of today."""
+    found = {_CARD_ALIASES.get(key, key): value for key, value in content.items()}
+    sampler = found.get("sampler")
     if not isinstance(sampler, dict):
-        return sampler
-    found = {_OPTION_ALIASES.get(key, key): value for key, value in sampler.items()}
-    name = found.get("name")
-    return found | {"name": _SAMPLER_ALIASES.get(name, name)} if isinstance(name, str) else found
+        return found
+    own = {_OPTION_ALIASES.get(key, key): value for key, value in sampler.items()}
+    name = own.get("name")
+    if isinstance(name, str):
+        own["name"] = _SAMPLER_ALIASES.get(name, name)
+    return found | {"sampler": own}
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -210,7 +246,7 @@ def read_extra(directory: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); train or save the model again") from error
+        raise UserError(f"{path} is damaged ({error}); {_REMEDY}") from error
 
 
 def claim(directory: Path, overwrite: bool) -> None:

@@ -218,7 +218,7 @@ class Autoregressor:
     @property
     def row_length(self) -> int:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
-        return min(self.card.length or 512, self.limit or 512)
+        return min(self.card.sequence_length or 512, self.limit or 512)
 
     @property
     def _never(self) -> list[int]:

@@ -368,7 +368,9 @@ class Unmasker:
                 "this model was not trained on pairs of source and target; train one with the "
                 "recipe pairs"
             )
-        return PairCodec(self.codec, length=self.card.length or self.row_length, **self.card.pairs)
+        return PairCodec(
+            self.codec, length=self.card.sequence_length or self.row_length, **self.card.pairs
+        )
 
     @property
     def records(self) -> RecordCodec:
@@ -381,7 +383,7 @@ class Unmasker:
             raise UserError(
                 "this model was not trained on records; train one with data.rows = 'records'"
             )
-        return RecordCodec(self.codec, self.card.length or self.row_length)
+        return RecordCodec(self.codec, self.card.sequence_length or self.row_length)
 
     def infill(self, template: str | Sequence[str], **options: Any) -> Generated:
         """Write on the blanks of a template: ``generate`` for texts that hold at least one.
@@ -592,7 +594,7 @@ class Unmasker:
     @property
     def row_length(self) -> int:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
-        return min(self.card.length or 512, self._positions or 512)
+        return min(self.card.sequence_length or 512, self._positions or 512)
 
     def save_pretrained(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Save as an ordinary Hugging Face directory with ``unmask.json`` beside it.

@@ -16,8 +16,10 @@ from unmask.models import checkpoint
 from unmask.models.checkpoint import RUN
 from unmask.training.checkpoints import check_whole, checkpoints, numbered
 from unmask.training.progress import CURVE, METRICS, seconds_until
-from unmask.training.recipe import Recipe, TrainingSection, names
+from unmask.training.recipe import Recipe
+from unmask.training.recipe_file import names
 from unmask.training.schedule_report import PLOT, REPORT
+from unmask.training.sections import TrainingSection
 
 MAY_CHANGE = (
     *(f"recipe.training.{key}" for key in ("steps", "minutes", "epochs", "log_every")),
@@ -26,6 +28,8 @@ MAY_CHANGE = (
 )
 """What says how long a run goes on and what it shows, not what it computes in a step."""
 
+
+_KEY_ALIASES = {"recipe.training.schedule": "recipe.training.lr_schedule"}
 
 LENGTH = ("steps", "minutes", "epochs")
 """Keys of ``training`` that say how long a run is."""
@@ -188,7 +192,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     defaults = {"recipe": json.loads(json.dumps(asdict(Recipe())))}
     # There was no such limit.
     defaults["recipe"]["training"]["warmup_share"] = 1.0
-    old, new = _flat(defaults) | _flat(before), _flat(now)
+    known = {_KEY_ALIASES.get(key, key): value for key, value in _flat(before).items()}
+    old, new = _flat(defaults) | known, _flat(now)
     for key in sorted({*old, *new}):
         if key not in MAY_CHANGE and old.get(key) != new.get(key):
             raise UserError(

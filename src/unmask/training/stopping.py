@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
-from unmask.training.recipe import TrainingSection
+from unmask.training.sections import TrainingSection
 
 SHARE = 0.05
 """Largest share of a time budget that validation takes until the end, and saving as well."""

@@ -30,7 +30,7 @@ from unmask.data.documents import Note, check_apart
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.diffusion.formulation import Formulation
-from unmask.diffusion.registry import BY_TOKEN, make_formulation
+from unmask.diffusion.registry import NOISE_SCHEDULES, make_formulation
 from unmask.errors import UserError, did_you_mean
 from unmask.evaluation.likelihood import Part, bound_of_rows, score_text
 from unmask.evaluation.scores import Score
@@ -53,8 +53,9 @@ from unmask.training.datasets import Material, Texts, fingerprint
 from unmask.training.initialize import about_conversion, open_model
 from unmask.training.loss import Loss
 from unmask.training.pair_dataset import PairTexts
-from unmask.training.recipe import Recipe, TrainingSection
+from unmask.training.recipe import Recipe
 from unmask.training.record_dataset import RecordTexts
+from unmask.training.sections import TrainingSection
 from unmask.training.stopping import Clock, Pace, stop_on_interrupt
 from unmask.training.trainer import DiffusionTrainer
 from unmask.validation import place
@@ -116,7 +117,7 @@ def train(
     """
     if find_spec("accelerate") is None:
         raise UserError("training needs: pip install 'unmask[train]'")
-    recipe = run.recipe.check()
+    recipe = run.recipe
     if run.model is not None:
         # What is not used is not noted as the way to this model either.
         recipe = recipe.without_fresh()
@@ -241,7 +242,7 @@ def _vocab_size(recipe: Recipe, model: PreTrainedModel) -> int:
 
 def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     """Return how often each id is noised, (V,), for the schedules that depend on it."""
-    if recipe.schedule.name not in (*BY_TOKEN, "mutual-information"):
+    if not NOISE_SCHEDULES[recipe.schedule.name].counts:
         return None
     counts = torch.zeros(vocab_size, dtype=torch.int64)
     for part in noised.split(_COUNTED):
@@ -331,13 +332,13 @@ def _arguments(recipe: Recipe, work: Path, rows: int, bf16: bool) -> TrainingArg
     training = recipe.training
     schedules: Iterable[str] = compat.schedule_names()
     if training.minutes:
-        if training.schedule in {*schedules} - {*rates.CLOCKED}:
+        if training.lr_schedule in {*schedules} - {*rates.CLOCKED}:
             raise UserError(
-                f"training.schedule {training.schedule!r} cannot follow a time budget; choose one "
-                f"of {', '.join(rates.CLOCKED)}, or set training.steps in place of training.minutes"
+                f"training.lr_schedule {training.lr_schedule!r} cannot follow a time budget; choose "
+                f"one of {', '.join(rates.CLOCKED)}, or set training.steps in place of training.minutes"
             )
         schedules = rates.CLOCKED
-    _check_name("training.schedule", training.schedule, schedules)
+    _check_name("training.lr_schedule", training.lr_schedule, schedules)
     _check_name("training.optimizer", training.optimizer, ["muon", *compat.optimizer_names()])
     timed = bool(training.minutes) and not training.steps
     arguments = TrainingArguments(
@@ -347,7 +348,7 @@ def _arguments(recipe: Recipe, work: Path, rows: int, bf16: bool) -> TrainingArg
         per_device_train_batch_size=min(training.batch_size, rows),
         gradient_accumulation_steps=training.gradient_accumulation,
         learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
+        lr_scheduler_type=training.lr_schedule,
         weight_decay=training.weight_decay,
         adam_beta2=training.beta2,
         max_grad_norm=training.max_grad_norm,
@@ -394,15 +395,15 @@ def _check_parts(arguments: TrainingArguments, training: TrainingSection) -> Non
     }
     if not training.minutes:
         optimizer = torch.optim.SGD(network.parameters(), lr=training.learning_rate)
-        parts["schedule"] = lambda: get_scheduler(
+        parts["lr_schedule"] = lambda: get_scheduler(
             arguments.lr_scheduler_type,
             optimizer,
             training.warmup_steps,
             1,
-            rates.options(training.schedule, 1),
+            rates.options(training.lr_schedule, 1),
         )
     else:
-        parts["schedule"] = lambda: rates.shape(training.schedule, training.learning_rate)
+        parts["lr_schedule"] = lambda: rates.shape(training.lr_schedule, training.learning_rate)
     for key, make in parts.items():
         try:
             make()
@@ -440,7 +441,7 @@ def _card(run: Run, trainer: DiffusionTrainer, seconds: float, material: Materia
         time=recipe.model.time,
         attention=recipe.model.attention,
         sampler=dict(recipe.sampler) or {"name": "ancestral"},
-        length=recipe.data.length,
+        sequence_length=recipe.data.length,
         block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
         records=material.records,

@@ -188,9 +188,9 @@ class DiffusionTrainer(Trainer):
             self.args.warmup_steps = rates.warmup_steps(
                 training.warmup_steps, training.warmup_share, num_training_steps
             )
-            self.args.lr_scheduler_kwargs = rates.options(training.schedule, num_training_steps)
+            self.args.lr_scheduler_kwargs = rates.options(training.lr_schedule, num_training_steps)
             return super().create_scheduler(num_training_steps, optimizer)
-        shape = rates.shape(training.schedule, training.learning_rate)
+        shape = rates.shape(training.lr_schedule, training.learning_rate)
 
         def factor(step: int) -> float:
             # Of two limits the run ends at the first.
