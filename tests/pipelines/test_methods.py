@@ -103,7 +103,7 @@ def test_the_bound_of_a_number_of_steps_can_be_asked_for(zoo):
     assert one[0] == pytest.approx(one[1], rel=1e-5)
     two = [writer.score(TEXT, draws=1, num_steps=2, seed=seed).nats for seed in (0, 9)]
     assert two[0] != pytest.approx(two[1], rel=1e-5)
-    with pytest.raises(UserError, match="1 to 1000000 steps"):
+    with pytest.raises(UserError, match="num_steps must be from 0"):
         writer.score(TEXT, num_steps=-1)
 
 
@@ -166,9 +166,12 @@ def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_pa
     ("settings", "words"),
     [
         ({"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"}, "turn back"),
-        ({"schedule.name": "spindle", "process.name": "uniform"}, "for the absorbing process"),
+        (
+            {"schedule.name": "spindle", "process.name": "uniform"},
+            "goes with the absorbing",
+        ),
         ({"process.name": "gaussian"}, "ordered values"),
-        ({"objective.num_steps": -1}, "1 to 1000000 steps"),
+        ({"objective.num_steps": -1}, "num_steps must be from 0"),
         ({"schedule.name": "d3pm-cosine"}, "set num_steps"),
         ({"schedule.name": "learned", "objective.num_steps": 5}, "continuous time"),
         ({"schedule.learning_rate": 0.1}, "goes with schedule.name = 'learned'"),

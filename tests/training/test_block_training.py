@@ -315,9 +315,15 @@ def test_what_stands_behind_a_prompt_may_be_a_blank(trained, unmask):
         ({"objective.block_length": 48}, "blocks of 24 would fit, or rows of 48"),
         ({"objective.block_length": -1}, "block_length"),
         ({"objective.block_length": 8, "objective.name": "next-token"}, "'nelbo'"),
-        ({"objective.block_length": 8, "model.time": "adaln"}, "not told the time"),
+        (
+            {"objective.block_length": 8, "model.time": "adaln"},
+            "goes with objective.block_length",
+        ),
         ({"objective.block_length": 8, "schedule.name": "learned"}, "one schedule for all"),
-        ({"objective.block_length": 8, "process.name": "uniform"}, "masks with one schedule"),
+        (
+            {"objective.block_length": 8, "process.name": "uniform"},
+            "the absorbing process and",
+        ),
         ({"objective.block_length": 8, "data.pairs": "true"}, "masked models"),
         ({"objective.block_length": 8, "objective.interval": "[0.5]"}, "two times"),
         ({"objective.block_length": 8, "objective.interval": "[0.5, 0.2]"}, "two times"),

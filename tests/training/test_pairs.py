@@ -544,7 +544,7 @@ def test_wrong_uses_of_a_source_are_refused(zoo, trained, capsys, words, message
         ({"data__prefix_share": 0.5}, "set data.prefix_share=0"),
         ({"data__random_length_share": 0.1}, "set data.random_length_share=0"),
         ({"data__skip_empty_lines": "true"}, "set data.skip_empty_lines=false"),
-        ({"data__pairs": "false"}, "go with data.pairs = true"),
+        ({"data__pairs": "false"}, "goes with data.pairs = true"),
         ({"data__length": 4}, "none of the 11 pairs can be used: 0 empty, 11 longer than 4"),
     ],
 )
@@ -559,7 +559,7 @@ def test_more_wrong_uses(zoo, trained, data, text_file, tmp_path, capsys):
     evaluate = ["evaluate", "--data", data, "--model", trained]
     out = ["--data", data, "--out", tmp_path / "m", "--model", zoo / "bert"]
     for line, message in [
-        (ar, "for masked models"),
+        (ar, "goes with masked models"),
         ([*evaluate, "--model", zoo / "bert"], "evaluate them apart"),
         ([*evaluate, "--max-chars", 5], "--max-chars is for texts"),
         ([*evaluate, "--field", "body"], "leave out --field body"),

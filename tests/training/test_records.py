@@ -183,7 +183,7 @@ REFUSED = {
     ("diffuse", "data.rows=records"): "random_length_share",
     ("records", "data.random_length_share=0.5"): "random_length_share",
     ("records", "data.skip_empty_lines=true"): "skip_empty_lines",
-    ("pairs", "data.rows=records"): "leave data.rows out",
+    ("pairs", "data.rows=records"): "data.pairs = false",
     ("ar", "data.rows=records"): "masked models",
 }
 

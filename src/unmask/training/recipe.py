@@ -65,7 +65,7 @@ class Recipe(Options):
         section, name = key.split(".")
         own = getattr(self, section)
         value, usual = getattr(own, name), getattr(type(own)(), name)
-        remedy = f"{needed}; otherwise set {key} = {json.dumps(usual)}"
+        remedy = f"{needed}; otherwise set {key}={json.dumps(usual)}"
         return f"{key} = {json.dumps(value)}", holds or value == usual, remedy
 
     def _rules(self) -> Iterator[tuple[str, object, str]]:
@@ -116,7 +116,7 @@ class Recipe(Options):
         divisors = (n for n in range(1, length + 1) if length % n == 0)
         near = min(divisors, key=lambda n: abs(n - size))
         fits = max(round(length / size), 1) * size
-        return f"a data.length such as {fits}, and data.length = {length} with blocks of {near}"
+        return f"whole rows: blocks of {near} would fit, or rows of {fits} (data.length)"
 
     def _check_parts(self) -> None:
         """Build what only the finished model would use, so that a mistake shows before training."""

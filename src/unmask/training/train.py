@@ -334,8 +334,9 @@ def _arguments(recipe: Recipe, work: Path, rows: int, bf16: bool) -> TrainingArg
     if training.minutes:
         if training.lr_schedule in {*schedules} - {*rates.CLOCKED}:
             raise UserError(
-                f"training.lr_schedule {training.lr_schedule!r} cannot follow a time budget; choose "
-                f"one of {', '.join(rates.CLOCKED)}, or set training.steps in place of training.minutes"
+                f"training.lr_schedule {training.lr_schedule!r} cannot follow a time budget; "
+                f"choose one of {', '.join(rates.CLOCKED)}, or set training.steps in place of "
+                "training.minutes"
             )
         schedules = rates.CLOCKED
     _check_name("training.lr_schedule", training.lr_schedule, schedules)
