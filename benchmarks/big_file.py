@@ -36,8 +36,8 @@ def write_file(path: Path, size: float) -> None:
 
 def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
     """Train for a few steps and return what it took."""
+    from unmask.training import TrainingJob, train
     from unmask.training.recipe_file import load
-    from unmask.training.train import Run, train
 
     sets = {
         "training.steps": STEPS,
@@ -47,7 +47,7 @@ def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
     }
     recipe = load("tiny" if fresh else "diffuse", [f"{key}={value}" for key, value in sets.items()])
     begun = time.perf_counter()
-    train(Run(recipe, str(path), out), report=print)
+    train(TrainingJob(recipe, str(path), out), report=print)
     seconds = time.perf_counter() - begun
     card = json.loads((out / "unmask.json").read_text(encoding="utf-8"))
     # Linux counts in KiB.

@@ -40,14 +40,14 @@ from unmask.data.text import TextCodec
 from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
-from unmask.training.initialize import open_model
+from unmask.training.initialize import StartingPoint
 from unmask.training.precision import use_bf16
 from unmask.training.recipe import Recipe
-from unmask.training.rows import Blocks
+from unmask.training.rows import PackedDataset
 from unmask.training.splitting import split
 from unmask.training.stream import tokenize
-from unmask.training.train import Run, train
 
 RATES = {"tiny": 1e-3, "diffuse": 2e-4}
 """The constant learning rate of the plain loop."""
@@ -145,7 +145,7 @@ def _ours(task: Task, minutes: float, out: Path, draws: int) -> None:
         f"training.minutes={minutes}", "training.evaluate_every=0", "training.save_every=0"
     )
     data, held_out = str(task.learn), str(task.held_out)
-    run = Run(recipe, data, out, validation=held_out, overwrite=True)
+    run = TrainingJob(recipe, data, out, validation=held_out, overwrite=True)
     if not train(run, now=task.now).finished:
         raise SystemExit("interrupted")
     card = json.loads((out / "unmask.json").read_text("utf-8"))
@@ -157,8 +157,9 @@ def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> Non
     recipe = task.load()
     texts = read_documents(str(task.learn))
     set_seed(task.seed)
-    model, codec = open_model(recipe, None, texts)
-    rows = Blocks(tokenize(pieces_of(texts), codec), codec.start, recipe.data.length)
+    start = StartingPoint.open(recipe, None, texts)
+    model, codec = start.model, start.codec
+    rows = PackedDataset(tokenize(pieces_of(texts), codec), codec.start, recipe.data.length)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     card = Card(sequence_length=recipe.data.length)
     spent, steps, batches = 0.0, 0, _batches(rows)
@@ -175,7 +176,7 @@ def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> Non
         _score(task, out, f"plain, rate {rate:g}", minutes, steps, draws)
 
 
-def _batches(rows: Blocks) -> Iterator[Tensor]:
+def _batches(rows: PackedDataset) -> Iterator[Tensor]:
     loader = DataLoader(rows, ROWS, shuffle=True, drop_last=True)
     while True:
         yield from (batch["input_ids"] for batch in loader)

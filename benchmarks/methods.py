@@ -27,9 +27,9 @@ from unmask.data.documents import joined, read_documents
 from unmask.models.checkpoint import WORK
 from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
 from unmask.training.progress import ProgressLog
-from unmask.training.train import Run, train
 
 SPINDLE = ("schedule.name=spindle", "schedule.parameters={strength = 0.3}")
 MLM = ("objective.name=masked-mean", "objective.mask_rates=[0.15]", "objective.eighty_ten_ten=true")
@@ -162,7 +162,7 @@ def _one(
     )
     tokens = chosen.training.batch_size * chosen.data.length
     log = ProgressLog(out / WORK, Console(stderr=True), tokens)
-    result = train(Run(chosen, data, out, validation=valid, overwrite=True), [log])
+    result = train(TrainingJob(chosen, data, out, validation=valid, overwrite=True), [log])
     log.close()
     if not result.finished:
         raise SystemExit("interrupted")

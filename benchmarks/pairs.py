@@ -21,8 +21,8 @@ from typing import Any
 from examples.convert_rxnfp import convert
 
 from unmask.pipelines.unmasker import Unmasker
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
-from unmask.training.train import Run, train
 
 ACIDS = (
     *("CC(=O)O", "CCC(=O)O", "CCCC(=O)O", "CC(C)C(=O)O", "CC(C)(C)C(=O)O", "C1CCCCC1C(=O)O"),
@@ -64,7 +64,7 @@ def main() -> None:
             file.write_text("\n".join(lines), encoding="utf-8")
         shared = (f"training.minutes={options.minutes}", f"training.seed={options.seed}")
         recipe = recipes.load("pairs", (*shared, "data.length=72", *options.settings))
-        train(Run(recipe, str(data[0]), out, start, str(data[1]), overwrite=True))
+        train(TrainingJob(recipe, str(data[0]), out, start, str(data[1]), overwrite=True))
         writer = Unmasker.from_pretrained(str(out))
         print(f"{writer.card.training['steps']} steps in {options.minutes:g} minutes\n")
         print("| sampler | exact | calls |\n|---|---|---|")

@@ -31,12 +31,12 @@ from unmask.data.documents import read_documents
 from unmask.data.text import TextCodec
 from unmask.models.checkpoint import WORK
 from unmask.models.loading import load_tokenizer, no_bars
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
 from unmask.training.progress import METRICS, ProgressLog, read_metrics
 from unmask.training.recipe import Recipe
 from unmask.training.splitting import split
 from unmask.training.tokenizer import train_tokenizer
-from unmask.training.train import Run, train
 
 RATE = "training.learning_rate=1e-3"
 """Of the random network that stands for a pretrained one; the recipes' rates are for the latter."""
@@ -113,7 +113,7 @@ def _row(
     with (place / "log.txt").open("w", encoding="utf-8") as log:
         progress = ProgressLog(out / WORK, _console(log), 1, options.minutes)
         model = str(place / "bert") if hub else None
-        run = Run(recipe, str(data), out, model, str(held_out), overwrite=True)
+        run = TrainingJob(recipe, str(data), out, model, str(held_out), overwrite=True)
         result = train(run, [progress], str, CLOCKS[options.clock])
     if not result.finished:
         raise SystemExit("interrupted")

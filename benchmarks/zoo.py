@@ -31,9 +31,9 @@ from unmask.errors import UserError
 from unmask.models import compat
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
 from unmask.training.tokenizer import train_tokenizer
-from unmask.training.train import Run, train
 
 TEXT = "The cat sat on the mat. A dog looked at the river.\nMy old friend slept today.\n" * 40
 PROMPTS = ["The cat", "My old friend looked at the green hill and the"]
@@ -248,7 +248,8 @@ def _trains(place: Place) -> None:
     length = Unmasker.from_pretrained(str(place.model), device="cpu", backend="torch").limit or 64
     settings = (f"data.length={min(length, 64)}", "training.steps=1", "training.batch_size=2")
     recipe = recipes.load("diffuse", (*settings, "training.evaluate_every=0"))
-    train(Run(recipe, str(place.data), place.out, str(place.model)), report=lambda line: None)
+    job = TrainingJob(recipe, str(place.data), place.out, str(place.model))
+    train(job, report=lambda line: None)
 
 
 def _reopens(place: Place) -> None:

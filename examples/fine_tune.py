@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 
 from unmask import Unmasker
 from unmask.data.documents import read_documents
-from unmask.training import recipe_file
-from unmask.training.train import Run, train
+from unmask.training import TrainingJob, recipe_file, train
 
 SETTINGS = (
     "training.steps=30",
@@ -36,7 +35,7 @@ def main() -> None:
         data.write_text(text[:cut], encoding="utf-8")
         held_out.write_text(unseen, encoding="utf-8")
         chosen = recipe_file.load("diffuse", SETTINGS)
-        run = Run(chosen, str(data), Path(folder) / "model", "bundled", str(held_out))
+        run = TrainingJob(chosen, str(data), Path(folder) / "model", "bundled", str(held_out))
         train(run)
         tuned = Unmasker.from_pretrained(str(run.out))
         after = tuned.score(unseen, draws=4)

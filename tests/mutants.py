@@ -911,7 +911,7 @@ MUTANTS = [
         "budget",
     ),
     Mutant(
-        "training/train.py",
+        "training/job.py",
         "        trainer.average.apply()",
         "        pass",
         "the average is validated, and the weights are saved",

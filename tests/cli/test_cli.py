@@ -403,7 +403,7 @@ def test_warnings_of_libraries_do_not_reach_a_user_and_ours_do():
         "import warnings\nfrom unmask.cli import main\nmain(['--version'])\n"
         "for kind, module in [(FutureWarning, 'unmask.x'), (UserWarning, 'torch.optim')]:\n"
         "    warnings.warn_explicit('theirs', kind, 'file.py', 1, module)\n"
-        "warnings.warn_explicit('ours', UserWarning, 'file.py', 2, 'unmask.training.train')"
+        "warnings.warn_explicit('ours', UserWarning, 'file.py', 2, 'unmask.training.job')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0

@@ -25,8 +25,8 @@ from unmask.evaluation.report import legend, lines, notes
 from unmask.models.checkpoint import Card
 from unmask.pipelines.autoregressor import Autoregressor
 from unmask.pipelines.unmasker import Unmasker
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
-from unmask.training.train import Run, train
 from vocabularies import SCRIPTS
 
 MARKED = ["xlm-roberta", "albert", "deberta", "byte-fallback", "t5", "byte-level-prefix"]
@@ -499,7 +499,7 @@ def test_training_without_start_end_or_padding(writers, tmp_path, kind):
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     settings = ["training.steps=1", "data.length=16", "training.batch_size=2"]
     recipe, said = recipes.load("diffuse", settings), []
-    run = Run(recipe, str(tmp_path / "text.txt"), tmp_path / "out", str(tmp_path / "model"))
+    run = TrainingJob(recipe, str(tmp_path / "text.txt"), tmp_path / "out", str(tmp_path / "model"))
     train(run, report=said.append)
     assert not any("unknown" in line for line in said)
     again = Unmasker.from_pretrained(str(tmp_path / "out"))
@@ -543,6 +543,7 @@ class TestUnknown:
         said = []
         settings = ["training.steps=1", "data.length=16", "training.batch_size=2"]
         recipe = recipes.load("diffuse", settings)
-        run = Run(recipe, str(tmp_path / "text.txt"), tmp_path / "out", str(tmp_path / "model"))
+        data, model = str(tmp_path / "text.txt"), str(tmp_path / "model")
+        run = TrainingJob(recipe, data, tmp_path / "out", model)
         train(run, report=said.append)
         assert any("(20%)" in line and "Xylophone" in line for line in said)

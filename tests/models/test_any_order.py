@@ -319,7 +319,7 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     assert AutoModelForMaskedLM.from_pretrained(out).config._attn_implementation == "sdpa"
     capsys.readouterr()
     assert run_train("md4", text_file, tmp_path / "other", "--model", out) == 2
-    assert "trained to write in any order" in capsys.readouterr().err
+    assert "was trained with model.attention=any-order" in capsys.readouterr().err
 
 
 def test_a_network_that_guesses_by_more_than_it_may_see_is_refused(zoo):

@@ -19,7 +19,7 @@ from unmask.models.any_order import make_denoiser
 from unmask.training import rates
 from unmask.training import recipe_file as recipes
 from unmask.training.average import FILE, WeightAverage
-from unmask.training.pair_dataset import PairBatcher, PairItems
+from unmask.training.pair_dataset import PairBatcher, PairDataset
 from unmask.training.stopping import SHARE, Allowance, Clock, Pace
 from unmask.training.trainer import DiffusionTrainer
 
@@ -103,7 +103,7 @@ def trainer(folder, rows: PairRows, *settings: str, pace=None, validate=None, **
             log_level="error",
             **options,
         ),
-        train_dataset=PairItems(rows),
+        train_dataset=PairDataset(rows),
     )
 
 

@@ -26,12 +26,11 @@ from unmask.evaluation.likelihood import bound_of_rows, score_text
 from unmask.models.checkpoint import RUN, Card
 from unmask.pipelines import filling, mbr, recorder
 from unmask.sampling.canvas import Canvas, Frame
+from unmask.training import TrainingJob, resume, train
 from unmask.training import recipe_file as recipes
-from unmask.training import resume
 from unmask.training.checkpoints import seal
 from unmask.training.pair_dataset import read_pairs
 from unmask.training.recipe import Recipe
-from unmask.training.train import Run, train
 
 LENGTH = 32
 MARKS = {"before": "[", "between": "] "}
@@ -204,7 +203,7 @@ def recipe(name: str = "diffusionbert-conditional", **more: object) -> Recipe:
 def test_the_source_is_never_noised_and_the_fillers_are(zoo, data, tmp_path, name):
     seen = Seen()
     more = {"training__steps": 8, "data__validation_share": 0, "model__time": "none"}
-    run = Run(recipe(name, **more), str(data), tmp_path / "model", str(zoo / "roberta"))
+    run = TrainingJob(recipe(name, **more), str(data), tmp_path / "model", str(zoo / "roberta"))
     train(run, [seen])
     codec = codec_of(zoo, "roberta")
     rows = PairCodec(codec, **MARKS, length=LENGTH).lay_out(PAIRS)
@@ -243,7 +242,7 @@ def test_what_is_left_out_is_said_and_noted(zoo, tmp_path, capsys):
     assert score["characters"] == len(PAIRS[1].target)
     assert score["words"] == 7
     # From Python, without a console, the same is a warning.
-    run = Run(recipe(), str(data), tmp_path / "again", str(zoo / "bert"), str(held_out))
+    run = TrainingJob(recipe(), str(data), tmp_path / "again", str(zoo / "bert"), str(held_out))
     with pytest.warns(UserWarning, match="left out"):
         train(run)
 

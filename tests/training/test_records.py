@@ -18,7 +18,7 @@ from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.training.recipe_file import load
-from unmask.training.record_dataset import RecordItems
+from unmask.training.record_dataset import RecordDataset
 from unmask.training.rows import Batcher
 
 SHORTEST = [f"{who} {does}" for who in WORDS["who"] for does in WORDS["does"]]
@@ -81,7 +81,7 @@ def test_a_row_is_a_record_with_its_end_and_padding_is_no_token():
     bodies = [[*codec.encode(text), codec.end] for text in RECORDS]
     stream = torch.tensor([i for body in bodies for i in body], dtype=torch.int32)
     lengths = torch.tensor([len(body) for body in bodies])
-    items = RecordItems(stream, lengths, layout)
+    items = RecordDataset(stream, lengths, layout)
     assert len(items) == len(RECORDS)
     chosen = torch.utils.data.default_collate([items[i] for i in (0, 40, 5)])
     batch = Batcher(0.0, 1, 0, 0.0, len(codec.start))(chosen, generator(0))

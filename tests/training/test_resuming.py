@@ -18,7 +18,7 @@ from conftest import story
 from unmask import Unmasker, files
 from unmask.cli import main
 from unmask.models import checkpoint
-from unmask.training import train as runs
+from unmask.training import export, resume
 from unmask.training.checkpoints import FILES, checkpoints, numbered
 from unmask.training.trainer import DiffusionTrainer
 
@@ -66,9 +66,9 @@ def interrupt(*_: object, **__: object) -> None:
 
 PLACES = {
     "validation": (DiffusionTrainer, "evaluate"),
-    "export": (runs, "_export"),
+    "export": (export, "save"),
     "moving in": (files, "_move_in"),
-    "note": (runs.resume, "finish"),
+    "note": (resume, "finish"),
 }
 
 

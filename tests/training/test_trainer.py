@@ -17,7 +17,7 @@ from unmask.diffusion.schedules.grids import stratified_times
 from unmask.models.any_order import make_denoiser
 from unmask.models.encoder import EncoderDenoiser
 from unmask.training.recipe import Recipe
-from unmask.training.rows import Batcher, Blocks
+from unmask.training.rows import Batcher, PackedDataset
 from unmask.training.trainer import DiffusionTrainer
 
 MASK = 3
@@ -88,7 +88,7 @@ def trainer(folder, rows: Tensor, process: AbsorbingProcess, **arguments) -> Dif
             log_level="error",
             **arguments,
         ),
-        train_dataset=Blocks(rows.flatten().int(), [], 4),
+        train_dataset=PackedDataset(rows.flatten().int(), [], 4),
     )
 
 

@@ -18,10 +18,10 @@ from golden_outputs import FRESH
 from unmask import Unmasker
 from unmask.cli import main
 from unmask.pipelines.autoregressor import Autoregressor
+from unmask.training import TrainingJob, train
 from unmask.training import recipe_file as recipes
 from unmask.training.average import FILE
 from unmask.training.checkpoints import checkpoints
-from unmask.training.train import Run, train
 
 SHORT = {
     "data.length": 24,
@@ -136,7 +136,7 @@ class Watcher(TrainerCallback):
 @pytest.mark.parametrize("name", ["bert", "modernbert"])
 def test_plain_transformers_opens_what_we_saved(zoo, text_file, tmp_path, name):
     settings = [f"{key}={value}" for key, value in (SHORT | {"training.bf16": "off"}).items()]
-    run = Run(
+    run = TrainingJob(
         recipes.load("diffuse", settings), str(text_file), tmp_path / "model", str(zoo / name)
     )
     watcher = Watcher(torch.randint(5, 100, (3, 20)))

@@ -135,8 +135,8 @@ def _write(plan: Tour, writer: Unmasker) -> Generated:
 def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unmasker:
     from unmask.cli.train import run_with_progress
     from unmask.data.documents import joined
+    from unmask.training import TrainingJob
     from unmask.training import recipe_file as recipes
-    from unmask.training.train import Run
 
     settings = (
         f"training.minutes={plan.minutes}",
@@ -158,7 +158,7 @@ def _fine_tune(plan: Tour, source: str, learn: list[str], held_out: str) -> Unma
         validation = Path(folder) / f"{Path(source).stem}-held-out.txt"
         data.write_text(joined(learn), encoding="utf-8", newline="")
         validation.write_text(held_out, encoding="utf-8", newline="")
-        run = Run(recipe, str(data), plan.out, "bundled", str(validation), overwrite=True)
+        run = TrainingJob(recipe, str(data), plan.out, "bundled", str(validation), overwrite=True)
         if not run_with_progress(run).finished:
             raise KeyboardInterrupt
     return options.open_unmasker(str(plan.out), None)

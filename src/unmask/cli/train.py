@@ -14,7 +14,7 @@ from unmask.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.training.train import Result, Run
+    from unmask.training import Result, TrainingJob
 
 
 @click.command("train")
@@ -60,24 +60,24 @@ def command(
     if resume and overwrite:
         raise UserError("--resume continues what --overwrite would delete; choose one")
     from unmask.models.checkpoint import WORK
+    from unmask.training import TrainingJob
     from unmask.training.resume import as_long
-    from unmask.training.train import Run
 
     recipes.check_settings(settings, model)
     chosen = recipes.load(recipe or "diffuse", settings)
     if resume:
         chosen = as_long(out / WORK, chosen, settings)
-    run = Run(chosen, data, out, model, validation, field, resume, overwrite)
+    run = TrainingJob(chosen, data, out, model, validation, field, resume, overwrite)
     if not run_with_progress(run).finished:
         click.get_current_context().exit(130)
 
 
-def run_with_progress(run: Run) -> Result:
+def run_with_progress(run: TrainingJob) -> Result:
     """Train with a progress display and a loss curve, and say what came out."""
     from unmask.models.checkpoint import WORK
+    from unmask.training import train
     from unmask.training.checkpoints import checkpoints
     from unmask.training.progress import ProgressLog
-    from unmask.training.train import train
 
     training = run.recipe.training
     console = options.console()
@@ -109,7 +109,7 @@ def run_with_progress(run: Run) -> Result:
     return result
 
 
-def _tell_how_to_go_on(console: Console, run: Run) -> None:
+def _tell_how_to_go_on(console: Console, run: TrainingJob) -> None:
     printing.say(console, f"stopped; continue with --resume --out {run.out}")
 
 

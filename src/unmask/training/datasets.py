@@ -16,7 +16,7 @@ from unmask.data.documents import Documents, Note, Piece, check_field
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.training.recipe import Recipe
-from unmask.training.rows import Batcher, Blocks, MakeBatch
+from unmask.training.rows import Batcher, MakeBatch, PackedDataset
 from unmask.training.splitting import Cut, before, behind, find_cut
 from unmask.training.stream import lines_of, tokenize
 
@@ -133,7 +133,7 @@ class Texts:
                 return full if rows >= most else Text.from_string(text, codec, data.length, rows)
 
         return Material(
-            items=Blocks(stream, codec.start, data.length),
+            items=PackedDataset(stream, codec.start, data.length),
             batcher=batcher,
             noised=stream,
             validation=of_rows,

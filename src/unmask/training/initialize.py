@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,108 +31,131 @@ KEPT_APART = ("global_attn_every_n_layers", "num_attention_heads", "num_hidden_l
 """Keys that some configurations accept without listing them."""
 
 
-def open_model(
-    recipe: Recipe, name: str | None, documents: Iterable[str]
-) -> tuple[PreTrainedModel, TextCodec]:
-    """Load the model to start from, or make a fresh one with a tokenizer trained on the data.
+@dataclass(frozen=True)
+class StartingPoint:
+    """The model that a run starts from, opened once.
 
-    Args:
-        recipe: Decides between the two where no name is given.
-        name: Directory or hub id; None takes the recipe's.
-        documents: What a fresh tokenizer is trained on.
-
-    Raises:
-        UserError: If there is no such model, it is of the wrong kind, or too short for the rows.
+    Attributes:
+        name: Directory or hub id; None for a fresh model.
+        card: Its card; None if it has none or only its architecture is kept.
+        model: The network, with the time conditioning and the schedule of the recipe.
+        codec: Its tokenizer.
     """
-    if name is None and recipe.model.name and recipe.model.type:
-        raise UserError("a recipe has either model.name or model.type, not both")
-    name = name or recipe.model.name
-    if name:
-        if recipe.kind == "masked" and not recipe.model.from_scratch:
-            _check_same_method(recipe, name)
-        if recipe.model.from_scratch:
-            model = _random(recipe, name)
-        else:
-            model = loading.load_model(name, _head(recipe), recipe.model.new_head)
-        tokenizer = loading.load_tokenizer(name)
-    elif recipe.model.type:
-        whole = recipe.tokenizer.keep_whole
-        tokenizer = train_tokenizer(documents, recipe.tokenizer.vocab_size, whole)
-        model = _fresh(recipe, tokenizer)
-    else:
-        raise UserError("name a model to start from with --model")
-    if recipe.kind == "masked" and tokenizer.mask_token_id is None:
+
+    name: str | None
+    card: Card | None
+    model: PreTrainedModel
+    codec: TextCodec
+
+    @classmethod
+    def open(cls, recipe: Recipe, name: str | None, documents: Iterable[str]) -> StartingPoint:
+        """Load the model, or make a fresh one with a tokenizer trained on the data.
+
+        Args:
+            recipe: Decides between the two where no name is given.
+            name: Directory or hub id; None for the recipe's.
+            documents: What a fresh tokenizer is trained on.
+
+        Raises:
+            UserError: If there is no such model, it is of the wrong kind, or too short for the
+                rows.
+        """
+        name = name or recipe.model.name or None
+        if name is None and not recipe.model.type:
+            raise UserError("name a model to start from with --model")
+        continues = name is not None and not recipe.model.from_scratch and recipe.kind != "causal"
+        card = loading.load_card(name) if name is not None and continues else None
+        if card is not None and recipe.kind == "masked":
+            _check_same_method(recipe, card, str(name))
+        model, tokenizer = _load(recipe, name) if name else _fresh(recipe, documents)
+        codec = _codec(recipe, model, tokenizer, name or recipe.model.type)
+        if recipe.model.dropout is not None:
+            set_dropout(model, recipe.model.dropout)
+        start = cls(name, card, model, codec)
+        if recipe.kind == "masked":
+            equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
+            start._take_over(recipe)
+        _check_length(model, recipe.data.length)
+        return start
+
+    def notes(self, recipe: Recipe) -> list[str]:
+        """Return what is to be said about a decoder that was trained to predict the next token."""
+        scratch = recipe.model.from_scratch or self.name is None
+        if recipe.kind != "block" or scratch or (self.card and self.card.kind == "block"):
+            return []
+        return [
+            f"{Path(str(self.name)).name} predicted the next token; with its weights a masked "
+            "position learns to predict its own token, so train it before it generates"
+        ]
+
+    def _take_over(self, recipe: Recipe) -> None:
+        """Load the extra weights of the model, if its method is that of the recipe."""
+        schedule = recipe.schedule.as_card()
+        if self.card and (self.card.time, self.card.schedule) == (recipe.model.time, schedule):
+            folder = Path(loading.locate(str(self.name)))
+            if folder.is_dir():
+                restore(self.model, read_extra(folder), str(self.name))
+
+
+def _check_same_method(recipe: Recipe, card: Card, name: str) -> None:
+    """Refuse to continue with a network that was trained for another method."""
+    model = recipe.model
+    for key, own, wanted, usual in (
+        ("process.name", card.process, recipe.process.name, recipe.process.name),
+        ("model.attention", card.attention, model.attention, "full"),
+        ("model.time", card.time, model.time, "none"),
+    ):
+        if own not in (wanted, usual):
+            raise UserError(
+                f"{name} was trained with {key}={own}, this recipe has {key}={wanted}; choose a "
+                f"recipe with the first, pass --set {key}={own}, or choose another model"
+            )
+
+
+def _codec(recipe: Recipe, model: PreTrainedModel, tokenizer: Any, name: str) -> TextCodec:
+    """Return the codec of a tokenizer that has what the recipe and the model need."""
+    masked = recipe.kind == "masked"
+    if masked and tokenizer.mask_token_id is None:
         raise UserError(f"the tokenizer of {name} has no mask token, which diffusion needs")
     if recipe.kind == "block":
         add_mask_token(model, tokenizer)
         check_decoder(model)
     codec = TextCodec(tokenizer)
-    if recipe.kind == "masked":
-        # Whatever is wrong with the network is said first.
+    if masked:
+        # What is wrong with the network is reported first.
         traits_of(model)
     check_vocabulary(codec, entries_of(model))
-    if recipe.kind == "masked":
+    if masked:
         check_masks(model, codec.mask_token_id)
     if recipe.kind == "causal" and not codec.start:
         raise UserError(
             f"the tokenizer of {name} has no start symbol to predict the first token from"
         )
-    if recipe.model.dropout is not None:
-        set_dropout(model, recipe.model.dropout)
-    if recipe.kind == "masked":
-        equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
-        if name and not recipe.model.from_scratch:
-            _take_over(model, recipe, name)
-    _check_length(model, recipe.data.length)
-    return model, codec
+    return codec
 
 
-def _check_same_method(recipe: Recipe, name: str) -> None:
-    """Refuse to go on with a checkpoint whose network was trained to answer another question."""
-    card = loading.load_card(name)
-    if card is None:
-        return
-    if card.process != recipe.process.name:
-        raise UserError(
-            f"{name} was trained with the {card.process} process, this recipe's is "
-            f"{recipe.process.name}; choose a recipe of that process, or another model"
-        )
-    if card.attention != "full" and card.attention != recipe.model.attention:
-        raise UserError(
-            f"{name} was trained to write in any order, which this recipe does not do; pass "
-            f"--set model.attention={card.attention}, or choose another model"
-        )
-    if card.time not in ("none", recipe.model.time):
-        raise UserError(
-            f"{name} is told the time by {card.time!r}, which this recipe does not do; pass "
-            f"--set model.time={card.time}, or choose another model"
-        )
+def _load(recipe: Recipe, name: str) -> tuple[PreTrainedModel, Any]:
+    """Return a model, or with random weights its architecture, and its tokenizer."""
+    if recipe.model.from_scratch:
+        config = loading.load_config(name)
+        _check_kind(recipe, config, name)
+        model = _auto(recipe).from_config(config, trust_remote_code=False)
+    else:
+        model = loading.load_model(name, _head(recipe), recipe.model.new_head)
+    return model, loading.load_tokenizer(name)
 
 
-def _take_over(model: PreTrainedModel, recipe: Recipe, name: str) -> None:
-    """Load what the checkpoint to start from has beside its ordinary weights, if it is the same."""
-    place = Path(loading.locate(name))
-    card = Card.read(place) if place.is_dir() else None
-    if card is None or (card.time, card.schedule) != (recipe.model.time, recipe.schedule.as_card()):
-        return
-    restore(model, read_extra(place), name)
-
-
-def _random(recipe: Recipe, name: str) -> PreTrainedModel:
-    """Return the architecture of a model with random weights."""
-    config = loading.load_config(name)
-    _check_kind(recipe, config, name)
-    return _auto(recipe).from_config(config, trust_remote_code=False)
-
-
-def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
+def _fresh(recipe: Recipe, documents: Iterable[str]) -> tuple[PreTrainedModel, Any]:
+    """Return a new model of the recipe's configuration and a tokenizer trained on the data."""
+    about = recipe.tokenizer
+    tokenizer: Any = train_tokenizer(documents, about.vocab_size, about.keep_whole)
     start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    # Also under the names of BERT's family, or the configuration keeps ids of another vocabulary.
+    # Under the names of BERT's family too, or the configuration keeps ids of another vocabulary.
     special = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
     known = {f"{kind}_token_id": value for kind, value in special.items()}
     loading.check_layers(recipe.model.config, f"cannot make a {recipe.model.type} model")
     try:
-        # Transformers takes any name and keeps it without effect, so names are checked here.
+        # Transformers accepts any name and ignores it, so names are checked here.
         declared = {*AutoConfig.for_model(recipe.model.type).to_dict(), *KEPT_APART}
         for key in recipe.model.config:
             if key not in declared:
@@ -140,7 +164,7 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
             recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
         )
         _check_kind(recipe, config, "model.type")
-        return _auto(recipe).from_config(config, trust_remote_code=False)
+        return _auto(recipe).from_config(config, trust_remote_code=False), tokenizer
     except UserError:
         raise
     except Exception as error:
@@ -152,14 +176,14 @@ def _fresh(recipe: Recipe, tokenizer: Any) -> PreTrainedModel:
 def _check_kind(recipe: Recipe, config: PretrainedConfig, name: str) -> None:
     head, kinds = _head(recipe), loading.model_kinds(config)
     if head not in kinds:
-        blocks = ", or set objective.block_length to write in blocks" if "causal" in kinds else ""
+        blocks = ", or set objective.block_length for blocks" if "causal" in kinds else ""
         raise UserError(
             f"{name} is a {config.model_type} model, which cannot be {head}; choose another{blocks}"
         )
 
 
 def _head(recipe: Recipe) -> str:
-    """Return which kind of network a recipe trains: blocks need a decoder, as ``causal`` does."""
+    """Return which kind of network a recipe trains: blocks need a decoder as ``causal`` does."""
     return "masked" if recipe.kind == "masked" else "causal"
 
 
@@ -167,26 +191,8 @@ def _auto(recipe: Recipe) -> Any:
     return AutoModelForMaskedLM if _head(recipe) == "masked" else AutoModelForCausalLM
 
 
-def about_conversion(recipe: Recipe, name: str | None) -> list[str]:
-    """Return what is to be said about a decoder that was made to predict the next token.
-
-    Args:
-        recipe: What it is to become.
-        name: What it is made from, None for a fresh one.
-    """
-    if recipe.kind != "block" or recipe.model.from_scratch or not name:
-        return []
-    card = loading.load_card(name)
-    if card is not None and card.kind == "block":
-        return []
-    return [
-        f"{Path(name).name} predicted the next token; from its weights on it learns that a masked "
-        "position predicts its own token, so it has to be trained before it writes"
-    ]
-
-
 def set_dropout(model: nn.Module, rate: float) -> None:
-    """Set every dropout of a model, also the rates that attention hands to a fused kernel."""
+    """Set every dropout of a model, also the rates that attention passes to a fused kernel."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = rate

@@ -63,7 +63,7 @@ def _text(row: dict[str, object], field: str, number: int, source: str) -> str:
     return text
 
 
-class PairItems(Dataset[dict[str, Tensor]]):
+class PairDataset(Dataset[dict[str, Tensor]]):
     """Pairs to learn from, one row each.
 
     An item is ``input_ids`` (L,), int64, ``editable`` (L,), bool, and ``tokens`` (), int64, what
@@ -89,7 +89,7 @@ class PairBatcher:
     """Takes pairs as they are: every row has its own prefix, the source, and all are full."""
 
     def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
-        """Return the batch of stacked items of ``PairItems``."""
+        """Return the batch of stacked items of ``PairDataset``."""
         return Batch(items["input_ids"], items["editable"], items["tokens"])
 
 
@@ -136,7 +136,7 @@ class PairTexts:
             notes += held_out.left_out
             validation = partial(Text.from_pairs, held_out, codec)
         return Material(
-            items=PairItems(rows),
+            items=PairDataset(rows),
             batcher=PairBatcher(),
             noised=rows.ids[rows.editable],
             validation=validation,

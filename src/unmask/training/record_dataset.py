@@ -30,7 +30,7 @@ from unmask.training.splitting import Cut
 from unmask.training.stream import encoded, stored
 
 
-class RecordItems(Dataset[dict[str, Tensor]]):
+class RecordDataset(Dataset[dict[str, Tensor]]):
     """Records to learn from, one row each.
 
     An item is ``input_ids`` (L,), int64, padded at the right, and ``valid`` (L,), bool, False on
@@ -103,7 +103,7 @@ class RecordTexts(Texts):
             notes = [*notes, *held_out.tally.left_out]
             validation = partial(Text.from_records, held_out, codec)
         return Material(
-            items=RecordItems(stream, sizes, layout),
+            items=RecordDataset(stream, sizes, layout),
             batcher=Batcher(
                 data.prefix_share, data.prefix_min, data.prefix_max, 0, len(codec.start)
             ),

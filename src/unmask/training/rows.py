@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from unmask.errors import UserError
 
 
-class Blocks(Dataset[dict[str, Tensor]]):
+class PackedDataset(Dataset[dict[str, Tensor]]):
     """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it.
 
     An item is ``input_ids`` (L,), int64.
@@ -75,7 +75,7 @@ class Batcher:
     start: int
 
     def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
-        """Return the batch of stacked items of ``Blocks``, or of records, which may be padded."""
+        """Return the batch of stacked items of ``PackedDataset``, or of records, which may be padded."""
         rows, valid = items["input_ids"], items.get("valid")
         if valid is not None:
             longest = int(valid.sum(1).max())

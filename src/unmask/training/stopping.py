@@ -7,6 +7,7 @@ and saving as much, whatever the recipe says in steps. What is still affordable 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,7 +145,7 @@ class Pace(TrainerCallback):
 
 
 @contextmanager
-def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[None]:
     """Turn Ctrl-C or a polite kill into a checkpoint and an orderly end; another Ctrl-C interrupts.
 
     A machine that is shut down or a job that runs out of its time sends SIGTERM, a terminal that
@@ -158,15 +159,11 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[Callable[[], boo
         pace.asked = True
 
     before = {}
+    # Elsewhere than in the main thread signals go to others; training itself is unaffected.
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, ask) for number in _polite()}
     try:
-        for number in _polite():
-            before[number] = signal.signal(number, ask)
-    except ValueError:
-        # Not the main thread: signals go elsewhere, training itself is unaffected.
-        yield lambda: False
-        return
-    try:
-        yield lambda: pace.asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
