@@ -996,7 +996,7 @@ MUTANTS = [
     ),
     Mutant(
         "data/text.py",
-        "spell = self.encode_behind if index else self.encode\n",
+        "spell = self.encode_after if index else self.encode\n",
         "spell = self.encode\n",
         "a full stop behind a blank of SentencePiece gets a blank of its own",
         "other_tokenizers",

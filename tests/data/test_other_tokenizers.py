@@ -18,7 +18,7 @@ from transformers import (
 
 import vocabularies
 from unmask.cli import main
-from unmask.data.encoding import encode_ahead
+from unmask.data.encoding import encode_before
 from unmask.data.text import Blank, TextCodec
 from unmask.errors import UserError
 from unmask.evaluation.report import legend, lines, notes
@@ -75,7 +75,7 @@ def test_one_space_before_a_blank_is_that_before_any_word(codecs, kind):
     unknown = codec.tokenizer.unk_token_id
     for text in ("the cat ", "The CAT, ", "Café ", "x\n ", "x  ", "今天 ", "1 - ", "the ( "):
         (layout,) = codec.rows(codec.template(f"{text}[MASK]"))
-        ahead = encode_ahead(codec.encode, text, unknown)
+        ahead = encode_before(codec.encode, text, unknown)
         assert layout.row == [*codec.start, *ahead, None]
 
 

@@ -43,13 +43,10 @@ def made(rows, editable, documents, characters=None):
         rows=rows,
         editable=editable,
         valid=every,
-        tokens=editable.sum(1),
         documents=documents,
-        row_characters=characters,
-        row_words=size,
+        row_units={"tokens": editable.sum(1), "characters": characters, "words": size},
         num_documents=len(documents.unique()),
-        characters=int(characters.sum()),
-        words=total,
+        units={"tokens": total, "characters": int(characters.sum()), "words": total},
         unknown=0,
         lossy=False,
     )
@@ -245,14 +242,15 @@ def test_units_of_a_tokenizer_that_loses_text(zoo):
     lost = Text.from_string("The Cat\nsat .\n\n", codec, 32)
     plain = Text.from_string("the cat sat .", codec, 32)
     assert torch.equal(lost.rows, plain.rows)
-    assert (lost.characters, lost.words) == (plain.characters, plain.words) == (13, 4)
+    assert lost.units == plain.units
+    assert (plain.units["characters"], plain.units["words"]) == (13, 4)
     assert lost.lossy
     tight = Text.from_string("the cat sat.", codec, 32)
-    assert (tight.characters, tight.words) == (12, 3), "never more than there is"
+    assert (tight.units["characters"], tight.units["words"]) == (12, 3), "never more than there is"
     whole = Text.from_string(
         "The cat  sat.\n", TextCodec(AutoTokenizer.from_pretrained(zoo / "roberta")), 32
     )
-    assert (whole.characters, whole.words, whole.lossy) == (14, 4, False)
+    assert (whole.units["characters"], whole.units["words"], whole.lossy) == (14, 4, False)
 
 
 def test_documents_are_cut_one_behind_the_other_and_remembered(zoo):
@@ -261,7 +259,7 @@ def test_documents_are_cut_one_behind_the_other_and_remembered(zoo):
     text = Text.from_documents(documents, codec, 6)
     joined = "".join(one if one.endswith("\n") else one + "\n" for one in documents)
     assert codec.decode(text.rows[text.editable].tolist()) == joined
-    assert text.characters == len(joined)
+    assert text.units["characters"] == len(joined)
     ends = torch.tensor([len(codec.encode(one.rstrip("\n") + "\n")) for one in documents]).cumsum(0)
     for row in range(len(text.rows)):
         assert text.documents[row] == int((ends <= row * 5).sum())

@@ -1,8 +1,8 @@
-r"""Words that were added to a byte-level vocabulary, which its decoder takes for bytes.
+r"""Added tokens that the decoder of a byte-level vocabulary misreads as bytes.
 
-Such a vocabulary spells every byte as a character of its own: a blank is ``Ġ``, the byte 0x11 is
-``đ``. Added words are not spelt so, yet the decoder reads one that consists of such characters
-alone as if it were: ``đem`` comes out as ``\x11em``.
+Such a vocabulary spells every byte as one character: a space is ``Ġ``, the byte 0x11 is ``đ``.
+Added tokens are plain text, but the decoder treats one that consists of such characters alone as
+bytes: ``đem`` is decoded as ``\x11em``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _SPELT, _MEANT = "aĠa", "a a"
 
 
 def misread(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Return the texts of the added words that the decoder does not give back, by their ids.
+    """Return the texts of the added tokens that the decoder gets wrong, by their ids.
 
-    A word that the vocabulary had before it was added stays as it is: it is spelt in bytes.
+    A token that was in the vocabulary before it was added is spelt in bytes and is left out.
     """
-    # What is written in Python has no such part.
+    # A tokenizer implemented in Python has no backend.
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     decoder = None if backend is None else backend.decoder
     if decoder is None or decoder.decode([_SPELT]) != _MEANT:

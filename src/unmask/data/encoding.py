@@ -1,8 +1,8 @@
-"""Text to ids with any tokenizer, where special symbols that a text spells out are mere letters.
+"""Text to ids with any tokenizer, where special symbols that a text spells are plain letters.
 
-Most fast tokenizers do that themselves, but some have the symbols in their vocabulary. Those that
-are written in Python find ordinary tokens, such as the residues of ESM, in the same way as special
-symbols, and have one switch for both.
+Most fast tokenizers have an option for that, but some still find the symbols in their vocabulary.
+Tokenizers implemented in Python search for ordinary tokens, such as the residues of ESM, the same
+way as for special symbols, and have one switch for both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from unmask.errors import UserError, is_unicode
 _WORDS = ("a", "t", "A", "1", "the", ".")
 Encode = Callable[[PreTrainedTokenizerBase, Sequence[str]], list[list[int]]]
 CARRIERS = (".", "a", "0", "。")
-"""What can stand before a text that is no beginning; the first that it does not fuse with is taken.
-"""
+"""Texts to put before another text; the first that shares no token with it is used."""
 
 
 def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -48,7 +47,7 @@ def encode_all(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
 
 
 def encode_some(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return the ids of several texts as ``encode_all``, none for one that has no tokens."""
+    """Return the ids of several texts as ``encode_all``; empty for a text without tokens."""
     try:
         return encode_all(tokenizer, texts)
     except UserError:
@@ -63,9 +62,9 @@ def _ids_or_none(spell: Callable[[str], list[int]], text: str) -> list[int]:
 
 
 def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a text gets another first token than it has behind other text.
+    """Return whether the first token of a text differs from the one it has after other text.
 
-    SentencePiece and some byte-level tokenizers put a blank before every text.
+    SentencePiece and some byte-level tokenizers put a space before every text.
     """
     for letter, stop in product("aA1", ".,。"):
         both, first, second = encode_some(tokenizer, [letter + stop, letter, stop])
@@ -74,12 +73,12 @@ def marks_a_beginning(tokenizer: PreTrainedTokenizerBase) -> bool:
     return False
 
 
-def encode_behind(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the ids that a text has behind other text, for a tokenizer that marks a beginning."""
-    return _behind(tokenizer, text, encode_all)
+def encode_after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids that a text has after other text, for a tokenizer that marks a beginning."""
+    return _after(tokenizer, text, encode_all)
 
 
-def _behind(tokenizer: PreTrainedTokenizerBase, text: str, encode: Encode) -> list[int]:
+def _after(tokenizer: PreTrainedTokenizerBase, text: str, encode: Encode) -> list[int]:
     for carrier in CARRIERS:
         first, both = encode(tokenizer, [carrier, carrier + text])
         if both[: len(first)] == first:
@@ -87,13 +86,13 @@ def _behind(tokenizer: PreTrainedTokenizerBase, text: str, encode: Encode) -> li
     return encode(tokenizer, [text])[0]
 
 
-def encode_ahead(spell: Callable[[str], list[int]], text: str, unknown: int | None) -> list[int]:
-    """Return the ids that a text has before other text, whatever word that begins with.
+def encode_before(spell: Callable[[str], list[int]], text: str, unknown: int | None) -> list[int]:
+    """Return the ids that a text has before any other text: those that all next words leave alone.
 
     Args:
-        spell: Gives the ids of a text.
-        text: What ends in white space, of which a tokenizer may make a part of the next word.
-        unknown: The id of what has no token, None if there is none.
+        spell: Returns the ids of a text.
+        text: A text that ends in white space, which a tokenizer may join to the next word.
+        unknown: The id of the unknown token, None if there is none.
     """
     found = (_ids_or_none(spell, text + word) for word in _WORDS)
     rows = [row for row in found if row and row[-1] != unknown]
@@ -104,15 +103,15 @@ def encode_ahead(spell: Callable[[str], list[int]], text: str, unknown: int | No
 
 
 def _as_letters(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the ids of a text that spells special symbols: each is cut behind its first letter.
+    """Return the ids of a text that spells special symbols: each is cut after its first letter.
 
-    What is a single letter, as the symbols of CANINE are, stays what it is.
+    A symbol of a single letter, as those of CANINE, cannot be cut and stays as it is.
     """
     parts = [text]
     for symbol in tokenizer.all_special_tokens:
         parts = [piece for part in parts for piece in _cut(part, symbol)]
     (first,) = _encode(tokenizer, parts[:1])
-    return first + [i for part in parts[1:] for i in _behind(tokenizer, part, _encode)]
+    return first + [i for part in parts[1:] for i in _after(tokenizer, part, _encode)]
 
 
 def _cut(text: str, symbol: str) -> list[str]:
@@ -125,16 +124,16 @@ def _cut(text: str, symbol: str) -> list[str]:
 
 
 @contextmanager
-def in_a_sentence() -> Iterator[None]:
-    """Say in a sentence what a tokenizer cannot do: its library raises bare errors, or panics.
+def _tokenizer_errors() -> Iterator[None]:
+    """Turn bare errors and panics of the tokenizers library into a ``UserError``.
 
     Raises:
-        UserError: For one of these, such as an unknown word without an unknown token.
+        UserError: For example for an unknown word without an unknown token.
     """
     try:
         yield
     except BaseException as error:
-        # A panic of Rust is no ``Exception``.
+        # A panic of Rust is a ``BaseException`` but not an ``Exception``.
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         reason = next(iter(str(error).splitlines()), "it failed")
@@ -146,21 +145,21 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[li
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, text: str | list[str], **more: bool) -> Any:
-    """Return what a tokenizer makes of texts, whose special symbols are letters where it can.
+    """Call a tokenizer so that special symbols in a text are plain letters where it supports that.
 
     Args:
-        tokenizer: Any.
+        tokenizer: Any tokenizer.
         text: One text, or several.
-        more: What else it is asked for.
+        more: Further keywords of the call.
     """
-    # A long text is no mistake here: it is cut into rows later.
+    # No warning about long texts, which are cut into rows later.
     options: Any = {"add_special_tokens": False, "verbose": False} | more
-    with in_a_sentence():
-        # In Python it would also hide the ordinary vocabulary that is found by such a search.
+    with _tokenizer_errors():
+        # Python tokenizers would lose the ordinary tokens that they find by the same search.
         if not tokenizer.is_fast:
             return tokenizer(text, split_special_tokens=False, **options)
         try:
             return tokenizer(text, split_special_tokens=True, **options)
         except TypeError:
-            # That of LUKE does not know the word.
+            # The tokenizer of LUKE does not have this keyword.
             return tokenizer(text, **options)

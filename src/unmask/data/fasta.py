@@ -9,16 +9,15 @@ from unmask.data.text_files import open_text
 from unmask.errors import UserError
 
 ENDINGS = (".fasta", ".fa", ".faa", ".fna", ".ffn", ".frn", ".fas")
-"""How the names of such files end."""
+"""Endings of FASTA files."""
 WIDTH = 60
-"""Letters in a line that is written."""
+"""Letters per line in output."""
 
 
 def read_sequences(path: Path) -> Iterator[tuple[str, Iterator[str]]]:
-    """Yield the header of each record without its mark, and its sequence line by line.
+    """Yield the header of each record without ``>``, and its sequence line by line.
 
-    A sequence has to be taken before the next one is asked for. Lines that begin with ; are
-    comments.
+    A sequence has to be read before the next record is. Lines that begin with ; are comments.
 
     Raises:
         UserError: If the file cannot be read, or begins with anything but a header.
@@ -52,10 +51,10 @@ def record(name: str, sequence: str) -> str:
     """Return a sequence as a record with a header, in lines of ``WIDTH`` letters.
 
     Raises:
-        UserError: If it holds the mark of a header.
+        UserError: If the sequence contains ``>``.
     """
     letters = "".join(sequence.split())
     if ">" in letters:
-        raise UserError(f"{letters[:40]!r} holds a >, so it is no sequence; write .jsonl instead")
+        raise UserError(f"{letters[:40]!r} contains >, so it is no sequence; write .jsonl instead")
     lines = [letters[i : i + WIDTH] for i in range(0, len(letters), WIDTH)]
     return "\n".join([f">{name}", *lines]) + "\n"

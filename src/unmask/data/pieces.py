@@ -1,9 +1,9 @@
-"""The text that each token of a row adds to it.
+"""The text that each token of a sequence adds to it.
 
-    piece_i = what the decoded text of x_1 ... x_i has more than that of x_1 ... x_{i-1}
+    piece_i = decode(x_1 ... x_i) without its prefix decode(x_1 ... x_{i-1})
 
-so that the pieces in a row are what the decoder gives for the row, whatever kind it is. A character
-that is spread over several tokens is the piece of the last of them, and the others have none.
+so that the concatenated pieces are the decoded sequence, whatever the decoder. A character that is
+split into several tokens is the piece of the last of them; the pieces of the others are empty.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from itertools import pairwise
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LONGEST = 16
-"""Tokens of a group that is tried for whole characters."""
+"""Most tokens of a group that is searched for complete characters."""
 _KEPT = 2**17
 
 
 class Pieces:
-    """Cuts decoded rows into the texts of their tokens; it remembers pairs of tokens.
+    """Splits decoded sequences into the texts of their tokens, with a cache for pairs of tokens.
 
     Args:
-        decode: Gives the text of ids.
+        decode: Returns the text of ids.
     """
 
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
@@ -34,8 +34,8 @@ class Pieces:
         """Return the text that each id adds.
 
         Args:
-            ids: A row, or a part of one.
-            before: Ids that stand before them.
+            ids: A sequence, or a part of one.
+            before: Ids that come before them.
         """
         context = list(before)
         whole = self._decode([*context, *ids])
@@ -46,7 +46,7 @@ class Pieces:
         return _differences([lead, *self._prefixes(context, ids)], whole)
 
     def _quickly(self, ids: list[int], last: int | None) -> list[str]:
-        """Return pieces that are right where a token's text depends on its neighbour at most."""
+        """Return pieces that are right if a token's text depends only on the token before it."""
         found: list[str] = []
         start = 0
         while start < len(ids):
@@ -58,7 +58,7 @@ class Pieces:
         return found
 
     def _group(self, ids: list[int], start: int, last: int | None) -> list[str]:
-        """Return the pieces of the fewest tokens that make whole characters together."""
+        """Return the pieces of the fewest tokens that together decode to complete characters."""
         context = [] if last is None or REPLACEMENT in self._of_one(last) else [last]
         lead = self._decode(context) if context else ""
         texts = [lead]
@@ -79,7 +79,7 @@ class Pieces:
 
 
 def _differences(texts: Sequence[str], whole: str) -> list[str]:
-    """Return what each text has more than the one before, of those that begin the last one."""
+    """Return what each text adds to the one before, for prefixes of ``whole``."""
     shared = [_shared(text, whole) for text in texts]
     shared[-1] = len(whole)
     for i in range(1, len(shared)):
@@ -88,7 +88,7 @@ def _differences(texts: Sequence[str], whole: str) -> list[str]:
 
 
 def _shared(text: str, whole: str) -> int:
-    """Return how many characters two texts begin with in common."""
+    """Return the length of the common prefix of two texts."""
     if whole.startswith(text):
         return len(text)
     pairs = enumerate(zip(text, whole, strict=False))

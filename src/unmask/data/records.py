@@ -1,10 +1,10 @@
-"""One text, one row: proteins, molecules, titles, each with its end.
+"""One record, one sequence: proteins, molecules, titles, each with its end.
 
-    start symbols | text, end | padding up to the longest of a batch
+    start symbols | record, end | padding up to the longest of a batch
 
-The end symbol is learned with the text. Padding is no token: it is never noised, attended to or
-counted. How long a text is to be is decided before it is written, by the lengths of those that the
-model was trained on; its end stands where they put it.
+The end symbol is learned with the record. Padding is never noised, attended to or counted. The
+length of a record is drawn before it is generated, from the lengths in the training data; the end
+symbol is then part of the sequence.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
 CHUNK = 1000
-"""Texts that are tokenised at once."""
+"""Records encoded at a time."""
 QUANTILES = 100
-"""Lengths that a card keeps."""
+"""Number of lengths that a card keeps."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of texts that were to be rows.
+    """How many records were left out, and why.
 
     Attributes:
-        name: What they are called.
-        length: Tokens in the longest row that is possible.
-        total: How many there were.
-        empty: How many of them had no token.
-        too_long: How many did not fit on a row.
+        name: What the records are called in messages.
+        length: Most tokens of a sequence.
+        total: Number of records.
+        empty: Number of records without a token.
+        too_long: Number of records longer than a sequence.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Tally:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there were and how many were left out for what, fit for JSON."""
+        """The number of records and of those left out, by reason, for JSON."""
         return {"total": self.total, "empty": self.empty, "too_long": self.too_long}
 
     @property
     def left_out(self) -> list[str]:
-        """One line that says what was left out, none if nothing was."""
+        """A line about the records that were left out; empty if there are none."""
         count = self.empty + self.too_long
         return [f"left out {count} of {self.total} {self.name}: {self._reasons}"] if count else []
 
@@ -58,7 +58,7 @@ class Tally:
         return f"{self.empty} empty, {self.too_long} longer than {self.length} tokens"
 
     def check(self) -> Tally:
-        """Return self, or raise a UserError if no text is left."""
+        """Return self, or raise a UserError if no record is left."""
         if self.total == self.empty + self.too_long:
             raise UserError(f"none of the {self.total} {self.name} can be used: {self._reasons}")
         return self
@@ -66,13 +66,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Records:
-    """Texts as rows of a model.
+    """Records as sequences of a model.
 
     Attributes:
-        texts: The texts that are rows, N of them.
-        ids: Shape (N, L), int64, padded at the right.
+        texts: The N records.
+        ids: Shape (N, L), int64, padded on the right.
         valid: Shape (N, L), bool; False on padding.
-        tally: What became of the others.
+        tally: How many records were left out.
     """
 
     texts: tuple[str, ...]
@@ -83,11 +83,11 @@ class Records:
 
 @dataclass(frozen=True)
 class RecordCodec:
-    """A tokenizer seen as a codec of texts with their end.
+    """Lays out records with a codec.
 
     Args:
-        codec: The tokenizer; it needs an end symbol.
-        length: Tokens in the longest row, start and end symbols included.
+        codec: The codec; it needs an end symbol.
+        length: Most tokens of a sequence, start and end symbols included.
 
     Raises:
         UserError: If there is no end symbol.
@@ -102,14 +102,14 @@ class RecordCodec:
 
     @property
     def room(self) -> int:
-        """The most tokens that a text may have, its end included."""
+        """Most tokens of a record, its end included."""
         return self.length - len(self.codec.start)
 
     def lay_out(self, texts: Sequence[str], name: str = "records") -> Records:
-        """Put texts on rows; those that are empty or too long for one are left out.
+        """Lay out records; empty ones and those that are too long are left out.
 
         Raises:
-            UserError: If none is left.
+            UserError: If no record is left.
         """
         kept, bodies, empty = list[str](), list[list[int]](), 0
         for start in range(0, len(texts), CHUNK):
@@ -131,10 +131,10 @@ class RecordCodec:
 
 
 def quantiles(lengths: Tensor) -> list[int]:
-    """Return at most ``QUANTILES`` lengths that stand for all, each for as many, in order.
+    """Return at most ``QUANTILES`` evenly spaced quantiles of some lengths, in order.
 
     Args:
-        lengths: Tokens of each text without its end, shape (N,), integers; N at least 1.
+        lengths: Tokens of each record without its end, shape (N,), integers; N at least 1.
     """
     count = min(QUANTILES, len(lengths))
     places = ((torch.arange(count) + 0.5) / count * len(lengths)).long()

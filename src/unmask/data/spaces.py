@@ -1,9 +1,9 @@
-"""The blanks that a decoder puts between tokens whose texts need none.
+"""The spaces that a decoder puts between tokens whose texts need none.
 
-Some decoders put a blank between any two tokens: between the residues of a protein, the k-mers of a
-genome, the characters of a Chinese text. Where two tokens side by side encode to themselves without
-a blank, the blank says nothing, and text that is given without comes out with them. Any tokenizer
-can be loaded, so this is tried and not looked up.
+Some decoders put a space between any two tokens: the residues of a protein, the k-mers of a genome,
+the characters of a Chinese text. If two adjacent tokens also encode to themselves without a space,
+the space carries no information, and text that was given without spaces would come back with them.
+Any tokenizer can be loaded, so this is tested on its vocabulary.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Encode = Callable[[Sequence[str]], list[list[int]]]
 
 @dataclass(frozen=True)
 class Spaces:
-    """What is known of a decoder's blanks.
+    """Which spaces of a decoder carry no information.
 
     Attributes:
-        none: Whether no token of the vocabulary needs a blank beside it.
-        characters: Those that need none beside each other, such as Chinese ones.
+        none: Whether no token of the vocabulary needs a space next to it.
+        characters: Characters that need no space next to each other, such as Chinese ones.
     """
 
     none: bool
@@ -34,26 +34,26 @@ class Spaces:
 
     @cached_property
     def pattern(self) -> re.Pattern[str] | None:
-        """What matches a blank between two such characters; None if there are none."""
+        """A pattern of a space between two such characters; None without such characters."""
         between = "".join(map(re.escape, sorted(self.characters)))
         return re.compile(f"(?<=[{between}]) (?=[{between}])") if between else None
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, encode: Encode) -> Spaces:
-        """Try a tokenizer.
+        """Test a tokenizer.
 
         Args:
-            tokenizer: Any.
-            encode: Gives the ids of texts, without special symbols.
+            tokenizer: Any tokenizer.
+            encode: Returns the ids of texts, without special symbols.
         """
         special = set(tokenizer.all_special_ids)
         some = [i for i in _few(range(len(tokenizer))) if i not in special]
         names = dict(zip(some, tokenizer.convert_ids_to_tokens(some), strict=True))
-        # Where a name holds a mark for a blank, the decoder needs no blanks of its own.
+        # If names contain a marker for a space, the decoder adds no spaces of its own.
         plain = [i for i in some if names[i] and _decoded(tokenizer, [i]) == names[i]]
         if not _spaced(tokenizer, plain):
             return cls(False)
-        # A vocabulary may hold what no text leads to.
+        # A vocabulary may contain tokens that no text encodes to.
         spelt = [i for i in plain if encode([names[i]]) == [[i]]]
         if 2 * len(spelt) > len(some) and _need_none(tokenizer, spelt, encode):
             return cls(True)
@@ -63,13 +63,13 @@ class Spaces:
 
 
 def _need_none(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], encode: Encode) -> bool:
-    """Return whether no two of some ids need the blank that they are decoded with."""
+    """Return whether no id needs the space that the decoder puts between two of it."""
     if _spaced(tokenizer, ids) != ids:
         return False
     twice = {i: 2 * _decoded(tokenizer, [i]) for i in ids}
     found = encode(list(twice.values()))
-    # Two signs may be a token of their own, as @@ is beside @ in a molecule; two letters that are
-    # one are parts of words.
+    # Two signs may be a token of their own, as @@ next to @ in a molecule. Two letters that form
+    # one token are parts of words.
     return all(
         two == [i, i]
         or (not twice[i].isalnum() and tokenizer.convert_ids_to_tokens(two) == [twice[i]])
@@ -82,14 +82,14 @@ def _few(ids: Sequence[int]) -> list[int]:
 
 
 def _joined(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], encode: Encode) -> list[int]:
-    """Return the ids of which two are decoded with a blank between them, but encoded without."""
+    """Return the ids of which two are decoded with a space between them but encoded without."""
     spaced = _spaced(tokenizer, ids)
     found = encode([2 * _decoded(tokenizer, [i]) for i in spaced]) if spaced else []
     return [i for i, twice in zip(spaced, found, strict=True) if twice == [i, i]]
 
 
 def _spaced(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """Return the ids of which two are decoded with a blank between them."""
+    """Return the ids of which two are decoded with a space between them."""
     texts = {i: _decoded(tokenizer, [i]) for i in ids}
     return [
         i for i, text in texts.items() if text and _decoded(tokenizer, [i, i]) == f"{text} {text}"

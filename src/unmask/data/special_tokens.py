@@ -1,8 +1,8 @@
-"""The symbols of a tokenizer that stand for no text: which they are, and by what names.
+"""The symbols of a tokenizer that stand for no text, and their names.
 
-These are its special tokens, what was added to it as special (additional special tokens, language
-codes), and entries of its vocabulary that are no words by their spelling: ``[unused7]``,
-``<extra_id_3>``, or ``<unk>`` where a tokenizer has learned it from a corpus that is full of it.
+These are its special tokens, tokens added as special (additional special tokens, language codes),
+and entries of its vocabulary that are spelt like symbols: ``[unused7]``, ``<extra_id_3>``, or
+``<unk>`` where a tokenizer has learned it from a corpus that contains it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
-# With or without the mark of a space before it. Of "<unk>" a tokenizer may know the end alone.
+# With or without a marker for a space before it. Some vocabularies have "unk>" but not "<unk>".
 _SPELLING = re.compile(
     r"(?:Ġ|▁| )?("
     r"<\|?/?(?:unk|pad|mask|cls|sep|bos|eos|s|(?:begin|start|end)_?of_?text)\|?>(?:NOTUSED)?"

@@ -1,7 +1,7 @@
-"""Rows of tables as they are: JSON lines, a JSON array, CSV, TSV and parquet, one row at a time.
+"""Rows of tables: JSON lines, a JSON array, CSV, TSV and parquet, read one row at a time.
 
-Nothing is guessed: a cell of a CSV is the text that stands in it, whatever the others are, and what
-stands in another column does not matter. No copy of a table is kept anywhere.
+No types are inferred: a cell of a CSV file is its text, whatever the other cells are. No copy of a
+table is kept.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from unmask.data.text_files import ending, open_bytes, open_text
 from unmask.errors import UserError
 
 Row = dict[str, object]
-# A whole document may stand in one cell.
-csv.field_size_limit(sys.maxsize)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -26,7 +24,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
 
     Args:
         path: A file whose name ends as one of ``READERS``, compressed or not.
-        columns: What is wanted of it; others may be missing in the rows. None for everything.
+        columns: The columns to read, None for all; other columns may be missing in the rows.
 
     Raises:
         UserError: If it cannot be read, or is damaged.
@@ -94,10 +92,10 @@ def _tsv(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
 
 
 def _is_quoted(path: Path) -> bool:
-    """Return whether the cells of a TSV are quoted as in CSV.
+    """Return whether the cells of a TSV file are quoted as in CSV.
 
-    Some programs do that, others do not and mean every quotation mark as such. Where both can be
-    meant, a cell over several lines, each of them a full row, is taken for rows of their own.
+    Some programs quote cells; in the files of others a quotation mark is an ordinary character. If
+    both readings are possible, a quoted cell whose lines are all complete rows is read as rows.
     """
     try:
         count = sum(1 for _ in _delimited(path, **_QUOTED))
@@ -114,6 +112,8 @@ def _is_quoted(path: Path) -> bool:
 
 
 def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
+    # A cell may hold a long document. The limit is global to the process.
+    csv.field_size_limit(sys.maxsize)
     with open_text(path) as file:
         reader = csv.reader(file, **dialect)
         try:
@@ -128,7 +128,7 @@ def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
                         f"line {reader.line_num} has {len(cells)} cells under {len(header)} names; "
                         "quote the cells that hold the separator",
                     )
-                # Cells that are missing at the end are empty.
+                # Cells missing at the end are empty.
                 yield dict.fromkeys(header) | dict(zip(header, cells, strict=False))
         except csv.Error as error:
             raise _damaged(path, f"line {reader.line_num}: {error}") from error
@@ -136,7 +136,7 @@ def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     try:
-        # It comes with datasets.
+        # A dependency of datasets.
         from pyarrow import parquet
     except ImportError as error:
         raise UserError("parquet files need: pip install 'unmask[train]'") from error
@@ -145,13 +145,13 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
             table = parquet.ParquetFile(file)
             names = table.schema_arrow.names
             wanted = None if columns is None or {*columns} - {*names} else list(columns)
-            # Small batches, since a row may be a whole document.
+            # Small batches, since a row may hold a long document.
             for batch in table.iter_batches(batch_size=1024, columns=wanted):
                 yield from batch.to_pylist()
     except UserError:
         raise
     except Exception as error:
-        # Of a value that Python has no form for, such as a year of five digits, it raises anything.
+        # A value that Python cannot represent, such as a year of five digits, raises any error.
         raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from error
 
 
@@ -167,4 +167,4 @@ READERS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".pq": _parquet,
 }
-"""What reads a table, by how its name ends."""
+"""Readers of tables by the ending of the file."""

@@ -1,4 +1,4 @@
-"""Opening files as text: compressed or not, in whatever Unicode encoding they say they are in."""
+"""Opening text files: compressed or not, in the Unicode encoding of their byte order mark."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from typing import Any, TextIO
 from unmask.errors import UserError
 
 PIECE = 2**20
-"""Characters of a text that are read at once."""
+"""Characters of a text that are read at a time."""
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-"""How the names of compressed files end."""
-# UTF-32 first: its mark begins with that of UTF-16.
+"""Endings of compressed files."""
+# UTF-32 first: its byte order mark begins with that of UTF-16.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -33,22 +33,22 @@ _MARKS = {
 
 
 def ending(path: Path) -> str:
-    """Return how the name of a file ends, in lower case and without that of its compression."""
+    """Return the ending of a file in lower case, ignoring that of its compression."""
     suffix = path.suffix.lower()
     return Path(path.stem).suffix.lower() if suffix in PACKED else suffix
 
 
 @contextmanager
 def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
-    """Open a file as text; a byte order mark says how it is encoded, and is no part of the text.
+    """Open a file as text; a byte order mark sets the encoding and is not part of the text.
 
     Args:
         path: The file, which may be compressed.
-        newline: As of ``open``: what becomes of line ends; they stay as they are if left out.
+        newline: Translation of line ends as for ``open``; none by default.
 
     Raises:
-        UserError: If it cannot be read, also while the block runs; if it is not UTF-8 and has no
-            byte order mark.
+        UserError: If the file cannot be read, also while the context is active; if it is not UTF-8
+            and has no byte order mark.
     """
     try:
         with open_bytes(path) as file:
@@ -56,12 +56,11 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
             encoding = next(
                 (name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8"
             )
-            # What was peeked at is read again, as part of the text.
             with io.TextIOWrapper(file, encoding, newline=newline) as text:
                 try:
                     yield text
                 except UnicodeDecodeError as error:
-                    # It counts from the beginning of the part that was read last.
+                    # The error counts from the start of the block that was read last.
                     place = file.tell() - len(error.object) + error.start
                     raise _other_encoding(path, encoding, place) from error
     except _damage() as error:
@@ -70,7 +69,7 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
 
 
 def _damage() -> tuple[type[Exception], ...]:
-    """Return what reading a file raises if it is damaged or cannot be read."""
+    """Return the errors that a damaged or unreadable file raises."""
     zstd: Any = sys.modules.get("compression.zstd")
     known = (OSError, EOFError, zlib.error, lzma.LZMAError)
     return known if zstd is None else (*known, zstd.ZstdError)
@@ -86,7 +85,7 @@ def _other_encoding(path: Path, encoding: str, place: int) -> UserError:
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for its bytes, unpacked if its name says that it is compressed."""
+    """Open a file in binary mode, decompressed according to its ending."""
     opened = _OPENERS.get(path.suffix.lower(), _open_plain)
     with opened(path) as file, io.BufferedReader(file) as buffered:
         yield buffered
@@ -98,7 +97,7 @@ def _open_plain(path: Path) -> Any:
 
 def _open_zstandard(path: Path) -> Any:
     try:
-        # Part of Python since 3.14.
+        # Part of Python from 3.14 on.
         zstd = import_module("compression.zstd")
     except ImportError as error:
         raise UserError(
@@ -117,10 +116,10 @@ _OPENERS: dict[str, Callable[[Path], Any]] = {
 
 
 def read_pieces(path: Path) -> Iterator[str]:
-    """Yield a text file in pieces of at most ``PIECE`` characters; line ends stay as they are.
+    """Yield a text file in pieces of at most ``PIECE`` characters, with line ends unchanged.
 
     Raises:
-        UserError: As ``open_text``, or if it holds what no text does.
+        UserError: As ``open_text``, or if it is a binary file.
     """
     with open_text(path) as file:
         while piece := file.read(PIECE):
@@ -141,7 +140,7 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def check_text(path: Path, text: str) -> None:
-    """Raise a UserError if a file holds what no text does."""
+    """Raise a UserError if a file contains a null character."""
     if "\0" in text:
         raise UserError(
             f"{path} is a binary file; name a text, JSON-lines, CSV, parquet or FASTA file"
@@ -149,9 +148,9 @@ def check_text(path: Path, text: str) -> None:
 
 
 def check_ordinary(path: str | os.PathLike[str]) -> None:
-    """Raise a UserError for what is there but is no file that could be read twice, nor a folder."""
+    """Raise a UserError for a path that exists but is neither an ordinary file nor a folder."""
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise UserError(
-            f"{path} is a pipe, a socket or a device, not an ordinary file; save what it gives in "
+            f"{path} is a pipe, a socket or a device, not an ordinary file; save its contents in "
             "a file, and name that"
         )

@@ -1,17 +1,19 @@
-"""A text as the rows of a model, and the units that its nats are divided by.
+"""A text as rows of token ids, and the units that its nats are divided by.
 
 The text is cut into rows, each predicted from its own start symbol. With a stride, rows overlap:
 each predicts ``stride`` tokens conditioned on the tokens before them in the row.
 
-Characters and words are those that the tokens stand for. A tokenizer that does not give a text back
-is marked as lossy; where it also drops line ends and runs of blanks, which cost it nothing, these
-are not counted.
+Units per character and per word count the text that the tokens encode. A tokenizer that does not
+reproduce the text is marked as lossy; if it also drops line ends and repeated spaces, which cost it
+no nats, these are not counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,38 +29,39 @@ from unmask.validation import whole
 
 @dataclass(frozen=True)
 class Text:
-    """A text as rows of a model, and what its nats are divided by.
+    """A text as rows of token ids, and the units that its nats are divided by.
 
     Attributes:
-        rows: Shape (N, L), int64, padded at the right.
-        editable: Shape (N, L), bool; the tokens that are predicted.
+        rows: Shape (N, L), int64, padded on the right.
+        editable: Shape (N, L), bool; the tokens to predict.
         valid: Shape (N, L), bool; False on padding.
-        tokens: Shape (N,), int64; what the nats of each row are divided by.
         documents: Shape (N,), int64; the document that each row begins in.
-        row_characters: Shape (N,), float64; the share of each row in ``characters``.
-        row_words: Shape (N,), float64; the share of each row in ``words``.
-        num_documents: Documents of the text; more than rows begin in if they are short.
-        characters: Unicode characters that the tokens stand for.
-        words: Words separated by white space, plus one for every line end.
-        unknown: Tokens that the tokenizer could not represent; above 0 the units per character and
-            per word flatter the model.
-        lossy: Whether the tokens do not give the text back.
-        notes: What a reader has to know of unknown tokens; empty if they are few.
+        row_units: The share of each row in ``units``, shape (N,); int64 for ``tokens``, else
+            float64.
+        num_documents: Documents of the text; if they are short, a row may hold several.
+        units: The size of the text: ``tokens``, and the units of the codec, here Unicode
+            ``characters`` and ``words`` (separated by white space, plus one for every line end).
+        unknown: Number of unknown tokens. If there are any, the units per character and per word
+            flatter the model.
+        lossy: Whether the tokenizer does not reproduce the text.
+        notes: A warning about unknown tokens; empty if they are few.
     """
 
     rows: Tensor
     editable: Tensor
     valid: Tensor
-    tokens: Tensor
     documents: Tensor
-    row_characters: Tensor
-    row_words: Tensor
+    row_units: dict[str, Tensor]
     num_documents: int
-    characters: int
-    words: int
+    units: dict[str, int]
     unknown: int
     lossy: bool
     notes: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> Tensor:
+        """The tokens that the nats of each row are divided by, shape (N,), int64."""
+        return self.row_units["tokens"]
 
     @classmethod
     def from_string(
@@ -75,9 +78,9 @@ class Text:
             text: The text.
             codec: The tokenizer.
             length: Tokens in a full row.
-            max_rows: Keep only this many rows and the characters and words of just these.
+            max_rows: Keep this many rows at most, and count the characters and words of these.
             stride: Tokens that each row after the first predicts, conditioned on those before them
-                in the row; None for rows that do not overlap.
+                in the row; None for rows without overlap.
 
         Raises:
             UserError: If the text is empty, or the stride does not fit the length.
@@ -91,9 +94,9 @@ class Text:
     def from_documents(
         cls, documents: Sequence[str], codec: TextCodec, length: int, stride: int | None = None
     ) -> Text:
-        """Cut documents into rows, one document behind the other; see ``from_string``.
+        """Cut concatenated documents into rows; see ``from_string``.
 
-        Each of several documents ends its line, and rows remember the document that they begin in.
+        Several documents are separated by line ends. Rows know the document that they begin in.
         """
         if len(documents) > 1:
             documents = [text if text.endswith("\n") else text + "\n" for text in documents]
@@ -118,91 +121,80 @@ class Text:
         columns = begin[:, None] + torch.arange(body)
         valid = columns < len(ids)
         rows = torch.where(valid, ids[columns.clamp_max(len(ids) - 1)], codec.pad_token_id)
-        # A row predicts what the rows before it have not.
+        # A row predicts only the tokens that no earlier row has predicted.
         done = torch.cat([begin[:1], begin[:-1] + body])
         editable = valid & (columns >= done[:, None])
         start = torch.tensor(codec.start, dtype=torch.int64).expand(len(rows), -1)
         # One short row needs no padding up to the full length.
         used = len(codec.start) + int(valid.sum(1).max())
         ends = torch.tensor([len(part) for part in encoded]).cumsum(0)
-        size = _measure(documents, encoded, ids, codec)
-        spelt = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
+        parts = [codec.decode(row[free].tolist()) for row, free in zip(rows, editable, strict=True)]
         return cls(
             rows=torch.cat([start, rows], 1)[:, :used],
             editable=pad(editable, (start.shape[1], 0), value=False)[:, :used],
             valid=pad(valid, (start.shape[1], 0), value=True)[:, :used],
-            tokens=editable.sum(1),
             documents=torch.bucketize(done, ends, right=True),
-            row_characters=_shares([len(text) for text in spelt], size.characters),
-            row_words=_shares([_words(text) for text in spelt], size.words),
             num_documents=len(documents),
-            **vars(size),
+            **_measured(documents, ids, editable.sum(1), codec, encoded, parts),
         )
 
     @classmethod
     def from_pairs(cls, pairs: PairRows, codec: TextCodec, max_rows: int | None = None) -> Text:
-        """Take the targets as the text, each of them given its source.
+        """Score the targets, each conditioned on its source.
 
-        The nats are those of the target, its end and the fillers after it, so that the bound is
-        on the target with its length; they are divided by the tokens of target and end.
+        The nats are those of the target, its end and the filler, so that the bound is on the target
+        with its length. They are divided by the tokens of the target and its end.
 
         Args:
             pairs: The rows; see ``data.pairs.PairCodec.lay_out``.
             codec: The tokenizer.
-            max_rows: Keep only the first so many.
+            max_rows: Keep this many rows at most.
         """
         ids, editable = pairs.ids[:max_rows].long(), pairs.editable[:max_rows]
         targets = pairs.targets[:max_rows]
-        size = _measure(targets, codec.encode_all(targets), ids[editable], codec)
         return cls(
             rows=ids,
             editable=editable,
             valid=torch.ones_like(editable),
-            tokens=pairs.tokens[:max_rows],
             documents=torch.arange(len(ids)),
-            row_characters=_shares([len(text) for text in targets], size.characters),
-            row_words=_shares([_words(text) for text in targets], size.words),
             num_documents=len(ids),
-            **vars(size),
+            **_measured(targets, ids[editable], pairs.tokens[:max_rows], codec),
         )
 
     @classmethod
     def from_records(cls, records: Records, codec: TextCodec, max_rows: int | None = None) -> Text:
-        """Take texts that are a row each; the nats are those of a text and its end.
+        """Score records, each a row of its own; the nats are those of a record and its end.
 
-        They are divided by the tokens of the text and its end, and by the characters and words of
-        the text alone.
+        They are divided by the tokens of the record and its end, and by the characters and words of
+        the record alone.
 
         Args:
             records: The rows; see ``data.records.RecordCodec.lay_out``.
             codec: The tokenizer.
-            max_rows: Keep only the first so many.
+            max_rows: Keep this many rows at most.
         """
         valid, texts = records.valid[:max_rows], records.texts[:max_rows]
         editable = valid.clone()
         editable[:, : len(codec.start)] = False
-        size = _measure(texts, codec.encode_all(texts), records.ids[:max_rows][editable], codec)
+        ids = records.ids[:max_rows]
         return cls(
-            rows=records.ids[:max_rows],
+            rows=ids,
             editable=editable,
             valid=valid,
-            tokens=editable.sum(1),
             documents=torch.arange(len(texts)),
-            row_characters=_shares([len(text) for text in texts], size.characters),
-            row_words=_shares([_words(text) for text in texts], size.words),
             num_documents=len(texts),
-            **vars(size),
+            **_measured(texts, ids[editable], editable.sum(1), codec),
         )
 
 
 def window_of(window: int | None, usual: int, limit: int | None, block_length: int = 0) -> int:
-    """Return how many tokens a row has.
+    """Return the number of tokens in a row.
 
     Args:
-        window: What the caller named, None for the usual number.
-        usual: That number.
+        window: The requested number, None for the default.
+        usual: The default.
         limit: Positions of the model, None for no limit.
-        block_length: Tokens in a block of a model that reads blocks, else 0.
+        block_length: Block length of a block diffusion model, else 0.
 
     Raises:
         UserError: If it is out of range.
@@ -211,7 +203,7 @@ def window_of(window: int | None, usual: int, limit: int | None, block_length: i
         return usual
     window = whole("window", window)
     if block_length and window != usual:
-        raise UserError(f"a model of blocks scores rows of {usual} tokens; leave window out")
+        raise UserError(f"a block diffusion model scores rows of {usual} tokens; leave window out")
     if window < 2 or (limit is not None and window > limit):
         most = "" if limit is None else f", and at most {limit}, the positions of the model"
         raise UserError(f"window must be at least 2 tokens{most}, not {window}")
@@ -219,30 +211,32 @@ def window_of(window: int | None, usual: int, limit: int | None, block_length: i
 
 
 def row_starts(count: int, body: int, stride: int) -> list[int]:
-    """Return the first token of each row of ``body`` tokens that together hold ``count`` tokens."""
+    """Return the first token of each of the rows of ``body`` tokens that cover ``count`` tokens."""
     return [k * stride for k in range(1 + -(-max(count - body, 0) // stride))]
 
 
-@dataclass(frozen=True)
-class _Size:
-    characters: int
-    words: int
-    lossy: bool
-    unknown: int
-    notes: tuple[str, ...]
+def _measured(
+    texts: Sequence[str],
+    scored: Tensor,
+    tokens: Tensor,
+    codec: TextCodec,
+    encoded: Sequence[list[int]] | None = None,
+    parts: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return the units of ``Text``, ``unknown``, ``lossy`` and ``notes``, by name.
 
-
-def _measure(
-    texts: Sequence[str], encoded: Sequence[list[int]], scored: Tensor, codec: TextCodec
-) -> _Size:
-    """Return the size of what tokens stand for, without white space that makes no token differ.
+    White space that changes no token is not counted.
 
     Args:
-        texts: What is scored.
-        encoded: Their ids.
-        scored: The ids that are scored, with end symbols if there are any, of any shape.
+        texts: The texts to score.
+        scored: The ids to score, with end symbols if there are any, of any shape.
+        tokens: Tokens that the nats of each row are divided by, shape (N,), int64.
         codec: The tokenizer.
+        encoded: The ids of the texts, if they are known.
+        parts: The text that each of the N rows predicts; the texts themselves if None.
     """
+    encoded = codec.encode_all(texts) if encoded is None else encoded
+    parts = texts if parts is None else parts
     unknown_ids = unknown_tokens.count(codec, scored)
     notes = unknown_tokens.notes(codec, texts, unknown_ids, scored.numel())
     lossy = [codec.decode(ids) != text for text, ids in zip(texts, encoded, strict=True)]
@@ -252,14 +246,21 @@ def _measure(
         texts = [
             short if equal else text for text, short, equal in zip(texts, bare, same, strict=True)
         ]
-    return _Size(sum(map(len, texts)), sum(map(_words, texts)), any(lossy), unknown_ids, notes)
-
-
-def _words(text: str) -> int:
-    return len(text.split()) + text.count("\n")
+    sizes = Counter[str]()
+    for text in texts:
+        sizes.update(codec.units(text))
+    of_parts = [codec.units(part) for part in parts]
+    shares = {unit: _shares([own[unit] for own in of_parts], sizes[unit]) for unit in sizes}
+    return {
+        "row_units": {"tokens": tokens, **shares},
+        "units": {"tokens": int(tokens.sum()), **sizes},
+        "unknown": unknown_ids,
+        "lossy": any(lossy),
+        "notes": notes,
+    }
 
 
 def _shares(counts: Sequence[int], total: int) -> Tensor:
-    """Return numbers that add up to a total, in the proportions of counts, (N,), float64."""
+    """Return ``total`` split in the proportions of ``counts``, shape (N,), float64."""
     numbers = torch.tensor(counts, dtype=torch.float64)
     return numbers * (total / numbers.sum().clamp_min(1))

@@ -1,7 +1,7 @@
-"""The text that each token adds, for what has to know the written text token by token.
+"""The text that each token adds, for constraints that follow the text token by token.
 
-A byte-level tokenizer spreads rare characters over several tokens; these have no text of their own
-and count as tokens without any.
+A byte-level tokenizer splits rare characters into several tokens; these have no text of their own
+and count as tokens without text.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 @lru_cache(maxsize=1)
 def token_texts(codec: TextCodec) -> dict[int, str]:
-    """Return the text of each id that has any, as it reads after another word.
+    """Return the text of each id that has any, as it is decoded after another word.
 
-    Word-piece tokenizers store no blanks; here each has the blank that it is written with, and one
-    for a character that needs none beside its kind has none.
+    WordPiece tokenizers store no spaces; here each token has the space that it is decoded with. A
+    token of a character that needs no space next to others of its kind has none.
 
     Raises:
-        UserError: If the text of a row of tokens is not the texts of its tokens, one after another.
+        UserError: If the text of a sequence is not the concatenation of the texts of its tokens.
     """
     known = sorted(codec.tokenizer.get_vocab().values())
     ahead = codec.encode("a")
     lead = codec.decode_plainly(ahead)
     texts = {i: _after(lead, codec.decode_plainly([*ahead, i])) for i in known}
     found = {i: text for i, text in texts.items() if text and _REPLACEMENT not in text}
-    # Any tokenizer can be loaded, so this is tried and not looked up.
+    # Any tokenizer can be loaded, so this is tested on random sequences.
     rng = random.Random(0)
     for _ in range(_PROBES if found else 0):
         ids = rng.choices(list(found), k=_PROBE_LENGTH)

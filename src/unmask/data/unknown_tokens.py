@@ -1,7 +1,7 @@
-"""Text that a tokenizer has no tokens for: how much of it there is, and an example.
+"""Text that a tokenizer has no tokens for: how much there is, and an example.
 
-A protein without blanks under ProtBERT, or English under a Chinese BERT, is one unknown token after
-another. A network learns to repeat that token and scores well on nothing, so it has to be said.
+A protein without spaces under ProtBERT, or English under a Chinese BERT, becomes a sequence of
+unknown tokens. A network learns to repeat that token and gets a meaningless good score.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from torch import Tensor
 from unmask.data.text import TextCodec
 
 SHARE = 0.01
-"""From this share of the tokens on it is said."""
+"""Share of unknown tokens above which a note is given."""
 _SEARCHED, _WORDS, _LONGEST = 10**6, 1000, 20
 
 
 def count(codec: TextCodec, ids: Tensor) -> int:
-    """Return how many of some ids, integers of any shape, are the unknown token."""
+    """Return how many ids are the unknown token.
+
+    Args:
+        codec: The tokenizer.
+        ids: Integers of any shape.
+    """
     return 0 if codec.unknown is None else int((ids == codec.unknown).sum())
 
 
 def notes(codec: TextCodec, texts: Iterable[str], unknown: int, tokens: int) -> tuple[str, ...]:
-    """Return a sentence about unknown tokens, or none if they are few.
+    """Return a sentence about unknown tokens, none if they are few.
 
     Args:
         codec: The tokenizer.
-        texts: What was encoded.
-        unknown: How many tokens of them are unknown.
-        tokens: How many tokens they have.
+        texts: The encoded texts.
+        unknown: Their number of unknown tokens.
+        tokens: Their number of tokens.
     """
     if unknown < max(SHARE * tokens, 1):
         return ()
@@ -37,13 +42,13 @@ def notes(codec: TextCodec, texts: Iterable[str], unknown: int, tokens: int) -> 
     such = f", such as {found!r}" if found else ""
     return (
         f"{unknown} of {tokens} tokens of the text ({unknown / tokens:.0%}) are unknown to the "
-        f"tokenizer{such}, and all the same to the model; give text such as the model was trained "
-        "on (language, case, blanks between letters)",
+        f"tokenizer{such}, so the model cannot tell them apart; give text such as the model was "
+        "trained on (language, case, spaces between letters)",
     )
 
 
 def example(codec: TextCodec, texts: Iterable[str]) -> str:
-    """Return the first word, or letter of a long one, that is unknown; empty if none is found."""
+    """Return the first unknown word, or the first unknown letter of a long one; else empty."""
     for text in texts:
         words = text[:_SEARCHED].split()
         for start in range(0, len(words), _WORDS):

@@ -1,11 +1,11 @@
 r"""Two questions about an estimate, and an interval for each of them.
 
-    masks   How far is the estimate from the bound of *this* text? Rounds of random masks are
-            repeated; the spread of the totals of each group of rows between rounds answers it.
-    texts   How far is it from the bound on *texts like this one*? Documents are independent draws
-            of text, the rows of one document are not; the spread between documents answers it.
+    masks   How far is the estimate from the bound on *this* text? Rounds of random masks are
+            independent; the spread of the totals of each group of rows between rounds tells.
+    texts   How far is it from the bound on *texts like this one*? Documents are independent samples
+            of text, the rows of one document are not; the spread between documents tells.
 
-Both are Student's t intervals: error times the quantile of a t law with so many degrees of freedom.
+Both are Student's t intervals: the error times a quantile of the t distribution.
 
 References: Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance Components"
 (degrees of freedom of a sum of variances); Cochran 1977, "Sampling Techniques", Section 9A.5 (ratio
@@ -21,21 +21,21 @@ import torch
 from torch import Tensor
 
 GROUP = 32
-"""Rows whose times cover the unit interval together; their errors depend on each other."""
+"""Rows whose times cover the unit interval together, so that their errors are dependent."""
 FEWEST_DOCUMENTS = 10
 FEWEST_CLUSTERS = 5
-"""Below it the t interval is so wide that it says nothing."""
+"""With fewer, the t interval is too wide to be of use."""
 BLOCKS = 20
-"""Parts that a text of fewer documents is cut into, in place of documents."""
+"""Number of parts that a text of few documents is cut into."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A standard error and what is known of it.
+    """A standard error with its degrees of freedom.
 
     Attributes:
         error: Standard error of a total, in nats.
-        freedom: Degrees of freedom of the error; infinite if it is known.
+        freedom: Degrees of freedom of the error; infinite if it is known exactly.
     """
 
     error: float
@@ -59,8 +59,8 @@ def over_masks(rounds: Tensor) -> Spread | None:
     """Return the error of the mean over rounds of the total nats, None for a single round.
 
     Args:
-        rounds: Shape (R, N), float64; nats of every row in every round. Rows of one group of
-            ``GROUP`` consecutive rows depend on each other within a round, rounds do not.
+        rounds: Shape (R, N), float64; nats of every row in every round. Within a round the rows of
+            a group of ``GROUP`` consecutive rows are dependent; rounds are independent.
     """
     count, rows = rounds.shape
     if count < 2:
@@ -84,8 +84,8 @@ def over_texts(nats: Tensor, size: Tensor, clusters: Tensor) -> Spread | None:
 
     Args:
         nats: Shape (N,), float64; nats of every row.
-        size: Shape (N,); what they are divided by: tokens, characters or words.
-        clusters: Shape (N,), int64; which rows belong together, see ``clusters_of``.
+        size: Shape (N,); the size of every row in tokens, characters or words.
+        clusters: Shape (N,), int64; the cluster of each row, see ``clusters_of``.
     """
     rate = nats.sum() / size.sum().clamp_min(1)
     _, index = clusters.unique(return_inverse=True)
@@ -98,16 +98,16 @@ def over_texts(nats: Tensor, size: Tensor, clusters: Tensor) -> Spread | None:
 
 
 def clusters_of(documents: Tensor, count: int | None = None) -> tuple[Tensor, str]:
-    """Return which rows belong together, (N,), and what such a cluster is called.
+    """Return the cluster of each row, (N,), and a name for such clusters.
 
-    Rows that begin in one document. Of fewer than ``FEWEST_DOCUMENTS`` documents no spread can be
-    told; there consecutive rows form up to ``BLOCKS`` blocks, nearly independent if they are long
-    (batch means).
+    A cluster is the rows that begin in one document. With fewer than ``FEWEST_DOCUMENTS`` documents
+    consecutive rows form up to ``BLOCKS`` blocks, nearly independent if they are long (batch
+    means).
 
     Args:
         documents: Shape (N,), int64; the document that each row begins in.
-        count: Documents of the text; None if a row begins in each. A row holds several of them
-            where they are more than those.
+        count: Number of documents; None if a row begins in each. With more documents than those, a
+            row holds several.
     """
     begun = len(documents.unique())
     if begun >= FEWEST_DOCUMENTS:

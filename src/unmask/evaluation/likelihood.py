@@ -1,13 +1,13 @@
 r"""Likelihood of a text under a model, in units that do not depend on its tokenizer.
 
-A diffusion model gives an upper bound on -log p, estimated from random masks; a causal model, and a
-model that writes in a fixed order, the exact value. Both are computed on the same rows, see
-``data.text_rows``; units and errors are those of ``evaluation.scores``.
+A diffusion model gives an upper bound on -log p, estimated from random masks. A causal model, and a
+model with a fixed generation order, give the exact value. Both use the same rows, see
+``data.text_rows``; units and errors are defined in ``evaluation.scores``.
 
-Random masks are drawn in rounds. In a round every row is hidden at one time or at several; the
-times of ``evaluation.intervals.GROUP`` consecutive rows together cover the unit interval evenly (an
-estimate of less variance), rounds are independent (an estimate of its error). The masks of a row
-follow from the seed and the number of the row alone, whatever the size of the batch.
+Random masks are drawn in rounds. In a round every row is masked at one time or at several. The
+times of ``evaluation.intervals.GROUP`` consecutive rows together cover the unit interval evenly,
+which reduces the variance; rounds are independent, which gives an error. The masks of a row depend
+on the seed and the number of the row alone, not on the batch size.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from unmask.validation import real, whole
 MAX_DRAWS = 1_000_000
 PRECISION = 0.01
 """Standard error of the nats, as a share of them, at which ``draws=None`` stops."""
-_ENOUGH = 7  # Degrees of freedom below which an error is not trusted to be small.
-_STRATA = 256  # Tokens in a round, below which its rows are hidden at several times.
+_ENOUGH = 7  # Least degrees of freedom with which a small error is trusted.
+_STRATA = 256  # Tokens in a round below which its rows are masked at several times.
 _MOST_STRATA = 32
-_LAST = 2**14  # Draws of a row after which ``draws=None`` gives up.
+_LAST = 2**14  # Draws of a row after which ``draws=None`` stops.
 
 
 class Part(NamedTuple):
-    """Some rows of a text, with what is random about them.
+    """Some rows of a text, with their random times and generators.
 
     Attributes:
         rows: Shape (B, L), int64.
         editable: Shape (B, L), bool.
         valid: Shape (B, L), bool.
         times: Shape (B,), float64, uniform in (0, 1].
-        generator: A stream of random numbers for every row.
+        generator: Random numbers, a stream per row.
     """
 
     rows: Tensor
@@ -55,7 +55,7 @@ class Part(NamedTuple):
 
     @property
     def batch(self) -> dict[str, Any]:
-        """The keywords of a ``diffusion.formulation.Bound``."""
+        """The keyword arguments of a ``diffusion.formulation.Bound``."""
         return {
             "x0": self.rows,
             "t": self.times,
@@ -74,7 +74,7 @@ def bound_of_rows(denoiser: Denoiser, bound: Bound) -> RowNats:
 
     Args:
         denoiser: The network.
-        bound: How a pattern is drawn and judged; see ``diffusion.formulation.Formulation.bound``.
+        bound: Draws and evaluates mask patterns; see ``diffusion.formulation.Formulation.bound``.
     """
 
     def nats(part: Part) -> Tensor:
@@ -110,22 +110,22 @@ def score_text(
     device: torch.device | str = "cpu",
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Score:
-    """Add up the nats of all rows of a text.
+    """Sum the nats of all rows of a text.
 
     Args:
         text: The rows.
         row_nats: Nats of a batch of rows, (B,), or of their tokens, (B, L); see ``bound_of_rows``.
-        kind: ``bound``; else every row is computed once, see ``Score``.
+        kind: See ``Score``; unless it is ``bound``, every row is computed once.
         draws: Mask patterns per row; None for as many as make the standard error over masks less
-            than ``precision`` of the nats.
+            than ``precision`` times the nats.
         precision: See ``draws``.
-        batch_size: Rows at a time.
-        seed: Of the masks; the same seed gives the same masks for every model with this tokenizer.
-        device: Where the model is.
+        batch_size: Rows per network call.
+        seed: Seed of the masks; it gives the same masks for every model with this tokenizer.
+        device: The device of the model.
         advance: Called with the number of rows done, for a progress bar.
 
     Raises:
-        UserError: If a number is out of range, or the network answers with NaN.
+        UserError: If a number is out of range, or the network returns NaN.
     """
     seed, batch_size = whole("seed", seed), whole("batch_size", batch_size)
     if not 0 <= seed < 2**63:
@@ -144,17 +144,17 @@ def score_text(
             advance(len(part.rows))
         found = torch.cat(done)
         if bool(found.isnan().any()):
-            raise UserError("the network answered with NaN; the checkpoint is damaged")
+            raise UserError("the network returned NaN; the checkpoint is damaged")
         # (N strata,) or (N strata, L): the mean over the draws of each row.
         rounds.append(found.view(-1, strata, *found.shape[1:]).mean(1))
     return _score(text, torch.stack(rounds), kind=kind, draws=len(rounds) * strata, seed=seed)
 
 
 def strata_of(text: Text, draws: int | None) -> int:
-    """Return at how many times each row is hidden in a round.
+    """Return the number of times at which each row is masked in a round.
 
-    One for a text of some length, several for a short one, whose rounds would hardly cover the unit
-    interval; always a divisor of ``draws`` that leaves rounds enough to see how they differ.
+    One for a long text, several for a short one, whose rounds would otherwise hardly cover the unit
+    interval; always a divisor of ``draws`` that leaves enough rounds to estimate their spread.
     """
     most = max(1, min(_MOST_STRATA, _STRATA // int(text.tokens.sum())))
     if draws is None:
@@ -181,13 +181,13 @@ def spread_times(rows: int, strata: int, seed: int, index: int) -> Tensor:
 
         t_(i,s) = (s + (pi(i) + u) / n) / strata,   u ~ U(0, 1), pi a permutation of 0 ... n - 1
 
-    for each group of n rows. Each alone is uniform; those of a row lie one in each of its strata,
-    those of a group one in each of n * strata.
+    for each group of n rows. Each time is uniform. A row has one time in each of its strata, a
+    group one in each of n * strata.
 
     Args:
         rows: Rows of the text, N.
-        strata: Times of each row.
-        seed: Of the text.
+        strata: Times per row.
+        seed: Seed of the masks.
         index: Number of the round.
     """
     times = []
@@ -206,7 +206,7 @@ def spread_times(rows: int, strata: int, seed: int, index: int) -> Tensor:
 def _batches(
     text: Text, index: int, strata: int, seed: int, batch_size: int, device: torch.device | str
 ) -> Iterator[Part]:
-    """Yield the rows of a round, each ``strata`` times in a row, a batch at a time."""
+    """Yield the rows of a round in batches, each row ``strata`` times in succession."""
     count = len(text.rows)
     times = spread_times(count, strata, seed, index).flatten()
     number = torch.arange(count).repeat_interleave(strata)
@@ -229,9 +229,7 @@ def _score(text: Text, rounds: Tensor, *, kind: str, draws: int, seed: int) -> S
     texts, clusters = spreads_over_texts(nats, text)
     return Score(
         nats=float(nats.sum()),
-        tokens=int(text.tokens.sum()),
-        characters=text.characters,
-        words=text.words,
+        units=text.units,
         unknown=text.unknown,
         lossy=text.lossy,
         kind=kind,

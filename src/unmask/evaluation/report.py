@@ -1,7 +1,7 @@
 """Scores as lines and tables for people to read.
 
-"≤" marks an upper bound. Behind a number stands half of its 95 % confidence interval over masks
-(this text), then that over texts (texts like this one); see ``evaluation.intervals``.
+"≤" marks an upper bound. A number is followed by half of its 95 % confidence interval over masks
+(this text), then by that over texts (texts like this one); see ``evaluation.intervals``.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unmask.data.text import TextCodec
+from unmask.data.codec import Codec
 from unmask.evaluation.scores import Difference, Score
 
 LEGEND = (
     "≤ marks an upper bound. The first ± is the 95 % confidence interval over random masks: how "
     "well the bound on this text is known; exact values have 0. The second ± and the range in "
-    "brackets are over texts: how far the bound on other texts like this one may be. ? stands for "
-    "what one draw of masks or a few rows cannot tell. A word is what white space separates; a "
-    "line end counts as one."
+    "brackets are over texts: how far the bound on other texts like this one may be. ? means "
+    "unknown, from one draw of masks or too few rows. Words are separated by white space; a line "
+    "end counts as one."
 )
 _LARGE = 1e7
 _LOSSY = (
-    "† The tokenizer does not give the text back (case, accents or white space are lost): "
-    "characters and words are those of the tokens, so the number is on another text than that of "
+    "† The tokenizer does not reproduce the text (case, accents or white space are lost): "
+    "characters and words are those of the tokens, so the number is for another text than that of "
     "a lossless tokenizer."
 )
 
@@ -68,8 +68,8 @@ def brief(score: Score) -> str:
     )
 
 
-def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
-    """Return every token of a text that was predicted, and its nats, in reading order."""
+def token_scores(score: Score, codec: Codec) -> list[tuple[str, float]]:
+    """Return every predicted token of a text and its nats, in reading order."""
     assert score.token_nats is not None
     text = score.text
     pieces = codec.pieces(text.rows[text.editable].tolist())
@@ -77,7 +77,7 @@ def token_scores(score: Score, codec: TextCodec) -> list[tuple[str, float]]:
 
 
 def notes(score: Score) -> list[str]:
-    """Return what a reader has to know of the units."""
+    """Return notes on how to read the units."""
     found = [*([_LOSSY] if score.lossy else []), *score.text.notes]
     if score.unknown:
         found.append(
@@ -88,7 +88,7 @@ def notes(score: Score) -> list[str]:
 
 
 def table(scores: Mapping[str, Score]) -> str:
-    """Return scores by the names of their models as a Markdown table."""
+    """Return scores, by the names of their models, as a Markdown table."""
     rows = [
         "| model | nats/token | perplexity | bits/char | word perplexity | tokens |",
         "|---|---|---|---|---|---|",
@@ -108,7 +108,7 @@ def table(scores: Mapping[str, Score]) -> str:
 
 
 def legend(scores: Mapping[str, Score]) -> str:
-    """Return what the signs of a table mean."""
+    """Return the legend of a table."""
     over = sorted({score.clusters for score in scores.values() if score.texts})
     parts = [LEGEND, *([f"Over texts: {', '.join(over)}."] if over else [])]
     parts += [_LOSSY] * any(score.lossy for score in scores.values())
@@ -120,7 +120,7 @@ def differences(scores: Mapping[str, Score]) -> dict[str, Difference]:
     """Return the difference of each score to the first one, by name.
 
     Raises:
-        UserError: If two are not of the same rows.
+        UserError: If two scores are of different rows.
     """
     (_, first), *others = scores.items()
     return {name: Difference.of(score, first) for name, score in others}
@@ -179,7 +179,7 @@ def _with_both(score: Score, unit: str, digits: int) -> str:
 
 
 def _with_range(score: Score, unit: str, digits: int, over: str) -> str:
-    """Return a number with the ends of its interval, which is not symmetric."""
+    """Return a number with the ends of its interval, which is asymmetric."""
     value, interval = _number(getattr(score, unit), digits), score.interval(unit, over)
     if interval is None:
         return value
@@ -187,5 +187,5 @@ def _with_range(score: Score, unit: str, digits: int, over: str) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    # A protein is one word, whose perplexity has dozens of digits.
+    # A protein is a single word, so its word perplexity has dozens of digits.
     return f"{value:.{digits}f}" if value < _LARGE else f"{value:.1e}"

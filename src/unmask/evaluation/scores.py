@@ -1,6 +1,6 @@
-r"""What a score is: nats, the units they are turned into, and the error of each.
+r"""Negative log-likelihoods in several units, with errors.
 
-Nats are added up first and turned into other units last:
+Nats are summed first and converted to other units last:
 
     perplexity = exp(nats / tokens),  bits per character = nats / (characters ln 2),
     word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>).
@@ -25,40 +25,35 @@ UNITS = {
     "bits_per_char": "characters",
     "word_perplexity": "words",
 }
-"""What the nats of each unit are divided by."""
-SIZES = ("tokens", "characters", "words")
+"""Reported properties of a ``Score``, and the unit that their nats are divided by."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A negative log-likelihood or an upper bound on it, of a whole text.
+    """A negative log-likelihood of a whole text, or an upper bound on it.
 
     Attributes:
         nats: Total nats.
-        tokens: Tokens that ``nats`` is divided by.
-        characters: Characters of the text.
-        words: Words and line ends of the text.
-        unknown: Unknown tokens; see ``Text``.
-        lossy: Whether the tokenizer does not give the text back; see ``Text``.
+        units: The size of the text: ``tokens``, ``characters``, ``words``; see ``Text``.
+        unknown: Number of unknown tokens; see ``Text``.
+        lossy: Whether the tokenizer does not reproduce the text; see ``Text``.
         kind: ``bound`` (an upper bound), ``exact``, or ``pseudo`` (a pseudo-log-likelihood, which
             is neither).
         draws: Mask patterns per row; 1 unless it is a bound.
-        seed: Of the masks.
+        seed: The seed of the masks.
         masks: Error of ``nats`` as an estimate of the bound on this text; None for a single round
-            of masks and for what needs none.
-        texts: Error of ``nats`` as an estimate for texts like this one, of as many tokens,
-            ``characters`` or ``words``, by these names; empty for fewer than five rows.
-        clusters: What the error ``texts`` is over, such as ``20 blocks of rows``.
+            of masks and for an exact value.
+        texts: Error of ``nats`` as an estimate for other texts of the same size in a unit, by unit;
+            empty for fewer than five rows.
+        clusters: The independent parts of the text behind ``texts``, such as ``20 blocks of rows``.
         rounds: Shape (R, N), float64; nats of every row in every round of masks.
-        text: What was scored.
-        token_nats: Shape (N, L), float64; nats of every token, 0 where none is predicted; None
-            where a row is known as a whole only.
+        text: The scored text.
+        token_nats: Shape (N, L), float64; nats of every token, 0 where none is predicted; None if
+            nats are known per row only.
     """
 
     nats: float
-    tokens: int
-    characters: int
-    words: int
+    units: dict[str, int]
     unknown: int
     lossy: bool
     kind: str
@@ -77,9 +72,28 @@ class Score:
         return self.kind == "exact"
 
     @property
+    def tokens(self) -> int:
+        """Tokens that ``nats`` is divided by."""
+        return self.units["tokens"]
+
+    @property
+    def characters(self) -> int:
+        """Unicode characters of the text."""
+        return self.units["characters"]
+
+    @property
+    def words(self) -> int:
+        """Words and line ends of the text."""
+        return self.units["words"]
+
+    def nats_per(self, unit: str) -> float:
+        """Return nats per unit, a name in ``units``."""
+        return self.nats / max(self.units[unit], 1)
+
+    @property
     def nats_per_token(self) -> float:
         """Nats per token."""
-        return self.nats / self.tokens
+        return self.nats_per("tokens")
 
     @property
     def perplexity(self) -> float:
@@ -89,19 +103,19 @@ class Score:
     @property
     def bits_per_char(self) -> float:
         """Bits per Unicode character."""
-        return self.nats / math.log(2) / self.characters
+        return self.nats_per("characters") / math.log(2)
 
     @property
     def word_perplexity(self) -> float:
         """exp(nats per word), a line end counting as a word."""
-        return _exp(self.nats / max(self.words, 1))
+        return _exp(self.nats_per("words"))
 
     def interval(self, unit: str, over: str = "texts") -> tuple[float, float] | None:
-        """Return a 95 % confidence interval of a property, None where the spread is unknown.
+        """Return a 95 % confidence interval of a property, None if the error is unknown.
 
         Args:
             unit: A name in ``UNITS``.
-            over: ``masks`` for the bound on this text, ``texts`` for that on texts like this one;
+            over: ``masks`` for the bound on this text, ``texts`` for the bound on similar texts;
                 see ``evaluation.intervals``.
         """
         spread = self.masks if over == "masks" else self.texts.get(UNITS[unit])
@@ -113,11 +127,11 @@ class Score:
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers, with units in the names, fit for JSON.
 
-        An interval that is unknown is left out, and so are ``notes`` if there are none; a
-        perplexity beyond float64 is None.
+        Unknown intervals are left out, and so are ``notes`` if there are none. A perplexity beyond
+        float64 is None.
         """
         result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
-        for unit in UNITS:
+        for unit in (name for name, size in UNITS.items() if size in self.units):
             result[unit] = _finite(getattr(self, unit))
             for over in ("masks", "texts"):
                 interval = self.interval(unit, over)
@@ -125,21 +139,21 @@ class Score:
                     result[f"{unit}_95_{over}"] = list(interval)
         if self.texts:
             result["texts_over"] = self.clusters
-        counts = ("nats", "tokens", "characters", "words", "unknown", "lossy", "draws", "seed")
-        result |= {name: getattr(self, name) for name in counts}
+        result |= {"nats": self.nats, **self.units}
+        result |= {name: getattr(self, name) for name in ("unknown", "lossy", "draws", "seed")}
         return result | ({"notes": list(self.text.notes)} if self.text.notes else {})
 
 
 def spreads_over_texts(nats: Tensor, text: Text) -> tuple[dict[str, Spread], str]:
-    """Return the errors over texts by the size that nats are divided by, and what they are over.
+    """Return the errors over texts by unit, and a description of the independent parts.
 
     Args:
-        nats: Shape (N,), float64; nats of every row, or what a model needs more than another.
+        nats: Shape (N,), float64; nats of every row, or the difference between two models.
         text: The rows.
     """
     clusters, name = clusters_of(text.documents, text.num_documents)
-    sizes = (text.tokens.double(), text.row_characters, text.row_words)
-    found = {key: over_texts(nats, size, clusters) for key, size in zip(SIZES, sizes, strict=True)}
+    sizes = {unit: size.double() for unit, size in text.row_units.items()}
+    found = {unit: over_texts(nats, size, clusters) for unit, size in sizes.items()}
     known = {key: spread for key, spread in found.items() if spread is not None}
     return known, f"{len(clusters.unique())} {name}"
 
@@ -154,19 +168,17 @@ def _finite(number: float) -> float | None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What one model needs more than another on the same rows, and with the same masks.
+    """The difference in nats between two models on the same rows, with the same masks.
 
     Attributes:
-        nats: Total nats of the first less those of the second.
-        tokens: Tokens of the text.
-        characters: Characters of the text.
+        nats: Total nats of the first model minus those of the second.
+        units: The size of the text; see ``Score``.
         masks: Error of ``nats`` for this text; None if unknown.
-        texts: Errors of ``nats`` for texts like this one, see ``Score``.
+        texts: Errors of ``nats`` for other texts by unit; see ``Score``.
     """
 
     nats: float
-    tokens: int
-    characters: int
+    units: dict[str, int]
     masks: Spread | None
     texts: dict[str, Spread]
 
@@ -175,7 +187,7 @@ class Difference:
         """Compare two scores.
 
         Raises:
-            UserError: If they are not of the same rows.
+            UserError: If they are of different rows or have different numbers of draws.
         """
         rows, others = first.text, second.text
         if not (
@@ -192,15 +204,16 @@ class Difference:
         nats = rounds.mean(0)
         return cls(
             nats=float(nats.sum()),
-            tokens=first.tokens,
-            characters=first.characters,
+            units=first.units,
             masks=over_masks(rounds),
             texts=spreads_over_texts(nats, rows)[0],
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers with units in the names, fit for JSON; what is unknown is left out."""
-        per = {"nats_per_token": self.tokens, "bits_per_char": self.characters * math.log(2)}
+        """Return all numbers, with units in the names, fit for JSON; unknown ones are left out."""
+        per: dict[str, float] = {"nats_per_token": self.units["tokens"]}
+        if "characters" in self.units:
+            per["bits_per_char"] = self.units["characters"] * math.log(2)
         result: dict[str, Any] = {unit: self.nats / count for unit, count in per.items()}
         for unit, count in per.items():
             for over, spread in (("masks", self.masks), ("texts", self.texts.get(UNITS[unit]))):
