@@ -449,7 +449,7 @@ MUTANTS = [
         "encoder",
     ),
     Mutant(
-        "models/traits.py",
+        "models/positions.py",
         "return min(((size - first - extra, first) for size, first in tables)",
         "return min(((size - first - extra, 0) for size, first in tables)",
         "RoBERTa's position offset forgotten",
@@ -674,8 +674,8 @@ MUTANTS = [
     ),
     Mutant(
         "models/runtimes/packed.py",
-        "return same and not learning and not followed",
-        "return same and not followed",
+        "return same and not learning and not traced",
+        "return same and not traced",
         "a packed layer learns nothing",
         "packed",
     ),

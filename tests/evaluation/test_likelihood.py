@@ -313,7 +313,11 @@ def test_rows_of_many_short_documents_are_not_called_documents(zoo):
 def test_numbers_beyond_float64_are_fit_for_json():
     text = made(torch.zeros(1, 900, dtype=torch.int64), torch.ones(1, 900, dtype=torch.bool),
                 torch.zeros(1, dtype=torch.int64))  # fmt: skip
-    score = score_text(replace(text, words=1), lambda part: torch.full((1,), 5000.0), kind="exact")
+    score = score_text(
+        replace(text, units=text.units | {"words": 1}),
+        lambda part: torch.full((1,), 5000.0),
+        kind="exact",
+    )
     facts = json.loads(json.dumps(score.as_dict(), allow_nan=False))
     assert facts["word_perplexity"] is None
     assert facts["nats_per_token"] == pytest.approx(5000 / 900)

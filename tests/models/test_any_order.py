@@ -170,7 +170,7 @@ def test_a_changed_token_starts_the_row_anew(zoo):
         xt[0, 3] = 5 if xt[0, 3] != 5 else 6
         again = session(xt, torch.ones(2), at=at)
         assert torch.allclose(again[:, 5:], denoiser(xt, torch.ones(2), at=at)[:, 5:], atol=1e-9)
-    with pytest.raises(UserError, match="guesses masks only"):
+    with pytest.raises(UserError, match="predicts masks only"):
         session(xt, torch.ones(2), at=~at)
 
 
@@ -307,7 +307,7 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     one, two = (writer.score(TEXT, draws=64, seed=seed) for seed in (0, 1))
     assert one.nats == pytest.approx(two.nats, rel=0.02)
     assert writer.infill("The [MASK:2-3] sat.").texts
-    with pytest.raises(UserError, match="guesses masks only"):
+    with pytest.raises(UserError, match="predicts masks only"):
         writer.generate("The", sampler="refine")
     with pytest.raises(UserError, match="no bound of a number of steps"):
         writer.score(TEXT, num_steps=4)

@@ -128,7 +128,7 @@ def test_what_makes_no_sense_is_refused(zoo):
     with pytest.raises(UserError, match="every 1 or more calls"):
         FrozenDenoiser(inner, refresh=0)
     attach(inner.bare, "adaln")
-    with pytest.raises(UserError, match="not told the time"):
+    with pytest.raises(UserError, match="neither conditioned on the time"):
         FrozenDenoiser(inner)
 
 

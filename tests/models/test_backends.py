@@ -50,5 +50,5 @@ def test_rounded_weights_are_not_saved(tmp_path):
 def test_a_model_that_is_told_the_time_is_refused(zoo):
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "adaln")
-    with pytest.raises(UserError, match="told the time"):
+    with pytest.raises(UserError, match="conditioned on the time"):
         select.prepare("torch-bf16", str(zoo / "bert"), model)

@@ -22,8 +22,8 @@ from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.schedules.continuous import Polynomial
 from unmask.errors import UserError
 from unmask.models.encoder import EncoderDenoiser
+from unmask.models.positions import position_limit
 from unmask.models.time_conditioning import attach, conditioning_of
-from unmask.models.traits import position_limit
 
 V, PAD, MASK, SPECIAL = 60, 1, 4, [0, 1, 2, 4]
 SMALL = {

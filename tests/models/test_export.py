@@ -329,7 +329,7 @@ def test_a_model_that_cannot_be_followed_is_refused(zoo, kind):
 def test_a_model_that_is_told_the_time_or_reads_pairs_is_refused(zoo, tmp_path):
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "prefix")
-    with pytest.raises(UserError, match="told the time"):
+    with pytest.raises(UserError, match="conditioned on the time"):
         openvino_export.convert(model, "float32")
     writer = Unmasker.from_pretrained(str(zoo / "bert"))
     writer.card = replace(writer.card, pairs={"before": "", "between": " "})

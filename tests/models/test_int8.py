@@ -131,7 +131,7 @@ def test_a_model_that_is_told_the_time_is_refused(zoo):
 
     model = load_model(str(zoo / "bert"), "masked")
     attach(model, "adaln")
-    with pytest.raises(UserError, match="told the time"):
+    with pytest.raises(UserError, match="conditioned on the time"):
         quantise(model)
 
 

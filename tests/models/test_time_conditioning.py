@@ -16,8 +16,8 @@ from transformers import (
 from checks import generator
 from unmask.errors import UserError
 from unmask.models.encoder import EncoderDenoiser
+from unmask.models.positions import position_limit
 from unmask.models.time_conditioning import attach, conditioning_of, sinusoid, split_state
-from unmask.models.traits import position_limit
 
 NAMES = ["bert", "roberta", "modernbert", "distilbert"]
 DESIGNS = ["prefix", "layerwise", "adaln"]

@@ -35,10 +35,12 @@ from unmask.errors import UserError
 from unmask.models.checkpoint import Card
 from unmask.models.encoder import EncoderDenoiser
 from unmask.models.extra_weights import equip
+from unmask.models.forward import logits_of
 from unmask.models.loading import load_model, load_tokenizer
+from unmask.models.positions import position_limit
 from unmask.models.runtimes.int8 import quantise
 from unmask.models.runtimes.openvino import ExportedDenoiser
-from unmask.models.traits import logits_of, position_limit, traits_of
+from unmask.models.traits import traits_of
 
 V, PAD, MASK, POSITIONS = 60, 1, 4, 40
 SIZE = {

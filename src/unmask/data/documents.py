@@ -92,7 +92,7 @@ class Documents:
             blank = blank and not piece.text.strip()
             yield piece
         if blank:
-            raise UserError(f"{self.source} contains no text")
+            raise UserError(f"{self.source} holds no text")
 
     def _all(self) -> Iterator[Piece]:
         path = path_of(self.source)

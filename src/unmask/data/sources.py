@@ -147,7 +147,7 @@ def files_in(folder: Path, endings: tuple[str, ...], note: Note = lambda line: N
     )
     if not files:
         raise UserError(
-            f"{folder} contains no file that ends in {', '.join(endings)} (or these + "
+            f"{folder} holds no file that ends in {', '.join(endings)} (or these + "
             f"{', '.join(PACKED)})"
         )
     if others:

@@ -1,14 +1,14 @@
-"""An encoder that writes in any order and computes each written token once.
+"""An encoder that generates in any order and computes each generated token once.
 
-What is written sees what was written before it, a mask sees what is written and itself. So keys and
-values of a written token never change: they are computed when it is written and kept, and a call of
-the network runs on the tokens written since the last call and on the masks that are asked about,
-nothing else. That is exact for a network trained this way (recipe ``any-order``).
+A token sees the tokens generated before it; a mask sees the generated tokens and itself. So keys
+and values of a generated token never change. They are computed once and cached, and a call runs the
+network on the tokens generated since the last call and on the queried masks only. This is exact for
+a network trained this way (recipe ``any-order``).
 
-The same pass, over a whole text and all its masks, gives every conditional of an order at once: the
-likelihood, and what is trained.
+The same pass over a whole text and all its masks gives every conditional of an order at once: for
+the likelihood, and for training.
 
-Kin: Yang et al. 2019, "XLNet", arXiv:1906.08237; Pannatier et al. 2024, "sigma-GPTs",
+Related work: Yang et al. 2019, "XLNet", arXiv:1906.08237; Pannatier et al. 2024, "sigma-GPTs",
 arXiv:2404.09562; Sahoo et al. 2025, "Esoteric Language Models", arXiv:2506.01928.
 """
 
@@ -23,15 +23,16 @@ from transformers import PreTrainedModel
 
 from unmask.errors import UserError
 from unmask.models.encoder import EncoderDenoiser, one_by_one, rows_at_once
-from unmask.models.ordered_attention import Cache, Pass, is_attached, running
-from unmask.models.traits import evaluating, only_at
+from unmask.models.forward import evaluating, only_at
+from unmask.models.ordered_attention import Cache, Pass, attending, is_attached
+from unmask.models.traits import first_line
 
 
 class AnyOrderDenoiser(EncoderDenoiser):
-    """A network in which attention follows the order of writing.
+    """A network whose attention follows the generation order.
 
-    Called as a denoiser it takes visible tokens in a fixed shuffled order and remembers nothing; a
-    ``session`` takes them in the order in which they were written.
+    Called as a denoiser it orders visible tokens by a fixed permutation and keeps no cache. A
+    ``session`` uses the order in which they were generated.
 
     Args:
         model: A masked language model prepared by ``ordered_attention.attach``.
@@ -46,7 +47,7 @@ class AnyOrderDenoiser(EncoderDenoiser):
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of p(x_0 | x_t), (N, V); only for masks, see ``Denoiser``."""
+        """Return logits of p(x_0 | x_t) for masks, (N, V); see ``Denoiser``."""
         return self.session(cached=False)(xt, t, at=at, valid=valid)
 
     def session(self, cached: bool = True) -> Session:
@@ -73,16 +74,16 @@ class AnyOrderDenoiser(EncoderDenoiser):
         """Return the logits of the masks of a pass.
 
         Args:
-            run: Who sees whom.
-            ids: Shape (B, n), int64, of the written tokens.
-            asked: Shape (B, q), bool; False where a row asks about fewer masks than another.
+            run: The attention of this call.
+            ids: Shape (B, n), int64; the generated tokens.
+            asked: Shape (B, q), bool; False where a row queries fewer masks than another.
 
         Returns:
             Shape (N, V), row by row.
         """
         masks = torch.full_like(asked, self.mask_token_id, dtype=ids.dtype)
         at = torch.cat([torch.zeros_like(ids, dtype=torch.bool), asked], 1)
-        with running(run), only_at(self.bare, at):
+        with attending(run), only_at(self.bare, at):
             logits = self.model(
                 input_ids=torch.cat([ids, masks], 1), position_ids=run.position + self.first
             ).logits
@@ -92,20 +93,20 @@ class AnyOrderDenoiser(EncoderDenoiser):
 
 @torch.no_grad()
 def check_order(model: PreTrainedModel) -> None:
-    """Find out whether a model that was attached sees what it is to see and nothing else.
+    """Check that a prepared model sees the tokens that it should see and no others.
 
-    Token by token with a cache it must answer what it answers to the whole text at once.
+    Token by token with a cache it must return the same logits as for the whole text at once.
 
     Raises:
         UserError: If it does not.
     """
-    why = f"a {model.config.model_type} model cannot write in any order: "
-    # Some networks do different things with masks and with padding.
+    why = f"a {model.config.model_type} model cannot generate in any order: "
+    # Some networks treat masks and padding in special ways.
     mask, pad = (getattr(model.config, f"{kind}_token_id", None) for kind in ("mask", "pad"))
     mask = 0 if mask is None else mask
     denoiser = AnyOrderDenoiser(model, (), mask)
     words = [i for i in range(denoiser.vocab_size) if i not in (mask, pad)]
-    # From all over the vocabulary: its first entries may never have been trained.
+    # Ids spread over the vocabulary, since its first entries may be untrained.
     picked = torch.tensor(words, device=model.device)[torch.arange(6) * len(words) // 6]
     text, other = picked[None, ::2], picked[None, 1::2].flip(1)
     rank = torch.arange(3, device=model.device)[None]
@@ -118,21 +119,22 @@ def check_order(model: PreTrainedModel) -> None:
             for i in range(3):
                 parts.append(session(text.where(rank < i, mask), t, at=rank == i))
     except Exception as error:
-        # What a model does with an input that it does not know is up to each architecture.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
+        # Architectures raise errors of any type for an input that they do not support.
+        raise UserError(
+            f"{why}it does not take masks, positions or a cache ({first_line(error)})"
+        ) from error
     gap = (torch.cat(parts) - at_once).abs().max()
-    # What a change of the context does is the measure, in a fresh model little, and rounding.
+    # Relative to the effect of another context, which is small in an untrained model.
     rounding = 32 * torch.finfo(at_once.dtype).eps * at_once.abs().max()
     if not gap <= 1e-2 * (at_once - elsewhere).abs().max() + rounding:
         raise UserError(
-            f"{why}its guesses depend on more than the tokens that it may see; take a BERT, "
+            f"{why}its predictions depend on more than the tokens that it may see; take a BERT, "
             "RoBERTa, ModernBERT, ..."
         )
 
 
 def make_denoiser(model: nn.Module, not_data: Iterable[int], mask_token_id: int) -> EncoderDenoiser:
-    """Return the denoiser that a model was prepared for; arguments as in ``AnyOrderDenoiser``."""
+    """Return the denoiser that a model is prepared for; arguments as in ``AnyOrderDenoiser``."""
     plain = EncoderDenoiser(model, not_data)
     if not is_attached(plain.bare):
         return plain
@@ -140,10 +142,10 @@ def make_denoiser(model: nn.Module, not_data: Iterable[int], mask_token_id: int)
 
 
 class Session:
-    """One run of a sampler: a denoiser that knows in which order a canvas was written.
+    """A denoiser for one run of a sampler that knows the generation order of a canvas.
 
-    A row in which a written token has changed, was hidden again or was dropped starts anew, in the
-    fixed order.
+    A row in which a generated token has changed, was masked again or was dropped starts again from
+    the fixed permutation.
     """
 
     def __init__(self, network: AnyOrderDenoiser, cached: bool) -> None:
@@ -157,33 +159,33 @@ class Session:
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of p(x_0 | what is written), (N, V) or (B, L, V); see ``Denoiser``."""
+        """Return logits of p(x_0 | generated tokens), (N, V) or (B, L, V); see ``Denoiser``."""
         visible = xt != self.network.mask_token_id
         if valid is not None:
             visible &= valid
         where = torch.ones_like(visible) if at is None else at
         if (where & visible).any():
             raise UserError(
-                "a network that writes in any order guesses masks only; use a sampler that keeps "
-                "what it has written, such as ancestral or maskgit"
+                "an any-order model predicts masks only; use a sampler that keeps generated "
+                "tokens, such as ancestral or maskgit"
             )
         rows = where.any(1).nonzero()[:, 0]
         if not len(rows):
             return torch.zeros(0, self.vocab_size, device=xt.device)
         self._follow(xt, visible, rows)
-        fresh = self._written(rows) - self._already(rows)
+        fresh = self._generated(rows) - self._cached_tokens(rows)
         most = int((fresh + where[rows].sum(1)).max())
-        # A cache takes the memory of the other half.
+        # The cache needs the other half of the memory.
         few = rows.split(rows_at_once(most, xt.device, share=2 if self.cached else 1))
         if len(few) == 1:
-            logits = self._ask(xt, rows, *packed(where[rows]))
+            logits = self._run(xt, rows, *packed(where[rows]))
         else:
-            answers = (self._ask(xt, some, *packed(where[some])) for some in few)
+            answers = (self._run(xt, some, *packed(where[some])) for some in few)
             logits = one_by_one(answers, int(where.sum()))
         return logits.view(*xt.shape, -1) if at is None else logits
 
     def _follow(self, xt: Tensor, visible: Tensor, rows: Tensor) -> None:
-        """Give a rank to what the rows asked about have written since they last were."""
+        """Assign ranks to the tokens that the queried rows have generated since the last query."""
         if self._ids.shape != xt.shape:
             self._ids = torch.full_like(xt, self.network.mask_token_id)
             self._rank = torch.full_like(xt, xt.shape[1])
@@ -197,33 +199,33 @@ class Session:
         self._done[rows[anew]] = 0
         new = visible[rows] & (rank == xt.shape[1])
         count = (rank < xt.shape[1]).sum(1, keepdim=True)
-        # Of tokens written at the same time, and of those given, the fixed shuffle says which is
-        # first: an order as random as those of training.
+        # Given tokens, and tokens generated in the same step, are ordered by the fixed permutation:
+        # an order as random as those of training.
         order = shuffle(xt.shape[1], xt.device).expand_as(rank).masked_fill(~new, xt.shape[1])
         later = order.argsort(dim=1, stable=True).argsort(1)
         self._rank[rows] = torch.where(new, count + later, rank)
         self._ids[rows] = torch.where(visible[rows], xt[rows], self.network.mask_token_id)
 
-    def _written(self, rows: Tensor) -> Tensor:
+    def _generated(self, rows: Tensor) -> Tensor:
         return (self._rank[rows] < self._rank.shape[1]).sum(1)
 
-    def _already(self, rows: Tensor) -> Tensor:
-        """Return how many of its tokens the cache holds for each row."""
+    def _cached_tokens(self, rows: Tensor) -> Tensor:
+        """Return the number of tokens of each row that are in the cache."""
         return self._done[rows] if self.cached else torch.zeros_like(rows)
 
-    def _ask(self, xt: Tensor, rows: Tensor, place: Tensor, asked: Tensor) -> Tensor:
+    def _run(self, xt: Tensor, rows: Tensor, place: Tensor, asked: Tensor) -> Tensor:
         rank, length = self._rank[rows], xt.shape[1]
-        total = self._written(rows)
-        # Positions in the order of writing, and of these the ones that have not been run yet.
+        total = self._generated(rows)
+        # Positions in the generation order, and the ones among them that are not in the cache.
         order = rank.argsort(dim=1, stable=True)
-        done = self._already(rows)
+        done = self._cached_tokens(rows)
         most = int((total - done).max())
         step = torch.arange(most, device=xt.device)
         slot = done[:, None] + step
-        running_now = slot < total[:, None]
+        fresh_slots = slot < total[:, None]
         fresh = order.gather(1, slot.clamp_max(length - 1))
         run = Pass(
-            rank=slot.masked_fill(~running_now, length),
+            rank=slot.masked_fill(~fresh_slots, length),
             asked=total[:, None].expand_as(place),
             position=torch.cat([fresh, place], 1),
             seen=order[:, : int(total.max()) if self.cached else 0],
@@ -236,13 +238,13 @@ class Session:
 
 
 def packed(where: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the true positions of each row, in order, and which of the columns are any.
+    """Return the true positions of each row, in order, and which columns are used.
 
     Args:
         where: Shape (B, L), bool.
 
     Returns:
-        Shapes (B, q), int64 and bool, q the most that a row has.
+        Shapes (B, q), int64 and bool, with q the largest number in a row.
     """
     count = where.sum(1)
     most = int(count.max()) if len(where) else 0
@@ -253,8 +255,8 @@ def packed(where: Tensor) -> tuple[Tensor, Tensor]:
 def shuffle(length: int, device: Any) -> Tensor:
     """Return a fixed permutation of positions, shape (length,), int64, the same for all texts.
 
-    Multiples of the golden ratio modulo 1, sorted: neighbours come far apart. The permutation of a
-    longer text keeps the order that the shorter one has.
+    The ranks of the multiples of the golden ratio modulo 1: neighbours are far apart. A longer
+    permutation keeps the relative order of a shorter one.
     """
     share = (torch.arange(1, length + 1, dtype=torch.float64) * 0.6180339887498949) % 1
     return share.argsort(stable=True).argsort().to(device)

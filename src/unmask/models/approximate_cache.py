@@ -1,14 +1,14 @@
-"""An approximation for encoders that were not trained for a cache: keep what hardly changes.
+"""An approximate key-value cache for encoders that were not trained for one.
 
-With attention in both directions every token that is written changes the keys and values of all
-others, a little. Here those of a position are kept as they were when it was last run, and a call
-runs only on the positions that changed since the last call or are asked about. Every so many calls
-everything is run anew. Calls are counted row by row, and a row that is not asked about stands
-still, so that it is the same by itself and in any batch. The guesses are not those of the network;
-how far they are off is measured by ``python -m benchmarks.frozen`` for a given model.
+With bidirectional attention every generated token slightly changes the keys and values of all
+others. Here the keys and values of a position are kept from its last computation, and a call runs
+on the positions that changed since the last call or are queried. Every ``refresh`` calls all
+positions are recomputed. Calls are counted per row, and rows that are not queried are skipped, so a
+row does not depend on its batch. The predictions differ from those of the network; ``python -m
+benchmarks.frozen`` measures by how much for a given model.
 
-Kin: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Section 3.2; Ma et al. 2025, "dKV-Cache",
-arXiv:2505.15781.
+Related work: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Section 3.2; Ma et al. 2025,
+"dKV-Cache", arXiv:2505.15781.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from unmask.diffusion.denoiser import Denoiser
 from unmask.errors import UserError
 from unmask.models.any_order import packed
 from unmask.models.encoder import EncoderDenoiser, rows_at_once
-from unmask.models.ordered_attention import FROZEN, Cache, Looked, attach, running
+from unmask.models.forward import only_at
+from unmask.models.ordered_attention import FROZEN, Cache, KeysValues, attach, attending
 from unmask.models.time_conditioning import conditioning_of
-from unmask.models.traits import only_at
 
 REFRESH = 8
 
 
 @dataclass
 class FrozenPass:
-    """One run over some positions of a canvas, the others being as they were.
+    """One call of the network on some positions of a canvas, with cached keys for the others.
 
     Attributes:
-        place: Shape (B, n), int64; the positions that are run, L for none.
+        place: Shape (B, n), int64; the positions to compute, L for none.
         valid: Shape (B, L), bool; False on padding.
-        cache: Keys and values of every layer, each at the slot of its position.
-        rows: Shape (B,), int64; the rows of the cache that this run is about.
+        cache: Keys and values of every layer, in the slots of their positions.
+        rows: Shape (B,), int64; the row of the cache for each row of the batch.
     """
 
     place: Tensor
@@ -48,8 +48,8 @@ class FrozenPass:
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
-    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]:
-        """Yield, for some rows after others, keys and values of all the canvas, (n, H, L, D)."""
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[KeysValues]:
+        """Yield keys and values of the whole canvas, (n, H, L, D), for some rows at a time."""
         length = self.valid.shape[1]
         both = self.cache.layer(self._layer, key, length)
         self._layer += 1
@@ -60,14 +60,14 @@ class FrozenPass:
             yield some, both[0][own, :, :length], both[1][own, :, :length]
 
     def allowed(self, window: int | None) -> Tensor:
-        """Return who may see whom, shape (B, 1, n, L), bool; see ``ordered_attention.Pass``."""
+        """Return the attention mask, shape (B, 1, n, L), bool; see ``ordered_attention.Pass``."""
         if window not in self._masks:
             rows, length = self.valid.shape
             sees = self.valid[:, None].expand(rows, self.place.shape[1], length)
             if window is not None:
                 everywhere = torch.arange(length, device=self.place.device)
                 sees = sees & ((self.place[..., None] - everywhere).abs() < window)
-                # What stands for no position still has to look somewhere.
+                # A query without a position still needs a key.
                 sees = sees | (self.place == length)[..., None]
             self._masks[window] = sees[:, None]
         return self._masks[window]
@@ -77,18 +77,18 @@ class FrozenDenoiser:
     """A denoiser for one run of a sampler that runs its network on few positions.
 
     Args:
-        inner: An encoder that is not told the time.
-        refresh: Calls after which everything is run anew; 1 gives the guesses of ``inner``.
+        inner: An encoder without time conditioning.
+        refresh: Calls after which all positions are recomputed; 1 gives the logits of ``inner``.
 
     Raises:
-        UserError: If the network is told the time, or its attention cannot be replaced.
+        UserError: If the network has time conditioning, or its attention cannot be replaced.
     """
 
     def __init__(self, inner: Denoiser, refresh: int = REFRESH) -> None:
         if type(inner) is not EncoderDenoiser or conditioning_of(inner.bare) is not None:
             raise UserError(
-                "a frozen cache is for encoders with attention in both directions that are not "
-                "told the time and not exported; choose another cache"
+                "a frozen cache is for encoders with bidirectional attention that are neither "
+                "conditioned on the time nor exported; choose another cache"
             )
         if refresh < 1:
             raise UserError(f"the cache must be refreshed every 1 or more calls, not {refresh}")
@@ -101,10 +101,10 @@ class FrozenDenoiser:
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of about p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
+        """Return approximate logits of p(x_0 | x_t), (N, V) or (B, L, V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         valid = torch.ones_like(where) if valid is None else valid
-        # Rows that are finished, or wait, stay out.
+        # Finished and waiting rows are skipped.
         rows = where.any(1).nonzero()[:, 0]
         if not len(rows):
             return torch.zeros(0, self.vocab_size, device=xt.device)
@@ -114,13 +114,13 @@ class FrozenDenoiser:
         frozen = FrozenPass(slots, valid[rows], self._cache, rows)
         asked = where[rows].gather(1, place) & present
         ids, position = xt[rows].gather(1, place), place + self.inner.first
-        with running(frozen), only_at(self.inner.bare, asked):
+        with attending(frozen), only_at(self.inner.bare, asked):
             logits = self.inner.model(input_ids=ids, position_ids=position).logits
         logits.index_fill_(-1, self.inner.not_data, float("-inf"))
         return logits[0].view(*xt.shape, -1) if at is None else logits[0]
 
     def _due(self, xt: Tensor, where: Tensor, valid: Tensor) -> Tensor:
-        """Return what has to be run in this call, shape (B, L), bool, and take note of it."""
+        """Return the positions to compute in this call, shape (B, L), bool; update the state."""
         if self._ids.shape != xt.shape:
             layers = self.inner.bare.config.num_hidden_layers
             self._cache, self._ids = Cache(len(xt), xt.shape[1], layers), xt

@@ -14,13 +14,13 @@ from unmask.models.compat import BaseStreamer
 
 
 def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
-    """Return the exact -log p of every editable token given all to its left, in nats, (B, L).
+    """Return the exact -log p of every editable token given all tokens to its left, nats, (B, L).
 
     Args:
         model: A causal language model.
-        rows: Ids, shape (B, L), int64, padding at the right only.
-        editable: Shape (B, L), bool; the tokens that are predicted. Column 0 has no context and is
-            not predicted.
+        rows: Ids, shape (B, L), int64, with padding on the right only.
+        editable: Shape (B, L), bool; the tokens to predict. Column 0 has no context and is not
+            predicted.
     """
     logits: Any = model(input_ids=rows[:, :-1]).logits
     at = editable[:, 1:]
@@ -28,7 +28,7 @@ def next_token_nats(model: nn.Module, rows: Tensor, editable: Tensor) -> Tensor:
 
 
 class Stopwatch(BaseStreamer):
-    """Notes each token of the first row, and when it was written, as transformers generates.
+    """A streamer of transformers that records the first row and the time of each token.
 
     Args:
         notice: Called with the seconds so far and all ids of the first row, prompt included.

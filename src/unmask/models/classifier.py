@@ -1,7 +1,7 @@
-"""Any Hugging Face ``*ForSequenceClassification`` as the judge that guides a text.
+"""Any Hugging Face ``*ForSequenceClassification`` as the classifier that guides generation.
 
-It is asked about half-written rows, so it should have been trained on texts with masks in them. A
-row is shown to it as its tokenizer would lay it out: with the end symbol, if one belongs there.
+It is called on partly masked sequences, so it should have been trained on texts with masks. A
+sequence is laid out as its tokenizer does it, with the end symbol if there is one.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from unmask.models import loading
 from unmask.models.compat import can_classify
 from unmask.models.encoder import by_length
 from unmask.models.exclusive import exclusive
-from unmask.models.traits import padded, position_limit, same
+from unmask.models.positions import position_limit
+from unmask.models.traits import padded, same
 
 Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(ids, at, valid) -> one row of numbers for each position at ``at``"""
 
 
 class TextClassifier:
-    """log p(label | row) and its slopes, for one label; see ``sampling.guidance.Judge``.
+    """log p(label | sequence) and its slopes, for one label; see ``sampling.guidance``.
 
     Args:
         model: A sequence classifier.
-        codec: The tokenizer of the texts to be judged.
+        codec: The tokenizer of the texts.
         label: Name or number of the label.
 
     Raises:
@@ -61,12 +62,12 @@ class TextClassifier:
         if loading.load_tokenizer(name).get_vocab() != codec.tokenizer.get_vocab():
             raise UserError(
                 f"the classifier {name} has another vocabulary than the model, so it cannot read "
-                "what is written; train one that starts from this model"
+                "generated texts; train one that starts from this model"
             )
         return cls(loading.place(model, str(device)), codec, label)
 
     def check_length(self, length: int) -> None:
-        """Raise a UserError if rows of that many tokens are longer than the classifier reads."""
+        """Raise a UserError if sequences of that many tokens are too long for the classifier."""
         if self.limit is not None and length > self.limit:
             raise UserError(
                 f"a row has {length} tokens, but the classifier reads {self.limit}; "
@@ -75,7 +76,7 @@ class TextClassifier:
 
     @torch.no_grad()
     def log_prob(self, ids: Tensor, valid: Tensor | None) -> Tensor:
-        """Return log p(label | row), shape (B,), for ids (B, L) and valid (B, L)."""
+        """Return log p(label | sequence), shape (B,), for ids (B, L) and valid (B, L)."""
         at = torch.zeros_like(ids, dtype=torch.bool)
         at[:, 0] = True
 
@@ -86,7 +87,7 @@ class TextClassifier:
         return self._apart(run, ids, at, valid)[:, 0]
 
     def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
-        """Return grad . (e_v - e_now) at ``at``, shape (N, V'), e being the input embeddings."""
+        """Return grad . (e_v - e_now) at ``at``, shape (N, V'), with the input embeddings e."""
         rows = at.any(1)
         if not rows.any():
             return self._table.new_zeros(0, len(self._table))
@@ -115,7 +116,7 @@ class TextClassifier:
             return here @ table.T - (here * table[ids[at]]).sum(1, keepdim=True)
 
     def _apart(self, run: Run, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
-        """Run on all rows, or on those of one length after the other if padding leaks into them."""
+        """Run on all rows, or on those of each length separately if logits depend on padding."""
         if self.keeps_rows_apart or valid is None:
             return run(ids, at, valid)
 
@@ -126,14 +127,14 @@ class TextClassifier:
 
     @torch.no_grad()
     def _keeps_rows_apart(self) -> bool:
-        """Return whether what is said of a padded row is what is said of it alone."""
+        """Return whether the logits of a padded row do not depend on its batch."""
         row, together, mask = padded(self.model)
         try:
             alone, beside = self._logits(row, None), self._logits(together, mask.bool())
         except torch.OutOfMemoryError:
             raise
         except Exception:
-            # Such as a network that is not made for rows of a dozen tokens.
+            # Such as a network that does not accept short sequences.
             return False
         return same(alone, beside[:1])
 
@@ -157,7 +158,7 @@ class TextClassifier:
 
 
 def _closed(ids: Tensor, valid: Tensor | None, end: list[int]) -> tuple[Tensor, Tensor]:
-    """Return rows with end symbols after their last token, and where they are not padding."""
+    """Return ids with end symbols after the last token of each row, and the new ``valid``."""
     mask = torch.ones_like(ids, dtype=torch.bool) if valid is None else valid
     for symbol in end:
         size = mask.sum(1, keepdim=True)
@@ -167,7 +168,7 @@ def _closed(ids: Tensor, valid: Tensor | None, end: list[int]) -> tuple[Tensor, 
 
 
 def _closing(codec: TextCodec) -> list[int]:
-    """Return what the tokenizer puts after a text."""
+    """Return the ids that the tokenizer adds after a text."""
     body = codec.encode("a")
     whole = list(codec.tokenizer("a")["input_ids"])
     starts = [i for i in range(len(whole)) if whole[i : i + len(body)] == body]
@@ -189,14 +190,14 @@ def _load(name: str) -> PreTrainedModel:
                 trust_remote_code=False,
             )
     except Exception as error:
-        # Whatever a damaged file makes the library raise, the user can only replace the file.
+        # A damaged file raises errors of any type.
         raise UserError(
             f"cannot load the weights of {name}: {next(iter(str(error).splitlines()), error)!s}"
         ) from error
     model, report = loaded
     missing = sorted(report.get("missing_keys", ()))
     if missing:
-        # The library would start the missing layers at random and say nothing.
+        # The library would silently initialise the missing layers at random.
         raise UserError(f"{name} is no trained classifier: its weights lack {missing[0]}")
     return model
 

@@ -1,8 +1,8 @@
-"""Names of the libraries that are private or depend on their version, each in this one place.
+"""Private and version-dependent names of the libraries, all in this one place.
 
-Every function here has a canary test in ``tests/models/test_compat.py``: when a release of torch,
-transformers or datasets moves a name, that test fails and says which one. Two more names cannot
-stand here, since a subclass overrides or sets them: ``Trainer._save_checkpoint`` and
+Every function here has a canary test in ``tests/models/test_compat.py``, which fails and names the
+function when a release of torch, transformers or datasets moves a name. Two more names cannot be
+here, since a subclass overrides or sets them: ``Trainer._save_checkpoint`` and
 ``Trainer.model_accepts_loss_kwargs`` in ``training/trainer.py``; they have canaries too.
 """
 
@@ -75,17 +75,17 @@ def lm_heads(config: Any) -> set[str]:
 
 
 def wants_own_code(error: BaseException) -> bool:
-    """Return whether loading failed because a model has code of its own, which was not run."""
+    """Return whether loading failed because a model needs custom code, which is not run."""
     return isinstance(error, ValueError) and "trust_remote_code" in str(error)
 
 
 def masked_types() -> list[str]:
-    """Return the types of all architectures that have a masked language model."""
+    """Return the types of all architectures with a masked language model."""
     return sorted(config.model_type for config in MODEL_FOR_MASKED_LM_MAPPING)
 
 
 def can_classify(config: Any) -> bool:
-    """Return whether a configuration has a class for classifying sequences."""
+    """Return whether a configuration has a sequence classifier."""
     return type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 
@@ -96,7 +96,7 @@ def wrapped_in(model: nn.Module) -> nn.Module | None:
 
 
 def cache_argument(model: PreTrainedModel) -> str:
-    """Return the name by which a decoder takes its key-value cache.
+    """Return the argument name of a decoder's key-value cache.
 
     ``past_key_values`` was renamed to ``cache`` in transformers 5.
     """
@@ -104,11 +104,11 @@ def cache_argument(model: PreTrainedModel) -> str:
 
 
 def switch_token_dropout_off(model: nn.Module) -> None:
-    """Give the visible embeddings of ESM the size of its training, whatever is masked.
+    """Remove the scaling of ESM's embeddings by the share of masks.
 
     ESM zeroes the embeddings of masks and multiplies the others by 0.88 / (1 - masked share): about
-    1 at the 12 % of its training, 88 where one of 100 tokens is visible, and not a number where
-    none is. Here masks stay zero and the factor is 1. The configuration keeps its word.
+    1 at the 12 % of its training, 88 if one of 100 tokens is visible, and NaN if none is. Here
+    masks stay zero and the factor is 1. The configuration is unchanged.
     """
     module: Any
     for module in model.modules():
@@ -124,7 +124,7 @@ def switch_token_dropout_off(model: nn.Module) -> None:
 
 
 def missing_arguments(model: PreTrainedModel, *names: str) -> list[str]:
-    """Return those of the names that are no declared argument of the model's ``forward``."""
+    """Return the names that are not declared arguments of the model's ``forward``."""
     return [name for name in names if name not in _parameters(model)]
 
 
@@ -137,12 +137,12 @@ def _parameters(model: PreTrainedModel) -> Any:
 
 
 def attention_of(model: PreTrainedModel) -> str | None:
-    """Return the name of the attention that a model computes: ``sdpa``, ``eager``, ..."""
+    """Return the attention implementation of a model: ``sdpa``, ``eager``, ..."""
     return model.config._attn_implementation
 
 
 def lets_attention_be_replaced(model: PreTrainedModel) -> bool:
-    """Return whether the layers of a model call the attention that is registered under a name."""
+    """Return whether the layers of a model call attention functions registered by name."""
     return bool(model._supports_attention_backend)
 
 
@@ -157,8 +157,8 @@ def fetched(name: str, file: str) -> Path | None:
         file: Name of the file.
 
     Returns:
-        None if the model has no such file, or the hub cannot be reached and the file is not in the
-        cache.
+        None if the model has no such file, or if the hub cannot be reached and the file is not in
+        the cache.
     """
     try:
         found = cached_file(name, file)
@@ -173,7 +173,7 @@ def fetched(name: str, file: str) -> Path | None:
 def schedule_names() -> list[str]:
     """Return the names of the learning-rate schedules.
 
-    The one that waits for the validation bound is left out: it needs the bound after every step.
+    The schedule that follows the validation bound is left out: it needs the bound at every step.
     """
     return [kind.value for kind in SchedulerType if kind is not SchedulerType.REDUCE_ON_PLATEAU]
 
@@ -184,7 +184,7 @@ def optimizer_names() -> list[str]:
 
 
 def reporters(arguments: TrainingArguments) -> list[Any]:
-    """Return the callback classes of the services that a run reports to.
+    """Return the callback classes of the services that a training run reports to.
 
     Raises:
         ValueError: If there is no such service.
@@ -193,7 +193,7 @@ def reporters(arguments: TrainingArguments) -> list[Any]:
 
 
 def load_weights(trainer: Trainer, folder: Path) -> None:
-    """Give the model of a trainer the weights of a checkpoint, those of parts of ours included."""
+    """Load the weights of a checkpoint into the model of a trainer, extra weights included."""
     trainer._load_from_checkpoint(str(folder))
 
 
@@ -202,7 +202,7 @@ def use_one_gpu(arguments: TrainingArguments) -> None:
     arguments._n_gpu = min(arguments.n_gpu, 1)
 
 
-# --- what the processor and this build of torch can do ---
+# --- capabilities of the processor and of this build of torch ---
 
 
 def computes_bfloat16() -> bool:
@@ -212,20 +212,20 @@ def computes_bfloat16() -> bool:
 
 
 def is_traced() -> bool:
-    """Return whether what runs now is only followed, to be made a graph for elsewhere."""
+    """Return whether the current call is traced, exported or compiled."""
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return bool(traced or torch.compiler.is_compiling())
 
 
 def can_pack() -> bool:
-    """Return whether this build of torch lays out weights for the processor; see ``packed``."""
+    """Return whether this build of torch can pack weights; see ``runtimes.packed``."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
     known = torch.backends.mkldnn.is_available()
     return known and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def packed_weight(weight: Tensor) -> Tensor:
-    """Return a copy of a matrix W (out, in), float32, laid out for ``packed_product``."""
+    """Return a packed copy of a matrix W (out, in), float32, for ``packed_product``."""
     copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
     return copy
 
@@ -242,11 +242,11 @@ def product_of_int8(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def version_of(tensor: Tensor) -> int:
-    """Return a number that grows with every change of a tensor in place."""
+    """Return a counter that increases with every in-place change of a tensor."""
     return tensor._version
 
 
-# --- what the libraries print ---
+# --- output of the libraries ---
 
 
 def set_bars(shown: bool) -> bool:
@@ -258,13 +258,13 @@ def set_bars(shown: bool) -> bool:
 
 
 def quiet_transformers() -> None:
-    """Switch off the progress bars of transformers, and all its log messages but errors."""
+    """Switch off the progress bars of transformers and all log messages below errors."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
 
 
 def mend_generation_config(model: PreTrainedModel) -> None:
-    """Take the defaults where ``generation_config.json`` holds what the library will not save."""
+    """Replace a ``generation_config.json`` that the library refuses to save by the defaults."""
     kept = getattr(model, "generation_config", None)
     if kept is None:
         return

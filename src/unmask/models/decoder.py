@@ -1,8 +1,7 @@
 r"""Any Hugging Face ``*ForCausalLM`` as a block denoiser, without touching its code.
 
-A decoder is told who sees whom by a four-dimensional attention mask, where each token stands by
-position ids, and what it has read by the library's own cache; so its causal order can be exchanged
-for one of blocks. Two masks are all there is:
+A decoder takes a four-dimensional attention mask, position ids and the library's own cache, so its
+causal order can be replaced by one of blocks. There are two masks:
 
     all blocks at once, [x_t ; x_0]     noised block b sees itself and the clean blocks before b
     one block after the other           a block sees itself and everything before it
@@ -25,33 +24,34 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from unmask.errors import UserError
 from unmask.models.compat import attention_of, cache_argument, missing_arguments
-from unmask.models.encoder import told_apart, unwrap
-from unmask.models.traits import evaluating, only_at
+from unmask.models.encoder import split_ids, unwrap
+from unmask.models.forward import evaluating, only_at
+from unmask.models.traits import first_line
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, AttributeError)
-"""What architectures raise at a mask, positions or a cache that they do not understand: shapes that
-do not fit, checks of their own, a cache of another kind. A TypeError or a warning that is made an
-error is none of these: it is about how this package calls them."""
+"""Errors of architectures that do not support a mask, positions or a cache: wrong shapes, checks of
+their own, another kind of cache. A TypeError or a warning turned into an error is not included: it
+means that this package calls them wrongly."""
 
 MASK_TOKENS = ("<mask>", "[MASK]", "<|mask|>")
-"""What a mask token is called that has to be added: the first that is no word yet."""
+"""Names for a mask token that has to be added; the first that is not in the vocabulary is used."""
 
 
 class DecoderDenoiser:
-    """A decoder whose attention is causal from block to block and free within a block.
+    """A decoder whose attention is causal between blocks and bidirectional within a block.
 
     Args:
         model: A causal language model, bare or wrapped.
         not_data: Ids that never occur in data and must not be predicted.
-        mask_token_id: The id of [MASK]; what lies behind the end of a text is seen as masks.
+        mask_token_id: The id of [MASK]; positions after the end of a text are masks.
         block_length: L'.
-        start: How many symbols every row begins with.
-        window: Positions that the network sees at once when it writes, None for no limit. When a
-            text is longer, the older half of the blocks is forgotten and the rest numbered anew,
-            behind the symbols that every row begins with.
+        start: Number of start symbols of every sequence.
+        window: Most positions that the network sees during generation, None for no limit. When a
+            text is longer, the older half of the blocks is dropped and the others are renumbered,
+            after the start symbols.
 
     Raises:
-        UserError: If the model computes attention in a way that takes no mask of one's own.
+        UserError: If the attention implementation takes no custom mask.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class DecoderDenoiser:
         self.model = model
         self.bare: PreTrainedModel = unwrap(model)
         self.vocab_size = int(self.bare.get_output_embeddings().out_features)
-        self.data_ids, self._not_data = told_apart(self.vocab_size, not_data, self.bare.device)
+        self.data_ids, self._not_data = split_ids(self.vocab_size, not_data, self.bare.device)
         self.mask_token_id, self.block_length, self.start = mask_token_id, block_length, start
         self._cache_argument = cache_argument(self.bare)
-        # Of a single block no half could be kept.
+        # A single block has no newer half to keep.
         blocks = 0 if window is None else window // block_length
         self.window_blocks = blocks if blocks > 1 else None
         kind = attention_of(self.bare)
@@ -81,7 +81,7 @@ class DecoderDenoiser:
     ) -> Tensor:
         """Return logits of all blocks, (N, V) or (B, L, V); see ``BlockDenoiser``.
 
-        One pass over [x_t ; x_0] without the last clean block, which nobody reads: 2 L - L' tokens.
+        One pass over [x_t ; x_0] without the last clean block, which is not seen: 2 L - L' tokens.
         """
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         noised = self.whole(xt, valid)
@@ -99,7 +99,7 @@ class DecoderDenoiser:
         return CachedContext(self, cached)
 
     def whole(self, ids: Tensor, valid: Tensor | None) -> Tensor:
-        """Return rows of whole blocks, (B, L) -> (B, n L'), with masks behind the end of a text."""
+        """Return complete blocks, (B, L) -> (B, n L'), with masks after the end of a text."""
         ids = ids if valid is None else ids.masked_fill(~valid, self.mask_token_id)
         return pad(ids, (0, -ids.shape[1] % self.block_length), value=self.mask_token_id)
 
@@ -111,31 +111,31 @@ class DecoderDenoiser:
         at: Tensor,
         cache: DynamicCache | None = None,
     ) -> Tensor:
-        """Run the network, and its head only where it is asked.
+        """Run the network, and its head on the queried positions only.
 
         Args:
             ids: Shape (B, Q), int64.
             allowed: Shape (Q, K), bool; True where a query may see a key.
             place: Positions of the ids, shape (Q,), int64.
-            at: Shape (B, <= Q), bool; where logits are wanted, the rest of the columns not.
-            cache: What was read before, K - Q tokens; it takes the new ones as well.
+            at: Shape (B, <= Q), bool; the queried positions; missing columns are not queried.
+            cache: Keys and values of K - Q earlier tokens; the new ones are added.
 
         Returns:
-            Shape (N, V), -inf for ids that are no data.
+            Shape (N, V), -inf for ids that do not occur in data.
         """
         at = pad(at, (0, ids.shape[1] - at.shape[1]), value=False)
         with only_at(self.bare, at):
             logits = self.model(
                 input_ids=ids,
-                attention_mask=self._as_wanted(allowed)[None, None],
+                attention_mask=self._formatted(allowed)[None, None],
                 position_ids=place[None],
                 use_cache=cache is not None,
                 **{self._cache_argument: cache},
             ).logits[0]
         return logits.index_fill_(-1, self._not_data, float("-inf"))
 
-    def _as_wanted(self, allowed: Tensor) -> Tensor:
-        """Return a mask as the model's attention takes it: to eager code True would be a 1."""
+    def _formatted(self, allowed: Tensor) -> Tensor:
+        """Return the mask as the model's attention takes it: eager code adds it to the scores."""
         if attention_of(self.bare) == "sdpa":
             return allowed
         dtype = self.bare.dtype
@@ -145,30 +145,30 @@ class DecoderDenoiser:
 
 
 class CachedContext:
-    """The clean blocks so far, as keys and values; a denoiser of the block that comes next.
+    """A denoiser of the next block, with the keys and values of the clean blocks before it.
 
-    A finished block is not read at once but together with the first noised copy of the next one,
-    which saves a call. Keys and values of noised tokens are dropped after every call.
+    A finished block is read together with the first noised copy of the next one, which saves a
+    call. Keys and values of noised tokens are dropped after every call.
 
     Args:
-        network: Whose context it is.
-        cached: Keep keys and values from call to call; else everything is read in every call.
+        network: The denoiser of the context.
+        cached: Keep keys and values between calls; else every call reads all blocks.
     """
 
     def __init__(self, network: DecoderDenoiser, cached: bool = True) -> None:
         self._network, self._cached = network, cached
         self.vocab_size, self.data_ids = network.vocab_size, network.data_ids
         self._blocks: list[Tensor] = []
-        self._forgotten = 0
+        self._dropped = 0
         self._cache, self._read = DynamicCache(), 0
         self._rows: Tensor | None = None
 
     def append(self, block: Tensor) -> None:
-        """Take a finished block (B, L') into the context; it is read with the next call."""
+        """Add a finished block (B, L') to the context; it is read in the next call."""
         self._blocks.append(block if self._rows is None else block[self._rows])
 
     def keep(self, rows: Tensor) -> None:
-        """Let go the rows that will not be asked about again; see ``BlockContext``."""
+        """Drop the rows that will not be queried again; see ``BlockContext``."""
         mine = rows if self._rows is None else rows[self._rows]
         if mine.all():
             return
@@ -178,7 +178,7 @@ class CachedContext:
         if self._read:
             self._cache.batch_select_indices(index)
         else:
-            # An empty cache knows the size of its batch as well.
+            # An empty cache also depends on the size of its batch.
             self._cache = DynamicCache()
 
     @torch.no_grad()
@@ -188,7 +188,7 @@ class CachedContext:
         """Return logits of the next block, (N, V) at ``at`` or (B, L', V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         if self._rows is not None:
-            # Nothing is asked about the rows that are gone, so the order of the guesses stays.
+            # Dropped rows are not queried, so the order of the predictions stays.
             xt, where = xt[self._rows], where[self._rows]
             valid = None if valid is None else valid[self._rows]
         network = self._network
@@ -206,24 +206,24 @@ class CachedContext:
         return logits if at is not None else logits.view(*xt.shape, -1)
 
     def _unread(self, xt: Tensor) -> Tensor:
-        """Return the ids that are in the window but not in the cache, shape (B, n L')."""
+        """Return the ids in the window that are not in the cache, shape (B, n L')."""
         network = self._network
-        forgotten = first_block(len(self._blocks), network.window_blocks)
-        if forgotten != self._forgotten:
-            self._forgotten = forgotten
+        dropped = first_block(len(self._blocks), network.window_blocks)
+        if dropped != self._dropped:
+            self._dropped = dropped
             self._cache, self._read = DynamicCache(), 0
-        seen = self._blocks[forgotten + self._read // network.block_length :]
+        seen = self._blocks[dropped + self._read // network.block_length :]
         unread = torch.cat([xt[:, :0], *seen], 1)
-        if forgotten and not self._read:
+        if dropped and not self._read:
             unread[:, : network.start] = self._blocks[0][:, : network.start]
         return unread
 
 
 def first_block(written: int, window: int | None) -> int:
-    """Return the oldest block that is still seen, given how many stand before the present one.
+    """Return the oldest block in the window, given the number of blocks before the present one.
 
-    It follows from the position alone, so that a row sees the same whatever is beside it: whenever
-    ``window`` blocks would be exceeded, only the newer half of them stays.
+    It depends on the position alone, so a row does not depend on its batch. Whenever there would be
+    more than ``window`` blocks, only the newer half of them stays.
     """
     if window is None or written < window:
         return 0
@@ -232,10 +232,10 @@ def first_block(written: int, window: int | None) -> int:
 
 
 def halves_mask(length: int, block_length: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return who sees whom in [x_t ; x_0], shape (2 L, 2 L), bool, one query a row.
+    """Return the attention mask of [x_t ; x_0], shape (2 L, 2 L), bool, one query per row.
 
-    A block sees itself, in both halves; beyond that, both the noised and the clean block b see the
-    clean blocks before b.
+    In both halves a block sees itself. The noised and the clean block b also see the clean blocks
+    before b.
     """
     index = torch.arange(2 * length, device=device)
     clean, block = index >= length, index % length // block_length
@@ -247,22 +247,22 @@ def halves_mask(length: int, block_length: int, device: torch.device | str = "cp
 def blocks_mask(
     first: int, stop: int, block_length: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return what the positions first ... stop - 1 see of 0 ... stop - 1, (stop - first, stop)."""
+    """Return the mask of queries first ... stop - 1 on keys 0 ... stop - 1, (queries, keys)."""
     block = torch.arange(stop, device=device) // block_length
     return block <= block[first:, None]
 
 
 def add_mask_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Give a model and its tokenizer a mask token, unless they have one; return whether it is new.
+    """Add a mask token to a model and its tokenizer unless they have one; return whether it is new.
 
-    Both are saved with it. Its embedding begins near the mean of all others.
+    Both are saved with it. Its embedding starts near the mean of all others.
     """
     if tokenizer.mask_token_id is not None:
         return False
     known = tokenizer.get_vocab()
     name = next(name for name in MASK_TOKENS if name not in known)
     tokenizer.add_special_tokens({"mask_token": name})
-    # Some models have more rows than words, and so one to spare.
+    # Some models have more embeddings than tokens, so one is free.
     embeddings: Any = model.get_input_embeddings()
     if len(tokenizer) > embeddings.num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
@@ -271,13 +271,13 @@ def add_mask_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 @torch.no_grad()
 def check_decoder(model: PreTrainedModel) -> None:
-    """Find out whether a model does as masks, positions and cache tell it.
+    """Check that a model follows attention mask, positions and cache.
 
-    Block by block with a cache it must answer what it answers to all blocks at once.
+    Block by block with a cache it must return the same logits as for all blocks at once.
 
     Raises:
         UserError: If it does not.
-        TypeError: If transformers has renamed an argument, which is a fault of this package.
+        TypeError: If transformers has renamed an argument, which is a bug of this package.
     """
     why = f"a {model.config.model_type} model cannot be trained in blocks: "
     missing = missing_arguments(model, "attention_mask", "position_ids")
@@ -285,7 +285,7 @@ def check_decoder(model: PreTrainedModel) -> None:
         version = f"transformers {transformers.__version__}"
         raise UserError(f"{why}in {version} it takes no {' and no '.join(missing)}")
     denoiser = DecoderDenoiser(model, (), mask_token_id=0, block_length=2)
-    # Two rows: some architectures take a mask for one row only.
+    # Two rows, since some architectures take a mask for one row only.
     noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
     clean = torch.tensor([[4, 1, 2, 5, 6, 3], [5, 1, 3, 2, 6, 4]], device=model.device)
     try:
@@ -298,9 +298,10 @@ def check_decoder(model: PreTrainedModel) -> None:
     except (UserError, torch.OutOfMemoryError):
         raise
     except _REFUSALS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{why}it does not take masks, positions or a cache ({reason})") from error
+        raise UserError(
+            f"{why}it does not take masks, positions or a cache ({first_line(error)})"
+        ) from error
     gap = (torch.cat(parts, 1) - at_once).abs().max()
-    # What a change of the context does is the measure: in a fresh model that is little.
+    # Relative to the effect of another context, which is small in an untrained model.
     if not gap <= 1e-2 * (at_once - elsewhere).abs().max():
         raise UserError(f"{why}it does not follow an attention mask; take a llama, gpt2, qwen, ...")

@@ -1,9 +1,8 @@
 """Any Hugging Face ``*ForMaskedLM`` as a denoiser, without touching its code.
 
-Every encoder of the library is a body that ends in hidden states and a head that maps each of them
-to logits, position by position. One forward hook on the body keeps only the hidden states that were
-asked for, so the head, whatever it is called, runs on N rows instead of B x L. No architecture is
-named here.
+Every encoder of the library is a body that returns hidden states, and a head that maps each of them
+to logits, position by position. A forward hook on the body keeps only the hidden states of the
+queried positions, so the head runs on N positions instead of B x L. No architecture is named here.
 """
 
 from __future__ import annotations
@@ -21,31 +20,32 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
 from unmask.models.compat import switch_token_dropout_off, wrapped_in
+from unmask.models.forward import only_at, repeatable
 from unmask.models.time_conditioning import conditioning_of
-from unmask.models.traits import Traits, only_at, repeatable, traits_of
+from unmask.models.traits import Traits, traits_of
 
 _CPU_TOKENS = 2**10
 
 
 class EncoderDenoiser:
-    """A denoiser that is told t if its model has an input for it, see ``conditioning.attach``.
+    """A denoiser, conditioned on t if its model has an input for it; see ``time_conditioning``.
 
-    Without one the guess depends on what is visible, not on t. For masked diffusion with one
-    schedule for all tokens nothing is lost by that: the optimal guess does not depend on t (Zheng
-    et al. 2024, arXiv:2409.02908, Proposition 1).
+    Without time conditioning the prediction depends on the visible tokens only. For masked
+    diffusion with one schedule for all tokens this loses nothing: the optimal prediction does not
+    depend on t (Zheng et al. 2024, arXiv:2409.02908, Proposition 1).
 
     Args:
         model: A masked language model, bare or wrapped (DistributedDataParallel, compiled).
         not_data: Ids that never occur in data and must not be predicted.
 
     Attributes:
-        bare: The model without its wrapping.
-        traits: What was found out about it.
+        bare: The model without its wrapper.
+        traits: Its properties.
         first: Position id of the first token.
-        not_data: Shape (V - V',), int64, the ids that are never predicted.
+        not_data: Shape (V - V',), int64; the ids that are never predicted.
 
     Raises:
-        UserError: If the network cannot be used, see ``traits.ask``.
+        UserError: If the network cannot be used, see ``traits.probe``.
     """
 
     def __init__(self, model: nn.Module, not_data: Iterable[int]) -> None:
@@ -54,13 +54,13 @@ class EncoderDenoiser:
         switch_token_dropout_off(self.bare)
         self.traits = traits = traits_of(self.bare)
         self.vocab_size, self.first = traits.vocab_size, traits.first
-        # What has a logit but no embedding could be written and not be read again.
+        # An id with a logit but no embedding could be generated but not read again.
         not_data = (*not_data, *range(traits.entries, traits.vocab_size))
-        self.data_ids, self.not_data = told_apart(self.vocab_size, not_data, self.bare.device)
+        self.data_ids, self.not_data = split_ids(self.vocab_size, not_data, self.bare.device)
 
     @property
     def uses_time(self) -> bool:
-        """Whether the guesses depend on t."""
+        """Whether the predictions depend on t."""
         return conditioning_of(self.bare) is not None
 
     def __call__(
@@ -68,8 +68,8 @@ class EncoderDenoiser:
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``.
 
-        Without gradients, and with ``at``, the network runs on those rows only that are asked
-        about, on a CPU a few at a time; in training a batch keeps its shape.
+        Without gradients and with ``at``, the network runs on the queried rows only, on a CPU a few
+        at a time. In training a batch keeps its shape.
         """
         if not torch.is_grad_enabled():
             xt, t, at, valid = only_rows(xt, t, at, valid)
@@ -83,7 +83,7 @@ class EncoderDenoiser:
 
     def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
         logits = apart(self._logits, self.traits, xt, t, at, valid)
-        # In place: the linear layer does not need its output for the backward pass.
+        # In place, since a linear layer does not need its output for the backward pass.
         return logits.index_fill_(-1, self.not_data, float("-inf"))
 
     def _logits(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
@@ -94,9 +94,9 @@ class EncoderDenoiser:
             xt, at = pad(xt, more), None if at is None else pad(at, more)
         mask = None if valid is None else valid.long()
         conditioning = conditioning_of(self.bare)
-        told = nullcontext() if conditioning is None else conditioning.at(t)
-        apart = at if traits.head_apart else None
-        with told, repeatable(traits.draws, xt.device), only_at(self.bare, apart):
+        at_time = nullcontext() if conditioning is None else conditioning.at(t)
+        head_at = at if traits.head_apart else None
+        with at_time, repeatable(traits.draws, xt.device), only_at(self.bare, head_at):
             logits: Tensor = self.model(input_ids=xt, attention_mask=mask).logits
         if at is None:
             return logits[:, :length]
@@ -111,7 +111,7 @@ def apart(
     at: Tensor | None,
     valid: Tensor | None,
 ) -> Tensor:
-    """Run a network so that what it says of a row does not depend on the others.
+    """Run a network so that the logits of a row do not depend on the other rows.
 
     The arguments and the result are those of ``by_length``; ``valid`` may be None for no padding.
     """
@@ -127,14 +127,14 @@ def by_length(
     at: Tensor | None,
     valid: Tensor,
 ) -> Tensor:
-    """Run a network into which padding leaks on the rows of one length after the other.
+    """Run a network whose logits depend on padding, on the rows of each length separately.
 
     Args:
-        run: The network; takes and returns what a ``Denoiser`` does, and gets no padding.
-        xt: As of a ``Denoiser``, like ``t``, ``at`` and ``valid``.
+        run: The network, with the arguments and result of a ``Denoiser``; it gets no padding.
+        xt: As for a ``Denoiser``, like ``t``, ``at`` and ``valid``.
 
     Returns:
-        As of a ``Denoiser``; 0 where padding is asked about.
+        As of a ``Denoiser``; 0 where padding is queried.
     """
     where = torch.ones_like(valid) if at is None else at
     sizes, parts, places = valid.sum(1), [], []
@@ -169,17 +169,17 @@ def unwrap(model: nn.Module) -> Any:
 
 
 def rows_at_once(tokens: int, device: torch.device, share: int = 1) -> int:
-    """Return how many rows of so many tokens a network without gradients runs on at a time.
+    """Return how many rows of ``tokens`` tokens to run at a time without gradients.
 
-    On a CPU more tokens than keep its cores busy bring no speed, only memory for what lies between
-    the layers. Who needs memory for other things takes one part in ``share`` of that.
+    On a CPU, more tokens than keep the cores busy bring no speed, but take memory for activations.
+    A caller that needs memory for other things takes one part in ``share`` of that.
     """
     few = _CPU_TOKENS // share // max(1, tokens)
     return max(1, few) if device.type == "cpu" else 2**31
 
 
 def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
-    """Return pieces (n, V) of the logits in one tensor (count, V), as they are made."""
+    """Return chunks of logits (n, V) in one tensor (count, V), filled as they are computed."""
     answer, start = torch.empty(0), 0
     for piece in pieces:
         if not start:
@@ -189,10 +189,10 @@ def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
     return answer
 
 
-def told_apart(
+def split_ids(
     vocab_size: int, not_data: Iterable[int], device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Return the ids that can occur in data and those that cannot, each int64."""
+    """Return the ids that can occur in data, and those that cannot, both int64."""
     keep = torch.ones(vocab_size, dtype=torch.bool)
     keep[[i for i in not_data if i < vocab_size]] = False
     return keep.nonzero()[:, 0].to(device), (~keep).nonzero()[:, 0].to(device)
@@ -201,9 +201,9 @@ def told_apart(
 def only_rows(
     xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Return the rows of a ``Denoiser``'s arguments that are asked about; all if none is.
+    """Return the queried rows of a ``Denoiser``'s arguments; all rows if none is queried.
 
-    In row-major order the positions asked about are the same without the other rows.
+    The queried positions, in row-major order, are the same without the other rows.
     """
     if at is None or len(at) == 1 or len(rows := at.any(1).nonzero()[:, 0]) in (0, len(at)):
         return xt, t, at, valid
@@ -211,10 +211,10 @@ def only_rows(
 
 
 def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[int]:
-    """Return the ids below ``vocab_size`` that are no part of any text.
+    """Return the ids below ``vocab_size`` that occur in no text.
 
-    These are the special symbols but unknown and end of text, and the rows by which a model's
-    vocabulary is larger than its tokenizer's.
+    These are the special symbols other than unknown and end of text, and the ids by which a model's
+    vocabulary exceeds its tokenizer's.
     """
     text = {tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
     known = set(tokenizer.get_vocab().values()) - (set(tokenizer.all_special_ids) - text)
@@ -222,10 +222,10 @@ def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[in
 
 
 def check_vocabulary(codec: TextCodec, entries: int) -> None:
-    """Make sure that a model has an embedding for every id that a text can have.
+    """Check that a model has an embedding for every id that a text can have.
 
     Raises:
-        UserError: If it has not.
+        UserError: If an embedding is missing.
     """
     tokenizer = codec.tokenizer
     laid_out = {*codec.start, codec.end, tokenizer.mask_token_id, tokenizer.pad_token_id}
@@ -238,6 +238,5 @@ def check_vocabulary(codec: TextCodec, entries: int) -> None:
         more = f" and {len(beyond) - 1} more" if beyond[1:] else ""
         raise UserError(
             f"the tokenizer has {beyond[0]!r}{more} beyond the {entries} embeddings of the model; "
-            "it is the tokenizer of another one, or the model was saved without "
-            "resize_token_embeddings"
+            "it belongs to another model, or the model was saved without resize_token_embeddings"
         )

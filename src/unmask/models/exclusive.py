@@ -1,4 +1,4 @@
-"""One call of a network at a time: what a call hangs on a network would serve another thread's."""
+"""One call of a network at a time, since the hooks of a call would apply to other threads too."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from threading import Lock, RLock
 from weakref import WeakKeyDictionary
 
-# Not in the networks: a lock cannot be copied or saved.
+# Not stored in the networks, since a lock cannot be copied or saved.
 _LOCKS: WeakKeyDictionary[object, RLock] = WeakKeyDictionary()
 _MAKING = Lock()
 
 
 @contextmanager
 def exclusive(network: object) -> Iterator[None]:
-    """Within this context no other thread calls a network; the same thread may again.
+    """Context in which no other thread calls a network; the same thread may enter it again.
 
     Args:
-        network: A module, or anything else that is called.
+        network: A module or another callable.
     """
     with _MAKING:
         lock = _LOCKS.setdefault(network, RLock())

@@ -1,8 +1,8 @@
-"""What a model here has beside its Hugging Face weights: time conditioning, schedule, word counts.
+"""Weights of a model beyond its Hugging Face checkpoint: time conditioning, schedule, token counts.
 
-All of it hangs on the model as submodules while it is trained, so that the Trainer optimises, moves
-and checkpoints it; a finished checkpoint keeps it apart in ``unmask.safetensors``, and the ordinary
-files stay what plain transformers reads.
+During training they are submodules of the model, so that the Trainer optimises, moves and
+checkpoints them. A finished checkpoint has them in ``unmask.safetensors``; the ordinary files stay
+readable by plain transformers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ COUNTS = f"{SCHEDULE}.counts"
 def equip(
     model: PreTrainedModel, time: str, schedule: Mapping[str, Any], attention: str = "full"
 ) -> None:
-    """Give a model the time conditioning, schedule and attention that a method needs.
+    """Add the time conditioning, schedule and attention of a formulation to a model.
 
     Args:
         model: A masked language model, bare.
-        time: One of ``conditioning.DESIGNS``.
-        schedule: Name and parameters; only ``learned`` has weights of its own.
+        time: One of ``time_conditioning.DESIGNS``.
+        schedule: Name and parameters; only ``learned`` has weights.
         attention: One of ``diffusion.formulation.ATTENTION``.
 
     Raises:
-        UserError: If the model does not have what the conditioning or the attention needs.
+        UserError: If the model lacks what the conditioning or the attention needs.
     """
     if attention == "any-order":
         ordered_attention.attach(model)
@@ -55,7 +55,7 @@ def equip(
 
 
 def _check_time(model: PreTrainedModel, time: str) -> None:
-    """Refuse a time conditioning with which a network does not run, though it has the parts."""
+    """Raise a UserError if a network does not run with a time conditioning, whose parts it has."""
     try:
         traits_of(model)
     except UserError as error:
@@ -71,7 +71,7 @@ def learned_of(model: PreTrainedModel) -> LearnedExponents | None:
 
 
 def restore(model: PreTrainedModel, extra: Mapping[str, Tensor], name: str) -> Tensor | None:
-    """Load extra weights into an equipped model and return the word counts, if there are any.
+    """Load extra weights into an equipped model; return the token counts, if there are any.
 
     Raises:
         UserError: If a weight is missing or does not fit.
@@ -80,7 +80,7 @@ def restore(model: PreTrainedModel, extra: Mapping[str, Tensor], name: str) -> T
     given = {key: value for key, value in extra.items() if key != COUNTS}
     if wanted.keys() != given.keys() or any(wanted[k].shape != given[k].shape for k in wanted):
         raise UserError(
-            f"the extra weights of {name} are not those that its card asks for: "
+            f"the extra weights of {name} do not match its card: "
             f"{len(given)} tensors in unmask.safetensors, {len(wanted)} needed; "
             "train or save the model again"
         )
@@ -89,20 +89,20 @@ def restore(model: PreTrainedModel, extra: Mapping[str, Tensor], name: str) -> T
 
 
 def beside(model: PreTrainedModel, counts: Tensor | None) -> dict[str, Tensor]:
-    """Return a copy of all extra weights of a model in full precision, with the word counts."""
+    """Return a copy of all extra weights of a model in full precision, and the token counts."""
     own = {key: value.detach().clone() for key, value in split_state(model.state_dict())[1].items()}
     return own if counts is None else own | {COUNTS: counts}
 
 
 def ordinary_state(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return the weights that plain transformers knows."""
+    """Return the weights of the plain Hugging Face checkpoint."""
     return split_state(model.state_dict())[0]
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
-    """Take off a model what ``equip`` gave it, once it is trained, and return the model.
+    """Remove the modules added by ``equip``, so the model saves as a plain checkpoint; return it.
 
-    Its hooks stay and refuse to run without a time: this is for saving, not for calling.
+    The hooks stay and refuse to run without a time, so the model can no longer be called.
     """
     for part in (NAME, SCHEDULE):
         if hasattr(model, part):

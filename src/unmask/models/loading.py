@@ -1,7 +1,7 @@
-"""Opening a model directory or hub id, with one clear sentence for everything that can be wrong.
+"""Loading a model directory or hub id, with one clear sentence for everything that can be wrong.
 
-``from_pretrained`` of transformers does the loading; this file only tells a user what its errors
-mean, and never touches the network unless what was named cannot be a local path.
+``from_pretrained`` of transformers does the loading; this module explains its errors. It accesses
+the network only for a name that cannot be a local path.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from unmask.models.extra_weights import equip, restore
 BUNDLED = "bundled"
 """Name of the small model in the package."""
 MAX_LAYERS = 10_000
-"""More layers than any network has: building them would never end."""
+"""More layers than any network has; building more would take hours."""
 
 
 def locate(name: str) -> str:
-    """Return the folder of the model in the package for its name, else the name itself.
+    """Return the folder of the bundled model for its name, else the name with ``~`` expanded.
 
-    A save to the folder that was cut short is finished or taken back first.
+    An interrupted save to the folder is completed or undone first.
 
     Raises:
-        UserError: If it is empty, or such a folder cannot be written to.
+        UserError: If the name is empty, or such a folder cannot be written to.
     """
     if not name.strip():
         raise UserError("the name of the model is empty; give a folder or a hub id")
@@ -54,7 +54,7 @@ def locate(name: str) -> str:
 
 
 def best_device() -> str:
-    """Return ``cuda`` if there is one, else ``cpu``: times and noise need float64."""
+    """Return ``cuda`` if available, else ``cpu``; other devices lack float64."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -69,14 +69,14 @@ def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
         torch.ones(1, dtype=torch.float64, device=device).tolist()
         moved: PreTrainedModel = nn.Module.to(model, device)
     except Exception as error:
-        # A backend that is not built in raises anything, an ImportError too.
+        # A backend that is not built in raises errors of any type.
         raise UserError(f"cannot use the device {device!r}: {_first_line(error)}") from error
     return moved
 
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars for moments such as reading a small file."""
+    """Context without the progress bars of transformers, for short operations."""
     shown = compat.set_bars(False)
     try:
         yield
@@ -86,10 +86,10 @@ def no_bars() -> Iterator[None]:
 
 @contextmanager
 def no_panic() -> Iterator[None]:
-    """Turn a panic of a library that is written in Rust into an ordinary error.
+    """Context that turns a panic of a Rust library into an ordinary error.
 
     Raises:
-        RuntimeError: For a panic, which is no ``Exception``.
+        RuntimeError: For a panic, which is not an ``Exception``.
     """
     try:
         yield
@@ -116,38 +116,38 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     except Exception as error:
         if compat.wants_own_code(error):
             raise _own_code(f"the tokenizer of {name}") from error
-        # A folder without tokenizer files makes the library raise anything, an AttributeError too.
+        # A folder without tokenizer files raises errors of any type.
         raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
     longest = tokenizer.model_max_length
     if not isinstance(longest, int | float):
         raise UserError(f"cannot load a tokenizer from {name}: model_max_length is {longest!r}")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # Where its files are missing, the library makes an empty one and says nothing.
+        # The library silently makes an empty tokenizer if files are missing.
         raise UserError(f"cannot load a tokenizer from {name}: its files are missing or empty")
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if model is not None and getattr(model, "dropout", None):
-        # BPE dropout is noise of a training long ago: a text would have other tokens each time.
+        # With BPE dropout, a text would get other tokens each time.
         model.dropout = None
     return tokenizer
 
 
 def load_card(name: str) -> Card | None:
-    """Return what ``unmask.json`` says, None for a model without one.
+    """Return the contents of ``unmask.json``, None for a model without it.
 
     Raises:
-        UserError: If the file is damaged; of a hub id, as ``load_config``.
+        UserError: If the file is damaged; for a hub id, as ``load_config``.
     """
     name = locate(name)
     if is_local(name):
         return Card.read(Path(name))
-    # Where there is no model or no network, that is found out once, not file by file.
+    # A missing model or network is reported once, not for every file.
     load_config(name)
     found = compat.fetched(name, FILE)
     return None if found is None else Card.read(found.parent)
 
 
 def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor | None]:
-    """Load a diffusion model with what its card says it has besides, and its word counts.
+    """Load a diffusion model with its extra weights, and its token counts.
 
     Raises:
         UserError: As ``load_model``; if extra weights are missing, damaged or do not fit.
@@ -169,7 +169,7 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
     Args:
         name: A directory or hub id.
         kind: ``masked`` or ``causal``.
-        new_head: Accept a body without a language-model head, which then starts at random.
+        new_head: Accept a body without a language-model head, which is then initialised at random.
 
     Raises:
         UserError: If there is no model, it is of the other kind, or its weights are damaged.
@@ -187,7 +187,7 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
         )
     if kind == "masked" and _looks_back_only(config):
         raise UserError(
-            f"{name} sees only what stands before a token (is_decoder is true in config.json); "
+            f"{name} sees only the tokens before a position (is_decoder is true in config.json); "
             "set it to false if the weights were trained with attention in both directions"
         )
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
@@ -201,13 +201,13 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
                 trust_remote_code=False,
             )
     except Exception as error:
-        # Whatever a damaged file makes the library raise, the user can only replace the file.
+        # A damaged file raises errors of any type.
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(f"the weights of {name} do not fit its config.json") from error
         raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
     model, report = loaded
     _check_report(name, model, report, new_head)
-    # What says how outputs are packed or how another library writes is no matter of the weights.
+    # These settings of the configuration do not concern the weights.
     model.config.return_dict = True
     compat.mend_generation_config(model)
     return model.eval()
@@ -231,7 +231,7 @@ def load_config(name: str) -> Any:
     except Exception as error:
         if compat.wants_own_code(error):
             raise _own_code(name) from error
-        # What a wrong value raises is a matter of the architecture.
+        # Architectures raise errors of any type for a wrong value.
         if local:
             raise UserError(f"cannot read {name}/config.json: {_first_line(error)}") from error
         raise UserError(
@@ -243,10 +243,10 @@ def load_config(name: str) -> Any:
 
 
 def check_layers(values: Mapping[str, Any], what: str) -> None:
-    """Raise a UserError for more layers than any network has; ``what`` says what is wrong.
+    """Raise a UserError for more layers than any network has.
 
     Args:
-        values: A configuration, or what one is to be made of, which some do for hours otherwise.
+        values: A configuration, or its arguments; with too many layers some take hours to build.
         what: The beginning of the message.
     """
     for key, value in values.items():
@@ -255,7 +255,7 @@ def check_layers(values: Mapping[str, Any], what: str) -> None:
 
 
 def model_kinds(config: Any) -> set[str]:
-    """Return which of ``masked`` and ``causal`` a configuration can be.
+    """Return which of ``masked`` and ``causal`` models a configuration can build.
 
     An encoder that also has a decoder head (BERT, RoBERTa) counts as masked only.
     """
@@ -264,15 +264,16 @@ def model_kinds(config: Any) -> set[str]:
 
 
 def _looks_back_only(config: Any) -> bool:
-    said = (getattr(config, key, False) for key in ("is_decoder", "is_encoder_decoder"))
-    return [bool(value) for value in said] == [True, False]
+    return bool(getattr(config, "is_decoder", False)) and not getattr(
+        config, "is_encoder_decoder", False
+    )
 
 
 def is_local(name: str) -> bool:
-    """Return whether a name is a path: it exists, or it can be no hub id.
+    """Return whether a name is a path: it exists, or it cannot be a hub id.
 
     Raises:
-        UserError: If it looks like a path and nothing is there.
+        UserError: If it looks like a path and does not exist.
     """
     path = os.path.expanduser(name)
     if os.path.isdir(path):
@@ -287,7 +288,7 @@ def is_local(name: str) -> bool:
 def _check_report(
     name: str, model: PreTrainedModel, report: dict[str, Any], new_head: bool
 ) -> None:
-    """Refuse weights that do not fit the configuration: random layers would pass silently."""
+    """Refuse weights that do not fit the configuration, which would leave random layers."""
     missing = sorted(report.get("missing_keys", ()))
     mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
     if mismatched:
@@ -310,6 +311,6 @@ def _own_code(what: str) -> UserError:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # What ends in a colon only announces what is wrong.
-    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
-    return said.rstrip(".") or type(error).__name__
+    # A line that ends in a colon only introduces the reason.
+    reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    return reason.rstrip(".") or type(error).__name__

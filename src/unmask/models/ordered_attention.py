@@ -1,9 +1,9 @@
-"""Attention in which a token sees what was written before it, for any encoder of transformers.
+"""Attention in which a token sees the tokens generated before it, for any encoder of transformers.
 
-transformers lets a function of one's own take the place of attention in every layer of a model, by
-name. This one is ordinary attention unless a ``Pass`` is running; then what may be seen is decided
-by ranks, and keys and values of earlier calls come out of a cache. No architecture is named here:
-an encoder brings its projections, its rotary or learned positions and its windows as they are.
+transformers can replace the attention of every layer by a function that is registered under a name.
+The function here is ordinary attention outside of an ``AttentionContext``. Inside one, such as a
+``Pass``, ranks decide who sees whom, and keys and values of earlier calls come from a cache. The
+architecture is not named: its projections, rotary or learned positions and windows stay.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from unmask.models.encoder import rows_at_once
 
 NAME = "unmask-ordered"
 FROZEN = "unmask-frozen"
-"""The same attention, for a model that was not trained for an order."""
+"""The same attention, for a model that was not trained for a generation order."""
 
-Looked = tuple[slice, Tensor, Tensor]
-"""Which rows, and all keys and values that their queries may look at, (n, H, K, D) each."""
+KeysValues = tuple[slice, Tensor, Tensor]
+"""Some rows of the batch, and the keys and values of their queries, (n, H, K, D) each."""
 
 
 class Cache:
-    """Keys and values of tokens, layer by layer, each in a slot: of its rank or its position.
+    """Keys and values of tokens by layer, each in the slot of its rank or its position.
 
     Args:
         rows: Rows of the batch.
-        slots: Tokens that a row can hold.
+        slots: Most tokens of a row.
         layers: Layers of the network.
     """
 
@@ -51,16 +51,16 @@ class Cache:
         self._kept = torch.empty(0)
 
     def layer(self, index: int, key: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Return keys and values of a layer, (rows, H, slots + 1, D), the last slot being waste.
+        """Return keys and values of a layer, (rows, H, slots + 1, D); the last slot is unused.
 
         Args:
-            index: Which layer.
-            key: Keys of that layer, shape (B, H, K, D); the cache has their H, D and dtype.
-            size: How many slots, from the first, are about to be read. The memory of the others is
-                not touched, and a system that hands out pages as they are touched saves it.
+            index: The layer.
+            key: Keys of that layer, shape (B, H, K, D); the cache has the same H, D and dtype.
+            size: Number of slots, from the first, that will be read. The memory of the others is
+                not touched, so the system does not have to allocate its pages.
         """
         if not self._kept.numel():
-            # In one piece: many, each among what is freed soon, would leave holes behind.
+            # A single allocation: many small ones would fragment the memory.
             kinds = (len(self._clean), 2, self.rows, self.slots + 1)
             self._kept = key.new_empty((*kinds, key.shape[1], key.shape[3]))
         both, clean = self._kept[index], self._clean[index]
@@ -71,29 +71,30 @@ class Cache:
         return keys, values
 
     def few_at_a_time(self, rows: Tensor, few: int) -> Iterator[tuple[slice, slice | Tensor]]:
-        """Yield which rows of a run come next, and where in the cache they are.
+        """Yield chunks of a batch: rows of the batch, and the same rows of the cache.
 
         Args:
-            rows: Shape (B,), int64; the rows of the cache that the run is about.
-            few: How many at a time, so that what is copied of them stays small.
+            rows: Shape (B,), int64; the row of the cache for each row of the batch.
+            few: Rows in a chunk, which limits the memory for copies.
         """
         for start in range(0, len(rows), few):
             some = slice(start, start + few)
-            # All rows in their order need no copy by index.
+            # The whole cache in order is sliced, which makes no copy.
             yield some, (some if len(rows) == self.rows else rows[some])
 
 
 @dataclass
 class Pass:
-    """One run of the network over written tokens of known rank, followed by masks that ask.
+    """One call of the network on generated tokens with their ranks, followed by queried masks.
 
     Attributes:
-        rank: Shape (B, n), int64, of the written tokens; at least ``Cache.slots`` on padding.
-        asked: Shape (B, q), int64, of the masks: each sees the tokens of lower rank and itself.
-        position: Shape (B, n + q), int64; where all of these stand in the text.
+        rank: Shape (B, n), int64; the ranks of the tokens, at least ``Cache.slots`` on padding.
+        asked: Shape (B, q), int64; the ranks of the masks. A mask attends to itself and to the
+            tokens of lower rank.
+        position: Shape (B, n + q), int64; the positions of tokens and masks in the text.
         seen: Shape (B, k), int64; with a cache the positions of the first k ranks, else empty.
-        cache: Where written tokens are kept, None to forget them.
-        rows: Shape (B,), int64; the rows of the cache that this run is about.
+        cache: Keeps the keys and values of tokens, None for no cache.
+        rows: Shape (B,), int64; the row of the cache for each row of the batch.
     """
 
     rank: Tensor
@@ -105,8 +106,8 @@ class Pass:
     _layer: int = 0
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
-    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]:
-        """Yield, for some rows after others, what the queries of this layer may look at."""
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[KeysValues]:
+        """Yield the keys and values for the queries of this layer, for some rows at a time."""
         if self.cache is None:
             yield slice(None), key, value
             return
@@ -126,10 +127,10 @@ class Pass:
             yield some, keys, values
 
     def allowed(self, window: int | None) -> Tensor:
-        """Return who may see whom, shape (B, 1, n + q, K), bool.
+        """Return the attention mask, shape (B, 1, n + q, K), bool; True where a query sees a key.
 
         Args:
-            window: Only positions less than this apart see each other; None for no such limit.
+            window: Only positions less than this apart see each other; None for no limit.
         """
         if window not in self._masks:
             self._masks[window] = self._allowed(window)
@@ -158,15 +159,15 @@ class Pass:
         return sees[:, None]
 
 
-class Run(Protocol):
-    """What attention asks of a run of the network; see ``Pass``."""
+class AttentionContext(Protocol):
+    """Keys, values and attention mask of one call of the network; see ``Pass``."""
 
-    def extended(self, key: Tensor, value: Tensor) -> Iterator[Looked]: ...
+    def extended(self, key: Tensor, value: Tensor) -> Iterator[KeysValues]: ...
 
     def allowed(self, window: int | None) -> Tensor: ...
 
 
-_RUNNING: ContextVar[Run | None] = ContextVar("unmask_pass", default=None)
+_CONTEXT: ContextVar[AttentionContext | None] = ContextVar("unmask_attention", default=None)
 
 
 def _attend(
@@ -177,51 +178,51 @@ def _attend(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    run = _RUNNING.get()
-    if run is None:
+    context = _CONTEXT.get()
+    if context is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    allowed = run.allowed(options.get("sliding_window"))
+    allowed = context.allowed(options.get("sliding_window"))
     parts = [
         sdpa_attention_forward(module, query[some], keys, values, allowed[some], **options)[0]
-        for some, keys, values in run.extended(key, value)
+        for some, keys, values in context.extended(key, value)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts)), None
 
 
-for _name in (NAME, FROZEN):
-    AttentionInterface.register(_name, _attend)
-    AttentionMaskInterface.register(_name, sdpa_mask)
-
-
 def attach(model: PreTrainedModel, name: str = NAME) -> None:
-    """Make a model able to do a ``Run``; called in any other way it stays as it was.
+    """Replace the attention of a model by one that follows an ``AttentionContext``.
+
+    Without such a context the model computes what it did before.
 
     Args:
         model: Any encoder of transformers.
-        name: ``NAME``, which marks a model that writes in any order, or ``FROZEN``.
+        name: ``NAME``, which marks an any-order model, or ``FROZEN``.
 
     Raises:
-        UserError: If the model does not let its attention be replaced, or takes no positions.
+        UserError: If the attention cannot be replaced, or the model takes no position ids.
     """
+    # Registered here and not on import, which must not change transformers.
+    AttentionInterface.register(name, _attend)
+    AttentionMaskInterface.register(name, sdpa_mask)
     kind = type(model).__name__
     if missing_arguments(model, "position_ids"):
-        raise UserError(f"{kind} takes no positions, which writing in any order needs")
+        raise UserError(f"{kind} takes no position_ids, which any-order models need")
     model.set_attn_implementation(name)
-    # A network without any attention says yes to every kind of it.
+    # A network without attention accepts every name.
     if attention_of(model) != name or not lets_attention_be_replaced(model):
         raise UserError(f"{kind} does not let its attention be replaced; choose another encoder")
 
 
 def is_attached(model: PreTrainedModel) -> bool:
-    """Return whether a model was attached as one that writes in any order."""
+    """Return whether a model was prepared as an any-order model."""
     return attention_of(model) == NAME
 
 
 @contextmanager
-def running(run: Run) -> Iterator[None]:
-    """Within this context the attention of every attached model is that of a pass."""
-    token = _RUNNING.set(run)
+def attending(context: AttentionContext) -> Iterator[None]:
+    """Context in which every prepared model attends as an ``AttentionContext`` states."""
+    token = _CONTEXT.set(context)
     try:
         yield
     finally:
-        _RUNNING.reset(token)
+        _CONTEXT.reset(token)

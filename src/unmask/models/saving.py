@@ -1,4 +1,4 @@
-"""A diffusion model on disk: an ordinary Hugging Face directory, its card, and what else it has."""
+"""A diffusion model on disk: an ordinary Hugging Face directory, its card and extra weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unmask.models.runtimes import openvino_export, select
 
 @dataclass(frozen=True)
 class Saved:
-    """What is kept of a model.
+    """The parts of a saved model.
 
     Attributes:
-        model: With weights in floating point.
+        model: The model, with weights in floating point.
         tokenizer: Its tokenizer.
-        card: Process, schedule, default sampler and history.
+        card: Process, schedule, default sampler and training history.
         counts: How often each token occurs in the training text, shape (V,); None if unknown.
     """
 

@@ -1,13 +1,13 @@
-"""How the time t enters an encoder that was made without it: by hooks, its code untouched.
+"""Conditioning an encoder on the time t by hooks, without touching its code.
 
-    none       nothing is added; the guess depends on what is visible alone
-    prefix     one token e(t) before the words, attended like them, its output dropped
+    none       no conditioning; the prediction depends on the visible tokens only
+    prefix     a token e(t) before all others, attended to like them, its output dropped
     layerwise  h <- h + MLP_l(sinusoid(t))            h: output of the attention of layer l
-    adaln      h <- (1 + scale(t)) * h + shift(t)     h: output of each norm in or after layers
+    adaln      h <- (1 + scale(t)) * h + shift(t)     h: output of each norm in or after the layers
 
-The last two start with zeros, so that a pretrained network starts as it was. Nothing is lost
-without t where all tokens share one schedule; where they do not, the optimal guess depends on t.
-The layers are found by their number, attention and norms by the name of their class.
+The last two are initialised to zero, so that a pretrained network is unchanged at the start. If all
+tokens share one schedule, nothing is lost without t; otherwise the optimal prediction depends on t.
+Layers are found by their number, attention and norms by their class names.
 
 References: He et al. 2022, "DiffusionBERT", arXiv:2211.15029 (prefix and layerwise); Shi et al.
 2024, "MD4", arXiv:2406.04329, and Peebles & Xie 2022, arXiv:2212.09748 (adaln).
@@ -31,25 +31,25 @@ from unmask.models.exclusive import exclusive
 
 DESIGNS = ("none", "prefix", "layerwise", "adaln")
 NAME = "unmask_time"
-"""The attribute of the model under which its time conditioning is trained, moved and saved."""
+"""The submodule of the model under which its time conditioning is trained and saved."""
 
 _EXTRA = (f"{NAME}.", "unmask_schedule.")
 _FEATURES, _INNER, _COND = 64, 256, 64
 
 Signals = list[tuple[Tensor, ...]]
-"""What the hooks of one call add, in the order of the hooks; each tensor of shape (B, D)."""
+"""The signals of one call in the order of the hooks; each tensor of shape (B, D)."""
 
 
 class TimeConditioning(nn.Module):
-    """The weights and hooks through which the time enters one model; ``attach`` makes it.
+    """The weights and hooks that condition a model on the time; see ``attach``.
 
-    The hooks stay for good: a model that was given a time cannot be called without one. They read
-    the time of the innermost ``at``, so one model serves one thread. Layers that are computed again
-    in the backward pass (gradient checkpointing) need that pass inside ``at`` too.
+    The hooks are permanent: such a model cannot be called without a time. They read the time of the
+    innermost ``at``, so calls in several threads wait for each other. Gradient checkpointing runs
+    layers again in the backward pass, which then has to be inside ``at`` too.
 
     Attributes:
-        design: Which of ``DESIGNS`` it is.
-        extra_tokens: Number of the model's positions that it takes.
+        design: One of ``DESIGNS``.
+        extra_tokens: Number of the model's positions that it uses.
     """
 
     design: str
@@ -59,12 +59,12 @@ class TimeConditioning(nn.Module):
         super().__init__()
         self._time: Tensor | None = None
         self._signals: Signals = []
-        # Hooks are bound methods, not closures, so that a deep copy of the model has its own.
+        # Bound methods rather than closures, so that a deep copy of the model has its own hooks.
         body.register_forward_pre_hook(self._begin)
 
     @contextmanager
     def at(self, t: Tensor) -> Iterator[None]:
-        """Within this context row i of every call of the model is at time ``t[i]``.
+        """Context in which row i of every call of the model is at time ``t[i]``.
 
         Args:
             t: Times, shape (B,), in [0, 1]; 0 = clean, 1 = all masked. Any floating dtype.
@@ -81,10 +81,10 @@ class TimeConditioning(nn.Module):
     def _begin(self, _body: nn.Module, _args: Any) -> None:
         if self._time is None:
             raise UserError(
-                f"this model was built to be told the time ({NAME}: {self.design}); "
+                f"this model is conditioned on the time ({NAME}: {self.design}); "
                 "call it within conditioning.at(t)"
             )
-        # Tiny, and a bfloat16 sinusoid would blur the time: always in the precision of the weights.
+        # A bfloat16 sinusoid would be too coarse: always in the precision of the weights.
         with torch.autocast(self._time.device.type, enabled=False):
             self._signals = self(self._time)
 
@@ -93,19 +93,19 @@ class TimeConditioning(nn.Module):
         return sinusoid(t, width).to(next(self.parameters()).dtype)
 
     def _signal(self, index: int, like: Tensor) -> list[Tensor]:
-        """Return a hook's signals, broadcastable over everything between batch and width."""
+        """Return the signals of a hook, to broadcast over the axes between batch and width."""
         if not self._signals:
             raise UserError("a layer ran without a time; its backward pass must be within at(t)")
         signals = self._signals[index]
         if signals[0].shape[-1] != like.shape[-1]:
-            # Where a layer works in another width than the model's, or with the width not last.
+            # The layer has another width than the model, or its width is not the last axis.
             raise UserError(f"the time conditioning {self.design!r} does not fit this architecture")
         inner = (1,) * (like.ndim - 2)
         return [x.to(like.dtype).view(len(x), *inner, -1) for x in signals]
 
 
 class _Prefix(TimeConditioning):
-    """A token before the words whose embedding is an MLP of the time, and nothing of a word."""
+    """A token before all others, whose embedding is an MLP of the time."""
 
     design = "prefix"
     extra_tokens = 1
@@ -118,7 +118,7 @@ class _Prefix(TimeConditioning):
         words: Any = body.get_input_embeddings()
         self.token = _mlp(words.embedding_dim)
         with torch.no_grad():
-            # As large as the embedding of a word: that is what the network can read.
+            # Scaled like the embedding of a token, which the network can read.
             spread = self.token(sinusoid(torch.linspace(0, 1, 101), _FEATURES).float()).std()
             gain = words.weight.float().std().cpu() / spread
             last: Any = self.token[-1]
@@ -148,7 +148,7 @@ class _Prefix(TimeConditioning):
 
 
 class _Layerwise(TimeConditioning):
-    """An MLP of the time for each layer, added to what its attention returns."""
+    """An MLP of the time for each layer, added to the output of its attention."""
 
     design = "layerwise"
 
@@ -179,7 +179,7 @@ class _Layerwise(TimeConditioning):
 
 
 class _AdaLN(TimeConditioning):
-    """A scale and a shift after every norm, all from one small embedding of the time."""
+    """A scale and a shift after every norm, from a shared small embedding of the time."""
 
     design = "adaln"
 
@@ -202,14 +202,14 @@ class _AdaLN(TimeConditioning):
 
     def _modulate(self, index: int, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         if output.ndim < 3:
-            # Not text: some networks normalise a table of relative positions the same way.
+            # Some networks apply a norm to a table of relative positions, which is not conditioned.
             return output
         scale, shift = self._signal(index, output)
         return torch.addcmul(shift, output, scale)
 
 
 def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
-    """Give a model an input for the time, as its submodule ``unmask_time``.
+    """Condition a model on the time, by a submodule ``unmask_time``.
 
     Args:
         model: A masked language model, bare.
@@ -219,14 +219,14 @@ def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
         The new module, None for ``none``.
 
     Raises:
-        UserError: If there is no such design, the model does not have the parts that it needs, or
-            the model has an input for the time already. The model is then as it was.
+        UserError: If there is no such design, the model lacks the parts that it needs, or the model
+            has time conditioning already. The model is then unchanged.
     """
     if design not in DESIGNS:
         raise UserError(f"unknown time conditioning {design!r}{did_you_mean(design, DESIGNS)}")
     present = conditioning_of(model)
     if present is not None:
-        raise UserError(f"the model is told the time already, by {present.design!r}")
+        raise UserError(f"the model has time conditioning already, {present.design!r}")
     if design == "none":
         return None
     kinds: tuple[type[Any], ...] = (_Prefix, _Layerwise, _AdaLN)
@@ -237,12 +237,12 @@ def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
 
 
 def conditioning_of(model: nn.Module) -> TimeConditioning | None:
-    """Return through what a bare model is told the time, None if it is not."""
+    """Return the time conditioning of a bare model, None if it has none."""
     return getattr(model, NAME, None)
 
 
 def split_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the weights of an ordinary checkpoint, and those that only this project knows."""
+    """Return the weights of an ordinary checkpoint, and those added by this package."""
     extra = {key: value for key, value in state.items() if key.startswith(_EXTRA)}
     return {key: value for key, value in state.items() if key not in extra}, extra
 
@@ -275,12 +275,12 @@ def _zeros(linear: nn.Linear) -> nn.Linear:
 
 
 def _layers(model: PreTrainedModel, design: str) -> nn.ModuleList:
-    """Return the outermost list of as many modules as the model has layers."""
+    """Return the outermost module list that has as many entries as the model has layers."""
     count = getattr(model.config, "num_hidden_layers", None)
     for module in model.base_model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
-    # A layer that is shared (ALBERT) is listed once, but is run at several depths.
+    # A shared layer (ALBERT) is listed once but runs at several depths.
     raise _missing(model, design, "a list of its layers")
 
 
@@ -289,12 +289,12 @@ def _attention(layer: nn.Module) -> nn.Module | None:
 
 
 def _norms(body: nn.Module, layers: nn.ModuleList) -> list[Any]:
-    """Return every norm with a weight in the layers, then the final norm if there is one."""
+    """Return every norm with a weight in the layers, then the final norms if there are any."""
     found = [m for m in layers.modules() if _is_norm(m)]
     for parent in body.modules():
         children = list(parent.children())
         for place, child in enumerate(children):
-            # What is declared behind the layers, here or further out, comes after them.
+            # Modules declared after the layers, in any enclosing module, run after them.
             if any(m is layers for m in child.modules()):
                 found += [m for m in children[place + 1 :] if _is_norm(m)]
     return found

@@ -23,7 +23,7 @@ from unmask.models import checkpoint, extra_weights, loading
 from unmask.models.any_order import make_denoiser
 from unmask.models.causal import next_token_nats
 from unmask.models.decoder import DecoderDenoiser
-from unmask.models.encoder import not_data_ids, told_apart
+from unmask.models.encoder import not_data_ids, split_ids
 from unmask.models.loading import best_device
 from unmask.models.traits import traits_of
 from unmask.training import resume
@@ -234,7 +234,7 @@ def _formulation(
 ) -> Formulation:
     """Return the recipe's formulation; for a causal model, without masks, one that is unused."""
     device = best_device()
-    data_ids, _ = told_apart(vocab_size, not_data, device)
+    data_ids, _ = split_ids(vocab_size, not_data, device)
     first, second = recipe.objective.interval
     # The Trainer moves the network; what the formulation holds is moved here.
     return make_formulation(

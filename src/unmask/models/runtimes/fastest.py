@@ -1,9 +1,9 @@
-"""Which exact backend computes a model fastest on this machine: measured once, then remembered.
+"""Which exact backend computes a model fastest on this machine: measured once, then cached.
 
-Plain and packed layers differ in their matrix products alone, so these are what is timed: all
-linear layers of the model, one after the other, as in a call. One layer again and again would stay
-in the processor's cache, where a whole model does not fit. The timings are kept by processor,
-threads, version of torch and shapes in ``unmask/backends.json`` of the user's cache folder.
+Plain and packed layers differ in their matrix products only, so these are timed: all linear layers
+of the model, one after the other, as in a call. A single layer would stay in the processor's cache,
+which a whole model does not fit into. Timings are cached by processor, threads, version of torch
+and shapes in ``unmask/backends.json`` of the user's cache folder.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from unmask.files import write_text
 from unmask.models.runtimes import packed
 
 Seconds = dict[str, list[float]]
-"""Of passes through all linear layers, by backend, the shortest first."""
+"""Times of passes through all linear layers, by backend, the shortest first."""
 DEFAULT = "torch-packed"
 MARGIN = 0.05
-"""By which share ``torch`` has to be faster to be taken: a busy machine must not tip the choice."""
+"""Share by which ``torch`` has to be faster to be chosen, so that noise does not decide."""
 SMALLEST = 2**20
-"""Weights in linear layers below which nothing is measured: a pass takes well below 1 ms anyway."""
+"""Weights in linear layers below which nothing is measured: a pass takes well below 1 ms."""
 STEADY = 0.1
-"""By which share the two shortest passes may differ; else another program took the time of one."""
+"""Share by which the two shortest passes may differ; otherwise the timing is not reliable."""
 _ROUNDS = (2, 10)
 _BUDGET_SECONDS = 0.5
 
@@ -42,12 +42,12 @@ def fastest(
 ) -> str:
     """Return ``torch`` or ``torch-packed``, whichever computes a model on the CPU faster.
 
-    A busy machine, or timings that do not repeat, decide nothing and are not remembered.
+    On a busy machine, or if timings do not repeat, the default is returned and nothing is cached.
 
     Args:
-        model: The model, in float32 on the CPU; it is not changed.
-        rows: Tokens that its layers see in one network call.
-        timed: What measures where nothing is remembered; ``time_if_idle`` if None.
+        model: The model, in float32 on the CPU; it is unchanged.
+        rows: Tokens in one network call.
+        timed: Measures times that are not in the cache; ``time_if_idle`` if None.
     """
     if not packed.available():
         return "torch"
@@ -72,7 +72,7 @@ def _repeats(seconds: Seconds) -> bool:
 
 
 def time_if_idle(model: nn.Module, rows: int) -> Seconds | None:
-    """Return ``time_layers``, or None on a machine that is busy with something else."""
+    """Return ``time_layers``, or None on a busy machine."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if is_busy(load, torch.get_num_threads(), os.cpu_count() or 1):
         return None
@@ -80,15 +80,15 @@ def time_if_idle(model: nn.Module, rows: int) -> Seconds | None:
 
 
 def is_busy(load: float, threads: int, processors: int) -> bool:
-    """Return whether so many threads, besides a load average, exceed the processors by over one."""
+    """Return whether ``threads`` and the load average exceed the processors by more than one."""
     return load + threads > max(processors, threads) + 1
 
 
 @torch.no_grad()
 def time_layers(model: nn.Module, rows: int) -> Seconds:
-    """Return the time of several passes through all linear layers, plain and packed in turn.
+    """Return the times of several passes through all linear layers, plain and packed in turn.
 
-    The packed copies stay, for ``pack`` to use; ``forget`` frees them.
+    The packed copies are kept for ``pack``; ``forget`` frees them.
 
     Args:
         model: The model, in float32 on the CPU.
@@ -114,7 +114,7 @@ def time_layers(model: nn.Module, rows: int) -> Seconds:
 
 
 def place() -> Path:
-    """Return the file in which timings are kept."""
+    """Return the file of the cached timings."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "unmask" / "backends.json"
 
@@ -128,20 +128,20 @@ def _key(model: nn.Module, rows: int) -> str:
 
 
 def _processor() -> str:
-    """Return the name of the processor, and the instructions for which torch computes."""
+    """Return the name of the processor and the instruction set that torch uses."""
     facts: dict[str, str] = {}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
-    # Virtual machines give different processors one name.
+    # Virtual machines may give different processors the same name.
     known = [facts[name] for name in ("model name", "model", "stepping") if facts.get(name)]
     capability = torch.backends.cpu.get_cpu_capability()
     return " ".join([*(known or [platform.processor() or platform.machine()]), capability])
 
 
 def _read() -> dict[str, Seconds]:
-    """Return what is remembered; what cannot be read counts as nothing."""
+    """Return the cached timings; none if the file cannot be read."""
     try:
         content = json.loads(place().read_text(encoding="utf-8"))
         return {key: found for key, found in content.items() if _is_timing(found)}
@@ -160,7 +160,7 @@ def _remember(key: str, seconds: Seconds) -> None:
     best = {way: [times[0]] for way, times in seconds.items()}
     content = json.dumps(_read() | {key: best}, indent=1)
     target = place()
-    # A folder that cannot be written only means that the next process measures again.
+    # Without a writable folder the next process measures again.
     with suppress(OSError, UserError):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, content + "\n")

@@ -1,12 +1,12 @@
-r"""Linear layers in eight bits, for writing on a CPU.
+r"""Linear layers in eight bits, for generation on a CPU.
 
     y = (X W^T) * s_x * s_w + b     X = round(x / s_x), s_x = max|x| / 127 for every token
                                     W = round(w / s_w), s_w = max|w| / 127 for every output
 
-Symmetric, in integers from -127 to 127 and exact between the two roundings ("vector-wise" in
-Dettmers et al. 2022, "LLM.int8()", arXiv:2208.07339, Section 2). A scale for every token, and not
-one for the whole tensor, keeps rows independent of what else is in the batch, and an outlier in one
-token from blurring the others.
+Symmetric, in integers from -127 to 127, and exact between the two roundings ("vector-wise" in
+Dettmers et al. 2022, "LLM.int8()", arXiv:2208.07339, Section 2). With a scale for every token, not
+one for the whole tensor, a row does not depend on its batch, and an outlier in one token does not
+reduce the precision of the others.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from unmask.models.traits import shortest_row
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with its weights in eight bits, of which no gradient can be taken.
+    """A linear layer with weights in eight bits, without gradients.
 
     Args:
-        linear: The layer in floating point, or GPT-2's with its weights the other way round; it is
-            not changed.
+        linear: The layer in floating point, or GPT-2's with transposed weights; it is unchanged.
     """
 
     weight: Tensor
@@ -45,7 +44,7 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b, shape (..., out), for x of shape (..., in)."""
         rows, scale = _in_eight_bits(x.reshape(-1, self.in_features))
-        # Integers times floats are floats: one pass, and no copy in between.
+        # Multiplying integers by floats converts them in the same pass.
         y = product_of_int8(rows, self.weight) * scale
         y = y.mul_(self.scale) if self.bias is None else torch.addcmul(self.bias, y, self.scale)
         return y.view(*x.shape[:-1], self.out_features)
@@ -55,12 +54,13 @@ def quantise(model: PreTrainedModel) -> PreTrainedModel:
     """Replace every linear layer of a model on the CPU by an ``Int8Linear``; returns the model.
 
     Raises:
-        UserError: If the model is told the time, uses its linear layers in a way of its own, or
+        UserError: If the model has time conditioning, reads the weights of its linear layers, or
             this build of torch has no fast product of integers. The model may then be changed.
     """
     if conditioning_of(model) is not None:
         raise UserError(
-            "this model is told the time, which eight bits would blur; use --backend torch"
+            "this model is conditioned on the time, for which eight bits are too coarse; use "
+            "--backend torch"
         )
     if not torch.backends.mkldnn.is_available():
         raise UserError("this build of torch has no oneDNN, which --backend torch-int8 needs")
@@ -75,7 +75,7 @@ def quantise(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def _try(model: PreTrainedModel) -> None:
-    """Call a model once: some read the weights of a layer instead of calling it."""
+    """Call a model once, since some read the weights of a layer instead of calling it."""
     try:
         shortest_row(model)
     except UserError as error:

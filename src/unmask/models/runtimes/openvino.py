@@ -1,17 +1,16 @@
-"""A copy of a network for OpenVINO, which a model folder may hold beside its weights.
+"""A copy of a network for OpenVINO, which a model folder may hold next to its weights.
 
     exported.xml, exported.bin   the graph and its weights, in OpenVINO's own format
     exported.json                what it is a copy of
 
-The graph takes the ids (B, L), the attention mask (B, L) and the positions (N, 2) at which logits
-are wanted, all int64, and returns these logits (N, V): its head runs on N rows, as in ``encoder``.
+The graph takes the ids (B, L), the attention mask (B, L) and the queried positions (N, 2), all
+int64, and returns their logits (N, V): its head runs on N positions, as in ``encoder``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import sys
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
-from unmask.models.checkpoint import EXPORTED
+from unmask.models.checkpoint import EXPORTED, read_json
 from unmask.models.encoder import EncoderDenoiser, apart, only_rows
 from unmask.models.exclusive import exclusive
 
@@ -33,14 +32,17 @@ AGAIN = "export the model again, or use --backend torch"
 
 @dataclass(frozen=True)
 class Entry:
-    """What ``exported.json`` says.
+    """The contents of ``exported.json``.
 
     Attributes:
         backend: The runtime, ``openvino``.
         weights: ``float32`` or ``int8``.
-        model: SHA-256 of the weights that were exported; see ``fingerprint``.
+        model: SHA-256 of the exported weights; see ``fingerprint``.
         files: SHA-256 of the exported files, by name.
-        versions: Of the libraries that wrote them.
+        versions: Versions of the libraries that wrote them.
+
+    Raises:
+        TypeError: If a name or a hash is not a string.
     """
 
     backend: str
@@ -48,6 +50,9 @@ class Entry:
     model: str
     files: dict[str, str]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        "".join([self.backend, self.weights, self.model, *self.files.values()])
 
     @classmethod
     def read(cls, directory: Path) -> Entry | None:
@@ -59,24 +64,17 @@ class Entry:
         path = directory / ENTRY
         if not path.exists():
             return None
+        content = read_json(path, AGAIN)
+        version = content.pop("format", None)
+        if isinstance(version, int) and version > FORMAT:
+            raise UserError(
+                f"{path} has format {version}, newer than the {FORMAT} this version reads; "
+                "update with: pip install -U unmask"
+            )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = operator.index(content.pop("format"))
-            if version <= FORMAT:
-                return cls(**content).checked()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return cls(**content)
+        except (TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged; {AGAIN}") from error
-        raise UserError(
-            f"{path} has format {version}, newer than the {FORMAT} this version reads; "
-            "update with: pip install -U unmask"
-        )
-
-    def checked(self) -> Entry:
-        """Return self, or raise a TypeError for a value of another type."""
-        words = (self.backend, self.weights, self.model, *self.files.values())
-        if not all(isinstance(word, str) for word in words):
-            raise TypeError("a name or a hash is no string")
-        return self
 
     def write(self, directory: Path) -> None:
         """Write ``exported.json`` into a directory."""
@@ -84,10 +82,10 @@ class Entry:
         (directory / ENTRY).write_text(content + "\n", encoding="utf-8")
 
     def check(self, directory: Path) -> None:
-        """Make sure that the exported files are whole, and of the weights beside them.
+        """Check that the exported files are complete and match the weights in the folder.
 
         Raises:
-            UserError: If they are not.
+            UserError: If they do not.
         """
         if self.model != fingerprint(directory):
             raise UserError(f"the exported network in {directory} is of other weights; {AGAIN}")
@@ -126,7 +124,7 @@ class ExportedDenoiser:
         mask = torch.ones_like(xt) if valid is None else valid.long()
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         inputs = (xt, mask, where.nonzero())
-        # All calls of a compiled graph share its buffers.
+        # Calls of a compiled graph share its buffers.
         with exclusive(self):
             answer = self._network([x.contiguous().numpy() for x in inputs])[0]
         logits = torch.from_numpy(answer)
@@ -139,7 +137,7 @@ def runtime() -> Any:
     Raises:
         UserError: If it is not installed.
     """
-    # Importing it reports the use over the network, unless its reporter cannot be imported.
+    # On import it reports the use over the network, unless its reporter cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -156,9 +154,13 @@ def installed() -> bool:
 
 
 def compiled(network: Any) -> Any:
-    """Return a graph, or the path of one, ready to be called on as many threads as torch uses."""
+    """Return a compiled graph that runs on as many threads as torch uses.
+
+    Args:
+        network: A graph, or the path of one.
+    """
     settings = {
-        # Otherwise it computes in bfloat16 where the processor can, and texts would differ.
+        # By default it computes in bfloat16 on processors that can, and texts would differ.
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
@@ -170,14 +172,14 @@ def open_network(directory: Path) -> Any:
     """Return the exported network of a folder.
 
     Raises:
-        UserError: If OpenVINO is missing, there is no exported network, it is damaged, or it is of
-            other weights than those in the folder.
+        UserError: If OpenVINO is missing, or the exported network is missing, damaged or of other
+            weights than those in the folder.
     """
     runtime()
     entry = Entry.read(directory)
     if entry is None:
         raise UserError(
-            f"{directory} holds no exported network; make a folder with one by: "
+            f"{directory} holds no exported network; export one by: "
             f"unmask export --model {directory} --out DIR"
         )
     entry.check(directory)

@@ -1,8 +1,8 @@
 """Any Hugging Face ``*ForMaskedLM`` as a graph for OpenVINO, without naming an architecture.
 
-``torch.export`` follows the model once with the sizes of batch, row and positions left open, and
-OpenVINO turns what it saw into its own graph. That graph is asked about random rows of other sizes
-before it is accepted: a model that decides by its input what to compute is caught here.
+``torch.export`` traces the model once with dynamic sizes of batch, sequence and positions, and
+OpenVINO converts the result. The graph is accepted only if its logits agree with those of torch on
+random inputs of other sizes, which detects models whose computation depends on the input.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from transformers import PreTrainedModel
 from unmask.errors import UserError, did_you_mean
 from unmask.models.compat import attention_of
 from unmask.models.encoder import EncoderDenoiser
+from unmask.models.forward import only_at
+from unmask.models.positions import position_limit
 from unmask.models.runtimes.openvino import (
     CONSTANTS,
     GRAPH,
@@ -32,11 +34,10 @@ from unmask.models.runtimes.openvino import (
     runtime,
 )
 from unmask.models.time_conditioning import conditioning_of
-from unmask.models.traits import only_at, position_limit
 
 WEIGHTS = ("float32", "int8")
 TOLERANCE = 1e-3
-"""Largest difference of logits from torch's, in float32, over the largest logit."""
+"""Largest relative difference from the logits of torch in float32."""
 
 
 class _Graph(nn.Module):
@@ -59,27 +60,27 @@ def check_weights(weights: str) -> None:
 
 
 def convert(model: PreTrainedModel, weights: str) -> Any:
-    """Return a model as a graph of OpenVINO.
+    """Return a model as an OpenVINO graph.
 
     Args:
         model: A masked language model on the CPU, bare, in evaluation mode.
         weights: One of ``WEIGHTS``.
 
     Raises:
-        UserError: If OpenVINO is missing, or the model is told the time or cannot be exported.
+        UserError: If OpenVINO is missing, or the model has time conditioning or cannot be exported.
     """
     check_weights(weights)
     openvino = runtime()
     if conditioning_of(model) is not None:
-        raise UserError("this model is told the time and cannot be exported; use --backend torch")
+        raise UserError("models conditioned on the time are not exported; use --backend torch")
     try:
         with torch.no_grad(), _plain_attention(model), warnings.catch_warnings():
-            # The two libraries deprecate each other's habits, which no user can change.
+            # Deprecations between the two libraries do not concern the user.
             warnings.simplefilter("ignore")
-            graph = openvino.convert_model(_followed(model))
+            graph = openvino.convert_model(_exported_program(model))
         gap = _gap(model, graph)
     except Exception as error:
-        # Whatever a foreign architecture makes the libraries raise, it cannot be exported.
+        # Architectures make the libraries raise errors of any type.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{type(model).__name__} cannot be exported: {reason}") from error
     if not gap <= TOLERANCE:
@@ -100,7 +101,7 @@ def write(graph: Any, weights: str, directory: Path) -> None:
     openvino = runtime()
     try:
         openvino.save_model(graph, directory / GRAPH, compress_to_fp16=False)
-        # What does not fit on the disk is cut off in silence if it is little.
+        # If the disk is full, a small missing part is not reported.
         openvino.Core().read_model(directory / GRAPH)
     except RuntimeError as error:
         raise OSError("the exported network could not be written") from error
@@ -117,8 +118,8 @@ def write(graph: Any, weights: str, directory: Path) -> None:
     ).write(directory)
 
 
-def _followed(model: PreTrainedModel) -> Any:
-    """Return what a model computes, as torch's own graph with open sizes."""
+def _exported_program(model: PreTrainedModel) -> Any:
+    """Return a model as a graph of torch with dynamic sizes."""
     ids = torch.ones(2, 24, dtype=torch.int64)
     mask = ids.clone()
     mask[1, 20:] = 0
@@ -130,10 +131,10 @@ def _followed(model: PreTrainedModel) -> Any:
 
 @contextmanager
 def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model write its attention out within this context.
+    """Context in which a model computes its attention by separate operations.
 
-    A query that may look at nothing, such as padding outside a local window, gets zeros from
-    torch's fused attention but NaN from OpenVINO's; written out, both get a finite mean.
+    A query without keys, such as padding outside a local window, gets zeros from torch's fused
+    attention but NaN from OpenVINO's. With separate operations both get a finite mean.
     """
     before: Any = attention_of(model)
     model.set_attn_implementation("eager")
@@ -145,7 +146,7 @@ def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def _gap(model: PreTrainedModel, graph: Any) -> float:
-    """Return the largest difference of logits, over the largest logit, on padded random rows."""
+    """Return the largest relative difference of logits on padded random rows."""
     original = EncoderDenoiser(model, ())
     exported = ExportedDenoiser(compiled(graph), original)
     gaps = []
@@ -158,15 +159,15 @@ def _gap(model: PreTrainedModel, graph: Any) -> float:
         at[0, 0] = True
         want, got = (net(ids, torch.ones(rows), at=at, valid=valid) for net in (original, exported))
         gaps.append(float((got - want).abs().max() / want.abs().max()))
-    # A maximum of Python would pass over NaN.
+    # Python's maximum would ignore NaN.
     return float(torch.tensor(gaps).max())
 
 
 def _in_eight_bits(openvino: Any, graph: Any) -> None:
     """Store the matrices of all linear layers as int8 with a scale for every output.
 
-    Shared by the embedding and the head, a matrix is stored once, for both. The activations stay as
-    they are in the graph; the runtime rounds them as it goes.
+    A matrix that is shared by embedding and head is stored once. The activations in the graph are
+    unchanged; the runtime quantises them during the call.
     """
     import numpy as np
     from openvino import opset13 as ops

@@ -1,8 +1,8 @@
-"""Linear layers in float32 with their weights laid out for the processor, for writing on a CPU.
+"""Linear layers in float32 with weights packed for the processor, for generation on a CPU.
 
-A product with few rows spends its time on bringing the weights into the order that the processor's
-instructions want. oneDNN can do that once and keep them so. Only the order of summation differs
-from torch's own product, and results agree to rounding, some 1e-6 here.
+A product with few rows spends its time on rearranging the weights for the instructions of the
+processor. oneDNN can do that once and keep the result. Only the order of summation differs from
+torch's own product; results agree to rounding, about 1e-6 here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from unmask.models.compat import Conv1D
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer that keeps a packed copy of its weights beside them.
+    """A linear layer that keeps a packed copy of its weights.
 
-    The copy is made on first use and anew when the weights have changed. With gradients, on another
-    device and in another precision the layer computes as torch does.
+    The copy is made on first use and again when the weights have changed. With gradients, on
+    another device and in another precision the layer computes as torch does.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class PackedLinear(nn.Linear):
 
 
 class PackedConv1D(Conv1D):
-    """The same for GPT-2's linear layer, which has its weights the other way round."""
+    """The same for GPT-2's linear layer, whose weights are transposed."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W + b, shape (..., out), for x of shape (..., in)."""
@@ -49,7 +49,7 @@ class PackedConv1D(Conv1D):
 def pack(model: PreTrainedModel) -> PreTrainedModel:
     """Make every linear layer of a model compute with a packed copy; returns the model.
 
-    The model's weights, names and hooks stay, so that it is trained and saved as before.
+    The model's weights, names and hooks are unchanged, so it is trained and saved as before.
 
     Raises:
         UserError: If this build of torch has no oneDNN.
@@ -68,25 +68,25 @@ def layers_of(model: nn.Module) -> list[nn.Linear | Conv1D]:
 
 
 def width(layer: nn.Linear | Conv1D) -> int:
-    """Return how many numbers a row of a layer's input has."""
+    """Return the number of input features of a layer."""
     return int(layer.weight.shape[0 if isinstance(layer, Conv1D) else 1])
 
 
 def plain(layer: nn.Linear | Conv1D, x: Tensor) -> Tensor:
-    """Return what a layer of ``layers_of`` computes by itself; hooks are left out."""
+    """Return the output of a layer of ``layers_of``, without hooks."""
     result: Tensor = layer.forward(x)
     return result
 
 
 def product(layer: nn.Linear | Conv1D, x: Tensor) -> Tensor:
-    """Return what the same layer computes once it is packed, without changing the layer."""
+    """Return the output of the packed layer, without changing the layer and without hooks."""
     kind: Any = PackedConv1D if isinstance(layer, Conv1D) else PackedLinear
     result: Tensor = kind.forward(layer, x)
     return result
 
 
 def forget(model: nn.Module) -> None:
-    """Free the packed copies of a model; a packed layer makes its own anew."""
+    """Free the packed copies of a model; a packed layer makes a new one on its next call."""
     for layer in model.modules():
         _COPIES.pop(layer, None)
 
@@ -97,9 +97,9 @@ def available() -> bool:
 
 
 def limit_memory() -> None:
-    """Limit what oneDNN keeps; has an effect only before a process uses it."""
-    # For every number of rows oneDNN and torch each keep what they prepared, half a megabyte, a
-    # thousand times over. They read this once, when oneDNN is first used in a process.
+    """Limit the caches of oneDNN and torch; only effective before a process uses oneDNN."""
+    # For every number of rows each keeps half a megabyte, up to a thousand times. They read these
+    # variables once, when oneDNN is first used.
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "12")
 
@@ -107,11 +107,11 @@ def limit_memory() -> None:
 def _can_pack(x: Tensor, weight: Tensor) -> bool:
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     same = x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu"
-    followed = compat.is_traced()
-    return same and not learning and not followed and not torch.is_autocast_enabled("cpu")
+    traced = compat.is_traced()
+    return same and not learning and not traced and not torch.is_autocast_enabled("cpu")
 
 
-# Not in the layers: such tensors cannot be copied or saved.
+# Not stored in the layers, since such tensors cannot be copied or saved.
 _COPIES: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
 
 

@@ -1,4 +1,4 @@
-"""What computes the network: torch, torch in eight bits, or an exported copy.
+"""Backends that compute the network: torch, torch in eight bits, or an exported copy.
 
 auto         on a CPU the exported copy if the model has one and its runtime is installed, else
              the faster of torch and torch-packed; on other devices torch
@@ -37,18 +37,18 @@ def check_backend(backend: str) -> None:
 def choose(
     backend: str, name: str, device: str | None, exported_too: bool = True
 ) -> tuple[str, str | None]:
-    """Return which backend computes a model, and on which device.
+    """Return the backend for a model, and its device.
 
-    The backend is still ``auto`` where the model itself has to be timed; see ``settle``.
+    The backend is still ``auto`` if the model itself has to be timed; see ``settle``.
 
     Args:
         backend: One of ``BACKENDS``.
         name: A directory or hub id.
-        device: As the user says, None for the best that the backend has.
-        exported_too: Whether ``auto`` may take an exported copy.
+        device: The requested device, None for the best of the backend.
+        exported_too: Whether ``auto`` may choose an exported copy.
 
     Raises:
-        UserError: If there is no such backend, or it does not know the device.
+        UserError: If there is no such backend, or it does not support the device.
     """
     check_backend(backend)
     if backend == "auto":
@@ -65,37 +65,37 @@ def choose(
 
 
 def settle(backend: str, model: PreTrainedModel, card: Card) -> str:
-    """Return the backend of ``choose``; of ``auto`` the faster of the exact ones, see ``fastest``.
+    """Return the backend of ``choose``; for ``auto`` the faster exact one, see ``fastest``.
 
-    No backend that rounds is taken by itself.
+    ``auto`` never chooses a backend that rounds.
     """
     return fastest.fastest(model, _tokens_of_a_call(card)) if backend == "auto" else backend
 
 
 def _tokens_of_a_call(card: Card) -> int:
-    """Return how many tokens the layers see in a typical network call that writes one row."""
+    """Return the number of tokens in a typical network call that generates one row."""
     if card.kind == "causal":
         return 1
     if card.block_length:
         return card.block_length
-    # Through its cache, a model of any order reads only what is new and what is predicted.
+    # With its cache, an any-order model computes new tokens and queried masks only.
     return 64 if card.attention == "full" else 8
 
 
 def check_exportable(card: Card) -> None:
-    """Raise a UserError if what a model reads is more than an exported network takes."""
+    """Raise a UserError if a model needs inputs that an exported network does not take."""
     if card.pairs:
         raise UserError("this model was trained on pairs, which are not exported")
     if card.block_length or card.attention != "full":
-        what = "of blocks" if card.block_length else "that writes in any order"
+        what = "a block diffusion model" if card.block_length else "an any-order model"
         raise UserError(
-            f"a model {what} reads through a cache, which is not exported; "
+            f"{what} reads through a cache, which is not exported; "
             "use --backend torch or torch-int8"
         )
 
 
 def entry_of(name: str) -> Entry | None:
-    """Return what is known of the exported copy that a model has, None if it has none.
+    """Return the entry of a model's exported copy, None if it has none.
 
     Raises:
         UserError: If it is damaged or from a newer version of this package.
@@ -124,7 +124,7 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
     """Make a model ready for a backend of ``settle``.
 
     Returns:
-        The exported network that is to be called in the model's place, None for the model itself.
+        The exported network to call in place of the model, None for the model itself.
 
     Raises:
         UserError: If the backend cannot compute this model.
@@ -141,7 +141,7 @@ def prepare(backend: str, name: str, model: PreTrainedModel) -> Any | None:
 
 
 def label(backend: str, name: str) -> str:
-    """Return what results say of a backend of ``settle``: also whether an exported copy rounds."""
+    """Return the name of a backend of ``settle`` in results, with the precision of an export."""
     entry = entry_of(name) if backend == "openvino" else None
     return backend if entry is None or entry.weights == "float32" else f"{backend} {entry.weights}"
 
@@ -149,8 +149,8 @@ def label(backend: str, name: str) -> str:
 def _in_bfloat16(model: PreTrainedModel) -> None:
     if conditioning_of(model) is not None or extra_weights.learned_of(model) is not None:
         raise UserError(
-            "this model is told the time or has a schedule of its own, which bfloat16 would blur; "
-            "use --backend torch"
+            "this model is conditioned on the time or has a learned schedule, for which bfloat16 "
+            "is too coarse; use --backend torch"
         )
     if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError("this GPU does not compute in bfloat16; use --backend torch")
