@@ -199,5 +199,5 @@ def test_every_method_knows_its_own_chain_rule(zoo):
         nats = AnyOrderFormulation(process).token_nats(denoiser, x0=text, **batch)
         assert torch.allclose(nats, order_token_nats(denoiser, text, **batch), atol=1e-12)
     uniform = UniformFormulation(UniformProcess(Polynomial(), torch.arange(3)))
-    with pytest.raises(UserError, match="no likelihood in an order"):
+    with pytest.raises(UserError, match="order is not supported for uniform-noise models"):
         uniform.token_nats(joint, x0=text, **batch)

@@ -309,7 +309,7 @@ def test_it_is_trained_scored_and_sampled_from_by_name(zoo, text_file, tmp_path,
     assert writer.infill("The [MASK:2-3] sat.").texts
     with pytest.raises(UserError, match="predicts masks only"):
         writer.generate("The", sampler="refine")
-    with pytest.raises(UserError, match="no bound of a number of steps"):
+    with pytest.raises(UserError, match="bound in steps is not supported for any-order models"):
         writer.score(TEXT, num_steps=4)
     saved = tmp_path / "copy"
     writer.save_pretrained(saved)

@@ -17,10 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
 
+from unmask.diffusion.capabilities import ALL, require, unsupported
 from unmask.diffusion.denoiser import Denoiser
 from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
 from unmask.diffusion.objectives.block import block_nelbo
@@ -67,7 +68,14 @@ class Formulation(ABC):
         num_steps: T of the bound that is trained on; 0 for continuous time.
         cross_entropy_weight: How often training adds the plain cross-entropy to the bound; the sum
             is divided by 1 + half of it.
+
+    Attributes:
+        kind: What models of this formulation are called in an error.
+        supports: Names of ``capabilities.FEATURES``.
     """
+
+    kind: ClassVar[str] = "masked models"
+    supports: ClassVar[frozenset[str]] = ALL
 
     process: Any
     num_steps: int = 0
@@ -108,8 +116,9 @@ class Formulation(ABC):
         and the order goes across a row or, in blocks, within each of them.
 
         Raises:
-            UserError: If this process writes no tokens one by one.
+            UserError: If this formulation has no likelihood in an order.
         """
+        require([self], "likelihood_in_order")
         nats: Tensor = sequential_token_nats(denoiser, self.process, x0, rank, editable, valid)
         return nats
 
@@ -186,15 +195,15 @@ class MaskedFormulation(Formulation):
 class AnyOrderFormulation(Formulation):
     """Masks, and a network that sees tokens in the order of writing; an ``AbsorbingProcess``."""
 
+    kind = "any-order models"
+    supports = ALL - {"pseudo_likelihood", "bound_in_steps"}
+
     @property
     def continuous(self) -> Bound:
         return order_nelbo
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        raise UserError(
-            "a network that sees tokens in the order of writing has an exact likelihood in every "
-            "fixed order, and no bound of a number of steps; leave the number of steps out"
-        )
+        raise unsupported(self, "bound_in_steps")
 
     def token_nats(
         self,
@@ -216,6 +225,11 @@ class BlockFormulation(MaskedFormulation):
         block_length: Tokens in a block.
         interval: The times that training draws from.
     """
+
+    kind: ClassVar[str] = "block models"
+    supports: ClassVar[frozenset[str]] = frozenset(
+        {"likelihood_in_order", "bound_in_steps", "any_steps", "scoring_window"}
+    )
 
     block_length: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
@@ -292,23 +306,15 @@ def _from_masks(process: PerTokenProcess) -> PerTokenProcess:
 class UniformFormulation(Formulation):
     """No masks: a token turns into any other; the process is a ``UniformProcess``."""
 
+    kind = "uniform-noise models"
+    supports = frozenset(
+        {"constraints", "phrase_bans", "stop_at_end", "excerpts", "text_after_blank"}
+        | {"bound_in_steps", "scoring_window"}
+    )
+
     @property
     def continuous(self) -> Bound:
         return partial(uniform_nelbo, process=self.process)
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
         return partial(transition_nelbo, process=self.process, num_steps=num_steps, grid=grid)
-
-    def token_nats(
-        self,
-        denoiser: Any,
-        *,
-        x0: Tensor,
-        rank: Tensor,
-        editable: Tensor,
-        valid: Tensor | None = None,
-    ) -> Tensor:
-        raise UserError(
-            "a model of the uniform process writes all tokens in every step, so it has no "
-            "likelihood in an order; score it by its bound"
-        )
