@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unmask.training.job import Result, TrainingJob, train
+    from unmask.training.job import Result, train
+    from unmask.training.prepare import TrainingJob
     from unmask.training.recipe import Recipe
     from unmask.training.recipe_file import load as load_recipe
     from unmask.training.recipe_file import names as recipe_names
@@ -32,7 +33,7 @@ _HOMES = {
     "DiffusionTrainer": ("trainer", "DiffusionTrainer"),
     "Recipe": ("recipe", "Recipe"),
     "Result": ("job", "Result"),
-    "TrainingJob": ("job", "TrainingJob"),
+    "TrainingJob": ("prepare", "TrainingJob"),
     "load_recipe": ("recipe_file", "load"),
     "recipe_names": ("recipe_file", "names"),
     "train": ("job", "train"),

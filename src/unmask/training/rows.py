@@ -75,7 +75,7 @@ class Batcher:
     start: int
 
     def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
-        """Return the batch of stacked items of ``PackedDataset``, or of records, which may be padded."""
+        """Return the batch of stacked items of a ``PackedDataset`` or of padded records."""
         rows, valid = items["input_ids"], items.get("valid")
         if valid is not None:
             longest = int(valid.sum(1).max())
