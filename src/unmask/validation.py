@@ -60,7 +60,7 @@ class Option:
     @property
     def range(self) -> str:
         """The values in words, such as "above 0 and at most 1"; empty if all are possible."""
-        low, high = ("" if x is None else f"{Decimal(str(x)):,f}" for x in (self.low, self.high))
+        low, high = ("" if x is None else _spelt(x) for x in (self.low, self.high))
         if low and high and not self.above:
             return f"from {low} to {'below ' if self.below else ''}{high}"
         least = f"{'above' if self.above else 'at least'} {low}" if low else ""
@@ -85,6 +85,14 @@ class Option:
         high = math.inf if self.high is None else self.high
         inside = low <= value <= high and math.isfinite(value)
         return inside and not (self.above and value == low) and not (self.below and value == high)
+
+
+def _spelt(number: float) -> str:
+    """Return a number without exponent, and a large power of two as one."""
+    power = int(abs(number)).bit_length() - 1
+    if power >= 32 and abs(number) == 2**power:
+        return f"{'-' if number < 0 else ''}2^{power}"
+    return f"{Decimal(str(number)):,f}"
 
 
 def option(default: Any, help: str, read: Reader, **about: Any) -> Any:
@@ -130,15 +138,17 @@ class Options:
         found = ((field.name, field.metadata.get("option")) for field in dataclasses.fields(cls))
         return {name: known for name, known in found if known is not None}
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the defaults of the options by name."""
+        known = cls.options()
+        return {f.name: _default(f) for f in dataclasses.fields(cls) if f.name in known}
+
     @property
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name."""
-        known = self.options()
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name in known and getattr(self, field.name) != _default(field)
-        }
+        values = ((name, getattr(self, name), plain) for name, plain in self.defaults().items())
+        return {name: value for name, value, plain in values if value != plain}
 
 
 def read_options(

@@ -9,32 +9,37 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import warnings
 from contextlib import suppress
 from typing import Any
 
 import click
 
 import unmask
-from unmask.cli import printing
+from unmask.cli import libraries, printing
 from unmask.errors import UserError, did_you_mean
 
 VERBS = {
-    "demo": "A guided tour: write, fine-tune on your text, write again.",
+    "demo": "A guided tour: generate, fine-tune on your text, generate again.",
     "train": "Turn a masked language model into a text generator.",
-    "generate": "Write after a prompt.",
-    "infill": "Write on the blanks of a text.",
+    "generate": "Continue a prompt.",
+    "infill": "Fill the blanks of a text.",
     "score": "Bound the log-likelihood of a text.",
     "evaluate": "Score models on a data set, in comparable units.",
     "compare": "Race two models side by side.",
     "tune": "Find the best sampler for a model, a text and a time.",
-    "bench": "Measure samplers against the truth.",
+    "bench": "Measure samplers against exact distributions.",
     "show": "Replay a recording.",
     "export": "Copy a model with its network for a faster runtime.",
     "info": "Show a model's card.",
 }
+COMPLETION = """\
+Shell completion: add one of these lines to the start file of your shell.
 
-_LIBRARIES = r"(accelerate|datasets|huggingface_hub|matplotlib|tokenizers|torch|transformers)(\.|$)"
+\b
+  bash  eval "$(_UNMASK_COMPLETE=bash_source unmask)"
+  zsh   eval "$(_UNMASK_COMPLETE=zsh_source unmask)"
+  fish  _UNMASK_COMPLETE=fish_source unmask | source
+"""
 
 
 class LazyGroup(click.Group):
@@ -55,11 +60,13 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         first = args[0]
-        if first not in VERBS and "[MASK" in first:
+        if ctx.resilient_parsing:  # The shell completes a line that is not finished.
+            pass
+        elif first not in VERBS and "[MASK" in first:
             args = ["infill", *args]
         elif " " in first.strip() and not first.startswith("-"):
             raise UserError(
-                f"{first[:40]!r} is a text, not a command; to write after it use: unmask generate "
+                f"{first[:40]!r} is a text, not a command; to continue it use: unmask generate "
                 "TEXT, and for blanks mark them as [MASK] or [MASK:5]"
             )
         elif first not in VERBS and not first.startswith("-"):
@@ -71,7 +78,11 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=COMPLETION,
+)
 @click.version_option(unmask.__version__, prog_name="unmask")
 def cli() -> None:
     """Turn any BERT into a text generator.
@@ -82,7 +93,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, 2 for a mistake, 130 for Ctrl-C."""
-    _quiet()
+    libraries.quiet()
     output = sys.stdout
     try:
         # In this mode click returns the code of ctx.exit() instead of exiting.
@@ -91,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return _complain(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
-        printing.note(error.format_message())  # The whole help, line by line.
+        printing.error(error.format_message())  # The whole help, line by line.
         return 2
     except click.UsageError as error:
         where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
@@ -102,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        printing.note("unmask: interrupted")
+        printing.error("unmask: interrupted")
         return 130
     except SystemExit:
         # Where the pipe is closed, click exits and leaves another standard output behind.
@@ -131,22 +142,8 @@ def _forget_output() -> None:
 
 
 def _complain(message: str) -> int:
-    printing.note(f"unmask: {' '.join(message.split())}")
+    printing.error(f"unmask: {' '.join(message.split())}")
     return 2
-
-
-def _quiet() -> None:
-    """Keep the libraries from writing over our own output; what they raise still arrives."""
-    for name, value in {
-        "TRANSFORMERS_VERBOSITY": "error",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "false",
-    }.items():
-        os.environ.setdefault(name, value)
-    # What a library deprecates is for us to see (``make warnings``), not for a user to mend.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", module=_LIBRARIES)
 
 
 def run() -> None:

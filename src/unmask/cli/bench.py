@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def command() -> None:
     """Measure the error and cost of samplers."""
 
 
-@command.command("samplers")
+@command.command("samplers", cls=Command)
 @click.option("--data", default="pydoc", show_default=True, help="Text to estimate the chain from.")
 @click.option("--field", default="text", show_default=True, help="Column of a table.")
 @click.option(

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
+from unmask.pipelines.layout_options import LayoutOptions
+from unmask.sampling.samplers.registry import OPTIONS
 
 if TYPE_CHECKING:
     from unmask.pipelines.output import Generated
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--models", nargs=2, required=True, metavar="A B", help='"bundled" is the package\'s.'
 )
-@click.option("--length", type=int, default=None, help="Tokens to write; 100 or what fits both.")
+@declared(LayoutOptions, ["length"])
 @options.sampler
 @options.output
 @options.device
@@ -38,7 +41,7 @@ def command(
 ) -> None:
     """Race two models, diffusion or autoregressive, on the same PROMPT.
 
-    Each writes alone and is timed alone; then both are shown side by side on one clock.
+    Each generates alone and is timed alone; then both are shown side by side on one clock.
     """
     prompt = options.read_text(prompt)
     options.check_pictures(frames=frames, gif=gif, html=html)
@@ -59,12 +62,13 @@ def command(
 def race(
     models: tuple[str, str], prompt: str, device: str | None, wishes: dict[str, Any]
 ) -> dict[str, Generated]:
-    """Let each model write and return the results by label, in order."""
+    """Let each model generate and return the results by label, in order."""
     from unmask.pipelines.unmasker import Unmasker
 
-    # Open both before either writes, so that a wrong name costs no waiting.
+    # Open both before either generates, so that a wrong name costs no waiting.
     writers = [options.open_writer(name, device) for name in models]
-    asked = [key for key in options.DIFFUSION_ONLY if wishes.get(key) is not None]
+    diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO
+    asked = [key for key in wishes if key in diffusion_only and wishes[key] is not None]
     if asked and not any(isinstance(writer, Unmasker) for writer in writers):
         option = asked[0].replace("_", "-")
         raise UserError(f"--{option} is for diffusion models, and both of these are causal")
@@ -77,9 +81,7 @@ def race(
     for name, writer in zip(models, writers, strict=True):
         mine = dict(wishes)
         if not isinstance(writer, Unmasker):
-            mine = {
-                key: value for key, value in wishes.items() if key not in options.DIFFUSION_ONLY
-            }
+            mine = {key: value for key, value in wishes.items() if key not in diffusion_only}
         # The first call of a process pays for thread pools and caches: not part of the race.
         writer.generate(prompt, length=2)
         result = writer.generate(prompt, **mine)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ LINGER = 0.1
 HELD_OUT = 20_000
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option("--text", default="pydoc", show_default=True, help="What to fine-tune on.")
 @click.option(
     "--out",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PAIRS = (
 )
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=Command)
 @click.option("--model", "models", multiple=True, metavar="DIR|HUB_ID", help="May be repeated.")
 @click.option("--data", required=True, help="A text, a table, a FASTA file, a folder, ...")
 @options.field

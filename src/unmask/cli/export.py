@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @options.model
 @click.option("--out", type=options.PLACE, required=True, help="Folder for the copy.")
 @click.option(

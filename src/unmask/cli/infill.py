@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from unmask.cli import options
+from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
+from unmask.pipelines.layout_options import LayoutOptions
 
 BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
 
@@ -19,7 +21,7 @@ BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
 @options.top
 @options.model
 @options.files
-@options.choose_length
+@declared(LayoutOptions, ["choose_length"])
 @options.sampler
 @options.steering
 @options.output
@@ -35,20 +37,20 @@ def command(
     backend: str,
     **wishes: Any,
 ) -> None:
-    """Write on the blanks of TEMPLATE ("-" reads standard input).
+    """Fill the blanks of TEMPLATE ("-" reads standard input).
 
     [MASK] is a blank of one token, [MASK:5] of five, [MASK:3-8] of three to eight: the length is
     drawn by how well it explains the given text.
 
     With --data, do so for every text of a file; one without a blank stays as it is.
 
-    Instead, --top K prints the likeliest tokens of every masked position with their probabilities.
+    Instead, --top K prints the most likely tokens of every masked position.
     """
     from unmask.cli.rows import Files
     from unmask.cli.writing import write, write_file, write_top
 
     if top is not None:
-        options.refuse_beside("--top writes nothing", *BESIDE_TOP)
+        options.refuse_beside("--top generates nothing", *BESIDE_TOP)
     files = Files.take(wishes, template, "TEMPLATE")
     if template is None and (files is None or files.data is None):
         raise UserError("there is no TEMPLATE; give one, or a file of them with --data")

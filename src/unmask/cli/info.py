@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +20,7 @@ _TIE = "\xa0"
 """A blank at which no line is broken."""
 
 
-@click.command("info")
+@click.command("info", cls=Command)
 @click.argument("model", required=False)
 @options.as_json
 def command(model: str | None, as_json: bool) -> None:

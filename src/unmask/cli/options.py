@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unmask.cli import printing
+from unmask.cli.declared import Choice, declared, sampler_options, together
 from unmask.errors import UserError, is_unicode
+from unmask.pipelines.guidance_options import ControlOptions
+from unmask.pipelines.layout_options import SampleOptions
+from unmask.sampling.samplers.base import TokenOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,14 +26,6 @@ if TYPE_CHECKING:
     from unmask.pipelines.autoregressor import Autoregressor
     from unmask.pipelines.output import Generated
     from unmask.pipelines.unmasker import Unmasker
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-NAMES = (
-    "ancestral, random, first-hitting, left-to-right, threshold, maskgit, "
-    "fast-dllm-factor, entropy-bound, refine, remdm-cap, remdm-rescale, remdm-conf, "
-    "remdm-loop, remdm-next-rate, forward-backward, p2, threshold-edit, "
-    "gibbs, gibbs-sequential"
-)
 
 PICTURES = {
     "frames": (".jsonl",),
@@ -39,7 +37,7 @@ PICTURES = {
 
 
 class Place(click.Path):
-    """The name of a file or folder, which an unset variable of a shell does not give."""
+    """A ``click.Path`` that refuses an empty name (an unset variable of the shell)."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -54,15 +52,6 @@ class Place(click.Path):
 PLACE = Place()
 
 
-def _together(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    def decorate(function: Function) -> Function:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 model = click.option(
     "--model",
     default=None,
@@ -73,7 +62,9 @@ cache = click.option(
     "--cache",
     default="exact",
     show_default=True,
-    help="What is kept from call to call: exact, off, or frozen (fast, approximate).",
+    type=Choice(("exact", "off", "frozen")),
+    help="What is cached between network calls: what cannot change (exact), nothing (off), or what "
+    "hardly changes (frozen: fast, approximate).",
 )
 device = click.option(
     "--device", default=None, help="cpu, cuda, ...; an accelerator if there is one."
@@ -82,146 +73,32 @@ backend = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="torch, torch-packed, torch-bf16, torch-int8, openvino; auto: on a CPU what the model was "
-    "exported for, else the fastest exact one.",
+    type=Choice(("auto", "torch", "torch-packed", "torch-bf16", "torch-int8", "openvino")),
+    help="What computes the network; auto takes on a CPU what the model was exported for, else the "
+    "fastest exact one.",
 )
-seed = click.option("--seed", default=0, show_default=True, help="Same seed, same result.")
+seed = declared(SampleOptions, ["seed"])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 field = click.option(
     "--field", default="text", show_default=True, help="Column of the text, for tables."
-)
-choose_length = click.option(
-    "--choose-length",
-    default=None,
-    help="Of a length such as [MASK:3-8]: sample (the default) or likeliest.",
 )
 top = click.option(
     "--top",
     type=int,
     default=None,
     metavar="K",
-    help="Write nothing; print the K likeliest tokens of every masked position.",
+    help="Generate nothing; print the K most likely tokens of every masked position.",
 )
-sampler = _together(
-    click.option("--sampler", default=None, help=f"{NAMES}; else the model's own."),
-    click.option(
-        "--steps",
-        type=int,
-        default=None,
-        help="Steps of the sampler, at most so many if it takes what is sure enough; for each "
-        "block if the model writes in blocks.",
-    ),
-    click.option(
-        "--grid", default=None, metavar="NAME|TIMES", help="uniform, cosine, or such as 1,0.5,0."
-    ),
-    click.option(
-        "--tokens-per-step", type=int, default=None, help="Tokens of a step, in place of --steps."
-    ),
-    click.option("--temperature", type=float, default=None, help="0 takes the likeliest token."),
-    click.option("--top-k", type=int, default=None, help="Draw among the k likeliest tokens."),
-    click.option("--top-p", type=float, default=None, help="Draw within this much probability."),
-    click.option(
-        "--top-p-crossing",
-        default=None,
-        metavar="keep|drop",
-        help="What becomes of the token that crosses --top-p.",
-    ),
-    click.option(
-        "--min-p", type=float, default=None, help="Draw above this share of the likeliest token."
-    ),
-    click.option(
-        "--confidence-metric",
-        default=None,
-        help="Of being sure: drawn, confidence, margin or entropy.",
-    ),
-    click.option(
-        "--threshold", type=float, default=None, help="Reveal at once above this confidence."
-    ),
-    click.option(
-        "--factor", type=float, default=None, help="How much fast-dllm-factor reveals at once."
-    ),
-    click.option(
-        "--gamma", type=float, default=None, help="Nats that entropy-bound reveals at once."
-    ),
-    click.option("--eta", type=float, default=None, help="How much remask-... or p2 hides again."),
-    click.option(
-        "--edit-threshold", type=float, default=None, help="Below it threshold-edit hides a token."
-    ),
-    click.option(
-        "--alg-temperature",
-        type=float,
-        default=None,
-        help="Above 0, maskgit takes the surest not always but more often.",
-    ),
-    click.option(
-        "--burn-in", type=int, default=None, help="Steps of gibbs that draw among all tokens."
-    ),
-    click.option(
-        "--repetition-penalty",
-        type=float,
-        default=None,
-        help="Above 1, tokens that are there already become less likely.",
-    ),
-    click.option(
-        "--ban",
-        multiple=True,
-        metavar="TEXT",
-        callback=lambda _context, _option, texts: texts or None,
-        help="Never write this; may be given again.",
-    ),
-    click.option(
-        "--unban",
-        multiple=True,
-        metavar="SYMBOL",
-        callback=lambda _context, _option, texts: texts or None,
-        help="Let a symbol such as <unk> or [SEP] be written, which by itself none is.",
-    ),
+sampler = sampler_options()
+CAUSAL_TOO = frozenset(TokenOptions.options())
+"""Options of samplers that an autoregressive model takes as well."""
+steering = declared(
+    ControlOptions,
+    [name for name in ControlOptions.options() if name != "allowed"],
+    {"matching": "--match"},
 )
-# What an autoregressive model has no use for.
-DIFFUSION_ONLY = (
-    *(
-        "sampler",
-        "steps",
-        "grid",
-        "tokens_per_step",
-        "top_p_crossing",
-        "confidence_metric",
-        "threshold",
-    ),
-    *("factor", "gamma", "eta", "edit_threshold", "alg_temperature", "burn_in", "unban"),
-)
-steering = _together(
-    click.option(
-        "--guidance-scale",
-        type=float,
-        default=None,
-        help="Weigh what is given: 1 is the model as it is, above 1 exaggerates.",
-    ),
-    click.option(
-        "--classifier",
-        default=None,
-        metavar="DIR|HUB_ID",
-        help="Guide by a classifier with the same tokenizer.",
-    ),
-    click.option("--label", default=None, help="What the classifier should find: name or number."),
-    click.option("--classifier-scale", type=float, default=None, help="How much that counts; 1."),
-    click.option(
-        "--classifier-top-k",
-        type=int,
-        default=None,
-        help="Ask it about the k likeliest tokens one by one; else about all at first order.",
-    ),
-    click.option(
-        "--match",
-        "matching",
-        multiple=True,
-        metavar="REGEX",
-        help="What is written must match; give it several times for several blanks.",
-    ),
-)
-output = _together(
-    click.option("--num-samples", default=1, show_default=True, help="Texts per prompt."),
-    seed,
+output = together(
+    declared(SampleOptions),
     as_json,
     click.option("--frames", type=PLACE, help="Record as JSON lines."),
     click.option("--gif", type=PLACE, help="Draw an animation."),
@@ -229,7 +106,7 @@ output = _together(
     click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
 )
 
-files = _together(
+files = together(
     click.option(
         "--data",
         metavar="FILE",
@@ -249,15 +126,25 @@ files = _together(
 
 
 def console() -> Console:
-    """Return the console for everything that is not the result: standard error."""
+    """Return the console for everything that is not the result: standard error, unless quiet."""
+    from rich.console import Console
+
     from unmask.render.console import stderr_console
 
-    return stderr_console()
+    return Console(file=io.StringIO(), quiet=True) if printing.is_quiet() else stderr_console()
 
 
 @contextmanager
 def loading() -> Iterator[None]:
     """Show on a terminal that libraries and a model are being loaded; the line is removed again."""
+    begun = time.perf_counter()
+    with _spinner():
+        yield
+    printing.detail(f"loaded in {time.perf_counter() - begun:.1f} s")
+
+
+@contextmanager
+def _spinner() -> Iterator[None]:
     from rich.live import Live
     from rich.spinner import Spinner
 
@@ -272,6 +159,12 @@ def loading() -> Iterator[None]:
         yield
 
 
+def is_given(name: str) -> bool:
+    """Return whether an option of the running command was given on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def refuse_beside(reason: str, *allowed: str) -> None:
     """Raise a UserError for an option of the running command that was given and has no meaning.
 
@@ -279,11 +172,9 @@ def refuse_beside(reason: str, *allowed: str) -> None:
         reason: Why it has none.
         allowed: Names of the parameters that have one.
     """
-    context = click.get_current_context()
-    for parameter in context.command.params:
+    for parameter in click.get_current_context().command.params:
         name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
+        if name not in allowed and is_given(name):
             raise UserError(f"{reason}, so {parameter.opts[0]} has no meaning; leave it out")
 
 
@@ -306,10 +197,11 @@ def note(line: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Switch the loading bars of transformers off."""
+    """Switch the loading bars of transformers off, unless ``-v`` asks for them."""
     from unmask.models.compat import quiet_transformers
 
-    quiet_transformers()
+    if not printing.is_verbose():
+        quiet_transformers()
 
 
 def open_unmasker(

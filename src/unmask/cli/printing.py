@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
+_VERBOSITY = "unmask.verbosity"
 _NOT_ASCII_CONTROL = re.compile(r"[\x7f-\x9f]")
 
 
@@ -42,9 +43,42 @@ def record(content: Any) -> None:
 
 
 def note(text: str) -> None:
+    """Print a line to standard error, unless quiet."""
+    if not is_quiet():
+        error(text)
+
+
+def detail(text: str) -> None:
+    """Print a line to standard error if ``-v`` asks for it."""
+    if is_verbose():
+        error(text)
+
+
+def error(text: str) -> None:
     """Print a line to standard error, if that is possible: it is no reason to fail."""
     with suppress(OSError):
         click.echo(visible(text), err=True)
+
+
+def set_verbosity(level: int) -> None:
+    """Set for the running command what is printed besides results: -1 errors, 1 details too."""
+    click.get_current_context().meta[_VERBOSITY] = level
+
+
+def is_quiet() -> bool:
+    """Return whether nothing but errors is printed to standard error."""
+    return _verbosity() < 0
+
+
+def is_verbose() -> bool:
+    """Return whether details are printed to standard error."""
+    return _verbosity() > 0
+
+
+def _verbosity() -> int:
+    context = click.get_current_context(silent=True)
+    level: int = 0 if context is None else context.meta.get(_VERBOSITY, 0)
+    return level
 
 
 def say(console: Console, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from unmask.pipelines.unmasker import Unmasker
 
 
-@click.command("score")
+@click.command("score", cls=Command)
 @click.argument("text", required=False)
 @options.model
 @options.files

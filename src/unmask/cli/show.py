@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 
 
-@click.command("show")
+@click.command("show", cls=Command)
 @click.argument("file", type=options.PLACE)
 @click.option("--speed", default=1.0, show_default=True, help="2 is twice as fast.")
 @click.option("--gif", type=options.PLACE, help="Draw an animation.")

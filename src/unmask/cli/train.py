@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from unmask.training import Result, TrainingJob
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @click.argument("recipe", required=False)
 @click.option("--data", help="Text, JSON, CSV, TSV, parquet, FASTA file, folder, hub id, or pydoc.")
 @click.option("--validation", help="Data to validate on; else the end of the data.")

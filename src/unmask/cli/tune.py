@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.grouped import Command
 from unmask.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PLOT = "tuning.png"
 
 
-@click.command("tune")
+@click.command("tune", cls=Command)
 @options.model
 @click.option("--data", required=True, help="Reference text: what generated text should be like.")
 @options.field

@@ -45,6 +45,7 @@ def write(
         result = watched(writer, work, console, **wishes)
     for note in result.notes:
         printing.note(f"note: {note}")
+    printing.detail(f"generated in {result.seconds:.2f} s, {result.nfe} network calls")
     options.print_texts(result, as_json)
     options.save_pictures(result.tracks, frames, gif, html)
     return result

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from unmask.errors import UserError
-from unmask.validation import Options, flag, option, whole, word
+from unmask.validation import Options, flag, option, whole, with_default, word
 
 MAX_LENGTH = 1_000_000
 """Tokens of the longest text."""
@@ -15,20 +13,21 @@ MAX_TEXTS = 2**20
 LENGTH_RULES = ("sample", "likeliest")
 
 
-def seed(name: str, value: Any) -> int:
-    """Return a seed of which every row can have one of its own."""
-    value = whole(name, value)
-    if not -(2**40) < value < 2**40:
-        raise UserError(f"{name} must be a whole number between -2^40 and 2^40, not {value}")
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(Options):
     """How many samples, and with which random numbers."""
 
     num_samples: int = option(1, "Samples per prompt.", whole, low=1, high=MAX_TEXTS)
-    seed: int = option(0, "The same seed gives the same result.", seed)
+    # Every row has a seed of its own, made of this one and its number.
+    seed: int = option(
+        0,
+        "The same seed gives the same result.",
+        whole,
+        low=-(2**40),
+        high=2**40,
+        above=True,
+        below=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,4 +66,4 @@ class PairOptions(Options):
         low=1,
         high=1024,
     )
-    seed: int = option(0, "The same seed gives the same result.", seed)
+    seed: int = with_default(SampleOptions, "seed", 0)
