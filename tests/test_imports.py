@@ -70,9 +70,19 @@ def loaded_by(script: str) -> tuple[list[str], str]:
 
 def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import unmask")[0] == []
+    script = "from unmask.sampling import SAMPLERS, Ancestral\nprint(len(SAMPLERS) > 9)"
+    assert loaded_by(script) == ([], "True")
 
 
-@pytest.mark.parametrize(("words", "says"), [("--help", "Usage"), ("train --list", "diffuse")])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--help", "Usage"),
+        ("generate --help", "--sampler NAME"),
+        ("infill --help-all", "--alg-temperature"),
+        ("train --list", "diffuse"),
+    ],
+)
 def test_asking_for_help_loads_nothing_heavy(words, says):
     heavy, text = loaded_by(
         "import sys\n"

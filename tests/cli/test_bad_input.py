@@ -79,7 +79,7 @@ MISTAKES = [
     # Numbers out of range.
     *((GENERATE + f"--length {n}", "length") for n in (0, -3, 10**12)),
     *((GENERATE + f"--steps {n}", "steps") for n in (0, -3, 10**12)),
-    *((GENERATE + f"--num-samples {n}", "num_samples") for n in (0, -3, 10**12)),
+    *((GENERATE + f"--num-samples {n}", "num-samples") for n in (0, -3, 10**12)),
     *((GENERATE + f"--temperature {n}", "temperature") for n in (-1, "nan", "inf")),
     *((GENERATE + f"--top-k {n}", "top-k") for n in (0, -3)),
     *((GENERATE + f"--top-p {n}", "top-p") for n in (0, -0.5, 1.5, "nan")),
@@ -90,11 +90,11 @@ MISTAKES = [
         for n in ("1,0.5", "0.9,0", "1,0.5,0.5,0", "1,nan,0")
     ),
     *((GENERATE + f"--sampler threshold --threshold {n}", "threshold") for n in (-0.5, "nan")),
-    (GENERATE + "--sampler left-to-right --tokens-per-step 0", "tokens per step"),
+    (GENERATE + "--sampler left-to-right --tokens-per-step 0", "tokens-per-step"),
     (GENERATE + "--sampler entropy-bound --gamma -1", "gamma"),
     (GENERATE + "--sampler fast-dllm-factor --factor nan", "factor"),
     (GENERATE + "--sampler remdm-cap --eta 2", "eta"),
-    (GENERATE + "--sampler threshold-edit --edit-threshold -0.1", "edit-below"),
+    (GENERATE + "--sampler threshold-edit --edit-threshold -0.1", "edit-threshold"),
     *(
         (f"compare A --models {{zoo}}/gpt2 {{zoo}}/llama --length 4 --top-p {n}", "top-p")
         for n in (0, 2)
@@ -158,7 +158,7 @@ MISTAKES = [
     ("tune --model {tmp}/none --data {text}", "there is no model folder"),
     ("tune --model {bert} --data {text} --overwrite", "--overwrite is about --out"),
     ("tune --model {bert} --data {text} --out {bert} --overwrite", "--out is the model itself"),
-    (GENERATE + "--sampler threshold --tokens-per-step 9223372036854775808", "1 to 1000000"),
+    (GENERATE + "--sampler threshold --tokens-per-step 9223372036854775808", "1 to 1,000,000"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
     # Names that are empty, as of a variable that is not set, or that no file can have.
     ("info ''", "empty"),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from unmask import Unmasker
 from unmask.cli import cli, main
-from unmask.cli.grouped import GROUPS
+from unmask.cli.grouped import GROUPS, MOST_USED
 from unmask.cli.info import show
 from unmask.pipelines import rerank
 from unmask.pipelines.prompts import lay_out
@@ -452,6 +452,43 @@ def test_intervals_of_a_card_stand_beside_their_number():
     assert "perplexity: 90 (95 %: 80 to 99)" in words
 
 
+def test_quiet_leaves_results_and_errors_alone_and_verbose_adds_timings(zoo, capsys):
+    line = ["generate", "The ☃ cat", "--model", str(zoo / "bert"), "--length", "3"]
+    said = {}
+    for flag in ("-q", "--no-animate", "-v"):
+        environment = dict(os.environ)
+        assert main([*line, flag]) == 0
+        os.environ.clear()
+        os.environ.update(environment)
+        said[flag] = capsys.readouterr()
+    assert said["-q"].err == ""
+    assert "note: " in said["--no-animate"].err
+    assert re.search(r"generated in \d+\.\d\d s, \d+ network calls", said["-v"].err)
+    assert len({found.out for found in said.values()}) == 1
+    assert main([*line, "-q", "--steps", "0"]) == 2
+    assert capsys.readouterr().err == "unmask: --steps must be from 1 to 100,000, not 0\n"
+    assert main([*line, "-q", "-v"]) == 2
+    assert "contradict each other" in capsys.readouterr().err
+
+
+def test_a_shell_completes_verbs_options_and_choices():
+    def completed(words: str) -> set[str]:
+        about = {"_UNMASK_COMPLETE": "bash_complete", "COMP_WORDS": f"unmask {words}"}
+        about["COMP_CWORD"] = str(len(words.split()))
+        done = subprocess.run(
+            [sys.executable, "-c", "from unmask.cli import run; run()"],
+            env=os.environ | about,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return {line.partition(",")[2] for line in done.stdout.splitlines()}
+
+    assert completed("gen") == {"generate"}
+    assert "--sampler" in completed("generate --sam")
+    assert completed("generate --sampler remdm-l") == {"remdm-loop"}
+
+
 def test_the_bundled_model_writes_and_is_better_than_chance(unmask):
     facts = json.loads(unmask("generate", "The history of", "--length", 10, "--json"))
     assert facts["text"].startswith("The history of")
@@ -474,12 +511,24 @@ def test_help_names_the_options(unmask, verb):
 
 
 @pytest.mark.parametrize("verb", ["generate", "infill", "compare"])
-def test_help_has_every_option_once_under_a_heading(unmask, verb):
+def test_short_help_begins_with_the_options_used_most(unmask, verb):
     out = unmask(verb, "--help")
+    first = out.partition("Most used:")[2].partition("\n\n")[0]
+    names = re.findall(r"^  --([a-z-]+)", first, re.MULTILINE)
+    assert len(names) <= 10
+    known = {name.replace("_", "-").removeprefix("as-") for name in MOST_USED} | {"match"}
+    assert set(names) <= known
+    assert "--help-all" in out
+    assert "--alg-temperature" not in out
+
+
+@pytest.mark.parametrize("verb", ["generate", "infill", "compare"])
+def test_help_has_every_option_once_under_a_heading(unmask, verb):
+    out = unmask(verb, "--help-all")
     headings = [line.rstrip(":") for line in out.splitlines() if line[:1].isalpha()][1:]
     assert headings == [name for name in [*GROUPS, "Other"] if name in headings]
-    other = "".join(out.rpartition("Other:")[2].split())
-    assert other == "-h,--helpShowthismessageandexit."
+    other = re.findall(r"--[a-z-]+", out.rpartition("Other:")[2])
+    assert other == ["--verbose", "--quiet", "--help", "--help-all"]
     command = cli.get_command(click.Context(cli), verb)
     for option in command.params:
         if isinstance(option, click.Option):

@@ -9,6 +9,8 @@ import click
 from unmask.cli import libraries, printing
 from unmask.sampling.samplers.registry import OPTIONS
 
+HELP_ALL = "unmask.help_all"
+"""The key in the ``meta`` of a context that makes a command show all options."""
 MOST_USED = (
     *("models", "model", "length", "num_samples", "seed", "sampler", "steps", "temperature"),
     *("top_p", "matching", "as_json"),
@@ -44,7 +46,7 @@ def _set_verbosity(context: click.Context, option: click.Parameter, value: bool)
 
 def _show_all(context: click.Context, option: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        context.meta["unmask.help_all"] = True
+        context.meta[HELP_ALL] = True
         click.echo(context.get_help(), color=context.color)
         context.exit()
 
@@ -58,7 +60,7 @@ _VERBOSITY = (
     _own("-v", "--verbose", callback=_set_verbosity, help="Show timings and notes of libraries."),
     _own("-q", "--quiet", callback=_set_verbosity, help="Show nothing but results and errors."),
 )
-_HELP_ALL = _own("--help-all", callback=_show_all, help="Show all options and exit.")
+_HELP_ALL_OPTION = _own("--help-all", callback=_show_all, help="Show all options and exit.")
 
 
 class Command(click.Command):
@@ -75,13 +77,13 @@ class GroupedCommand(Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the parameters, those that all commands have last."""
-        return [*super().get_params(ctx), _HELP_ALL]
+        return [*super().get_params(ctx), _HELP_ALL_OPTION]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options into the formatter, one section per group."""
         options = {p.name: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         rest = tuple(name for name in options if not any(name in own for own in GROUPS.values()))
-        groups = GROUPS if ctx.meta.get("unmask.help_all") else SHORT
+        groups = GROUPS if ctx.meta.get(HELP_ALL) else SHORT
         for heading, names in (groups | {"Other": rest}).items():
             known = [options[name].get_help_record(ctx) for name in names if name in options]
             if records := [record for record in known if record is not None]:

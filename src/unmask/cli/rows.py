@@ -12,12 +12,13 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from unmask.cli import options, printing
-from unmask.errors import UserError, is_unicode
+from unmask.cli.row_output import MARK, Output, Row
+from unmask.errors import UserError
 
 if TYPE_CHECKING:
     from unmask.pipelines.autoregressor import Autoregressor
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to the rows that they stand in, the same number of rows for each text."""
 LINES = (".jsonl", ".ndjson")
-MARK = "unmask"
-"""The field of a result that says how it was made; see ``mark_of``."""
 AT_ONCE = 32
 """Texts that are handed on in one go."""
 SHOWN = ("gif", "html", "frames", "as_json", "no_animate")
@@ -116,21 +115,6 @@ class Files:
         return self.out is not None and self.out.suffix.lower() not in LINES
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row with a text in it.
-
-    Attributes:
-        text: The text.
-        head: Everything that is kept of the row, fit for JSON.
-        number: Its number in the data, from 1.
-    """
-
-    text: str
-    head: dict[str, Any]
-    number: int
-
-
 def mark_of(writer: Unmasker | Autoregressor, wishes: dict[str, Any]) -> str:
     """Return a hash of what results depend on besides the texts: the model and the options."""
     import torch
@@ -183,7 +167,7 @@ def write_rows(
         for row in _rows(files, text, name, lambda line: None)
         if row.text.strip() or files.data is None
     )
-    with Output(files, mark) as output:
+    with Output(files.out, mark, files.is_fasta) as output:
         rest = output.resume(full, each) if files.resume else full
         _work_on(rest, total, max(AT_ONCE // each, 1), work, output, files)
 
@@ -265,106 +249,6 @@ def _named(data: str | None, row: Row) -> Iterator[None]:
         if data is None:
             raise
         raise UserError(f"row {row.number} of {data}: {error}") from error
-
-
-class Output:
-    """The file that rows go to; it is opened, and an old one replaced, with the first of them."""
-
-    def __init__(self, files: Files, mark: str) -> None:
-        assert files.out is not None
-        self.path = files.out
-        self.files = files
-        self.mark = mark
-        self.done = 0
-        self._kept = 0
-        self._file: BinaryIO | None = None
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def resume(self, rows: Iterator[Row], each: int) -> Iterator[Row]:
-        """Keep the lines of the rows that are in the file already, and return the other rows.
-
-        Raises:
-            UserError: If the file holds anything else, or results of another model or of other
-                options.
-        """
-        if not self.path.exists():
-            return rows
-        with self.path.open("rb") as file:
-            for row in rows:
-                lines = list(islice(file, each))
-                for number, line in enumerate(lines, self.done * each + 1):
-                    self._check(line, number, row)
-                if len(lines) < each or not lines[-1].endswith(b"\n"):
-                    return chain([row], rows)
-                self.done += 1
-                self._kept += sum(map(len, lines))
-            if file.read(1):
-                raise self._foreign(self.done * each + 1)
-        return rows
-
-    def _check(self, line: bytes, number: int, row: Row) -> None:
-        """Raise a UserError unless a line, or what was written of it, is a result of a row."""
-        if not line.endswith(b"\n"):
-            begins = [
-                _spelt(row.head, plain)[:-1].encode("utf-8", "surrogatepass")
-                for plain in (True, False)
-            ]
-            if not any(line.startswith(b[: len(line)]) for b in begins):
-                raise self._foreign(number)
-            return
-        try:
-            found = json.loads(line)
-            same = all(_spelt(found[key]) == _spelt(value) for key, value in row.head.items())
-        except (ValueError, TypeError, KeyError):
-            same = False
-        if not same:
-            raise self._foreign(number)
-        if found.get(MARK) != self.mark:
-            raise UserError(
-                f"line {number} of {self.path} is of another model or of other options; pass the "
-                "same, or choose another --out"
-            )
-
-    def _foreign(self, number: int) -> UserError:
-        return UserError(
-            f"line {number} of {self.path} is not of this data; choose another --out, or "
-            "--overwrite it"
-        )
-
-    def write(self, rows: list[Row], added: list[dict[str, Any]]) -> None:
-        """Write rows with what is added to them, the same number of times each."""
-        each = len(added) // len(rows)
-        # All lines first, so that one that cannot be made leaves the file as it is.
-        lines = [self._line(rows[i // each], more).encode() for i, more in enumerate(added)]
-        if self._file is None:
-            self._file = self.path.open("r+b" if self._kept else "wb")
-            self._file.truncate(self._kept)
-            self._file.seek(self._kept)
-        self._file.writelines(lines)
-        self._file.flush()
-
-    def _line(self, row: Row, more: dict[str, Any]) -> str:
-        if not self.files.is_fasta:
-            content = row.head | more | {MARK: self.mark}
-            line = _spelt(content, plain=False)
-            # Half a character, which JSON can spell, has no bytes of its own.
-            return (line if is_unicode(line) else _spelt(content)) + "\n"
-        from unmask.data.fasta import record
-
-        # A header is one line.
-        name = " ".join(str(row.head.get("name") or row.number).split())
-        return record(f"{name} {more['sample']}" if "sample" in more else name, more["text"])
-
-
-def _spelt(content: Any, plain: bool = True) -> str:
-    """Return a value as JSON, in which not-a-number is like itself."""
-    return json.dumps(content, ensure_ascii=plain)
 
 
 def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> Iterator[Row]:

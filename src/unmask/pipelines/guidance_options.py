@@ -85,7 +85,10 @@ class ControlOptions(Options):
         repeated=True,
     )
     allowed: Sequence[Collection[int] | None] | None = option(
-        None, "Ids that each generated token may be, None for any.", _sets
+        None,
+        "Ids that each generated token may be, None for any.",
+        _sets,
+        metavar="sets of ids",
     )
 
     def __post_init__(self) -> None:
