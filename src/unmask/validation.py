@@ -103,9 +103,11 @@ def option(default: Any, help: str, read: Reader, **about: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def with_default(options: type, name: str, default: Any) -> Any:
-    """Return a field that another options class declares, with another default."""
+def with_default(options: type, name: str, default: Any = dataclasses.MISSING) -> Any:
+    """Return a field that another options class declares, with another default if one is given."""
     own = {f.name: f for f in dataclasses.fields(options)}[name]
+    if default is dataclasses.MISSING:
+        default = own.default
     return dataclasses.field(default=default, metadata=own.metadata)
 
 

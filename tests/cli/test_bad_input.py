@@ -146,7 +146,7 @@ MISTAKES = [
     ("bench samplers --data {text} --rows 1", "--rows at least 2"),
     ("generate The --model {bert} --length 5 --temperature 1e39", "from 0 to 1,000,000"),
     ("generate The --model {bert} --length 5 --guidance-scale 1e39", "from 0 to 1,000,000"),
-    ("bench samplers --data {text} --seed 1000000000000000", "-2^40 and 2^40"),
+    ("bench samplers --data {text} --seed 1000000000000000", "below 2^40"),
     ("score Hello --model {bert} --draws 0", "draws"),
     ("score Hello --model {zoo}/gpt2 --draws 4", "leave --draws out"),
     ("evaluate --model {zoo}/gpt2 --data {text} --num-steps 4", "leave --num-steps out"),

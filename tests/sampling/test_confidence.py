@@ -326,7 +326,7 @@ def test_a_rule_is_refused_with_a_measure_that_it_is_not_made_for(name, rule):
 def test_numbers_out_of_range_are_refused():
     for wrong in (-1.0, math.nan):
         for rule in (Threshold, Factor, EntropyBound):
-            with pytest.raises(UserError, match="from 0"):
+            with pytest.raises(UserError, match="at least 0"):
                 rule(wrong)
     with pytest.raises(UserError, match="'margin'"):
         MostConfident("margn")

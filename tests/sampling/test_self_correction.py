@@ -169,7 +169,7 @@ def test_on_a_network_that_only_copies_nothing_is_edited():
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(UserError, match="'margin'"):
         Edited(MostConfident("margin"))
-    with pytest.raises(UserError, match="edit-below"):
+    with pytest.raises(UserError, match="edit_threshold"):
         Edited(RandomOrder(), 1.5)
     with pytest.raises(UserError, match="at least once"):
         Edited(RandomOrder(), 0.5, 0)

@@ -27,7 +27,7 @@ from unmask.pipelines.output import Generated
 from unmask.pipelines.prompts import check_numbers, what_fits
 from unmask.pipelines.trace import Snapshot, Track
 from unmask.sampling.logits_processors import Restriction
-from unmask.sampling.policies.base import MAX_LENGTH
+from unmask.sampling.samplers.base import MAX_LENGTH
 from unmask.sampling.token_sampling import Draw
 from unmask.validation import place, real, whole, word, words
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unmask.sampling.samplers.base import MAX_LENGTH
 from unmask.validation import Options, flag, option, whole, with_default, word
 
-MAX_LENGTH = 1_000_000
-"""Tokens of the longest text."""
 MAX_TEXTS = 2**20
 """Texts of one call."""
 LENGTH_RULES = ("sample", "likeliest")

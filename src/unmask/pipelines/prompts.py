@@ -14,7 +14,7 @@ from unmask.data.text import Blank, Layout, TextCodec
 from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import MAX_LENGTH
+from unmask.sampling.samplers.base import MAX_LENGTH
 from unmask.sampling.sliding_window import Window
 
 DEFAULT_LENGTH = 100

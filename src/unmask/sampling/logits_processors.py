@@ -28,13 +28,15 @@ from torch import Tensor
 
 from unmask.diffusion.denoiser import Around, Denoiser
 from unmask.errors import UserError
+from unmask.sampling.samplers.base import Sampler, TokenOptions
+from unmask.validation import Options, with_default
 
 Spell = Callable[[str], list[list[int]]]
 """text -> its ids, in every way that counts as the same"""
 
 
 @dataclass(frozen=True)
-class Restriction:
+class Restriction(Options):
     """What is asked of the tokens that are written.
 
     Args:
@@ -48,20 +50,15 @@ class Restriction:
             is both banned and not.
     """
 
-    repetition_penalty: float = 1.0
-    ban: tuple[str, ...] = ()
-    unban: tuple[str, ...] = ()
+    repetition_penalty: float = with_default(TokenOptions, "repetition_penalty")
+    ban: tuple[str, ...] = with_default(TokenOptions, "ban")
+    unban: tuple[str, ...] = with_default(Sampler, "unban")
     symbols: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        # Far from 1 a logit would leave the range of float32.
-        if not 1e-6 <= self.repetition_penalty <= 1e6:
-            raise UserError(
-                "the repetition penalty must be a number from 0.000001 to 1,000,000, "
-                f"not {self.repetition_penalty}"
-            )
+        super().__post_init__()
         for text in self.ban:
-            if not isinstance(text, str) or not text.strip():
+            if not text.strip():
                 raise UserError(f"a ban must be a text to be left out, not {text!r}")
         for name in {*self.ban} & {*self.unban}:
             raise UserError(f"{name!r} is both banned and not; leave it out of one of the two")
@@ -74,8 +71,9 @@ class Restriction:
         unban: str | Sequence[str] | None = None,
     ) -> Restriction:
         """Return what is asked for; None for nothing, and one text for a list of one."""
-        penalty = 1.0 if repetition_penalty is None else repetition_penalty
-        return cls(penalty, _texts("ban", ban), _texts("unban", unban))
+        asked = {"repetition_penalty": repetition_penalty, "ban": ban, "unban": unban}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        return cls(**given)
 
     def without(self, symbols: Mapping[int, str], possible: Sequence[int]) -> Restriction:
         """Return the same that also keeps symbols from being written, but for those of ``unban``.
@@ -133,12 +131,6 @@ class Restriction:
             denoiser = Banned(denoiser, torch.tensor(ids))
         # Outermost, so that it knows how much is left.
         return BannedPhrases(denoiser, phrases, watched) if phrases else denoiser
-
-
-def _texts(name: str, value: str | Sequence[str] | None) -> tuple[str, ...]:
-    if value is not None and not isinstance(value, Sequence):
-        raise UserError(f"{name} is a text or a list of texts, not {value!r}")
-    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 @dataclass(frozen=True, eq=False)

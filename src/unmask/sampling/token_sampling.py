@@ -25,16 +25,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
 from unmask.sampling import categorical
 from unmask.sampling.categorical import Drawn
-
-CROSSINGS = ("keep", "drop")
-_HOTTEST = 1e6  # Practically uniform; float32 ends at 1e38.
+from unmask.sampling.samplers.base import Sampler, TokenOptions
+from unmask.validation import Options, with_default
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(Options):
     """How a token is chosen from logits.
 
     Args:
@@ -52,27 +51,15 @@ class Draw:
         UserError: If a number is out of range, or something is set that would have no effect.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
+    temperature: float = with_default(TokenOptions, "temperature")
+    top_k: int | None = with_default(TokenOptions, "top_k")
+    top_p: float = with_default(TokenOptions, "top_p")
     greedy: bool = False
-    min_p: float = 0.0
-    top_p_crossing: str = "keep"
+    min_p: float = with_default(TokenOptions, "min_p")
+    top_p_crossing: str = with_default(Sampler, "top_p_crossing", "keep")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= _HOTTEST:
-            raise UserError(
-                f"temperature must be a number from 0 to {_HOTTEST:,.0f}, not {self.temperature}"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top-k must be at least 1, not {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top-p must be above 0 and at most 1, not {self.top_p}")
-        if not 0 <= self.min_p <= 1:
-            raise UserError(f"min-p must be from 0 to 1, not {self.min_p}")
-        if self.top_p_crossing not in CROSSINGS:
-            hint = did_you_mean(self.top_p_crossing, CROSSINGS)
-            raise UserError(f"top-p can keep or drop the token that crosses p{hint}")
+        super().__post_init__()
         if (self.greedy or self.temperature == 0) and self.filters:
             raise UserError(
                 "the most likely token is always taken here, so top-k, top-p and min-p would have "

@@ -25,11 +25,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
-
-MAX_LENGTH = 1_000_000
-"""Tokens of the longest text."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +185,6 @@ def quota(canvas: Canvas, clock: Clock, tokens_per_step: int | None = None) -> T
     later = left * (1 - clock.process.reveal_prob(clock.t, clock.s))
     # The small term keeps a product such as 3 * (2 / 3) from falling below its integer.
     return left - torch.floor(later + 1e-9).long()
-
-
-def check_tokens(tokens_per_step: int | None) -> None:
-    """Raise a UserError unless this is None or as many as a text may have."""
-    if tokens_per_step is not None and not 1 <= tokens_per_step <= MAX_LENGTH:
-        raise UserError(f"tokens per step must be from 1 to {MAX_LENGTH}, not {tokens_per_step}")
 
 
 def best(score: Tensor, count: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, check_tokens, quota
-from unmask.sampling.policies.confidence_scores import METRICS
+from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, quota
+from unmask.sampling.samplers import confidence as samplers
+from unmask.validation import Options, with_default
 
 DRAWN = "drawn"
 """The measure that comes with the draw: a token's probability after temperature and filters."""
@@ -41,25 +42,21 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
-class Threshold:
+class Threshold(Options):
     """Reveal every guess of at least this probability.
 
     Reference: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618; N. Barry's repository of 2025.
     """
 
     measures: ClassVar[tuple[str, ...]] = (DRAWN, "confidence", "margin")
-    threshold: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not self.threshold >= 0:
-            raise UserError(f"the confidence threshold must be from 0 up, not {self.threshold}")
+    threshold: float = with_default(samplers.Threshold, "threshold")
 
     def count(self, ordered: Tensor) -> Tensor:
         return (ordered >= self.threshold).sum(1)
 
 
 @dataclass(frozen=True)
-class Factor:
+class Factor(Options):
     """Reveal the n surest guesses, n the largest with (n + 1) (1 - c_n) < factor.
 
     c_n is the n-th largest confidence. With a factor of 1 the likeliest tokens of these positions
@@ -69,11 +66,7 @@ class Factor:
     """
 
     measures: ClassVar[tuple[str, ...]] = (DRAWN, "confidence")
-    factor: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.factor >= 0:
-            raise UserError(f"the factor must be from 0 up, not {self.factor}")
+    factor: float = with_default(samplers.FastDLLMFactor, "factor")
 
     def count(self, ordered: Tensor) -> Tensor:
         place = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
@@ -81,7 +74,7 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class EntropyBound:
+class EntropyBound(Options):
     """Reveal the longest run of low entropies whose sum, the largest left out, is at most gamma.
 
     That number bounds the mutual information of the tokens of a step, which drawing them
@@ -93,11 +86,7 @@ class EntropyBound:
     """
 
     measures: ClassVar[tuple[str, ...]] = ("entropy",)
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise UserError(f"gamma must be from 0 nats up, not {self.gamma}")
+    gamma: float = with_default(samplers.EntropyBound, "gamma")
 
     def count(self, ordered: Tensor) -> Tensor:
         entropy = ordered.double().neg().masked_fill(torch.isneginf(ordered), 0)
@@ -106,7 +95,7 @@ class EntropyBound:
 
 
 @dataclass(frozen=True)
-class MostConfident(Policy):
+class MostConfident(Options, Policy):
     """Reveal the guesses that the network is most sure of.
 
     Args:
@@ -124,34 +113,23 @@ class MostConfident(Policy):
     the rules for theirs.
     """
 
-    confidence_metric: str = DRAWN
-    tokens_per_step: int | None = None
+    confidence_metric: str = with_default(samplers.MaskGIT, "confidence_metric")
+    tokens_per_step: int | None = with_default(samplers.MaskGIT, "tokens_per_step")
     rule: Rule | None = None
-    alg_temperature: float | None = None
+    alg_temperature: float | None = with_default(samplers.MaskGIT, "alg_temperature")
 
     def __post_init__(self) -> None:
-        check_tokens(self.tokens_per_step)
-        known = (DRAWN, *METRICS)
-        if self.confidence_metric not in known:
-            hint = did_you_mean(self.confidence_metric, known)
-            raise UserError(f"unknown confidence metric {self.confidence_metric!r}{hint}")
+        super().__post_init__()
         if self.rule is not None and self.confidence_metric not in self.rule.measures:
             fits = " or ".join(map(repr, self.rule.measures))
             raise UserError(
                 f"this sampler judges guesses by {fits}, not by {self.confidence_metric!r}; "
                 "choose one of these, or another sampler"
             )
-        if self.alg_temperature is None:
-            return
-        # Far above, noise would leave the range of its numbers.
-        if not 0 <= self.alg_temperature <= 1e6:
+        if self.alg_temperature is not None and self.rule is not None:
             raise UserError(
-                f"order-temperature must be from 0 to 1,000,000, not {self.alg_temperature}"
-            )
-        if self.rule is not None:
-            raise UserError(
-                "order-temperature makes the order of a fixed share random, and this sampler "
-                "writes what is sure enough; use 'maskgit', or leave it out"
+                "alg_temperature makes the order of a fixed share random, and this sampler reveals "
+                "what is confident enough; use 'maskgit', or leave it out"
             )
 
     @property

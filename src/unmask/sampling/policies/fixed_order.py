@@ -25,10 +25,11 @@ from unmask.sampling.policies.base import (
     Policy,
     Prediction,
     best,
-    check_tokens,
     grid_time,
     quota,
 )
+from unmask.sampling.samplers.base import PacedSampler
+from unmask.validation import Options, with_default
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RandomOrder(Policy):
 
 
 @dataclass(frozen=True)
-class RandomQuota(Policy):
+class RandomQuota(Options, Policy):
     """Reveal a fixed number of masked tokens a step, in random order.
 
     Args:
@@ -61,10 +62,7 @@ class RandomQuota(Policy):
     Reference: Nie et al. 2025, arXiv:2502.09992 (random remasking).
     """
 
-    tokens_per_step: int | None = None
-
-    def __post_init__(self) -> None:
-        check_tokens(self.tokens_per_step)
+    tokens_per_step: int | None = with_default(PacedSampler, "tokens_per_step")
 
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         order = rng.uniform("hitting", 0, canvas.ids.shape[1])
@@ -97,7 +95,7 @@ class FirstHitting(RandomQuota):
     as numbers of the positions they need no state.
     """
 
-    tokens_per_step: int | None = 1
+    tokens_per_step: int | None = with_default(PacedSampler, "tokens_per_step", 1)
 
     def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         schedule = clock.process.schedule
@@ -107,17 +105,14 @@ class FirstHitting(RandomQuota):
 
 
 @dataclass(frozen=True)
-class LeftToRight(Policy):
+class LeftToRight(Options, Policy):
     """Reveal the leftmost masked tokens: an encoder that writes like an autoregressive model.
 
     Args:
         tokens_per_step: How many; None for what the time grid asks for, see ``quota``.
     """
 
-    tokens_per_step: int | None = 1
-
-    def __post_init__(self) -> None:
-        check_tokens(self.tokens_per_step)
+    tokens_per_step: int | None = with_default(PacedSampler, "tokens_per_step", 1)
 
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         due = quota(canvas, clock, self.tokens_per_step)

@@ -34,6 +34,8 @@ from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_time
+from unmask.sampling.samplers.remasking import ReMDMCap, ReMDMLoop, ReMDMRescale
+from unmask.validation import Options, with_default
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,10 @@ class _OnGrid:
 
 
 @dataclass(frozen=True)
-class Capped(_OnGrid):
+class Capped(Options, _OnGrid):
     """sigma = min(eta, the largest possible)."""
 
-    eta: float = 0.008
-
-    def __post_init__(self) -> None:
-        _check_eta(self.eta)
+    eta: float = with_default(ReMDMCap, "eta")
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
         return _rates(_shared(clock), torch.clamp_max(_largest(clock), self.eta))
@@ -153,7 +152,7 @@ class Capped(_OnGrid):
 class Rescaled(Capped):
     """sigma = eta times the largest possible."""
 
-    eta: float = 0.015
+    eta: float = with_default(ReMDMRescale, "eta")
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
         return _rates(_shared(clock), self.eta * _largest(clock))
@@ -219,7 +218,7 @@ class LeastSure(_OnGrid):
 
 
 @dataclass(frozen=True)
-class Loop:
+class Loop(Options):
     r"""sigma = eta while the mask rate stands still, between two stretches without hiding.
 
         alpha(t) = alpha_on (1 - t) / (1 - t_on)      for t_on < t: write
@@ -236,13 +235,13 @@ class Loop:
         visible: alpha_on.
     """
 
-    eta: float = 0.02
+    eta: float = with_default(ReMDMLoop, "eta")
     begin: float = 0.55
     end: float = 0.05
     visible: float = 0.9
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta)
+        super().__post_init__()
         if not (0 < self.end < self.begin < 1 and 0 < self.visible < 1):
             raise UserError(
                 "a loop needs 0 < end < begin < 1 and a visible share between 0 and 1, not "
@@ -267,11 +266,6 @@ class Loop:
 
     def is_over(self, clock: Clock) -> bool:
         return clock.last or self.eta == 0 or bool(clock.t <= self.end)
-
-
-def _check_eta(eta: float) -> None:
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta, a chance to be hidden again, must be from 0 to 1, not {eta}")
 
 
 def _shared(clock: Clock) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,13 @@ from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best
+from unmask.sampling.samplers.confidence import ThresholdEdit
+from unmask.sampling.samplers.remasking import P2
+from unmask.validation import Options, with_default
 
 
 @dataclass(frozen=True)
-class Planned(Policy):
+class Planned(Options, Policy):
     r"""Keep the likeliest tokens of all, new and old, as many as the time grid says.
 
     After a step floor(N (1 - alpha_s)) of the N editable tokens of a row are masks: those of the
@@ -39,11 +42,7 @@ class Planned(Policy):
 
     revises = True
 
-    eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta < float("inf"):
-            raise UserError(f"eta must be a number from 0 up, not {self.eta}")
+    eta: float = with_default(P2, "eta")
 
     @property
     def reads(self) -> str:
@@ -78,7 +77,7 @@ class Planned(Policy):
 
 
 @dataclass(frozen=True)
-class Edited(Policy):
+class Edited(Options, Policy):
     """Write in an order of your own; hide visible tokens that the network no longer believes in.
 
     A visible token whose probability has fallen below a bound is hidden, and written anew in a
@@ -98,12 +97,11 @@ class Edited(Policy):
     revises = True
 
     order: Policy
-    edit_threshold: float = 0.01
+    edit_threshold: float = with_default(ThresholdEdit, "edit_threshold")
     times: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.edit_threshold <= 1:
-            raise UserError(f"edit-below is a probability from 0 to 1, not {self.edit_threshold}")
+        super().__post_init__()
         if self.times < 1:
             raise UserError(f"a position must be editable at least once, not {self.times} times")
         if self.order.reads not in (None, self.reads):

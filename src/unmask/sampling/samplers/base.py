@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unmask.sampling.token_sampling import BurnIn, Draw
 
 MAX_STEPS = 100_000
-MAX_TOKENS = 1_000_000
+MAX_LENGTH = 1_000_000
 """Tokens of the longest text."""
 CROSSINGS = ("keep", "drop")
 METRICS = ("drawn", "confidence", "margin", "entropy")
@@ -276,7 +276,7 @@ class PacedSampler(GridSampler):
         "Tokens to reveal per step, in place of steps; at least so many for adaptive samplers.",
         whole,
         low=1,
-        high=MAX_TOKENS,
+        high=MAX_LENGTH,
     )
 
     def check(self, given: Collection[str]) -> None:
