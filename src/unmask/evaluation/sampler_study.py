@@ -1,7 +1,7 @@
 """The grids of a study of samplers, and its labels, Pareto front and table.
 
-Two studies use them: ``sampler_benchmark`` measures every preset with exact denoisers, and
-``pipelines.autotune`` measures a model on the user's text. A setting is a preset with the option
+Two studies use them: ``sampler_benchmark`` measures every sampler with exact denoisers, and
+``pipelines.autotune`` measures a model on the user's text. A setting is a sampler with the option
 that makes it faster or better: steps, tokens per step, a threshold, a factor, a bound, or the
 fraction of tokens to remask.
 """

@@ -127,7 +127,7 @@ class Card(Options):
     )
     sampler: dict[str, Any] = option(
         partial(dict, name="ancestral"),
-        "Name of the default sampler, and options that differ from its preset.",
+        "Name of the default sampler, and options that differ from its defaults.",
         _table,
     )
     sequence_length: int | None = option(

@@ -32,7 +32,7 @@ class Trial:
     """One sampler on one model.
 
     Attributes:
-        sampler: Its name and the options that differ from its preset.
+        sampler: Its name and the options that differ from its defaults.
         calls: Network calls for a text that is generated alone, the mean over ``ALONE`` texts.
         seconds: Seconds for such a text.
         distance: Total variation between its trigrams and those of the reference text.
