@@ -488,7 +488,7 @@ class TestTop:
         assert all(f"{c['probability']:.4f}  {c['text']!r}" in out for row in rows for c in row)
         for option in (["--steps", "3"], ["--temperature", "1"], ["--num-samples", "1"]):
             assert main([*line, *option]) == 2
-            assert f"{option[0]} has no meaning" in capsys.readouterr().err
+            assert f"{option[0]} has no effect" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["t5", "word-level", "esm"])

@@ -37,7 +37,7 @@ def command(
     html: Path | None,
     no_animate: bool,
     device: str | None,
-    **wishes: Any,
+    **values: Any,
 ) -> None:
     """Race two models, diffusion or autoregressive, on the same PROMPT.
 
@@ -45,7 +45,7 @@ def command(
     """
     prompt = options.read_text(prompt)
     options.check_pictures(frames=frames, gif=gif, html=html)
-    results = race(models, prompt, device, wishes)
+    results = race(models, prompt, device, values)
     tracks = [result.tracks[0] for result in results.values()]
     console = options.console()
     if not no_animate and console.is_terminal:
@@ -60,7 +60,7 @@ def command(
 
 
 def race(
-    models: tuple[str, str], prompt: str, device: str | None, wishes: dict[str, Any]
+    models: tuple[str, str], prompt: str, device: str | None, values: dict[str, Any]
 ) -> dict[str, Generated]:
     """Let each model generate and return the results by label, in order."""
     from unmask.pipelines.unmasker import Unmasker
@@ -68,20 +68,20 @@ def race(
     # Open both before either generates, so that a wrong name costs no waiting.
     writers = [options.open_writer(name, device) for name in models]
     diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO
-    asked = [key for key in wishes if key in diffusion_only and wishes[key] is not None]
+    asked = [key for key in values if key in diffusion_only and values[key] is not None]
     if asked and not any(isinstance(writer, Unmasker) for writer in writers):
         option = asked[0].replace("_", "-")
         raise UserError(f"--{option} is for diffusion models, and both of these are causal")
-    if wishes.get("length") is None:
+    if values.get("length") is None:
         from unmask.pipelines.prompts import what_fits
 
         rooms = (what_fits(w.limit, len(w.codec.start + w.codec.encode(prompt))) for w in writers)
-        wishes = wishes | {"length": min(rooms)}
+        values = values | {"length": min(rooms)}
     results: dict[str, Generated] = {}
     for name, writer in zip(models, writers, strict=True):
-        mine = dict(wishes)
+        mine = dict(values)
         if not isinstance(writer, Unmasker):
-            mine = {key: value for key, value in wishes.items() if key not in diffusion_only}
+            mine = {key: value for key, value in values.items() if key not in diffusion_only}
         # The first call of a process pays for thread pools and caches: not part of the race.
         writer.generate(prompt, length=2)
         result = writer.generate(prompt, **mine)

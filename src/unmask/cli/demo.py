@@ -49,7 +49,7 @@ HELD_OUT = 20_000
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 @options.seed
 def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int) -> None:
-    """Write with the small model, fine-tune it on a text, and write again.
+    """Generate with the small model, fine-tune it on a text, and generate again.
 
     Leaves a folder with the animation, a replay page, the loss curve, the new model and a report.
     """
@@ -96,7 +96,7 @@ class Tour:
 
 
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
-    """Show the card, write, fine-tune, score before and after, write again, keep it all."""
+    """Show the card, generate, fine-tune, score before and after, generate again, save all."""
     from unmask.cli.info import card_of, show
     from unmask.evaluation.report import brief
     from unmask.training.splitting import split
@@ -104,7 +104,7 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     plan.say("1. a small model")
     show(card_of(None), plan.console)
     writer = options.open_unmasker(None, None)
-    plan.say("2. it writes: masks turn into text")
+    plan.say("2. it generates: masks turn into text")
     before = _write(plan, writer)
     plan.say(f"3. it learns from {Path(source).name} for about {plan.minutes:g} min")
     learn, held_out = split(documents, 0.1)
@@ -114,7 +114,7 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     tuned = _fine_tune(plan, source, learn, held_out)
     bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
     printing.say(plan.console, f"text it has not seen, after: {brief(bound_after)}")
-    plan.say("4. it writes again")
+    plan.say("4. it generates again")
     after = _write(plan, tuned)
     _keep(plan, source, (before, after), (bound_before, bound_after))
     plan.say(f"all of this is in {plan.out}, start with report.md")

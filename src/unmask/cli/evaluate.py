@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unmask.pipelines.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
-"""A writer -> the data as rows for it, and what else is to be reported of them."""
+"""A model -> the data as rows for it, and facts about them for the report."""
 TITLE = "# Likelihood on"
 TEXTS = "Rows are predicted one by one from their own start symbol."
 PAIRS = (
@@ -103,13 +103,13 @@ def command(
     if report is not None:
         checkpoint.check_folder(report)
         _check_report(report)
-    wished = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
-    if wished and all(map(options.is_causal, names)):
-        option = next(iter(wished)).replace("_", "-")
+    asked = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
+    if asked and all(map(options.is_causal, names)):
+        option = next(iter(asked)).replace("_", "-")
         raise UserError(
             f"the score of a causal model is exact, without masks; leave --{option} out"
         )
-    bound: dict[str, Any] = {"draws": 4, **wished}
+    bound: dict[str, Any] = {"draws": 4, **asked}
     results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
     scores = {name: result.score for name, result in results.items()}
     facts = {name: result.as_dict() for name, result in results.items()}
@@ -214,7 +214,7 @@ def _pairs(
 
 @dataclass(frozen=True)
 class Result:
-    """The score of a model, and what else there is to report of how it was computed."""
+    """The score of a model, and facts about its computation."""
 
     score: Score
     facts: dict[str, Any]
@@ -257,7 +257,7 @@ def _score(
 
 
 def _check_report(folder: Path) -> None:
-    """Raise a UserError for a file in the place of a report that is none."""
+    """Raise a UserError for a file that would be replaced and is no report."""
     for file in (folder / "report.md", folder / "report.json"):
         if file.exists() and not _is_report(file):
             raise UserError(

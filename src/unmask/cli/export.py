@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.declared import Choice
 from unmask.cli.grouped import Command
 
 
@@ -15,9 +16,10 @@ from unmask.cli.grouped import Command
 @click.option("--out", type=options.PLACE, required=True, help="Folder for the copy.")
 @click.option(
     "--weights",
+    type=Choice(("float32", "int8")),
     default="float32",
     show_default=True,
-    help="Of the exported network: float32, or int8, smaller, faster and less exact.",
+    help="Weights of the exported network; int8 is smaller, faster and less exact.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the model in --out.")
 def command(model: str | None, out: Path, weights: str, overwrite: bool) -> None:

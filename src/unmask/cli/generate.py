@@ -46,7 +46,7 @@ def command(
     device: str | None,
     cache: str,
     backend: str,
-    **wishes: Any,
+    **values: Any,
 ) -> None:
     """Continue PROMPT ("-" reads standard input), or fill the [MASK:n] blanks that it holds.
 
@@ -57,30 +57,30 @@ def command(
     from unmask.cli.rows import Files
     from unmask.cli.writing import write
 
-    files = Files.take(wishes, prompt, "PROMPT")
+    files = Files.take(values, prompt, "PROMPT")
     if files is not None:
         if files.data is not None and source is not None:
             raise UserError("--data has the texts, so leave --source out")
         if source is None:
             writer = options.open_unmasker(model, device, backend, cache)
-            _write_file(files, writer, prompt, candidates, wishes)
+            _write_file(files, writer, prompt, candidates, values)
             return
         raise UserError("--out is for prompts; for the targets of sources name them with --data")
-    options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
+    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if source is None:
         if options.is_given("candidates"):
             raise UserError("--candidates goes with --source; for a prompt use --num-samples")
         writer = options.open_unmasker(model, device, backend, cache)
-        write(writer, partial(writer.generate, options.read_text(prompt or "")), **wishes)
+        write(writer, partial(writer.generate, options.read_text(prompt or "")), **values)
         return
     if prompt is not None:
         raise UserError(ALONE_SAYS)
-    _check_alone(wishes)
+    _check_alone(values)
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
     writer = options.open_unmasker(model, device, backend, cache)
     work = partial(writer.transform, text, candidates=candidates)
-    write(writer, work, **wishes)
+    write(writer, work, **values)
 
 
 def _write_file(
@@ -88,7 +88,7 @@ def _write_file(
     writer: Unmasker,
     prompt: str | None,
     candidates: int,
-    wishes: dict[str, Any],
+    values: dict[str, Any],
 ) -> None:
     """Continue every text of a file; a model that was trained on pairs generates its target."""
     from unmask.cli.writing import write_file
@@ -97,15 +97,15 @@ def _write_file(
         if options.is_given("candidates"):
             raise UserError("--candidates is for models that were trained on pairs, with --data")
         text = options.read_text(prompt or "")
-        write_file(files, writer, text, writer.generate, "prompt", **wishes)
+        write_file(files, writer, text, writer.generate, "prompt", **values)
         return
-    _check_alone(wishes)
-    wishes["candidates"] = candidates
-    write_file(files, writer, "", writer.transform, "source", **wishes)
+    _check_alone(values)
+    values["candidates"] = candidates
+    write_file(files, writer, "", writer.transform, "source", **values)
 
 
-def _check_alone(wishes: dict[str, Any]) -> None:
+def _check_alone(values: dict[str, Any]) -> None:
     """Remove the options that do not go with sources; refuse those that were given."""
-    asked = [name for name in ALONE if wishes.pop(name) not in (None, False)]
-    if wishes.pop("num_samples") != 1 or asked:
+    asked = [name for name in ALONE if values.pop(name) not in (None, False)]
+    if values.pop("num_samples") != 1 or asked:
         raise UserError(ALONE_SAYS)

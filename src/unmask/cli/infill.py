@@ -35,7 +35,7 @@ def command(
     device: str | None,
     cache: str,
     backend: str,
-    **wishes: Any,
+    **values: Any,
 ) -> None:
     """Fill the blanks of TEMPLATE ("-" reads standard input).
 
@@ -51,18 +51,18 @@ def command(
 
     if top is not None:
         options.refuse_beside("--top generates nothing", *BESIDE_TOP)
-    files = Files.take(wishes, template, "TEMPLATE")
+    files = Files.take(values, template, "TEMPLATE")
     if template is None and (files is None or files.data is None):
         raise UserError("there is no TEMPLATE; give one, or a file of them with --data")
     template = options.read_text(template or "")
     if files is not None:
         writer = options.open_unmasker(model, device, backend, cache)
-        write_file(files, writer, template, writer.generate, "template", blanks=True, **wishes)
+        write_file(files, writer, template, writer.generate, "template", blanks=True, **values)
         return
-    options.check_pictures(frames=wishes["frames"], gif=wishes["gif"], html=wishes["html"])
+    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     writer = options.open_unmasker(model, device, backend, cache)
     writer.require_blank([template])
     if top is not None:
-        write_top(writer, template, top, wishes["as_json"])
+        write_top(writer, template, top, values["as_json"])
         return
-    write(writer, partial(writer.generate, template), **wishes)
+    write(writer, partial(writer.generate, template), **values)

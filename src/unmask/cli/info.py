@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _INTERVALS = {"_95_masks": "95 % over masks", "_95_texts": "95 % over texts", "_95": "95 %"}
-"""What the names of intervals end in, beside the number that they are about; of old cards _95."""
+"""Suffixes of the names of intervals, added to the name of their number; old cards have _95."""
 _TIE = "\xa0"
 """A blank at which no line is broken."""
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they turn into."""
+"""Options that several verbs share, and what is made of them: consoles, models, pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PICTURES = {
     "html": (".html", ".htm"),
     "plot": (".png",),
 }
-"""The options that name a file to draw or record to, and how that name may end."""
+"""Suffixes that the file of an option may have."""
 
 
 class Place(click.Path):
@@ -166,16 +166,16 @@ def is_given(name: str) -> bool:
 
 
 def refuse_beside(reason: str, *allowed: str) -> None:
-    """Raise a UserError for an option of the running command that was given and has no meaning.
+    """Raise a UserError for an option that was given and has no effect.
 
     Args:
         reason: Why it has none.
-        allowed: Names of the parameters that have one.
+        allowed: Names of the parameters that have an effect.
     """
     for parameter in click.get_current_context().command.params:
         name = parameter.name or ""
         if name not in allowed and is_given(name):
-            raise UserError(f"{reason}, so {parameter.opts[0]} has no meaning; leave it out")
+            raise UserError(f"{reason}, so {parameter.opts[0]} has no effect; leave it out")
 
 
 def read_text(text: str) -> str:
@@ -192,7 +192,7 @@ def read_text(text: str) -> str:
 
 
 def note(line: str) -> None:
-    """Show a line on what becomes of the data, on standard error."""
+    """Print a line about the data to standard error."""
     printing.say(console(), line)
 
 
@@ -207,14 +207,14 @@ def quiet_libraries() -> None:
 def open_unmasker(
     name: str | None, device: str | None, backend: str = "auto", cache: str = "exact"
 ) -> Unmasker:
-    """Open a diffusion model; None is the one in the package, as is ``bundled``."""
+    """Open a diffusion model; None and ``bundled`` are the one in the package."""
     with loading():
         quiet_libraries()
         from unmask.pipelines.unmasker import Unmasker
 
         writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
-        said = "computed in int8, as this model was exported, which gives another text than float32"
+        said = "computed in int8, as the model was exported; float32 gives another text"
         printing.note(said)
     return writer
 
@@ -236,7 +236,7 @@ def open_writer(
 
 
 def is_causal(name: str) -> bool:
-    """Return whether a model writes token after token, by its configuration and its card."""
+    """Return whether a model is autoregressive, by its configuration and its card."""
     with loading():
         quiet_libraries()
         from unmask.models.loading import load_card, load_config, model_kinds
@@ -248,7 +248,7 @@ def is_causal(name: str) -> bool:
 
 
 def check_pictures(**paths: Path | None) -> None:
-    """Raise a UserError for a path that cannot be written, before any work is done for it.
+    """Raise a UserError for a path that cannot be written, before any work is done.
 
     A name that ends like another kind of file is refused as well, and one of a file that is not
     ours: it is most likely a slip, and would cost the user that file.
@@ -272,7 +272,7 @@ def check_pictures(**paths: Path | None) -> None:
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
-    """Write the recordings that were asked for."""
+    """Write the recordings to the files that are given."""
     title = " against ".join(track.label for track in tracks[:2])
     if frames is not None:
         from unmask.render.jsonl import write_tracks

@@ -61,7 +61,7 @@ def error(text: str) -> None:
 
 
 def set_verbosity(level: int) -> None:
-    """Set for the running command what is printed besides results: -1 errors, 1 details too."""
+    """Set what the running command prints to standard error: -1 errors only, 1 details too."""
     click.get_current_context().meta[_VERBOSITY] = level
 
 

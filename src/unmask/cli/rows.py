@@ -1,4 +1,4 @@
-"""What ``generate``, ``infill`` and ``score`` share: rows of a file in, more on them out.
+"""What ``generate``, ``infill`` and ``score`` share: rows of a file in, rows with results out.
 
 A row is a line of a text file, a row of a table or a record of a FASTA file. It is written when it
 is done, so that a run that was stopped can go on after the last whole line. Each line bears a mark
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from unmask.pipelines.unmasker import Unmasker
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
-"""Texts -> what is added to the rows that they stand in, the same number of rows for each text."""
+"""Texts -> what is added to their rows, the same number of rows for each text."""
 LINES = (".jsonl", ".ndjson")
 AT_ONCE = 32
-"""Texts that are handed on in one go."""
+"""Texts per call."""
 SHOWN = ("gif", "html", "frames", "as_json", "no_animate")
-"""Options that show or record one text, which goes to no file of texts."""
+"""Options that show or record a single text, refused where texts go to a file."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Files:
     overwrite: bool
 
     @classmethod
-    def take(cls, wishes: dict[str, Any], text: str | None, what: str) -> Files | None:
-        """Take the options about files out of those of a command, and check them.
+    def take(cls, values: dict[str, Any], text: str | None, what: str) -> Files | None:
+        """Split the options about files from those of a command, and check them.
 
         Args:
-            wishes: All options by name; those about files are removed.
+            values: All options by name; those about files are removed.
             text: What was given on the command line.
             what: What that is called there.
 
@@ -66,7 +66,7 @@ class Files:
         Raises:
             UserError: If two options contradict each other, or one has no effect.
         """
-        files = cls(**{field.name: wishes.pop(field.name) for field in fields(cls)})
+        files = cls(**{field.name: values.pop(field.name) for field in fields(cls)})
         if files.data is None and files.out is None:
             files.check_unused()
             return None
@@ -75,21 +75,21 @@ class Files:
         if files.data is not None and files.out is None:
             raise UserError("--data needs --out, the file that the results go to")
         for name in SHOWN:
-            if wishes.pop(name, None):
+            if values.pop(name, None):
                 option = name.removeprefix("as_").replace("_", "-")
                 raise UserError(f"--out takes the texts, so leave --{option} out")
         files.check_out()
         return files
 
     def check_unused(self) -> None:
-        """Raise a UserError for an option that is about files where there are none."""
+        """Raise a UserError for an option about files if there are none."""
         if self.field != "text":
             raise UserError(f"--field goes with --data; leave --field {self.field} out")
         if self.resume or self.overwrite:
             raise UserError("--resume and --overwrite are about --out")
 
     def check_out(self) -> None:
-        """Raise a UserError for a file that cannot be written, or would be replaced unasked."""
+        """Raise a UserError for a file that cannot be written or may not be replaced."""
         from unmask.data.documents import check_apart
         from unmask.data.fasta import ENDINGS
         from unmask.files import check_writable
@@ -115,15 +115,15 @@ class Files:
         return self.out is not None and self.out.suffix.lower() not in LINES
 
 
-def mark_of(writer: Unmasker | Autoregressor, wishes: dict[str, Any]) -> str:
-    """Return a hash of what results depend on besides the texts: the model and the options."""
+def mark_of(writer: Unmasker | Autoregressor, values: dict[str, Any]) -> str:
+    """Return a hash of the model and the options, on which results depend."""
     import torch
 
     card = {k: v for k, v in asdict(writer.card).items() if k not in ("training", "scores")}
     # The others compute the same, and which of them is taken is a matter of speed.
     rounded = "int8" in writer.backend or "bf16" in writer.backend
     frozen = getattr(writer, "cache", "") == "frozen"
-    facts = [card, wishes, writer.backend if rounded else "", frozen]
+    facts = [card, values, writer.backend if rounded else "", frozen]
     digest = hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8)
     for name, tensor in writer.model.state_dict().items():
         digest.update(name.encode())
@@ -266,7 +266,7 @@ def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> It
         key = name if field == "text" else field
         if key in row:
             raise UserError(
-                f"{data} has a field {key!r} beside {field!r}, whose name it is to take; rename it"
+                f"{data} has both a field {key!r} and {field!r}, which takes its name; rename one"
             )
         # What JSON has no form for, such as a date, is written as text.
         head = json.loads(json.dumps({**row, key: found or ""}, default=str))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--order",
     metavar="ORDER",
-    help="Exact likelihood of writing one token at a time: left-to-right, right-to-left, or the "
+    help="Exact likelihood of generating one token at a time: left-to-right, right-to-left, or the "
     "numbers of the tokens such as 2,0,1.",
 )
 @click.option(
@@ -66,8 +66,8 @@ def command(
 
     if pseudo and order is not None:
         raise UserError("--pseudo and --order are two ways to score; choose one")
-    all_wished = {"draws": draws, "order": order, "pseudo": pseudo or None}
-    wished = {k: v for k, v in all_wished.items() if v is not None}
+    possible = {"draws": draws, "order": order, "pseudo": pseudo or None}
+    asked = {k: v for k, v in possible.items() if v is not None}
     given = Files.take(files | {"as_json": as_json}, text, "TEXT")
     if given is not None:
         if given.data is None or given.is_fasta:
@@ -75,15 +75,15 @@ def command(
         writer = options.open_writer(model, device, backend)
 
         def work(texts: list[str]) -> list[dict[str, Any]]:
-            found = [_score(writer, text, wished, seed, per_token) for text in texts]
+            found = [_score(writer, text, asked, seed, per_token) for text in texts]
             return [{"score": _facts(score, writer, per_token)} for score in found]
 
-        mark = mark_of(writer, {"work": "score", "seed": seed, "per_token": per_token, **wished})
+        mark = mark_of(writer, {"work": "score", "seed": seed, "per_token": per_token, **asked})
         write_rows(given, "", work, name="text", adds=("score",), mark=mark)
         return
     text = _read("" if text is None else text)
     writer = options.open_writer(model, device, backend)
-    score = _score(writer, text, wished, seed, per_token)
+    score = _score(writer, text, asked, seed, per_token)
     if as_json:
         printing.record(_facts(score, writer, per_token))
         return
@@ -114,24 +114,24 @@ def _some(text: str) -> str:
 
 
 def _score(
-    writer: Unmasker | Autoregressor, text: str, wished: dict[str, Any], seed: int, per_token: bool
+    writer: Unmasker | Autoregressor, text: str, asked: dict[str, Any], seed: int, per_token: bool
 ) -> Score:
     from unmask.pipelines.unmasker import Unmasker
 
     if not isinstance(writer, Unmasker):
-        for option in wished:
+        for option in asked:
             raise UserError(
                 f"a causal model has one exact score, from left to right; leave --{option} out"
             )
         return writer.score(text, seed=seed)
-    way = next((name for name in ("order", "pseudo") if name in wished), None)
+    way = next((name for name in ("order", "pseudo") if name in asked), None)
     if way is None:
-        return writer.score(text, draws=wished.get("draws"), seed=seed, per_token=per_token)
-    if "draws" in wished:
+        return writer.score(text, draws=asked.get("draws"), seed=seed, per_token=per_token)
+    if "draws" in asked:
         raise UserError(f"--{way} masks no token at random; leave --draws out")
     if way == "pseudo":
         return writer.pseudo_score(text)
-    return writer.score_in_order(text, _order(wished["order"]))
+    return writer.score_in_order(text, _order(asked["order"]))
 
 
 def _facts(score: Score, writer: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def draw_curve(folder: Path, name: str) -> None:
 
 
 def report_schedule(out: Path, name: str) -> None:
-    """Plot a learned schedule against token frequency, and list what it writes first and last."""
+    """Plot a learned schedule against token frequency; list the first and last tokens."""
     from unmask.files import replacing
     from unmask.models.checkpoint import WORK, read_extra
     from unmask.models.extra_weights import COUNTS, learned_of

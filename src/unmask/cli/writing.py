@@ -1,4 +1,4 @@
-"""What ``generate`` and ``infill`` share: write with a live canvas, print, record."""
+"""What ``generate`` and ``infill`` share: generate with a live canvas, print, record."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def write(
     gif: Path | None,
     html: Path | None,
     no_animate: bool,
-    **wishes: Any,
+    **values: Any,
 ) -> Generated:
-    """Write, with the canvas shown live if standard error is a terminal.
+    """Generate, with the canvas shown live if standard error is a terminal.
 
     Args:
-        writer: Who writes.
-        work: What it does: one of its methods, given its first argument.
+        writer: The model.
+        work: One of its methods, with the first argument bound.
         as_json: Print one JSON object.
         frames: Where to record; ``gif`` and ``html`` likewise.
         no_animate: Show no live canvas.
-        wishes: Options of ``work``.
+        values: Options of ``work``.
     """
     console = options.console()
     if no_animate or not console.is_terminal:
-        result = work(**wishes)
+        result = work(**values)
     else:
-        result = watched(writer, work, console, **wishes)
+        result = watched(writer, work, console, **values)
     for note in result.notes:
         printing.note(f"note: {note}")
     printing.detail(f"generated in {result.seconds:.2f} s, {result.nfe} network calls")
@@ -58,30 +58,30 @@ def write_file(
     work: Callable[..., Generated],
     name: str,
     blanks: bool = False,
-    **wishes: Any,
+    **values: Any,
 ) -> None:
-    """Write for every text of a file, one row for each text that is written.
+    """Generate for every text of a file; each generated text becomes a row.
 
     Args:
         files: What to read and write.
-        writer: Who writes.
+        writer: The model.
         text: The only text, if there is no file of them.
-        work: What to do with several texts: ``generate`` or ``transform`` of the writer.
-        name: What the given text is called in a row.
-        blanks: Write on blanks alone: a text without any stays as it is.
-        wishes: Options of ``work``.
+        work: Method for several texts: ``generate`` or ``transform`` of the model.
+        name: Key of the given text in a row.
+        blanks: Fill blanks only: a text without any stays as it is.
+        values: Options of ``work``.
     """
     from unmask.cli.rows import mark_of, write_rows
     from unmask.pipelines.prompts import has_blank
 
-    samples = int(wishes.get("num_samples", 1))
+    samples = int(values.get("num_samples", 1))
     said = set[str]()
 
     def asks(text: str) -> bool:
         return not blanks or has_blank(writer.codec, text)
 
     def written(texts: list[str]) -> Iterator[dict[str, Any]]:
-        result = work(texts, **wishes)
+        result = work(texts, **values)
         for note in dict.fromkeys(result.notes):
             if note not in said:
                 printing.note(f"note: {note}")
@@ -106,7 +106,7 @@ def write_file(
         rows,
         name=name,
         adds=("text", "fillings", *(("sample",) if samples > 1 else ())),
-        mark=mark_of(writer, {"work": name, **wishes}),
+        mark=mark_of(writer, {"work": name, **values}),
         each=max(samples, 1),
         asks=asks,
         demand=lambda text: writer.require_blank([text]),
@@ -114,7 +114,7 @@ def write_file(
 
 
 def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:
-    """Print the k likeliest tokens of every masked position of a template."""
+    """Print the k most likely tokens of every masked position of a template."""
     found = writer.top(template, k)
     for note in writer.notes([template]):
         printing.note(f"note: {note}")
@@ -133,17 +133,17 @@ def watched(
     work: Callable[..., Generated],
     console: Any,
     linger: float = 0.0,
-    **wishes: Any,
+    **values: Any,
 ) -> Generated:
-    """Write while showing the first row, every step for at least ``linger`` seconds."""
+    """Generate while showing the first row, every step for at least ``linger`` seconds."""
     from unmask.pipelines import recorder
     from unmask.render.terminal import LiveCanvas
 
-    label = str(wishes.get("sampler") or writer.card.sampler.get("name", ""))
+    label = str(values.get("sampler") or writer.card.sampler.get("name", ""))
     with LiveCanvas(console, [label]) as canvas:
 
         def watch(frame: Frame, seconds: float) -> None:
             canvas.update(0, recorder.snapshot(writer.codec, frame, seconds, 0))
             time.sleep(linger)
 
-        return work(watch=watch, **wishes)
+        return work(watch=watch, **values)

@@ -35,29 +35,29 @@ def choose_preset(
     Raises:
         UserError: As ``make_sampler``, or if a ``Sampler`` is given together with options.
     """
-    wished = read_options(
+    given = read_options(
         OPTIONS, {name: value for name, value in options.items() if name != "sampler"}, "sampler"
     )
     own_name = saved.get("name", "ancestral")
     asked = options.get("sampler")
     if isinstance(asked, Sampler | Policy):
-        sampler = _own(asked, saved, wished)
+        sampler = _own(asked, saved, given)
         return sampler, sampler.settings
     name = word("sampler", own_name if asked is None else asked)
     ours = set(saved) - {"name"} if name == own_name else RESTRICTIONS
     numbers = read_options(OPTIONS, {k: v for k, v in saved.items() if k in ours}, "sampler")
-    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, numbers, wished)}
-    sampler = make_sampler(name, **(numbers | wished))
+    numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, numbers, given)}
+    sampler = make_sampler(name, **(numbers | given))
     return sampler, sampler.settings
 
 
-def _own(asked: Sampler | Policy, saved: Mapping[str, Any], wished: Mapping[str, Any]) -> Sampler:
+def _own(asked: Sampler | Policy, saved: Mapping[str, Any], given: Mapping[str, Any]) -> Sampler:
     """Return a sampler that is given as an object, with the bans of the model."""
-    if isinstance(asked, Sampler) and wished:
+    if isinstance(asked, Sampler) and given:
         raise UserError(
-            f"the sampler is an object with options of its own; set {next(iter(wished))} there"
+            f"the sampler is an object with options of its own; set {next(iter(given))} there"
         )
-    sampler = asked if isinstance(asked, Sampler) else custom(asked, **wished)
+    sampler = asked if isinstance(asked, Sampler) else custom(asked, **given)
     ours = {k: v for k, v in saved.items() if k in RESTRICTIONS and k not in sampler.given}
     ours = read_options(OPTIONS, ours, "sampler")
     return replace(sampler, **_without_clash(ours, sampler.given))
@@ -68,10 +68,9 @@ def sampler_grid(
     num_steps: int | None = None,
     grid: str | Sequence[float] | None = None,
 ) -> Tensor:
-    """Return the times at which ``ancestral`` writes: the grid of its bound.
+    """Return the times at which ``ancestral`` reveals tokens: the grid of its bound.
 
-    Of all samplers only ``ancestral``, without filters, has this bound, so another sampler that a
-    model has for its own is left aside.
+    Only ``ancestral`` without filters has this bound, so another sampler in the card is ignored.
 
     Args:
         saved: Name and options of a model's own sampler, as in its card.
@@ -89,52 +88,52 @@ def sampler_grid(
     return preset.times(masks=1)
 
 
-def _contradicted(name: str, saved: Mapping[str, Any], wished: Mapping[str, Any]) -> set[str]:
-    """Return the options of a model's own sampler that do not go with what is asked for."""
+def _contradicted(name: str, saved: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
+    """Return the names of saved options that contradict the options of the call."""
     found = set()
-    if "steps" in wished or "grid" in wished:
+    if "steps" in given or "grid" in given:
         found.add("tokens_per_step")
     # A list of times has steps of its own; a grid with a name goes with any number of them.
-    if "tokens_per_step" in wished or wished.get("grid", GRIDS[0]) not in GRIDS:
+    if "tokens_per_step" in given or given.get("grid", GRIDS[0]) not in GRIDS:
         found.add("steps")
-    if saved.get("burn_in", 0) > wished.get("steps", math.inf):
+    if saved.get("burn_in", 0) > given.get("steps", math.inf):
         found.add("burn_in")
-    if "tokens_per_step" in wished or ("steps" in wished and saved.get("grid") not in GRIDS):
+    if "tokens_per_step" in given or ("steps" in given and saved.get("grid") not in GRIDS):
         found.add("grid")
-    if wished.get("temperature") == 0:
+    if given.get("temperature") == 0:
         found.add("burn_in")
-    if saved.get("temperature") == 0 and (has_filters(wished) or wished.get("burn_in")):
+    if saved.get("temperature") == 0 and (has_filters(given) or given.get("burn_in")):
         found.add("temperature")
-    idle = _burns_in_only(name, found, saved, wished)
-    if idle and has_filters(wished) and "burn_in" not in wished:
-        # Filters that are asked for must have steps to act in.
+    idle = _burns_in_only(name, found, saved, given)
+    if idle and has_filters(given) and "burn_in" not in given:
+        # Filters of the call must have steps to act in.
         found.add("burn_in")
-    elif idle or wished.get("temperature") == 0:
+    elif idle or given.get("temperature") == 0:
         found |= set(FILTERS)
-    if wished.get("top_p") == 1:
+    if given.get("top_p") == 1:
         found.add("top_p_crossing")
-    found |= saved.keys() - _without_clash(saved, wished).keys()
-    if "confidence_metric" in wished and name in SAMPLERS and SAMPLERS[name].greedy:
-        # Where the likeliest token is taken, the temperature belonged to the measure before.
+    found |= saved.keys() - _without_clash(saved, given).keys()
+    if "confidence_metric" in given and name in SAMPLERS and SAMPLERS[name].greedy:
+        # Where the most likely token is taken, the temperature belonged to the saved metric.
         found.add("temperature")
     return found
 
 
-def _without_clash(saved: Mapping[str, Any], wished: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the saved options but for bans of what may be generated, or the other way round."""
+def _without_clash(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the saved options without bans that ``unban`` lifts, and the other way round."""
     other = {"ban": "unban", "unban": "ban"}
     return {
         name: value
         for name, value in saved.items()
-        if name not in other or not {*value} & {*wished.get(other[name], ())}
+        if name not in other or not {*value} & {*given.get(other[name], ())}
     }
 
 
 def _burns_in_only(
-    name: str, dropped: set[str], saved: Mapping[str, Any], wished: Mapping[str, Any]
+    name: str, dropped: set[str], saved: Mapping[str, Any], given: Mapping[str, Any]
 ) -> bool:
-    """Return whether every step draws among all tokens, so that a model's own filters are idle."""
+    """Return whether every step draws from all tokens, so that saved filters have no effect."""
     if name not in SAMPLERS or "burn_in" not in SAMPLERS[name].options():
         return False
-    said = {key: value for key, value in saved.items() if key not in dropped} | dict(wished)
+    said = {key: value for key, value in saved.items() if key not in dropped} | dict(given)
     return said.get("burn_in", 0) >= said.get("steps", make_sampler(name).num_steps)
