@@ -4,6 +4,8 @@ Which room of the package may know which is checked by import-linter, in ``make 
 """
 
 import ast
+import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,61 @@ def test_asking_for_help_loads_nothing_heavy(words, says):
     )
     assert heavy == []
     assert says in text
+
+
+LAZY = ("data", "evaluation", "evaluation.oracles", "models", "models.runtimes")
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_importing_a_package_loads_nothing_heavy(name):
+    assert loaded_by(f"import unmask.{name}")[0] == []
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_every_public_name_of_a_package_is_there(name):
+    package = importlib.import_module(f"unmask.{name}")
+    for public in package.__all__:
+        assert getattr(getattr(package, public), "__name__", public) == public
+    with pytest.raises(AttributeError, match="no_such_name"):
+        package.no_such_name  # noqa: B018
+
+
+EFFECTS = """
+import csv, importlib, json, os, pkgutil, sys
+
+import datasets, torch, transformers
+from transformers import AttentionInterface, AttentionMaskInterface, Trainer
+import unmask
+
+def state():
+    return {
+        "environment": dict(os.environ),
+        "attention": sorted(AttentionInterface()),
+        "masks": sorted(AttentionMaskInterface()),
+        "stubs": sorted(
+            name for name, module in sys.modules.items()
+            if name != "__main__" and getattr(module, "__spec__", None) is None
+        ),
+        "cells": csv.field_size_limit(),
+    }
+
+before = state()
+names = [found.name for found in pkgutil.walk_packages(unmask.__path__, "unmask.")]
+for name in names:
+    if name != "unmask.__main__":
+        importlib.import_module(name)
+print(json.dumps([len(names), before, state()]))
+"""
+
+
+def test_importing_the_modules_changes_nothing_else():
+    """No environment variable, no attention function of transformers, no stub of a library."""
+    done = subprocess.run([sys.executable, "-c", EFFECTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    count, before, after = json.loads(done.stdout.splitlines()[-1])
+    assert count > 100
+    assert "sdpa" in before["attention"]
+    assert after == before
 
 
 def test_every_benchmark_finds_what_it_imports():
