@@ -429,8 +429,8 @@ MUTANTS = [
     ),
     Mutant(
         "models/any_order.py",
-        "anew = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)",
-        "anew = (known & (ids != xt[rows])).any(1)",
+        "changed = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)",
+        "changed = (known & (ids != xt[rows])).any(1)",
         "what was dropped behind an end is still seen by a cache",
         "any_order",
     ),

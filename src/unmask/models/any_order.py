@@ -60,29 +60,29 @@ class AnyOrderDenoiser(EncoderDenoiser):
         """Return the logits of every conditional of an order; see ``OrderedDenoiser``."""
         length = x0.shape[1]
         known = rank if valid is None else rank.masked_fill(~valid, length)
-        place, asked = packed(at)
+        place, queried = packed(at)
         everywhere = torch.arange(length, device=x0.device).expand_as(x0)
         run = Pass(
             rank=known,
-            asked=rank.gather(1, place),
+            queried=rank.gather(1, place),
             position=torch.cat([everywhere, place], 1),
             seen=everywhere[:, :0],
         )
-        return self.run(run, x0, asked)
+        return self.run(run, x0, queried)
 
-    def run(self, run: Pass, ids: Tensor, asked: Tensor) -> Tensor:
+    def run(self, run: Pass, ids: Tensor, queried: Tensor) -> Tensor:
         """Return the logits of the masks of a pass.
 
         Args:
             run: The attention of this call.
             ids: Shape (B, n), int64; the generated tokens.
-            asked: Shape (B, q), bool; False where a row queries fewer masks than another.
+            queried: Shape (B, q), bool; False where a row queries fewer masks than another.
 
         Returns:
             Shape (N, V), row by row.
         """
-        masks = torch.full_like(asked, self.mask_token_id, dtype=ids.dtype)
-        at = torch.cat([torch.zeros_like(ids, dtype=torch.bool), asked], 1)
+        masks = torch.full_like(queried, self.mask_token_id, dtype=ids.dtype)
+        at = torch.cat([torch.zeros_like(ids, dtype=torch.bool), queried], 1)
         with attending(run), only_at(self.bare, at):
             logits = self.model(
                 input_ids=torch.cat([ids, masks], 1), position_ids=run.position + self.first
@@ -194,9 +194,9 @@ class Session:
             self._cache = Cache(len(xt), xt.shape[1], layers) if self.cached else None
         ids, rank = self._ids[rows], self._rank[rows]
         known = rank < xt.shape[1]
-        anew = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)
-        rank[anew] = xt.shape[1]
-        self._done[rows[anew]] = 0
+        changed = (known & ~(visible[rows] & (ids == xt[rows]))).any(1)
+        rank[changed] = xt.shape[1]
+        self._done[rows[changed]] = 0
         new = visible[rows] & (rank == xt.shape[1])
         count = (rank < xt.shape[1]).sum(1, keepdim=True)
         # Given tokens, and tokens generated in the same step, are ordered by the fixed permutation:
@@ -213,7 +213,7 @@ class Session:
         """Return the number of tokens of each row that are in the cache."""
         return self._done[rows] if self.cached else torch.zeros_like(rows)
 
-    def _run(self, xt: Tensor, rows: Tensor, place: Tensor, asked: Tensor) -> Tensor:
+    def _run(self, xt: Tensor, rows: Tensor, place: Tensor, queried: Tensor) -> Tensor:
         rank, length = self._rank[rows], xt.shape[1]
         total = self._generated(rows)
         # Positions in the generation order, and the ones among them that are not in the cache.
@@ -226,13 +226,13 @@ class Session:
         fresh = order.gather(1, slot.clamp_max(length - 1))
         run = Pass(
             rank=slot.masked_fill(~fresh_slots, length),
-            asked=total[:, None].expand_as(place),
+            queried=total[:, None].expand_as(place),
             position=torch.cat([fresh, place], 1),
             seen=order[:, : int(total.max()) if self.cached else 0],
             cache=self._cache,
             rows=rows,
         )
-        logits = self.network.run(run, xt[rows].gather(1, fresh), asked)
+        logits = self.network.run(run, xt[rows].gather(1, fresh), queried)
         self._done[rows] = total
         return logits
 

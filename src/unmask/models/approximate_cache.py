@@ -112,9 +112,9 @@ class FrozenDenoiser:
         place, present = packed(due[rows])
         slots = place.masked_fill(~present, xt.shape[1])
         frozen = FrozenPass(slots, valid[rows], self._cache, rows)
-        asked = where[rows].gather(1, place) & present
+        queried = where[rows].gather(1, place) & present
         ids, position = xt[rows].gather(1, place), place + self.inner.first
-        with attending(frozen), only_at(self.inner.bare, asked):
+        with attending(frozen), only_at(self.inner.bare, queried):
             logits = self.inner.model(input_ids=ids, position_ids=position).logits
         logits.index_fill_(-1, self.inner.not_data, float("-inf"))
         return logits[0].view(*xt.shape, -1) if at is None else logits[0]
@@ -126,8 +126,8 @@ class FrozenDenoiser:
             self._cache, self._ids = Cache(len(xt), xt.shape[1], layers), xt
             self._calls = torch.zeros_like(xt[:, 0])
         rows = where.any(1)
-        anew = rows & (self._calls % self.refresh == 0)
-        run = where | (valid & anew[:, None]) | ((xt != self._ids) & rows[:, None])
+        due = rows & (self._calls % self.refresh == 0)
+        run = where | (valid & due[:, None]) | ((xt != self._ids) & rows[:, None])
         self._calls = self._calls + rows
         self._ids = torch.where(rows[:, None], xt, self._ids)
         return run

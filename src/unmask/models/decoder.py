@@ -199,8 +199,8 @@ class CachedContext:
         stop = self._read + ids.shape[1]
         allowed = blocks_mask(self._read, stop, network.block_length, ids.device)
         place = torch.arange(self._read, stop, device=ids.device)
-        asked = pad(where, (unread.shape[1], 0), value=False)
-        logits = network.logits(ids, allowed, place, asked, self._cache)
+        queried = pad(where, (unread.shape[1], 0), value=False)
+        logits = network.logits(ids, allowed, place, queried, self._cache)
         self._cache.crop(-network.block_length)
         self._read += unread.shape[1]
         return logits if at is not None else logits.view(*xt.shape, -1)
@@ -219,16 +219,16 @@ class CachedContext:
         return unread
 
 
-def first_block(written: int, window: int | None) -> int:
+def first_block(before: int, window: int | None) -> int:
     """Return the oldest block in the window, given the number of blocks before the present one.
 
     It depends on the position alone, so a row does not depend on its batch. Whenever there would be
     more than ``window`` blocks, only the newer half of them stays.
     """
-    if window is None or written < window:
+    if window is None or before < window:
         return 0
     dropped = window - window // 2
-    return dropped * (1 + (written - window) // dropped)
+    return dropped * (1 + (before - window) // dropped)
 
 
 def halves_mask(length: int, block_length: int, device: torch.device | str = "cpu") -> Tensor:

@@ -142,9 +142,9 @@ def by_length(
     for size in sizes.unique().tolist():
         rows = (sizes == size).nonzero()[:, 0]
         kept = valid[rows]
-        asked = where[rows][kept].view(len(rows), size)
-        if asked.any():
-            parts.append(run(xt[rows][kept].view(len(rows), size), t[rows], asked, None))
+        queried = where[rows][kept].view(len(rows), size)
+        if queried.any():
+            parts.append(run(xt[rows][kept].view(len(rows), size), t[rows], queried, None))
             places.append(place[rows][kept & where[rows]])
     if not parts:
         return run(xt, t, at, valid)

@@ -88,7 +88,7 @@ def restore(model: PreTrainedModel, extra: Mapping[str, Tensor], name: str) -> T
     return extra.get(COUNTS)
 
 
-def beside(model: PreTrainedModel, counts: Tensor | None) -> dict[str, Tensor]:
+def extra_state(model: PreTrainedModel, counts: Tensor | None) -> dict[str, Tensor]:
     """Return a copy of all extra weights of a model in full precision, and the token counts."""
     own = {key: value.detach().clone() for key, value in split_state(model.state_dict())[1].items()}
     return own if counts is None else own | {COUNTS: counts}

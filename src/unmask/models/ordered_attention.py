@@ -89,7 +89,7 @@ class Pass:
 
     Attributes:
         rank: Shape (B, n), int64; the ranks of the tokens, at least ``Cache.slots`` on padding.
-        asked: Shape (B, q), int64; the ranks of the masks. A mask attends to itself and to the
+        queried: Shape (B, q), int64; the ranks of the masks. A mask attends to itself and to the
             tokens of lower rank.
         position: Shape (B, n + q), int64; the positions of tokens and masks in the text.
         seen: Shape (B, k), int64; with a cache the positions of the first k ranks, else empty.
@@ -98,7 +98,7 @@ class Pass:
     """
 
     rank: Tensor
-    asked: Tensor
+    queried: Tensor
     position: Tensor
     seen: Tensor
     cache: Cache | None = None
@@ -118,7 +118,7 @@ class Pass:
         assert self.rows is not None
         for kept, new in zip(both, (key, value), strict=True):
             kept[self.rows[:, None], :, slot] = new[:, :, :count].transpose(1, 2).to(kept.dtype)
-        few = rows_at_once(size + self.asked.shape[1], key.device, share=2)
+        few = rows_at_once(size + self.queried.shape[1], key.device, share=2)
         for some, own in self.cache.few_at_a_time(self.rows, few):
             keys, values = (
                 torch.cat([kept[own, :, :size], new[some, :, count:]], 2)
@@ -137,19 +137,19 @@ class Pass:
         return self._masks[window]
 
     def _allowed(self, window: int | None) -> Tensor:
-        count, masks = self.rank.shape[1], self.asked.shape[1]
+        count, masks = self.rank.shape[1], self.queried.shape[1]
         if self.cache is None:
             rank, position = self.rank, self.position
         else:
             rank = torch.arange(self.seen.shape[1], device=self.rank.device).expand_as(self.seen)
             position = torch.cat([self.seen, self.position[:, count:]], 1)
-        written = rank[:, None] <= self.rank[..., None]
-        asking = rank[:, None] < self.asked[..., None]
+        by_token = rank[:, None] <= self.rank[..., None]
+        by_mask = rank[:, None] < self.queried[..., None]
         itself = torch.eye(masks, dtype=torch.bool, device=rank.device)
         sees = torch.cat(
             [
-                torch.cat([written, written.new_zeros(len(rank), count, masks)], 2),
-                torch.cat([asking, itself.expand(len(rank), -1, -1)], 2),
+                torch.cat([by_token, by_token.new_zeros(len(rank), count, masks)], 2),
+                torch.cat([by_mask, itself.expand(len(rank), -1, -1)], 2),
             ],
             1,
         )

@@ -49,5 +49,5 @@ class Saved:
         with loading.no_bars():
             self.model.save_pretrained(stage, state_dict=extra_weights.ordinary_state(self.model))
             self.tokenizer.save_pretrained(stage)
-        checkpoint.write_extra(stage, extra_weights.beside(self.model, self.counts))
+        checkpoint.write_extra(stage, extra_weights.extra_state(self.model, self.counts))
         self.card.write(stage)

@@ -60,7 +60,7 @@ def make_card(prepared: Prepared, trainer: DiffusionTrainer) -> Card:
 def save(prepared: Prepared, card: Card) -> None:
     """Save the model of a run in its folder, in place of one that is there."""
     start, job = prepared.start, prepared.job
-    extra = extra_weights.beside(start.model, prepared.counts)
+    extra = extra_weights.extra_state(start.model, prepared.counts)
     dtype = getattr(torch, job.recipe.model.save_dtype)
     with checkpoint.staged(job.out) as stage, no_bars():
         extra_weights.plain(start.model).to(dtype).save_pretrained(stage)

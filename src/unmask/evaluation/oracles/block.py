@@ -1,7 +1,6 @@
-"""An exact block denoiser: of a joint, block by block, what stands before the block being known.
+"""An exact block denoiser of a joint distribution.
 
-As with those of ``oracles.joint``, the bound must equal the entropy, now for every length of the
-blocks.
+As with the oracles of ``oracles.joint``, the bound must equal the entropy, for every block length.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ class BlockOracle:
         return logits if at is None else logits[at]
 
     def context(self, cached: bool = True) -> _ExactContext:
-        """Return an empty context; nothing is computed that could be kept."""
+        """Return an empty context; there is nothing to cache."""
         return _ExactContext(self)
 
 
 class _ExactContext:
-    """The clean blocks so far; all that is behind the present block counts as unseen."""
+    """The clean blocks so far; positions after the present block count as masked."""
 
     def __init__(self, oracle: BlockOracle) -> None:
         self._oracle = oracle
@@ -52,16 +51,16 @@ class _ExactContext:
         self._blocks: list[Tensor] = []
 
     def append(self, block: Tensor) -> None:
-        """Take a finished block into the context."""
+        """Add a finished block to the context."""
         self._blocks.append(block)
 
     def keep(self, rows: Tensor) -> None:
-        """Keep all rows: none costs a call."""
+        """Keep all rows, since dropping them would save nothing."""
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return log p(x_i | the block, what stands before it), (N, V) or (B, L', V), float64."""
+        """Return log p(x_i | the block, the blocks before it), (N, V) or (B, L', V), float64."""
         xt = xt if valid is None else xt.masked_fill(~valid, self._oracle.mask_token_id)
         row = torch.cat([*self._blocks, xt], 1)
         unseen = row.new_full((len(row), self._oracle.joint.length), self._oracle.mask_token_id)

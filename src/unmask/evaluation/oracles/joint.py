@@ -3,15 +3,15 @@ r"""Exact denoisers: distributions small or simple enough that p(x_i | visible t
     JointOracle       any joint over V^L sequences, by a table of all marginals
     MarkovOracle      an order-1 Markov chain of any length, by forward-backward sums
     TokenwiseOracle   a joint again, when every vocabulary entry has its own schedule
-    LeaveOneOutOracle   a joint under noise that turns tokens into tokens: each token unseen itself
+    LeaveOneOutOracle   a joint under token-to-token noise: each token predicted from the others
 
-All satisfy the ``Denoiser`` protocol in float64. With them the bound must equal the true entropy
-and a sampler's law can be compared with the law it should have; a trained network allows neither.
-For one schedule shared by all tokens the exact guess does not depend on t, so t is ignored. Logits
-are normalised log-probabilities with V columns; [MASK] is the id V, which has no column.
+All satisfy the ``Denoiser`` protocol in float64. With them the bound must equal the true entropy,
+and the law of a sampler can be compared with the law that it should have. With one schedule for all
+tokens the exact prediction does not depend on t, so t is ignored. Logits are normalised
+log-probabilities with V columns; [MASK] is the id V, which has no column.
 
 References: Shi et al. 2024, arXiv:2406.04329, Section 2; Zheng et al. 2024, arXiv:2409.02908,
-Proposition 1 (the guess is time-agnostic); Rabiner 1989, "A Tutorial on Hidden Markov Models",
+Proposition 1 (the prediction is time-agnostic); Rabiner 1989, "A Tutorial on Hidden Markov Models",
 Proc. IEEE 77(2) (forward-backward).
 """
 
@@ -43,7 +43,7 @@ class JointOracle:
         self.mask_token_id = self.vocab_size
         self.data_ids = torch.arange(self.vocab_size, device=joint.device)
         self.probs = joint
-        # Index V of an axis holds the sum over it: entry [xt] is the probability of what xt shows.
+        # Index V of an axis is the sum over it; entry [xt] is the probability of visible tokens.
         for axis in range(self.length):
             joint = torch.cat([joint, joint.sum(axis, keepdim=True)], axis)
         self._log_marginal = joint.flatten().log()
@@ -56,8 +56,8 @@ class JointOracle:
     ) -> Tensor:
         """Return log p(x_i | visible tokens), (N, V) at ``at`` or (B, L, V), float64.
 
-        A visible token is certain. Positions that are not valid count as unseen. What is visible
-        but impossible has no conditional: the guess is then uniform.
+        A visible token is certain. Invalid positions count as masked. An impossible context has no
+        conditional; the prediction is then uniform.
         """
         if xt.shape[1] != self.length:
             raise UserError(f"this joint has {self.length} positions, not {xt.shape[1]}")
@@ -105,16 +105,16 @@ class MarkovOracle:
     ) -> Tensor:
         """Return log p(x_i | visible tokens), (N, V) at ``at`` or (B, L, V), float64.
 
-        A visible token is certain. Positions that are not valid count as unseen, so padding says
-        nothing. What is visible but impossible has no conditional: the guess is then uniform.
+        A visible token is certain. Invalid positions count as masked, so padding carries no
+        information. An impossible context has no conditional; the prediction is then uniform.
         """
         xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
-        hidden = (xt == self.mask_token_id)[..., None]
-        seen = (xt[..., None] == self.data_ids) | hidden  # (B, L, V)
+        masked = (xt == self.mask_token_id)[..., None]
+        seen = (xt[..., None] == self.data_ids) | masked  # (B, L, V)
         return conditional((self._forward(seen) * self._backward(seen)).log(), xt, at)
 
     def _forward(self, seen: Tensor) -> Tensor:
-        """Return p(x_i | what is visible to the left of i), shape (B, L, V)."""
+        """Return p(x_i | visible tokens to the left of i), shape (B, L, V)."""
         message = self.initial.expand(len(seen), -1)
         result = [message]
         for i in range(seen.shape[1] - 1):
@@ -123,7 +123,7 @@ class MarkovOracle:
         return torch.stack(result, 1)
 
     def _backward(self, seen: Tensor) -> Tensor:
-        """Return p(what is visible to the right of i | x_i) up to a factor, shape (B, L, V)."""
+        """Return p(visible tokens to the right of i | x_i) up to a factor, shape (B, L, V)."""
         message = torch.ones_like(self.initial).expand(len(seen), -1)
         result = [message]
         for i in range(seen.shape[1] - 1, 0, -1):
@@ -147,7 +147,7 @@ class MarkovOracle:
         return total
 
     def joint(self, length: int) -> JointOracle:
-        """Return the same chain as an enumerated joint over V^length sequences."""
+        """Return the chain as an enumerated joint over V^length sequences."""
         probs = self.initial
         for _ in range(length - 1):
             probs = probs[..., None] * self.transition
@@ -159,7 +159,7 @@ class TokenwiseOracle:
 
         p(x | x_t) ~ p(x) * product over masked positions j of (1 - alpha_{x_j}(t)),
 
-    for x that agree with what is visible: a mask tells that its token is one of those hidden early.
+    for x that agree with the visible tokens: tokens with an early schedule are more likely masked.
 
     Args:
         joint: The distribution of clean sequences.
@@ -178,9 +178,9 @@ class TokenwiseOracle:
 
         Visible, invalid and impossible contexts are treated as by ``JointOracle``.
         """
-        hidden = self.process.schedule.mask_prob(t.double())[:, None]  # (B, 1, V)
+        masked = self.process.schedule.mask_prob(t.double())[:, None]  # (B, 1, V)
         seen = (xt[..., None] == self.data_ids).double()
-        factor = torch.where((xt == self.mask_token_id)[..., None], hidden, seen)  # (B, L, V)
+        factor = torch.where((xt == self.mask_token_id)[..., None], masked, seen)  # (B, L, V)
         if valid is not None:
             xt = xt.masked_fill(~valid, self.mask_token_id)
             factor = factor.masked_fill(~valid[..., None], 1)
@@ -192,12 +192,12 @@ class TokenwiseOracle:
 
 
 class LeaveOneOutOracle:
-    """Exact guess of a token from the noisy tokens around it, without the one at its own place.
+    """Exact prediction of a token from all noisy tokens except the one at its own position.
 
         g(x_0^i | x_t) = sum over x_0 elsewhere of p(x_0) prod over j != i of q(x_t^j | x_0^j)
 
-    The best guess for the joint parametrisation. It depends on t, and every position counts as
-    noised; symbol k of the joint is the k-th data id of the process.
+    The optimal prediction for the joint parametrisation. It depends on t, and every position counts
+    as noised. Symbol k of the joint is the k-th data id of the process.
 
     Args:
         joint: The distribution of clean sequences.
@@ -218,7 +218,7 @@ class LeaveOneOutOracle:
     ) -> Tensor:
         """Return log g, (N, V) at ``at`` or (B, L, V), float64; -inf outside the data ids.
 
-        Positions that are not valid count as unseen.
+        Invalid positions count as masked.
         """
         (rows, length), size = xt.shape, self.joint.vocab_size
         time = t.double().repeat_interleave(length)
@@ -236,12 +236,12 @@ class LeaveOneOutOracle:
 
 
 def conditional(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:
-    """Return log p(x_i | visible tokens) from what is proportional to it.
+    """Return log p(x_i | visible tokens) from unnormalised logits.
 
     Args:
         logits: Shape (B, L, V), up to a constant for each position.
-        xt: Ids, shape (B, L); V where hidden. A visible token is made certain.
-        at: Shape (B, L), bool; what to return, None for everything.
+        xt: Ids, shape (B, L); V for masks. A visible token is made certain.
+        at: Shape (B, L), bool; the positions to return, None for all.
     """
     vocab_size = logits.shape[-1]
     impossible = torch.isneginf(logits).all(-1, keepdim=True)
@@ -253,7 +253,7 @@ def conditional(logits: Tensor, xt: Tensor, at: Tensor | None) -> Tensor:
 
 
 def _scaled(message: Tensor) -> Tensor:
-    # Long chains would underflow; the scale cancels. Messages of impossible evidence stay 0.
+    # Avoids underflow of long chains; the scale cancels. Messages of impossible contexts stay 0.
     return message / message.sum(1, keepdim=True).clamp_min(torch.finfo(message.dtype).tiny)
 
 
@@ -262,7 +262,11 @@ def _entropy(probs: Tensor) -> float:
 
 
 def distribution(probs: Tensor) -> Tensor:
-    """Return probs in float64, their last axis summing to 1 beyond the rounding of the input."""
+    """Return probs in float64, renormalised over the last axis.
+
+    Raises:
+        UserError: If they are no distribution.
+    """
     total = probs.double().sum(-1, keepdim=True)
     if bool((probs < 0).any()) or bool(((total - 1).abs() > 1e-5).any()):
         raise UserError("probabilities must not be negative and must add up to 1")

@@ -1,7 +1,7 @@
 r"""An exact denoiser of text: a Markov chain of order 2, estimated from any text.
 
-Far from independent, of any length, and every conditional is known: between a joint that can be
-enumerated and a network about which nothing is known for sure.
+It has dependence between tokens, any length, and known conditionals: a step between an enumerated
+joint and a trained network.
 
 Reference: Rabiner 1989, "A Tutorial on Hidden Markov Models", Proc. IEEE 77(2) (forward-backward,
 here on pairs of tokens).
@@ -43,7 +43,7 @@ class SecondOrderOracle:
         Args:
             ids: Shape (N,), int64.
             vocab_size: V.
-            smoothing: Added to the count of every triple, so that all texts are possible.
+            smoothing: Added to the count of every triple, so that every text is possible.
         """
         pairs = torch.bincount(ids[:-1] * vocab_size + ids[1:], minlength=vocab_size**2)
         triples = cls.triples(ids[None], vocab_size) + smoothing
@@ -57,51 +57,51 @@ class SecondOrderOracle:
         if xt.shape[1] < 2:
             raise UserError("a chain of order 2 needs sequences of at least two tokens")
         xt = xt if valid is None else xt.masked_fill(~valid, self.mask_token_id)
-        hidden = xt == self.mask_token_id
+        masked = xt == self.mask_token_id
         own = torch.zeros(*xt.shape, self.vocab_size, dtype=torch.float64, device=xt.device)
-        asked = hidden if at is None else hidden & at
-        if asked.any():
-            own[asked] = self._hidden(xt, hidden, asked)
+        queried = masked if at is None else masked & at
+        if queried.any():
+            own[queried] = self._at_masks(xt, masked, queried)
         return conditional(own.log(), xt, at)
 
-    def _hidden(self, xt: Tensor, hidden: Tensor, asked: Tensor) -> Tensor:
+    def _at_masks(self, xt: Tensor, masked: Tensor, queried: Tensor) -> Tensor:
         """Return p(x_i | visible tokens) up to a factor at N masks (B, L), shape (N, V).
 
-        Two visible neighbours part what is left of them from what is right of them, so only the
-        stretch between two such pairs is summed over; equal stretches are summed over once.
+        Two visible neighbours separate the tokens on their left from those on their right, so the
+        sum is over the chunk between two such pairs only; equal chunks are computed once.
         """
-        row, place = asked.nonzero().T
-        begin, end = _stretches(hidden)
-        begin, end = begin[asked], end[asked]
+        row, place = queried.nonzero().T
+        begin, end = _chunks(masked)
+        begin, end = begin[queried], end[queried]
         columns = torch.arange(int((end - begin).max()) + 1, device=xt.device)
         at = begin[:, None] + columns
         beyond = at > end[:, None]
         ids = xt[row[:, None], at.clamp_max(xt.shape[1] - 1)].masked_fill(beyond, -1)
-        # The longest first: the sums go on with fewer and fewer stretches.
+        # The longest first, so that the sums continue with fewer and fewer chunks.
         keys = torch.cat([(begin - end)[:, None], (begin == 0)[:, None], ids], 1)
         keys, inverse = keys.unique(dim=0, return_inverse=True)
         return self._sums(keys[:, 2:], 1 - keys[:, 0], keys[:, 1] == 1)[inverse, place - begin]
 
     def _sums(self, ids: Tensor, width: Tensor, first: Tensor) -> Tensor:
-        """Return p(x_i, what is visible) up to a factor for stretches, (S, W, V).
+        """Return p(x_i, visible tokens) up to a factor for chunks, (S, W, V).
 
         Args:
             ids: Shape (S, W), int64.
-            width: Tokens in each, shape (S,), falling.
-            first: Whether a stretch begins its row, shape (S,), bool.
+            width: Tokens in each chunk, shape (S,), decreasing.
+            first: Whether a chunk begins its sequence, shape (S,), bool.
         """
         seen = ((ids[..., None] == self.data_ids) | (ids == self.mask_token_id)[..., None]).double()
         count = [int((width > k).sum()) for k in range(ids.shape[1])]
         start = torch.where(first[:, None, None], self.initial, torch.ones_like(self.initial))
         message = start * seen[:, 0, :, None] * seen[:, 1, None]
-        forward = [message]  # p(x_{k-1}, x_k, what is visible up to k), from k = 1 on
+        forward = [message]  # p(x_{k-1}, x_k, visible tokens up to k), from k = 1 on
         for k in range(2, len(count)):
             n = count[k]
             message = torch.einsum("nab,abc->nbc", message[:n], self.transition)
             message = _scaled(message * seen[:n, k, None])
             forward.append(message)
         own = torch.zeros_like(seen)
-        message = torch.ones_like(start[: count[-1]])  # p(what is visible after k | x_{k-1}, x_k)
+        message = torch.ones_like(start[: count[-1]])  # p(visible tokens after k | x_{k-1}, x_k)
         for k in range(len(count) - 1, 0, -1):
             n = count[k]
             message = torch.cat([message, torch.ones_like(start[len(message) : n])])
@@ -141,13 +141,13 @@ class SecondOrderOracle:
 
     @staticmethod
     def triples(ids: Tensor, vocab_size: int) -> Tensor:
-        """Return how often each triple of neighbours occurs in rows (B, L), shape (V, V, V)."""
+        """Return the counts of triples of neighbours in sequences (B, L), shape (V, V, V)."""
         code = (ids[:, :-2] * vocab_size + ids[:, 1:-1]) * vocab_size + ids[:, 2:]
         count = torch.bincount(code.flatten(), minlength=vocab_size**3).double()
         return count.view(vocab_size, vocab_size, vocab_size)
 
     def triple_law(self, length: int) -> Tensor:
-        """Return the mean probability of each triple over the places of a row, (V, V, V)."""
+        """Return the mean probability of each triple over the positions, shape (V, V, V)."""
         pair, total = self.initial, torch.zeros_like(self.transition)
         for _ in range(length - 2):
             triple = pair[..., None] * self.transition
@@ -155,7 +155,7 @@ class SecondOrderOracle:
         return total / (length - 2)
 
     def joint(self, length: int) -> JointOracle:
-        """Return the same chain as an enumerated joint over V^length sequences."""
+        """Return the chain as an enumerated joint over V^length sequences."""
         probs = self.initial
         for _ in range(length - 2):
             probs = probs[..., None] * self.transition
@@ -167,14 +167,14 @@ def _scaled(message: Tensor) -> Tensor:
     return message / total.clamp_min(torch.finfo(message.dtype).tiny)
 
 
-def _stretches(hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and the last place of the stretch that each mask is in, both (B, L).
+def _chunks(masked: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the last position of the chunk that each mask is in, both (B, L).
 
-    A stretch begins with the last two visible neighbours before a mask, or with the row, and ends
-    with the first two behind it, or with the row.
+    A chunk begins with the last two visible neighbours before a mask, or at the start of the
+    sequence, and ends with the first two after it, or at the end.
     """
-    places = torch.arange(hidden.shape[1], device=hidden.device)
-    visible = ~hidden
+    places = torch.arange(masked.shape[1], device=masked.device)
+    visible = ~masked
     both = visible[:, :-1] & visible[:, 1:]
     none = torch.zeros_like(both[:, :1])
     begins, ends = torch.cat([both, none], 1), torch.cat([none, both], 1)
