@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerFast
 
 from conftest import story, wordpiece
 from unmask.data import text_files
-from unmask.data.documents import Documents, Piece, joined, pieces_of, read_documents, read_records
+from unmask.data.documents import Documents, Piece, joined, pieces_of, read_documents
 from unmask.data.records import RecordCodec
+from unmask.data.sources import read_records
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
 from unmask.training import record_dataset, stream, tokenizer

@@ -19,7 +19,8 @@ from transformers import (
 import vocabularies
 from unmask.cli import main
 from unmask.data.encoding import encode_before
-from unmask.data.text import Blank, TextCodec
+from unmask.data.templates import Blank
+from unmask.data.text import TextCodec
 from unmask.errors import UserError
 from unmask.evaluation.report import legend, lines, notes
 from unmask.models.checkpoint import Card

@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 import unmask
 from checks import generator
-from unmask.data.documents import quiet_datasets
+from unmask.data.sources import quiet_datasets
 from unmask.models import compat
 from unmask.models.ordered_attention import attach
 from unmask.models.traits import traits_of

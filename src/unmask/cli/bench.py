@@ -101,7 +101,8 @@ def samplers(
 
 def _read(data: str, field: str, symbols: str, length: int, rows: int) -> tuple[Tensor, int]:
     """Return the data as ids (N,) of symbols and the number of distinct symbols."""
-    from unmask.data.documents import check_field, joined, read_documents
+    from unmask.data.documents import joined, read_documents
+    from unmask.data.sources import check_field
     from unmask.evaluation.sampler_benchmark import SYMBOLS
 
     check_field(field, data)

@@ -86,7 +86,7 @@ def command(
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
     targets of pairs, given their sources.
     """
-    from unmask.data.documents import check_split
+    from unmask.data.sources import check_split
     from unmask.evaluation import report as reports
     from unmask.models import checkpoint
 
@@ -149,7 +149,8 @@ def _of_pairs(names: tuple[str, ...]) -> bool:
 def _texts(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
-    from unmask.data.documents import Documents, check_field, whole_documents
+    from unmask.data.documents import Documents, whole_documents
+    from unmask.data.sources import check_field
 
     check_field(field, data)
     source = Documents(data, field, split, options.note)

@@ -90,8 +90,8 @@ class Files:
 
     def check_out(self) -> None:
         """Raise a UserError for a file that cannot be written or may not be replaced."""
-        from unmask.data.documents import check_apart
         from unmask.data.fasta import ENDINGS
+        from unmask.data.sources import check_apart
         from unmask.files import check_writable
 
         assert self.out is not None
@@ -184,7 +184,7 @@ def _check(
 
     The arguments are those of ``write_rows``.
     """
-    from unmask.data.documents import check_whole
+    from unmask.data.sources import check_whole
 
     total = empty = idle = 0
     first: Row | None = None
@@ -253,7 +253,7 @@ def _named(data: str | None, row: Row) -> Iterator[None]:
 
 def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> Iterator[Row]:
     """Yield the rows of a file with all their fields, or the only text."""
-    from unmask.data.documents import labelled, without_text
+    from unmask.data.sources import labelled, without_text
 
     data, field = files.data, files.field
     if data is None:

@@ -93,7 +93,8 @@ def command(
 
 
 def _read(text: str) -> str:
-    from unmask.data.documents import KNOWN, joined, read_documents
+    from unmask.data.documents import joined, read_documents
+    from unmask.data.sources import KNOWN
     from unmask.data.text_files import PACKED
 
     if text == "-":

@@ -67,7 +67,8 @@ def command(
     plot; without a target it is the sampler of the best quality. Samplers that the model does not
     support are left out.
     """
-    from unmask.data.documents import check_field, joined, read_documents
+    from unmask.data.documents import joined, read_documents
+    from unmask.data.sources import check_field
     from unmask.pipelines.autotune import best_trial, check_target
 
     check_target(seconds, quality)

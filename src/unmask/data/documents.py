@@ -17,41 +17,16 @@ from unmask.data import fasta
 from unmask.data.sources import (
     KNOWN,
     Note,
-    check_apart,
-    check_field,
-    check_split,
     check_whole,
     files_in,
-    labelled,
     note_plain,
     path_of,
-    quiet_datasets,
     read_hub,
-    read_records,
     without_text,
 )
 from unmask.data.tables import READERS, Row, read_table
 from unmask.data.text_files import PIECE, ending, read_lines, read_pieces
 from unmask.errors import UserError
-
-__all__ = [
-    "KNOWN",
-    "Documents",
-    "Note",
-    "Piece",
-    "check_apart",
-    "check_field",
-    "check_split",
-    "check_whole",
-    "joined",
-    "labelled",
-    "pieces_of",
-    "quiet_datasets",
-    "read_documents",
-    "read_records",
-    "whole_documents",
-    "without_text",
-]
 
 
 class Piece(NamedTuple):

@@ -27,10 +27,8 @@ from unmask.data.encoding import (
 from unmask.data.pieces import Pieces
 from unmask.data.spaces import Spaces
 from unmask.data.special_tokens import symbols
-from unmask.data.templates import Blank, Layout, Part, like_a_mark
+from unmask.data.templates import Blank, Layout, Part
 from unmask.errors import UserError
-
-__all__ = ["Blank", "Layout", "TextCodec", "like_a_mark"]
 
 
 @dataclass(frozen=True)

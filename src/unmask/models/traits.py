@@ -26,8 +26,6 @@ from unmask.models.positions import (
 )
 from unmask.models.time_conditioning import conditioning_of
 
-__all__ = ["Traits", "check_masks", "entries_of", "position_limit", "traits_of"]
-
 _SHORT, _LONG, _LONGEST = 4, 13, 16
 _SAME = 1e-3
 """Largest difference of logits that counts as rounding, over the largest logit, in float32."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
-from unmask.data.text import Blank, TextCodec
+from unmask.data.templates import Blank
+from unmask.data.text import TextCodec
 
 Item = TypeVar("Item")
 _SHARE = 0.75

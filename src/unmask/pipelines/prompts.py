@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from unmask.data.pairs import PairCodec
-from unmask.data.text import Blank, Layout, TextCodec
+from unmask.data.templates import Blank, Layout
+from unmask.data.text import TextCodec
 from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas

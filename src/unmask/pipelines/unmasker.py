@@ -22,7 +22,8 @@ from torch import Tensor
 from unmask.data import unknown_tokens
 from unmask.data.pairs import PairCodec
 from unmask.data.records import RecordCodec
-from unmask.data.text import TextCodec, like_a_mark
+from unmask.data.templates import like_a_mark
+from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text, window_of
 from unmask.diffusion.denoiser import uses_time
 from unmask.diffusion.formulation import Bound, UniformFormulation, check_steps
@@ -43,10 +44,11 @@ from unmask.models.any_order import make_denoiser
 from unmask.models.checkpoint import Card
 from unmask.models.decoder import DecoderDenoiser
 from unmask.models.encoder import check_vocabulary, not_data_ids
+from unmask.models.positions import entries_of, position_limit
 from unmask.models.runtimes import select
 from unmask.models.runtimes.openvino import ExportedDenoiser
 from unmask.models.saving import Saved
-from unmask.models.traits import check_masks, entries_of, position_limit, traits_of
+from unmask.models.traits import check_masks, traits_of
 from unmask.pipelines import mbr
 from unmask.pipelines.control_options import Steering
 from unmask.pipelines.excerpts import by_text, cut_out

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from unmask.data.documents import Documents, Note, Piece, check_field
+from unmask.data.documents import Documents, Piece
+from unmask.data.sources import Note, check_field
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.training.recipe import Recipe

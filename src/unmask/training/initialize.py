@@ -23,7 +23,8 @@ from unmask.models.checkpoint import Card, read_extra
 from unmask.models.decoder import add_mask_token, check_decoder
 from unmask.models.encoder import check_vocabulary
 from unmask.models.extra_weights import equip, restore
-from unmask.models.traits import check_masks, entries_of, position_limit, traits_of
+from unmask.models.positions import entries_of, position_limit
+from unmask.models.traits import check_masks, traits_of
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainingArguments
 
-from unmask.data.documents import check_apart
+from unmask.data.sources import check_apart
 from unmask.errors import UserError
 from unmask.evaluation.scores import Score
 from unmask.files import locked

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.data.documents import Note, check_whole, read_records, without_text
 from unmask.data.pairs import Pair, PairCodec, PairRows
+from unmask.data.sources import Note, check_whole, read_records, without_text
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError

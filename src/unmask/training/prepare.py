@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments, set_seed
 
 from unmask.data import unknown_tokens
-from unmask.data.documents import Note
+from unmask.data.sources import Note
 from unmask.diffusion.formulation import Formulation
 from unmask.diffusion.registry import NOISE_SCHEDULES, make_formulation
 from unmask.evaluation.likelihood import Part, bound_of_rows, score_text

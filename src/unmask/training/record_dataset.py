@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unmask.data.documents import Documents, Note, Piece, check_field, whole_documents
+from unmask.data.documents import Documents, Piece, whole_documents
 from unmask.data.records import RecordCodec, Tally, quantiles
+from unmask.data.sources import Note, check_field
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.training.datasets import Material, Texts
