@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.data.text import TextCodec
+from unmask.data.codec import Codec
 from unmask.errors import UserError
 
 CHUNK = 1000
@@ -93,7 +93,7 @@ class RecordCodec:
         UserError: If there is no end symbol.
     """
 
-    codec: TextCodec
+    codec: Codec
     length: int
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unmask.data.codec import Codec
 from unmask.data.text import TextCodec
 from unmask.data.token_text import token_texts
 from unmask.diffusion.denoiser import Denoiser
@@ -44,7 +45,7 @@ class Steered:
     """
 
     plan: Plan
-    codec: TextCodec
+    codec: Codec
     scale: float = 1.0
     classified: Callable[[Denoiser], Denoiser] | None = None
     picks: bool = False
@@ -138,7 +139,7 @@ class Steering(ControlOptions):
             of_position,
         )
 
-    def _check_goes_with(self, plan: Plan, codec: TextCodec, formulation: Formulation) -> None:
+    def _check_goes_with(self, plan: Plan, codec: Codec, formulation: Formulation) -> None:
         if isinstance(formulation, UniformFormulation) and (
             self.classifier or self.guidance_scale != 1
         ):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from unmask.data.text import TextCodec
+from unmask.data.codec import Codec
 from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.sampling.canvas import Frame
 
@@ -44,12 +44,12 @@ class Film:
             self.frames, self.seconds = self.frames[::2], self.seconds[::2]
             self._every *= 2
 
-    def tracks(self, codec: TextCodec, label: str, rows: Sequence[int]) -> tuple[Track, ...]:
+    def tracks(self, codec: Codec, label: str, rows: Sequence[int]) -> tuple[Track, ...]:
         """Return the recording of each of some rows."""
         return tuple(track(codec, label, self.frames, self.seconds, row) for row in rows)
 
 
-def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapshot:
+def snapshot(codec: Codec, frame: Frame, seconds: float, row: int) -> Snapshot:
     """Return one row of a frame as a picture's data, without start symbol and padding."""
     canvas = frame.canvas
     used = slice(len(codec.start), int(canvas.valid[row].sum()))
@@ -76,7 +76,7 @@ def snapshot(codec: TextCodec, frame: Frame, seconds: float, row: int) -> Snapsh
 
 
 def track(
-    codec: TextCodec, label: str, frames: Sequence[Frame], seconds: Sequence[float], row: int
+    codec: Codec, label: str, frames: Sequence[Frame], seconds: Sequence[float], row: int
 ) -> Track:
     """Return the recording of one row."""
     pairs = zip(frames, seconds, strict=True)
@@ -94,7 +94,7 @@ def _status(revealed: bool, remasked: bool, masked: bool, editable: bool, waitin
 
 
 def left_to_right(
-    codec: TextCodec, ids: Sequence[int], given: int, total: int, seconds: float
+    codec: Codec, ids: Sequence[int], given: int, total: int, seconds: float
 ) -> Snapshot:
     """Return the picture of an autoregressive row, of which some tokens are not written yet.
 

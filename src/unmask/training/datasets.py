@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from unmask.data.codec import Codec
 from unmask.data.documents import Documents, Piece
 from unmask.data.sources import Note, check_field
 from unmask.data.text import TextCodec
@@ -142,7 +143,7 @@ class Texts:
         )
 
 
-def _beginning(pieces: Iterable[Piece], codec: TextCodec, count: int) -> str:
+def _beginning(pieces: Iterable[Piece], codec: Codec, count: int) -> str:
     """Return the beginning of documents as one text, each of several ending its line.
 
     It holds at least ``count`` tokens if the documents do, and some more, so that the last of these

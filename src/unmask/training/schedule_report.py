@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unmask.data.text import TextCodec
+from unmask.data.codec import Codec
 from unmask.diffusion.schedules.per_token import LearnedExponents
 
 PLOT, REPORT = "exponents.png", "exponents.md"
@@ -13,9 +13,7 @@ RAREST = 10
 """Tokens that occur less often say little about what was learned, and are not listed."""
 
 
-def order_of_writing(
-    learned: LearnedExponents, counts: Tensor, codec: TextCodec, title: str
-) -> str:
+def order_of_writing(learned: LearnedExponents, counts: Tensor, codec: Codec, title: str) -> str:
     """Return both ends of the order in which a learned schedule writes, as Markdown.
 
     A token with a large exponent stays visible long on the way forward, 1 - alpha_v(t) = t^(w_v),

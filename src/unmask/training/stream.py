@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unmask.data.codec import Codec
 from unmask.data.documents import Piece
-from unmask.data.text import TextCodec
 from unmask.data.text_files import PIECE
 from unmask.errors import UserError
 
@@ -37,7 +37,7 @@ _PLACES = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?=\s)|(?<=\s)(?=\S)")
 
 def tokenize(
     pieces: Iterable[Piece],
-    codec: TextCodec,
+    codec: Codec,
     skip_empty_lines: bool = False,
     folder: Path | None = None,
 ) -> Tensor:
@@ -56,9 +56,7 @@ def tokenize(
     return stored(_with_ends(encoded(pieces, codec, skip_empty_lines), codec), folder)
 
 
-def _with_ends(
-    parts: Iterable[tuple[Ids, bool]], codec: TextCodec
-) -> Iterator[Sequence[int] | Ids]:
+def _with_ends(parts: Iterable[tuple[Ids, bool]], codec: Codec) -> Iterator[Sequence[int] | Ids]:
     for ids, last in parts:
         yield ids
         if last and codec.end is not None:
@@ -66,7 +64,7 @@ def _with_ends(
 
 
 def encoded(
-    pieces: Iterable[Piece], codec: TextCodec, skip_empty_lines: bool = False
+    pieces: Iterable[Piece], codec: Codec, skip_empty_lines: bool = False
 ) -> Iterator[tuple[Ids, bool]]:
     """Yield ids, (n,), int32, and whether a document ends with them; see ``tokenize``."""
     waiting: list[Piece] = []
@@ -80,7 +78,7 @@ def encoded(
     yield from _encode(waiting, codec)
 
 
-def _encode(parts: list[Piece], codec: TextCodec) -> list[tuple[Ids, bool]]:
+def _encode(parts: list[Piece], codec: Codec) -> list[tuple[Ids, bool]]:
     if not parts:
         return []
     encoded = codec.encode_all([text for text, _ in parts])
@@ -89,7 +87,7 @@ def _encode(parts: list[Piece], codec: TextCodec) -> list[tuple[Ids, bool]]:
     return [(ids, last) for ids, (_, last) in zip(arrays, parts, strict=True)]
 
 
-def _parts(pieces: Iterable[Piece], codec: TextCodec) -> Iterator[Piece]:
+def _parts(pieces: Iterable[Piece], codec: Codec) -> Iterator[Piece]:
     """Yield documents in parts that are tokenised apart, without those that hold no text."""
     held, begun, size = "", False, PART
     for text, last in pieces:
@@ -108,7 +106,7 @@ def _parts(pieces: Iterable[Piece], codec: TextCodec) -> Iterator[Piece]:
             held, begun, size = "", False, PART
 
 
-def cut_of(text: str, codec: TextCodec) -> int:
+def cut_of(text: str, codec: Codec) -> int:
     """Return a place near the end of a text at which cutting it changes no token; 0 for none.
 
     Whether it does is seen on the ``SIGHT`` characters before and behind it. Tried are the ends of
