@@ -294,7 +294,7 @@ def tried(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Row:
             break
     if row.cells["opens"] is None:
         writer = place.open()
-        row.limit, row.apart = writer.limit, writer.denoiser.traits.keeps_rows_apart
+        row.limit, row.apart = writer.limit, writer.denoiser.traits.batch_invariant
     return row
 
 

@@ -132,7 +132,7 @@ def test_padding_that_leaks_is_noticed(name):
         padded = logits_of(model, ids, valid.long())[:1, :6]
         gap = (padded - logits_of(model, ids[:1, :6])).abs().max() / padded.abs().max()
     assert (gap > 0.01) == (name in LEAKING)
-    assert traits_of(model).keeps_rows_apart == (name not in LEAKING)
+    assert traits_of(model).batch_invariant == (name not in LEAKING)
 
 
 @torch.no_grad()
@@ -241,7 +241,7 @@ def test_a_leak_is_looked_for_before_weights_are_rounded(zoo, tmp_path, backend)
     AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     writer = Unmasker.from_pretrained(str(tmp_path), device="cpu", backend=backend)
-    assert not writer.denoiser.traits.keeps_rows_apart
+    assert not writer.denoiser.traits.batch_invariant
 
 
 def test_funnel_computes_in_eight_bits():

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unmask.errors import UserError
-from unmask.models.encoder import EncoderDenoiser, one_by_one, rows_at_once
+from unmask.models.encoder import EncoderDenoiser, gathered, rows_at_once
 from unmask.models.forward import evaluating, only_at
 from unmask.models.ordered_attention import Cache, Pass, attending, is_attached
 from unmask.models.traits import first_line
@@ -181,7 +181,7 @@ class Session:
             logits = self._run(xt, rows, *packed(where[rows]))
         else:
             answers = (self._run(xt, some, *packed(where[some])) for some in few)
-            logits = one_by_one(answers, int(where.sum()))
+            logits = gathered(answers, int(where.sum()))
         return logits.view(*xt.shape, -1) if at is None else logits
 
     def _follow(self, xt: Tensor, visible: Tensor, rows: Tensor) -> None:

@@ -24,8 +24,8 @@ from unmask.models.exclusive import exclusive
 from unmask.models.positions import position_limit
 from unmask.models.traits import padded, same
 
-Run = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(ids, at, valid) -> one row of numbers for each position at ``at``"""
+PositionFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(ids, at, valid) -> numbers (N, D) for the N positions at ``at``."""
 
 
 class TextClassifier:
@@ -46,7 +46,7 @@ class TextClassifier:
         self.end = _closing(codec)
         limit = position_limit(model)
         self.limit = None if limit is None else limit - len(self.end)
-        self.keeps_rows_apart = self._keeps_rows_apart()
+        self.batch_invariant = self._is_batch_invariant()
 
     @classmethod
     def from_pretrained(
@@ -84,14 +84,14 @@ class TextClassifier:
             with exclusive(self.model):
                 return self._log_prob(ids, valid)[:, None]
 
-        return self._apart(run, ids, at, valid)[:, 0]
+        return self._run_batch_invariant(run, ids, at, valid)[:, 0]
 
     def slopes(self, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
         """Return grad . (e_v - e_now) at ``at``, shape (N, V'), with the input embeddings e."""
         rows = at.any(1)
         if not rows.any():
             return self._table.new_zeros(0, len(self._table))
-        return self._apart(
+        return self._run_batch_invariant(
             self._slopes, ids[rows], at[rows], None if valid is None else valid[rows]
         )
 
@@ -115,9 +115,11 @@ class TextClassifier:
             here = gradient[:, : ids.shape[1]][at]  # (N, D)
             return here @ table.T - (here * table[ids[at]]).sum(1, keepdim=True)
 
-    def _apart(self, run: Run, ids: Tensor, at: Tensor, valid: Tensor | None) -> Tensor:
-        """Run on all rows, or on those of each length separately if logits depend on padding."""
-        if self.keeps_rows_apart or valid is None:
+    def _run_batch_invariant(
+        self, run: PositionFunction, ids: Tensor, at: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        """Run on all rows, or on those of each length separately if padding changes them."""
+        if self.batch_invariant or valid is None:
             return run(ids, at, valid)
 
         def of_one_length(ids: Tensor, _t: Tensor, at: Any, valid: Tensor | None) -> Tensor:
@@ -126,7 +128,7 @@ class TextClassifier:
         return by_length(of_one_length, ids, torch.zeros(len(ids), device=ids.device), at, valid)
 
     @torch.no_grad()
-    def _keeps_rows_apart(self) -> bool:
+    def _is_batch_invariant(self) -> bool:
         """Return whether the logits of a padded row do not depend on its batch."""
         row, together, mask = padded(self.model)
         try:

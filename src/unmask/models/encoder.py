@@ -72,17 +72,17 @@ class EncoderDenoiser:
         at a time. In training a batch keeps its shape.
         """
         if not torch.is_grad_enabled():
-            xt, t, at, valid = only_rows(xt, t, at, valid)
+            xt, t, at, valid = queried_rows(xt, t, at, valid)
         rows = rows_at_once(xt.shape[1], xt.device)
         if at is None or torch.is_grad_enabled() or rows >= len(xt):
             return self._run(xt, t, at, valid)
         count = len(xt.split(rows))
         valids = repeat(None, count) if valid is None else valid.split(rows)
         pieces = zip(xt.split(rows), t.split(rows), at.split(rows), valids, strict=True)
-        return one_by_one((self._run(*piece) for piece in pieces), int(at.sum()))
+        return gathered((self._run(*piece) for piece in pieces), int(at.sum()))
 
     def _run(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
-        logits = apart(self._logits, self.traits, xt, t, at, valid)
+        logits = run_batch_invariant(self._logits, self.traits, xt, t, at, valid)
         # In place, since a linear layer does not need its output for the backward pass.
         return logits.index_fill_(-1, self.not_data, float("-inf"))
 
@@ -95,15 +95,15 @@ class EncoderDenoiser:
         mask = None if valid is None else valid.long()
         conditioning = conditioning_of(self.bare)
         at_time = nullcontext() if conditioning is None else conditioning.at(t)
-        head_at = at if traits.head_apart else None
+        head_at = at if traits.selective_head else None
         with at_time, repeatable(traits.draws, xt.device), only_at(self.bare, head_at):
             logits: Tensor = self.model(input_ids=xt, attention_mask=mask).logits
         if at is None:
             return logits[:, :length]
-        return logits[0] if traits.head_apart else logits[at]
+        return logits[0] if traits.selective_head else logits[at]
 
 
-def apart(
+def run_batch_invariant(
     run: Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor],
     traits: Traits,
     xt: Tensor,
@@ -117,7 +117,7 @@ def apart(
     """
     if valid is None or bool(valid.all()):
         return run(xt, t, at, None)
-    return run(xt, t, at, valid) if traits.keeps_rows_apart else by_length(run, xt, t, at, valid)
+    return run(xt, t, at, valid) if traits.batch_invariant else by_length(run, xt, t, at, valid)
 
 
 def by_length(
@@ -178,7 +178,7 @@ def rows_at_once(tokens: int, device: torch.device, share: int = 1) -> int:
     return max(1, few) if device.type == "cpu" else 2**31
 
 
-def one_by_one(pieces: Iterable[Tensor], count: int) -> Tensor:
+def gathered(pieces: Iterable[Tensor], count: int) -> Tensor:
     """Return chunks of logits (n, V) in one tensor (count, V), filled as they are computed."""
     answer, start = torch.empty(0), 0
     for piece in pieces:
@@ -198,7 +198,7 @@ def split_ids(
     return keep.nonzero()[:, 0].to(device), (~keep).nonzero()[:, 0].to(device)
 
 
-def only_rows(
+def queried_rows(
     xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Return the queried rows of a ``Denoiser``'s arguments; all rows if none is queried.

@@ -40,8 +40,8 @@ class Traits:
         entries: Number of ids with embeddings.
         shortest: Fewest tokens of a sequence that it accepts.
         first: Position id of the first token.
-        head_apart: Whether its head can run on some positions only, see ``forward.only_at``.
-        keeps_rows_apart: Whether the logits of a padded sequence do not depend on its batch.
+        selective_head: Whether its head can run on some positions only, see ``forward.only_at``.
+        batch_invariant: Whether the logits of a padded sequence do not depend on its batch.
         draws: Whether it draws random numbers in evaluation mode.
     """
 
@@ -49,8 +49,8 @@ class Traits:
     entries: int
     shortest: int
     first: int
-    head_apart: bool
-    keeps_rows_apart: bool
+    selective_head: bool
+    batch_invariant: bool
     draws: bool
 
 
@@ -105,9 +105,9 @@ def _probed(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
         entries=entries_of(model),
         shortest=shortest,
         first=positions_of(model)[1],
-        head_apart=_has_head_apart(model, row, alone, draws),
+        selective_head=_has_selective_head(model, row, alone, draws),
         # The random numbers of a sequence may depend on its length.
-        keeps_rows_apart=not draws and same(alone, answers[:1, : len(row[0])]),
+        batch_invariant=not draws and same(alone, answers[:1, : len(row[0])]),
         draws=draws,
     )
 
@@ -226,7 +226,7 @@ def _sees_once_trained(model: PreTrainedModel, row: Tensor) -> bool:
             weight.zero_()
 
 
-def _has_head_apart(model: PreTrainedModel, row: Tensor, whole: Tensor, draws: bool) -> bool:
+def _has_selective_head(model: PreTrainedModel, row: Tensor, whole: Tensor, draws: bool) -> bool:
     at = torch.zeros_like(row, dtype=torch.bool)
     at[:, -1] = True
     try:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unmask.errors import UserError
 from unmask.models.checkpoint import EXPORTED, read_json
-from unmask.models.encoder import EncoderDenoiser, apart, only_rows
+from unmask.models.encoder import EncoderDenoiser, queried_rows, run_batch_invariant
 from unmask.models.exclusive import exclusive
 
 FORMAT = 1
@@ -116,8 +116,8 @@ class ExportedDenoiser:
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
         """Return logits of p(x_0 | x_t), (N, V) at ``at`` or (B, L, V); see ``Denoiser``."""
-        xt, t, at, valid = only_rows(xt, t, at, valid)
-        logits = apart(self._logits, self._traits, xt, t, at, valid)
+        xt, t, at, valid = queried_rows(xt, t, at, valid)
+        logits = run_batch_invariant(self._logits, self._traits, xt, t, at, valid)
         return logits.index_fill_(-1, self._not_data, float("-inf"))
 
     def _logits(self, xt: Tensor, t: Tensor, at: Tensor | None, valid: Tensor | None) -> Tensor:
