@@ -130,7 +130,7 @@ def test_a_model_of_any_kind_is_tuned(zoo, tmp_path, capsys):
     record = json.loads(said.out)
     assert "p2, steps 16" in record["left_out"]
     assert said.err.count("left out:") == 1
-    assert "keeps what it has written" in said.err
+    assert "keeps generated tokens" in said.err
     before = (folder / "unmask.json").read_bytes()
     for wrong in (["--seconds", "-1"], ["--quality", "0"]):
         assert main([*line, *wrong]) == 2

@@ -227,7 +227,7 @@ def test_damaged_extra_weights_are_refused(zoo, text_file, tmp_path):
         ({"unmask_schedule.counts": counts[:-1]}, "counts do not fit the tokenizer"),
         (
             {"unmask_schedule.counts": counts, "other": counts.clone()},
-            "not those that its card asks for",
+            "do not match its card",
         ),
     ]:
         save_file(content, file)
