@@ -17,14 +17,15 @@ from torch import Tensor
 
 from unmask.data.documents import joined, read_documents
 from unmask.pipelines import rerank
-from unmask.pipelines.prompts import Plan
+from unmask.pipelines.layout_options import LENGTH_RULES
+from unmask.pipelines.prompts import Rows
 from unmask.pipelines.unmasker import Unmasker
 from unmask.sampling.canvas import Canvas
 
 LONGEST = 6
 
 
-def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[Plan, Tensor]:
+def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[Rows, Tensor]:
     """Return the possible rows of spans at even distances in a text, and their lengths (N,)."""
     codec, ids = writer.codec, writer.codec.encode(text)
     rows: list[list[int | None]] = []
@@ -36,7 +37,7 @@ def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[P
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
     choices = [list(range(i, i + LONGEST)) for i in range(0, len(rows), LONGEST)]
     blanks = [(row.count(None),) for row in rows]
-    plan = Plan(canvas, torch.arange(count), choices, blanks).to(writer.model.device)
+    plan = Rows(canvas, torch.arange(count), choices, blanks).to(writer.model.device)
     return plan, torch.tensor(lengths)
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     print(f"{len(lengths)} spans, {calls} calls; posterior of the true length {of_truth:.3f}")
     print("| rule | right | rank correlation |")
     print("|---|---|---|")
-    for rule in rerank.RULES:
+    for rule in LENGTH_RULES:
         found = torch.tensor(rerank.choose_rows(plan, nats, rule)) % LONGEST + 1
         right = (found == lengths).double().mean().item()
         correlation = spearmanr(found, lengths).statistic

@@ -582,7 +582,7 @@ def test_the_same_mistakes_in_python_are_a_user_error(zoo):
         writer.generate("Hello", steps=0)
     with pytest.raises(UserError, match="warmth"):
         writer.generate("Hello", warmth=3)
-    with pytest.raises(UserError, match="nothing to write"):
+    with pytest.raises(UserError, match="nothing to generate"):
         writer.generate([])
     with pytest.raises(UserError, match="no text"):
         writer.score("")

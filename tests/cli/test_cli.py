@@ -18,6 +18,7 @@ from unmask.cli.grouped import GROUPS, MOST_USED
 from unmask.cli.info import show
 from unmask.pipelines import rerank
 from unmask.pipelines.prompts import lay_out
+from unmask.pipelines.request import GenerationRequest
 
 PLAIN = {
     "ancestral": ["--steps", "5"],
@@ -243,9 +244,7 @@ def test_the_length_of_a_blank_is_chosen_before_it_is_written(roberta):
     assert last.canvas.editable.sum(1).tolist() == lengths, "only what is chosen is written"
     assert last.nfe == 3
     best = roberta.infill("A [MASK:1-6] mat.", choose_length="likeliest", num_samples=9, **options)
-    plan = lay_out(
-        roberta.codec, ["A [MASK:1-6] mat."], length=None, num_samples=1, seed=0, limit=64
-    )
+    plan = lay_out(GenerationRequest(("A [MASK:1-6] mat.",)), roberta)
     nats, _ = rerank.given_nats(
         plan, len(roberta.codec.start), roberta.denoiser, roberta.formulation
     )

@@ -193,7 +193,7 @@ def test_a_model_without_masks_matches_too(writers):
     writer.formulation = UniformFormulation(process, 8)
     result = writer.generate("The", length=8, steps=6, matching="[a-z ]+", num_samples=10)
     assert all(re.fullmatch("The[a-z ]+", text) for text in result.texts)
-    with pytest.raises(UserError, match="uniform process has no masks"):
+    with pytest.raises(UserError, match="guidance_scale is not supported for uniform-noise models"):
         writer.generate("The", length=8, guidance_scale=2.0)
 
 

@@ -7,8 +7,7 @@ import pytest
 from conftest import POSITIONS, story
 from unmask import Unmasker
 from unmask.errors import UserError
-from unmask.pipelines import excerpts
-from unmask.pipelines import prompts as plan
+from unmask.pipelines import excerpts, request
 from unmask.pipelines.excerpts import cut_out, prefix, suffix
 
 
@@ -102,7 +101,7 @@ def test_many_texts_are_those_of_one_go(writers, monkeypatch, prompts, samples):
     if "[" in prompts[0]:
         options["choose_length"] = "sample"
     whole = writer.generate(prompts, **options)
-    monkeypatch.setattr(plan, "MAX_ROWS", 4)
+    monkeypatch.setattr(request, "MAX_ROWS", 4)
     parts = writer.generate(prompts, **options)
     assert parts.texts == whole.texts
     assert len(set(whole.texts)) > samples
@@ -114,7 +113,7 @@ def test_more_texts_than_possible_are_refused_before_any_is_written(writers):
     for prompts, samples in ((["The"] * 1025, 1024), ("The", 10**12), ("The", 0)):
         with pytest.raises(UserError, match=r"num_samples|prompts x samples"):
             writers["bert"].generate(prompts, num_samples=samples)
-    with pytest.raises(UserError, match="nothing to write"):
+    with pytest.raises(UserError, match="nothing to generate"):
         writers["bert"].generate([])
 
 

@@ -7,14 +7,17 @@ import torch
 from torch import Tensor
 
 from checks import SCHEDULES, Recorder, assert_law, chain
-from unmask.diffusion.formulation import AnyOrderFormulation, MaskedFormulation, UniformFormulation
+from unmask import Unmasker
+from unmask.diffusion.formulation import AnyOrderFormulation, MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import Cosine
 from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import MarkovOracle
+from unmask.models.checkpoint import Card
 from unmask.pipelines import rerank
-from unmask.pipelines.prompts import Plan
+from unmask.pipelines.layout_options import LENGTH_RULES
+from unmask.pipelines.prompts import Rows
+from unmask.pipelines.request import GenerationRequest
 from unmask.sampling.canvas import Canvas
 
 TEMPLATE = [0, 2, None, 1, 1, 0]
@@ -43,14 +46,14 @@ def rows_of(template: list[int | None], longest: int = LONGEST) -> list[list[int
     return [[*template[:i], *[None] * n, *template[i + 1 :]] for n in range(1, longest + 1)]
 
 
-def plan_of(templates: list[list[int | None]], mask: int, samples: int = 1, seed: int = 0) -> Plan:
+def plan_of(templates: list[list[int | None]], mask: int, samples: int = 1, seed: int = 0) -> Rows:
     rows, choices = [], []
     for template in templates:
         own = rows_of(template)
         choices += [list(range(len(rows), len(rows) + len(own)))] * samples
         rows += own
     seeds = (seed + torch.arange(samples)).repeat(len(templates))
-    return Plan(Canvas.from_rows(rows, mask, mask), seeds, choices, [(0,)] * len(rows))
+    return Rows(Canvas.from_rows(rows, mask, mask), seeds, choices, [(0,)] * len(rows))
 
 
 def nats_of(oracle, template: list[int | None], draws: int = 16, seed: int = 0) -> Tensor:
@@ -96,7 +99,7 @@ def test_lengths_of_two_blanks_are_judged_together():
     sizes = [(n, m) for n in range(1, 4) for m in range(1, 4)]
     rows = [[2, *[None] * n, 0, *[None] * m, 1] for n, m in sizes]
     canvas = Canvas.from_rows(rows, oracle.mask_token_id, 0)
-    plan = Plan(canvas, torch.zeros(1, dtype=torch.int64), [list(range(len(rows)))], sizes)
+    plan = Rows(canvas, torch.zeros(1, dtype=torch.int64), [list(range(len(rows)))], sizes)
     nats, _ = rerank.given_nats(plan, 0, oracle, method_of(oracle), 1000)
     truth = torch.tensor([true_nats(oracle, row) for row in rows]).double()
     gap = torch.softmax(-nats, 0) - torch.softmax(-truth, 0)
@@ -184,7 +187,7 @@ def test_lengths_are_chosen_as_often_as_they_are_likely():
     assert set(best) == {int(nats.argmin())}
 
 
-@pytest.mark.parametrize("rule", rerank.RULES)
+@pytest.mark.parametrize("rule", LENGTH_RULES)
 def test_without_anything_given_every_length_is_as_frequent(rule):
     oracle = independent()
     plan = plan_of([[None]], oracle.mask_token_id, samples=6000)
@@ -213,14 +216,12 @@ def test_a_token_that_is_never_predicted_is_context():
     assert all(bool((xt[:, 1] == 2).all()) for xt, _, _ in recorder.calls)
 
 
-def test_what_cannot_be_chosen_is_refused():
-    plan = plan_of([TEMPLATE], 3)
-    with pytest.raises(UserError, match="judged with masks"):
-        rerank.check_choice(
-            plan, UniformFormulation(UniformProcess(Cosine(), torch.arange(3))), None
-        )
-    shared = method_of(chain())
+def test_what_cannot_be_chosen_is_refused(zoo):
+    writer = Unmasker.from_pretrained(str(zoo / "bert"))
+    uniform = Unmasker(writer.model, writer.codec, Card(process="uniform"))
+    with pytest.raises(UserError, match="lengths is not supported for uniform-noise models"):
+        uniform.infill("The [MASK:1-3].", steps=1)
     with pytest.raises(UserError, match="choose one of likeliest, sample"):
-        rerank.check_choice(plan, shared, "best")
+        GenerationRequest(("The [MASK:1-3].",), choose_length="best")
     with pytest.raises(UserError, match="no blank has a range"):
-        rerank.check_choice(plan.chosen([0]), shared, "sample")
+        writer.infill("The [MASK:3].", choose_length="sample")

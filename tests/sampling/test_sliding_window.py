@@ -22,7 +22,7 @@ from unmask.evaluation.oracles.joint import MarkovOracle
 from unmask.models.checkpoint import Card
 from unmask.models.encoder import EncoderDenoiser
 from unmask.pipelines.prompts import make_window
-from unmask.pipelines.recorder import CELLS, Film
+from unmask.pipelines.recorder import CELLS, Recording
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.logits_processors import BannedPhrases
 from unmask.sampling.policies.fixed_order import RandomOrder
@@ -306,11 +306,11 @@ def test_without_a_limit_only_a_window_slides(roberta):
         make_window(codec, None, None, 5)
 
 
-def test_a_film_that_gets_too_long_is_thinned_out():
+def test_a_recording_that_gets_too_long_is_thinned_out():
     rows = CELLS // 1024 // 8
     frames = written(chain(), [[None] * 8], None)
     wide = torch.zeros(rows, 8, dtype=torch.bool)
-    film, all_of_them = Film(), Film()
+    recording, all_of_them = Recording(), Recording()
     for step in range(5000):
         frame = frames[0].__class__(
             step,
@@ -320,12 +320,14 @@ def test_a_film_that_gets_too_long_is_thinned_out():
         )
         all_of_them.add(frame, float(step))
         canvas = Canvas(wide.long(), wide, wide, wide)
-        film.add(frame.__class__(step, frame.time, canvas, wide, wide, wide.float(), step), step)
-        steps = [f.step for f in film.frames]
+        recording.add(
+            frame.__class__(step, frame.time, canvas, wide, wide, wide.float(), step), step
+        )
+        steps = [f.step for f in recording.frames]
         assert steps[0] == 0
         assert steps[-1] == step
         assert len(steps) <= 1024 + 2
-        assert film.seconds == steps
+        assert recording.seconds == steps
     assert len(all_of_them.frames) == 5000
     assert len({b - a for a, b in pairwise(steps[:-1])}) == 1
     assert len(steps) > 512

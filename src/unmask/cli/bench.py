@@ -82,9 +82,6 @@ def samplers(
         raise UserError(
             f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
         )
-    from unmask.pipelines.prompts import check_seed
-
-    check_seed(seed)
     ids, size = _read(data, field, symbols, length, rows)
     joint: list[Measured] = []
     chain: list[Measured] = []

@@ -25,9 +25,9 @@ FEATURES: dict[str, tuple[str, str]] = {
     "excerpts": ("a text longer than the model", "shorten it"),
     "text_after_blank": (
         "text after a blank",
-        "leave it out, or use a masked model (an encoder)",
+        "leave the text after the blank out, or use a masked model (an encoder)",
     ),
-    "length_search": ("a blank with a range of lengths", "give it one length, such as [MASK:5]"),
+    "length_search": ("a blank with a range of lengths", "give one length, such as [MASK:5]"),
     "top": ("a list of the likeliest tokens", "use a model trained with masks"),
     "frozen_cache": ("the frozen cache", "choose another cache"),
     "likelihood_in_order": ("a likelihood in a fixed order", _BOUND),

@@ -1,6 +1,7 @@
-"""The other way to write: a causal language model, left to right, behind the same methods.
+"""The pipeline of causal language models: left to right, with the methods of ``Unmasker``.
 
-For races and for scores in the same units. Generation is transformers' own, with its KV cache.
+For comparisons and for scores in the same units. Generation is transformers' own, with its KV
+cache.
 """
 
 from __future__ import annotations
@@ -13,30 +14,31 @@ import torch
 from torch import Tensor
 
 from unmask.data.text import TextCodec
-from unmask.data.text_rows import Text, window_of
+from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.evaluation.likelihood import Part, score_text
+from unmask.evaluation.likelihood import Part
 from unmask.evaluation.scores import Score
 from unmask.models import loading
 from unmask.models.causal import Stopwatch, next_token_nats
 from unmask.models.checkpoint import Card
 from unmask.models.runtimes import select
-from unmask.pipelines import recorder
+from unmask.pipelines.base import Advance, Pipeline
 from unmask.pipelines.filling import continued
 from unmask.pipelines.output import Generated
-from unmask.pipelines.prompts import check_numbers, what_fits
-from unmask.pipelines.trace import Snapshot, Track
+from unmask.pipelines.prompts import what_fits
+from unmask.pipelines.recorder import LeftToRightRecorder
+from unmask.pipelines.request import GenerationRequest
+from unmask.pipelines.trace import Snapshot
 from unmask.sampling.logits_processors import Restriction
-from unmask.sampling.samplers.base import MAX_LENGTH
 from unmask.sampling.token_sampling import Draw
-from unmask.validation import place, real, whole, word, words
+from unmask.validation import place, real, whole, word
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
 
 
-class Autoregressor:
-    """A causal language model that writes and scores text.
+class Autoregressor(Pipeline):
+    """A causal language model that generates and scores text.
 
     Args:
         model: Any ``*ForCausalLM``.
@@ -48,11 +50,8 @@ class Autoregressor:
     def __init__(self, model: Any, codec: TextCodec, card: Card, backend: str = "torch") -> None:
         if not codec.start:
             raise UserError("the tokenizer has no start symbol to predict the first token from")
-        self.model = model.eval()
-        self.codec = codec
-        self.card = card
-        self.backend = backend
-        self.limit = getattr(model.config, "max_position_embeddings", None)
+        positions = getattr(model.config, "max_position_embeddings", None)
+        super().__init__(model.eval(), codec, card, backend, positions)
 
     @classmethod
     def from_pretrained(
@@ -74,7 +73,7 @@ class Autoregressor:
             raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
         card = loading.load_card(name) or Card(kind="causal")
         if card.kind == "block":
-            raise UserError(f"{name} writes block after block; open it as an Unmasker")
+            raise UserError(f"{name} is a block model; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)
         backend = select.settle(backend, model, card)
         select.prepare(backend, name, model)
@@ -95,11 +94,11 @@ class Autoregressor:
         ban: str | Sequence[str] | None = None,
         watch: Watch | None = None,
     ) -> Generated:
-        """Write exactly ``length`` tokens after a prompt, one network call a token.
+        """Generate exactly ``length`` tokens after a prompt, one network call a token.
 
         Args:
             prompt: Text to continue.
-            length: Tokens to write; 100 if None, or as many as fit.
+            length: Tokens to generate; 100 if None, or as many as fit.
             num_samples: Samples in one batch.
             seed: Of the random numbers.
             temperature: Divides the logits; 0 takes the most likely token. 1 if None.
@@ -107,73 +106,95 @@ class Autoregressor:
             top_p: Draw among the fewest tokens that hold this much probability. 1 if None.
             min_p: Draw among the tokens at least this many times as likely as the likeliest. 0 if
                 None.
-            repetition_penalty: Above 1, tokens that are there already become less likely.
-            ban: Texts that are never written.
+            repetition_penalty: Above 1, tokens of the row so far become less likely.
+            ban: Texts that are never generated.
             watch: Called with the first row after every token.
 
         Raises:
             UserError: If an option is out of range or the text does not fit the model.
         """
-        num_samples, seed = whole("num_samples", num_samples), whole("seed", seed)
-        check_numbers("num_samples", num_samples, seed)
-        draw = Draw(
-            1.0 if temperature is None else real("temperature", temperature),
-            None if top_k is None else whole("top_k", top_k),
-            1.0 if top_p is None else real("top_p", top_p),
-            min_p=0.0 if min_p is None else real("min_p", min_p),
+        request = GenerationRequest(
+            (word("prompt", prompt),),
+            length=length,
+            num_samples=num_samples,
+            seed=seed,
+        ).in_one_batch()
+        draw = _draw(temperature, top_k, top_p, min_p)
+        restriction = Restriction.of(
+            None if repetition_penalty is None else real("repetition_penalty", repetition_penalty),
+            ban,
         )
-        if repetition_penalty is not None:
-            repetition_penalty = real("repetition_penalty", repetition_penalty)
-        restriction = Restriction.of(repetition_penalty, ban)
-        spellings = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
-        prompt = word("prompt", prompt)
         given = [*self.codec.start, *self.codec.encode(prompt)]
-        length = what_fits(self.limit, len(given)) if length is None else whole("length", length)
-        self._check(length, len(given))
-        notes: list[tuple[float, list[int]]] = []
-
-        def picture(seconds: float, ids: list[int]) -> Snapshot:
-            total = len(given) + length
-            return recorder.left_to_right(self.codec, ids, len(given), total, seconds)
-
-        def notice(seconds: float, ids: list[int]) -> None:
-            # Pictures are drawn afterwards: they would slow the writing down.
-            notes.append((seconds, ids))
-            if watch is not None:
-                watch(picture(seconds, ids))
-
-        ids = torch.tensor([given] * num_samples, device=self.model.device)
+        size = what_fits(self.limit, len(given)) if request.length is None else request.length
+        self._check_fits(len(given), size)
+        recorder = LeftToRightRecorder(self.codec, len(given), len(given) + size, watch)
         started = time.perf_counter()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            out = self._generate(
-                ids,
-                draw,
-                length,
-                Stopwatch(notice),
-                repetition_penalty=restriction.repetition_penalty,
-                bad_words_ids=spellings or None,
-                suppress_tokens=self._never or None,
-            )
+        out = self._sample(request, given, size, draw, restriction, recorder)
         seconds = time.perf_counter() - started
         return Generated(
             texts=tuple(continued(self.codec, row, len(given), prompt) for row in out.tolist()),
-            nfe=length,
+            nfe=size,
             seconds=seconds,
-            seed=seed,
-            settings={
-                "sampler": "autoregressive",
-                "length": length,
-                "num_samples": num_samples,
-                "temperature": draw.temperature,
-                "top_k": draw.top_k,
-                "top_p": draw.top_p,
-            }
-            | ({"min_p": draw.min_p} if draw.min_p else {})
-            | ({} if self.backend == "torch" else {"backend": self.backend})
-            | restriction.settings,
-            tracks=(Track("autoregressive", tuple(picture(*note) for note in notes)),),
+            seed=request.seed,
+            settings=self._settings(request, size, draw, restriction),
+            tracks=(recorder.track(),),
         )
+
+    def _check_fits(self, given: int, length: int) -> None:
+        if self.limit is not None and given + length > self.limit:
+            raise UserError(
+                f"prompt and length make {given + length} tokens, but the model has {self.limit} "
+                "positions; shorten the prompt or the length"
+            )
+
+    def _sample(
+        self,
+        request: GenerationRequest,
+        given: list[int],
+        length: int,
+        draw: Draw,
+        restriction: Restriction,
+        recorder: LeftToRightRecorder,
+    ) -> Tensor:
+        """Return the rows that transformers generates after the given ids, (N, L)."""
+        ids = torch.tensor([given] * request.num_samples, device=self.device)
+        greedy = draw.temperature == 0
+        filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
+        filters |= {"min_p": draw.min_p} if draw.min_p else {}
+        banned = [ids for text in restriction.ban for ids in self.codec.spellings(text)]
+        # All symbols that stand for no text, except the end.
+        symbols = [i for i in self.codec.symbols if i != self.codec.end]
+        with torch.random.fork_rng():
+            torch.manual_seed(request.seed)
+            rows: Tensor = self.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=not greedy,
+                min_new_tokens=length,
+                max_new_tokens=length,
+                pad_token_id=self.codec.end or 0,
+                streamer=Stopwatch(recorder),
+                repetition_penalty=restriction.repetition_penalty,
+                bad_words_ids=banned or None,
+                suppress_tokens=symbols or None,
+                **({} if greedy else filters),
+            )
+        return rows
+
+    def _settings(
+        self, request: GenerationRequest, length: int, draw: Draw, restriction: Restriction
+    ) -> dict[str, Any]:
+        """Return the options in force, for the record."""
+        found = {
+            "sampler": "autoregressive",
+            "length": length,
+            "num_samples": request.num_samples,
+            "temperature": draw.temperature,
+            "top_k": draw.top_k,
+            "top_p": draw.top_p,
+        }
+        found |= {"min_p": draw.min_p} if draw.min_p else {}
+        return found | self.computed_by | restriction.settings
 
     def score(
         self,
@@ -181,7 +202,7 @@ class Autoregressor:
         *,
         seed: int = 0,
         batch_size: int = 32,
-        advance: Callable[[int], None] = lambda rows: None,
+        advance: Advance = lambda rows: None,
     ) -> Score:
         """Return the exact -log p(text), cut into the rows that the model was trained on.
 
@@ -195,60 +216,17 @@ class Autoregressor:
         def nats(part: Part) -> Tensor:
             return next_token_nats(self.model, part.rows, part.editable)
 
-        return score_text(
-            text if isinstance(text, Text) else self.rows(word("text", text)),
-            nats,
-            kind="exact",
-            batch_size=batch_size,
-            seed=seed,
-            device=self.model.device,
-            advance=advance,
-        )
+        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "advance": advance}
+        return self._score(text, nats, kind="exact", **options)
 
-    def rows(
-        self, text: str | Sequence[str], window: int | None = None, stride: int | None = None
-    ) -> Text:
-        """Return a text, or several documents, in the rows that ``score`` cuts it into.
 
-        See ``Unmasker.rows``.
-        """
-        length = window_of(window, self.row_length, self.limit)
-        return Text.from_documents(words("text", text), self.codec, length, stride)
-
-    @property
-    def row_length(self) -> int:
-        """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
-        return min(self.card.sequence_length or 512, self.limit or 512)
-
-    @property
-    def _never(self) -> list[int]:
-        """The symbols that are not written: all that stand for no text, but for the end."""
-        return [i for i in self.codec.symbols if i != self.codec.end]
-
-    def _check(self, length: int, prompt: int) -> None:
-        if not 1 <= length <= MAX_LENGTH:
-            raise UserError(f"length must be from 1 to {MAX_LENGTH} tokens, not {length}")
-        if self.limit is not None and prompt + length > self.limit:
-            raise UserError(
-                f"prompt and length make {prompt + length} tokens, but the model has {self.limit} "
-                "positions; shorten the prompt or the length"
-            )
-
-    def _generate(
-        self, ids: Tensor, draw: Draw, length: int, streamer: Stopwatch, **restrictions: Any
-    ) -> Tensor:
-        greedy = draw.temperature == 0
-        filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
-        filters |= {"min_p": draw.min_p} if draw.min_p else {}
-        choices = {} if greedy else filters
-        return self.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=not greedy,
-            min_new_tokens=length,
-            max_new_tokens=length,
-            pad_token_id=self.codec.end or 0,
-            streamer=streamer,
-            **choices,
-            **restrictions,
-        )
+def _draw(
+    temperature: float | None, top_k: int | None, top_p: float | None, min_p: float | None
+) -> Draw:
+    """Return how a token is drawn; None for the default."""
+    return Draw(
+        1.0 if temperature is None else real("temperature", temperature),
+        None if top_k is None else whole("top_k", top_k),
+        1.0 if top_p is None else real("top_p", top_p),
+        min_p=0.0 if min_p is None else real("min_p", min_p),
+    )

@@ -1,7 +1,7 @@
-"""One run of a sampler: rows, network and options put together, checked, and timed.
+"""From a request to texts: ``resolve`` checks it against a model, a ``GenerationPlan`` runs it.
 
-What a network remembers while it writes belongs to one stretch of text: every stretch has a
-denoiser of its own.
+What a network caches while it generates belongs to one chunk of text: every chunk has a denoiser of
+its own.
 """
 
 from __future__ import annotations
@@ -10,232 +10,125 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import torch
 
-from unmask.data.text import TextCodec
 from unmask.diffusion.denoiser import BlockContext, Denoiser, uses_time
-from unmask.diffusion.formulation import Formulation, PerTokenFormulation, UniformFormulation
 from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
-from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.pipelines import rerank
-from unmask.pipelines.control_options import Steered, Steering
-from unmask.pipelines.prompts import Plan
-from unmask.pipelines.recorder import Film
+from unmask.pipelines.base import DiffusionPipeline
+from unmask.pipelines.controls import Controls, control
+from unmask.pipelines.excerpts import by_text, cut_out
+from unmask.pipelines.filling import fill
+from unmask.pipelines.guidance_options import ControlOptions
+from unmask.pipelines.output import Generated, joined
+from unmask.pipelines.prompts import Rows, lay_out, window_for
+from unmask.pipelines.recorder import Recording
+from unmask.pipelines.request import GenerationRequest, batches
+from unmask.pipelines.sampler_options import choose_preset
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
 from unmask.sampling.memoize import Reused
-from unmask.sampling.reverse import posterior_denoiser, reverse, start
+from unmask.sampling.reverse import reverse, start
 from unmask.sampling.sampler import sample
 from unmask.sampling.samplers.base import Sampler
-from unmask.sampling.sliding_window import slide
-
-CACHES = ("exact", "off", "frozen")
+from unmask.sampling.sliding_window import Window, slide
 
 Watch = Callable[[Frame, float], None]
 """Called with every frame and the seconds spent so far."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """What writes.
+class GenerationPlan:
+    """One batch of texts and how they are generated; made by ``resolve``, which checks everything.
 
     Attributes:
-        denoiser: The network.
-        formulation: What it was trained by.
-        codec: Its tokenizer.
-        cache: One of ``CACHES``; see ``Unmasker``.
-        block_length: Tokens in a block, of a model that writes block by block; else 0.
-        ends: Whether the network was trained on texts with the end symbol behind them.
-    """
-
-    denoiser: Denoiser
-    formulation: Formulation
-    codec: TextCodec
-    cache: str = "exact"
-    block_length: int = 0
-    ends: bool = False
-
-    def restricted(self, restriction: Restriction, ends: bool) -> Restriction:
-        """Return a restriction that also keeps symbols from being written.
-
-        Args:
-            restriction: What is asked for.
-            ends: Whether an end symbol is asked for.
-
-        Raises:
-            UserError: If it asks for a symbol that there is none of.
-        """
-        possible = self.denoiser.data_ids.tolist()
-        restriction = restriction.without(self.codec.symbols, possible)
-        ends, end = ends or self.ends, self.codec.end
-        kept = (i for i in restriction.symbols if not (ends and i == end))
-        return replace(restriction, symbols=tuple(kept))
-
-    @property
-    def tokenwise(self) -> bool:
-        """Whether every token has its own schedule, and the network is told the time."""
-        return isinstance(self.formulation, PerTokenFormulation) and uses_time(self.denoiser)
-
-    def writing(self) -> Denoiser:
-        """Return the denoiser of one run, with its cache.
-
-        Raises:
-            UserError: If a model of this kind has no such cache.
-        """
-        if self.cache != "frozen":
-            return posterior_denoiser(self.formulation, self.denoiser, self.cache == "exact")
-        if isinstance(self.formulation, UniformFormulation) or self.block_length:
-            raise UserError(
-                "a frozen cache is for models that write anywhere, on masks; choose another cache"
-            )
-        return FrozenDenoiser(self.denoiser)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A network with the rows that it is to write and how; made by ``Run.of``.
-
-    Attributes:
-        network: What writes.
+        pipeline: The model.
+        rows: The rows, one for each text.
         sampler: Which positions and which tokens.
         restriction: Which tokens are never generated, special symbols included.
-        steered: The rows, and what else their text has to be.
+        controls: What controls the text besides its prompt.
+        settings: The options in force, for the record.
+        window: What the network sees at once; None for all of a row.
+        end: The id after which nothing is generated; None for none.
         nfe: Network calls before the first step.
         seconds: Time that they took.
     """
 
-    network: Network
+    pipeline: DiffusionPipeline
+    rows: Rows
     sampler: Sampler
     restriction: Restriction
-    steered: Steered
+    controls: Controls
+    settings: dict[str, Any]
+    window: Window | None = None
+    end: int | None = None
     nfe: int = 0
     seconds: float = 0.0
 
-    @classmethod
-    def of(cls, network: Network, plan: Plan, sampler: Sampler, steering: Steering) -> Run:
-        """Return a run of options that go together.
-
-        Args:
-            network: What writes.
-            plan: The rows, on the network's device.
-            sampler: Which positions and which tokens.
-            steering: What else the text has to be.
-
-        Raises:
-            UserError: If two of the options contradict each other, or one has no effect here.
-        """
-        formulation = network.formulation
-        restriction = network.restricted(sampler.restriction, ends=plan.end is not None)
-        if restriction.repetition_penalty != 1 and isinstance(formulation, UniformFormulation):
-            raise UserError(
-                "a model of the uniform process starts from a row full of random tokens, so there "
-                "is no telling what is repeated; leave repetition_penalty out"
-            )
-        if network.block_length:
-            _check_blocks(network, restriction, plan, steering)
-        _check_seam(network, restriction, plan)
-        policy, _ = reverse(formulation, sampler.policy)
-        denoiser = restriction.around(network.writing(), network.codec.spellings)
-        if plan.end is not None and (policy.revises or plan.end not in denoiser.data_ids):
-            reason = "may change the end again" if policy.revises else "never writes an end symbol"
-            raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
-        phrases = restriction.phrases(network.codec.spellings)
-        return cls(
-            network,
-            sampler,
-            restriction,
-            steering.steer(plan, network.codec, denoiser, formulation, phrases),
-        )
-
-    @property
-    def plan(self) -> Plan:
-        """The rows that can be written; one for each text after ``with_lengths``."""
-        return self.steered.plan
-
-    def with_lengths(self, rule: str | None = None) -> Run:
-        """Return the run in which every blank has one length; see ``pipelines.rerank``.
-
-        Args:
-            rule: ``sample`` or ``likeliest``; None for the first of them.
-
-        Raises:
-            UserError: If a rule is given where no length is open, or the model cannot choose.
-        """
-        network, plan, begun = self.network, self.plan, self.now()
-        rerank.check_choice(plan, network.formulation, rule)
-        nats, nfe = rerank.given_nats(
-            plan, len(network.codec.start), network.denoiser, network.formulation
-        )
-        kept = rerank.choose_rows(plan, nats, rule or "sample")
-        return replace(self, steered=self.steered.chosen(kept), nfe=nfe, seconds=self.now() - begun)
-
     def denoiser(self, canvas: Canvas) -> Denoiser:
-        """Return a denoiser to write on a canvas with, guided first and restricted then."""
-        spell, restriction = self.network.codec.spellings, self.restriction
-        writing = self.network.writing()
-        if self.steered.picks:
+        """Return a new denoiser for a canvas, guided first and restricted then."""
+        spell, restriction = self.pipeline.codec.spellings, self.restriction
+        denoiser = self.pipeline.new_denoiser()
+        if self.controls.picks:
             # What is banned is no candidate. The penalty, which is a matter of degree, comes later.
-            writing = replace(restriction, repetition_penalty=1.0).around(writing, spell)
+            denoiser = replace(restriction, repetition_penalty=1.0).around(denoiser, spell)
         # Within a blank that has to match, the automaton knows the banned phrases as well.
-        watched = canvas.masked if self.steered.automata else None
-        guided = self.steered.guided(writing, canvas, self.network.tokenwise)
+        watched = canvas.masked if self.controls.automata else None
+        guided = self.controls.guided(denoiser, canvas, self.pipeline.mask_is_evidence)
         restricted = restriction.around(guided, spell, watched)
         early = canvas.editable & canvas.before_given()
-        if bool(early.any()) and (ends := self._ends) is not None:
-            restricted = Banned(restricted, torch.tensor([ends]), early)
-        return self.steered.within(restricted)
+        if bool(early.any()) and (end := self._early_end) is not None:
+            restricted = Banned(restricted, torch.tensor([end]), early)
+        return self.controls.within(restricted)
 
     @property
-    def _ends(self) -> int | None:
-        """The end symbol if it may only be written where no given text follows, else None."""
-        codec, unban = self.network.codec, self.restriction.unban
+    def _early_end(self) -> int | None:
+        """The end symbol unless it may be generated where given text follows, else None."""
+        codec, unban = self.pipeline.codec, self.restriction.unban
         return None if codec.end is None or codec.symbols.get(codec.end) in unban else codec.end
 
     def frames(self) -> Iterator[Frame]:
         """Yield the canvas as it is given, and then as every step leaves it."""
-        plan, rng = self.plan, RowRng(self.plan.seeds)
-        if not self.network.block_length:
-            return slide(self._write, plan.canvas, rng, plan.window, plan.end)
-        return self._blocks(plan.canvas, rng)
+        canvas, rng = self.rows.canvas, RowRng(self.rows.seeds)
+        if not self.pipeline.card.block_length:
+            return slide(self._chunk, canvas, rng, self.window, self.end)
+        return self._blocks(canvas, rng)
 
-    def _blocks(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
-        network, context = self.network, self.network.writing()
-        restricted = self.restriction.around(context, network.codec.spellings)
-        # A row must not be paced by the masks of its neighbours, so a block counts as all masks.
-        write = partial(self._sample, restricted, network.block_length)
-        return sample_blocks(
-            cast(BlockContext, context),
-            canvas,
-            rng,
-            network.block_length,
-            write,
-            network.codec.end,
-        )
-
-    def _write(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
+    def _chunk(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
         return self._sample(
             self.denoiser(canvas),
             int(canvas.masked.sum(1).max()),
             canvas,
             rng,
-            end=self.plan.end,
-            matching=self.steered.matching(canvas),
+            end=self.end,
+            matching=self.controls.matching(canvas),
         )
+
+    def _blocks(self, canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
+        pipeline, context = self.pipeline, self.pipeline.new_denoiser()
+        length = pipeline.card.block_length
+        restricted = self.restriction.around(context, pipeline.codec.spellings)
+        # The masks of other rows must not pace a row, so a block counts as all masks.
+        one_block = partial(self._sample, restricted, length)
+        blocks = cast(BlockContext, context)
+        return sample_blocks(blocks, canvas, rng, length, one_block, pipeline.codec.end)
 
     def _sample(
         self, denoiser: Denoiser, masks: int, canvas: Canvas, rng: RowRng, **options: Any
     ) -> Iterator[Frame]:
-        policy, process = reverse(self.network.formulation, self.sampler.policy)
-        if policy.asks_again and self.network.cache == "exact" and not uses_time(denoiser):
+        formulation = self.pipeline.formulation
+        policy, process = reverse(formulation, self.sampler.policy)
+        if policy.asks_again and self.pipeline.cache == "exact" and not uses_time(denoiser):
             denoiser = Reused(denoiser)
         return sample(
             denoiser,
             process,
-            start(self.network.formulation, canvas, rng),
+            start(formulation, canvas, rng),
             policy,
             self.sampler.drawing,
             self.sampler.times(masks),
@@ -243,56 +136,198 @@ class Run:
             **options,
         )
 
-    def film(self, watch: Watch | None = None) -> Film:
-        """Write, and return the frames with the seconds spent until each, ``seconds`` included.
+    def record(self, watch: Watch | None = None) -> Recording:
+        """Generate; return the frames with the seconds until each, those of the plan included.
 
         Args:
-            watch: Called with every frame; what it takes is not counted.
+            watch: Called with every frame; its time is not counted.
         """
-        film, spent = Film(), self.seconds
-        frames, begun = self.frames(), self.now()
+        recording, spent = Recording(), self.seconds
+        frames, begun = self.frames(), now(self.pipeline.device)
         for frame in frames:
-            spent += self.now() - begun
-            film.add(frame, spent)
+            spent += now(self.pipeline.device) - begun
+            recording.add(frame, spent)
             if watch is not None:
                 watch(frame, spent)
-            begun = self.now()
-        return film
-
-    def now(self) -> float:
-        """Return the time in seconds, when all work handed to the device is done."""
-        device = self.plan.seeds.device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+            begun = now(self.pipeline.device)
+        return recording
 
 
-def _check_seam(network: Network, restriction: Restriction, plan: Plan) -> None:
-    """Raise a UserError for a ban that is too long to be seen where one stretch meets the next."""
-    if plan.window is None or not plan.slides:
-        return
-    seen = plan.window.size - plan.window.start - plan.window.stride
+def now(device: torch.device) -> float:
+    """Return the time in seconds, when all work handed to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def resolve(request: GenerationRequest, pipeline: DiffusionPipeline) -> GenerationPlan:
+    """Return the plan of a request of one batch.
+
+    The length of every blank is chosen here, which calls the network where a length is open.
+
+    Args:
+        request: What to generate.
+        pipeline: The model.
+
+    Raises:
+        UserError: If the model does not support an option, two contradict each other or one has no
+            effect, or a row does not fit the model.
+    """
+    window = window_for(request, pipeline)
+    rows = lay_out(request, pipeline, window).to(pipeline.device)
+    return plan_rows(rows, request, pipeline, window)
+
+
+def plan_rows(
+    rows: Rows,
+    request: GenerationRequest,
+    pipeline: DiffusionPipeline,
+    window: Window | None = None,
+) -> GenerationPlan:
+    """Return the plan of a request whose rows are laid out; see ``resolve``.
+
+    Args:
+        rows: The rows, on the model's device.
+        request: What to generate.
+        pipeline: The model.
+        window: What the network sees at once; None for all of a row.
+    """
+    codec = pipeline.codec
+    options = request.controls
+    sampler, settings = choose_preset(pipeline.card.sampler, request.sampling)
+    end = codec.end if request.stop_at_end else None
+    restriction = _without_symbols(sampler.restriction, pipeline, end is not None)
+    _check_supported(rows, options, restriction, pipeline)
+    settings["length"] = rows.length
+    if window is not None and rows.canvas.ids.shape[1] > window.size:
+        _check_bans(restriction, window, pipeline)
+        settings |= {"window": window.size, "stride": window.stride}
+    policy, _ = reverse(pipeline.formulation, sampler.policy)
+    data_ids = restriction.around(pipeline.denoiser, codec.spellings).data_ids
+    if end is not None:
+        if policy.revises or end not in data_ids:
+            reason = "may change the end again" if policy.revises else "never writes an end symbol"
+            raise UserError(f"this sampler {reason}, so stop_at_end has no effect; leave it out")
+        settings["stop_at_end"] = True
+    phrases = restriction.phrases(codec.spellings)
+    controls, rows = control(options, rows, pipeline, window, data_ids, phrases)
+    settings |= options.settings | pipeline.computed_by
+    plan = GenerationPlan(pipeline, rows, sampler, restriction, controls, settings, window, end)
+    return _with_lengths(plan, request.choose_length)
+
+
+def _without_symbols(
+    restriction: Restriction, pipeline: DiffusionPipeline, ends: bool
+) -> Restriction:
+    """Return a restriction that also bans symbols, but the end symbol where it ends a text."""
+    possible = pipeline.denoiser.data_ids.tolist()
+    restriction = restriction.without(pipeline.codec.symbols, possible)
+    ends = ends or pipeline.ends_texts
+    kept = (i for i in restriction.symbols if not (ends and i == pipeline.codec.end))
+    return replace(restriction, symbols=tuple(kept))
+
+
+def _check_supported(
+    rows: Rows, options: ControlOptions, restriction: Restriction, pipeline: DiffusionPipeline
+) -> None:
+    """Raise a UserError for a feature in use that the model does not support."""
+    in_use = {
+        "frozen_cache": pipeline.cache == "frozen",
+        "text_after_blank": rows.has_text_after_blank,
+        "length_search": rows.is_open,
+        "repetition_penalty": restriction.repetition_penalty != 1,
+        "phrase_bans": bool(restriction.phrases(pipeline.codec.spellings)),
+    }
+    for feature, used in in_use.items():
+        if used:
+            pipeline.require(feature)
+    for name in options.settings:
+        constraint = name in ("matching", "allowed")
+        pipeline.require("constraints" if constraint else "guidance", name)
+
+
+def _check_bans(restriction: Restriction, window: Window, pipeline: DiffusionPipeline) -> None:
+    """Raise a UserError for a ban too long to be seen where one chunk meets the next."""
+    seen = window.size - window.start - window.stride
     for text in restriction.ban:
-        longest = max(map(len, network.codec.spellings(text)))
+        longest = max(map(len, pipeline.codec.spellings(text)))
         if longest > seen + 1:
             raise UserError(
-                f"the ban of {text!r} is {longest} tokens, but a stretch sees only {seen} of those "
+                f"the ban of {text!r} is {longest} tokens, but a chunk sees only {seen} of those "
                 "before it, so that it could be written across two; set a smaller stride"
             )
 
 
-def _check_blocks(
-    network: Network, restriction: Restriction, plan: Plan, steering: Steering
-) -> None:
-    """Raise a UserError for what needs a view of the whole row, or is done in any case."""
-    where = "a model of blocks"
-    if plan.end is not None:
-        raise UserError(f"{where} always stops at an end symbol; leave stop_at_end out")
-    if steering.settings:
-        raise UserError(f"{where} cannot be steered; leave {next(iter(steering.settings))} out")
-    spelled = (ids for text in restriction.ban for ids in network.codec.spellings(text))
-    if restriction.repetition_penalty != 1 or any(len(ids) > 1 for ids in spelled):
+def _with_lengths(plan: GenerationPlan, rule: str | None) -> GenerationPlan:
+    """Return the plan in which every blank has one length; see ``pipelines.rerank``."""
+    pipeline, rows = plan.pipeline, plan.rows
+    if rule is not None and not rows.is_open:
         raise UserError(
-            f"{where} is restricted block by block, so that it can be banned from single tokens "
-            "only; leave the repetition penalty and longer bans out"
+            "no blank has a range of lengths, such as [MASK:3-8], so there is none to choose; "
+            "leave choose_length out"
         )
+    begun = now(pipeline.device)
+    nats, nfe = rerank.given_nats(
+        rows, len(pipeline.codec.start), pipeline.denoiser, pipeline.formulation
+    )
+    kept = rerank.choose_rows(rows, nats, rule or "sample")
+    rows = rows.chosen(kept)
+    return replace(
+        plan,
+        rows=rows,
+        controls=plan.controls.chosen(kept, rows.canvas.ids.shape[1]),
+        settings=plan.settings | {"length": rows.length},
+        nfe=nfe,
+        seconds=now(pipeline.device) - begun,
+    )
+
+
+def generate_texts(
+    request: GenerationRequest, pipeline: DiffusionPipeline, watch: Watch | None = None
+) -> Generated:
+    """Generate the texts of a request, of any number and length; see ``Unmasker.generate``."""
+    limit = pipeline.limit if pipeline.supports("excerpts") else None
+    excerpts = [cut_out(pipeline.codec, text, limit) for text in request.prompts]
+    templates = tuple(template for text in excerpts for template in text.templates)
+    parts, blanks = list[Generated](), list[list[int]]()
+    for batch in batches(pipeline.codec, replace(request, prompts=templates)):
+        plan = resolve(batch, pipeline)
+        parts.append(_generated(plan, request, watch))
+        blanks += map(list, plan.rows.blanks)
+    result, samples = joined(parts), request.num_samples
+    settings = result.settings | {"num_samples": samples}
+    if any(pipeline.codec.count_rows(template) > 1 for template in templates):
+        lengths = [[*chain(*own)] for _, own in by_text(blanks, excerpts, samples)]
+        rule = request.choose_length or "sample"
+        settings |= {"choose_length": rule, "blank_lengths": lengths}
+    fillings = by_text(result.fillings, excerpts, samples)
+    return replace(
+        result,
+        texts=tuple(text.filled(own) for text, own in by_text(result.texts, excerpts, samples)),
+        fillings=tuple(tuple(chain.from_iterable(own)) for _, own in fillings),
+        settings=settings,
+    )
+
+
+def _generated(plan: GenerationPlan, request: GenerationRequest, watch: Watch | None) -> Generated:
+    """Return the texts of one batch."""
+    recording = plan.record(watch)
+    last, rows = recording.frames[-1], plan.rows
+    texts, fillings = zip(
+        *(
+            fill(plan.pipeline.codec, last, row, rows.blanks[row], rows.texts[row])
+            for row in range(len(rows.seeds))
+        ),
+        strict=True,
+    )
+    return Generated(
+        texts=texts,
+        nfe=last.nfe + plan.nfe,
+        seconds=recording.seconds[-1],
+        seed=request.seed,
+        settings=plan.settings,
+        tracks=recording.tracks(
+            plan.pipeline.codec, plan.settings["sampler"], range(len(rows.seeds))
+        ),
+        fillings=fillings,
+    )

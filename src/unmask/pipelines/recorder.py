@@ -1,9 +1,9 @@
-"""From frames to pictures: the rows of a canvas as text, token by token."""
+"""From frames to snapshots: the rows of a canvas as text, token by token."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from unmask.data.codec import Codec
@@ -11,14 +11,14 @@ from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.sampling.canvas import Frame
 
 CELLS = 2**24
-"""Tokens that a film shows at most, counting those of every row of every frame."""
+"""Most tokens in a recording, counting those of every row of every frame."""
 
 
 @dataclass
-class Film:
-    """Frames while they are made, thinned out when there are too many to keep.
+class Recording:
+    """The frames of a run, thinned out when there are too many to keep.
 
-    The first and the last one are always there, and where nothing was dropped all are.
+    The first and the last frame are always kept.
 
     Attributes:
         frames: What is kept.
@@ -33,7 +33,7 @@ class Film:
     def add(self, frame: Frame, seconds: float) -> None:
         """Add the next frame."""
         if self.frames and (self._count - 1) % self._every:
-            # The last one stays only as long as it is the last.
+            # Drop the previous frame unless it falls on the sampling interval.
             self.frames.pop()
             self.seconds.pop()
         self.frames.append(frame)
@@ -50,12 +50,12 @@ class Film:
 
 
 def snapshot(codec: Codec, frame: Frame, seconds: float, row: int) -> Snapshot:
-    """Return one row of a frame as a picture's data, without start symbol and padding."""
+    """Return one row of a frame as a snapshot, without start symbols and padding."""
     canvas = frame.canvas
     used = slice(len(codec.start), int(canvas.valid[row].sum()))
     ids = canvas.ids[row, used].tolist()
     columns = (frame.revealed, frame.remasked, canvas.masked, canvas.editable)
-    # Of blocks that are written one after the other, those to come are set apart.
+    # Positions after the current block wait for their turn.
     turn = len(ids) if frame.block is None else frame.block[1] - used.start
     later = [index >= turn for index in range(len(ids))]
     flags = zip(*(column[row, used].tolist() for column in columns), later, strict=True)
@@ -93,29 +93,46 @@ def _status(revealed: bool, remasked: bool, masked: bool, editable: bool, waitin
     return "revealed" if revealed else "kept"
 
 
-def left_to_right(
-    codec: Codec, ids: Sequence[int], given: int, total: int, seconds: float
-) -> Snapshot:
-    """Return the picture of an autoregressive row, of which some tokens are not written yet.
+@dataclass
+class LeftToRightRecorder:
+    """The snapshots of the first row while an autoregressive model generates.
 
     Args:
         codec: The tokenizer.
-        ids: Prompt and what is written so far.
         given: Tokens of the prompt, start symbols included.
         total: Tokens of the finished row.
-        seconds: Time so far.
+        watch: Called with the snapshot after every token; None for nobody.
     """
-    hidden = len(codec.start)
-    written, rest = len(ids) - given, total - len(ids)
-    prompt: list[Status] = ["given"] * (given - hidden)
-    old: list[Status] = ["kept"] * (written - 1)
-    last: list[Status] = ["revealed"] if written else []
-    masked: list[Status] = ["masked"] * rest
-    return Snapshot(
-        step=written,
-        seconds=seconds,
-        nfe=written,
-        pieces=(*codec.pieces(list(ids[hidden:])), *[""] * rest),
-        status=(*prompt, *old, *last, *masked),
-        confidence=(None,) * (total - hidden),
-    )
+
+    codec: Codec
+    given: int
+    total: int
+    watch: Callable[[Snapshot], None] | None = None
+    _notes: list[tuple[float, list[int]]] = field(default_factory=list)
+
+    def __call__(self, seconds: float, ids: list[int]) -> None:
+        """Take the ids of the row so far, prompt included, and the time."""
+        # Snapshots are made afterwards, unless somebody watches: they would slow the model down.
+        self._notes.append((seconds, ids))
+        if self.watch is not None:
+            self.watch(self._snapshot(seconds, ids))
+
+    def track(self) -> Track:
+        """Return the recording."""
+        return Track("autoregressive", tuple(self._snapshot(*note) for note in self._notes))
+
+    def _snapshot(self, seconds: float, ids: Sequence[int]) -> Snapshot:
+        start = len(self.codec.start)
+        generated, rest = len(ids) - self.given, self.total - len(ids)
+        prompt: list[Status] = ["given"] * (self.given - start)
+        old: list[Status] = ["kept"] * (generated - 1)
+        last: list[Status] = ["revealed"] if generated else []
+        masked: list[Status] = ["masked"] * rest
+        return Snapshot(
+            step=generated,
+            seconds=seconds,
+            nfe=generated,
+            pieces=(*self.codec.pieces(list(ids[start:])), *[""] * rest),
+            status=(*prompt, *old, *last, *masked),
+            confidence=(None,) * (self.total - start),
+        )

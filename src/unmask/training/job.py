@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from unmask.errors import UserError
 from unmask.evaluation.scores import Score
 from unmask.files import locked
 from unmask.models import checkpoint
+from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
-from unmask.pipelines.control_options import Steering
-from unmask.pipelines.generation import Network
-from unmask.pipelines.generation import Run as Generation
-from unmask.pipelines.prompts import lay_out
-from unmask.pipelines.sampler_options import choose_preset
+from unmask.pipelines.base import DiffusionPipeline
+from unmask.pipelines.generation import resolve
+from unmask.pipelines.request import GenerationRequest
 from unmask.training import export, precision, resume
 from unmask.training.arguments import training_arguments
 from unmask.training.prepare import Prepared, TrainingJob, prepare, validator
@@ -93,12 +92,13 @@ def check(prepared: Prepared, report: Callable[[str], None]) -> TrainingArgument
 
 def _check_sampler(prepared: Prepared) -> None:
     """Raise a UserError if the model could not generate with the sampler of its recipe."""
-    recipe, model, codec = prepared.recipe, prepared.start.model, prepared.start.codec
-    preset, _ = choose_preset(recipe.sampler, {})
-    network = Network(prepared.denoiser_of(model), prepared.formulation, codec)
-    network = replace(network, block_length=recipe.objective.block_length)
-    plan = lay_out(network.codec, [""], length=1, num_samples=1, seed=0, limit=None)
-    Generation.of(network, plan.to(model.device), preset, Steering())
+    recipe, model = prepared.recipe, prepared.start.model
+    card = Card(sampler=dict(recipe.sampler), block_length=recipe.objective.block_length)
+    denoiser = prepared.denoiser_of(model)
+    resolve(
+        GenerationRequest(length=1),
+        DiffusionPipeline(model, prepared.start.codec, card, denoiser, prepared.formulation),
+    )
 
 
 def fit(
