@@ -71,7 +71,7 @@ def test_exponents_and_counts_come_back(zoo, text_file, tmp_path):
     counts = load_file(out / "unmask.safetensors")["unmask_schedule.counts"]
     assert len(counts) == len(exponents)
     report = (out / "training" / "exponents.md").read_text("utf-8")
-    first = report.partition("## Written first")[2].splitlines()[4]
+    first = report.partition("## Generated first")[2].splitlines()[4]
     common = exponents[counts >= 10]
     assert f"| {common.max():.3f} |" in first
     assert (out / "training" / "exponents.png").stat().st_size > 5000

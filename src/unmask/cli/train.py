@@ -136,12 +136,12 @@ def report_schedule(out: Path, name: str) -> None:
     from unmask.models.checkpoint import WORK, read_extra
     from unmask.models.extra_weights import COUNTS, learned_of
     from unmask.render.plots import exponents
-    from unmask.training.schedule_report import PLOT, REPORT, order_of_writing
+    from unmask.training.schedule_report import PLOT, REPORT, generation_order
 
     writer = options.open_unmasker(str(out), "cpu")
     learned, counts = learned_of(writer.model), read_extra(out)[COUNTS]
     assert learned is not None
     exponents(counts.tolist(), learned.exponents.tolist(), out / WORK / PLOT, name)
     with replacing(out / WORK / REPORT) as path:
-        text = order_of_writing(learned, counts, writer.codec, name)
+        text = generation_order(learned, counts, writer.codec, name)
         path.write_text(text, encoding="utf-8")

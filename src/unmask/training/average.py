@@ -2,8 +2,8 @@
 
     a_n = d_n a_{n-1} + (1 - d_n) w_n,    d_n = min(decay, (1 + n) / (10 + n)),    n = 0, 1, ...
 
-after optimiser step n. The warm-up of the decay makes the average of a short run one over about the
-last ninth of it, where the plain one would still be at the initial weights.
+after optimiser step n. With the warm-up of the decay, the average of a short run covers about its
+last ninth; without it, the average would still be close to the initial weights.
 
 Reference: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's ExponentialMovingAverage.
 """
@@ -28,15 +28,15 @@ FILE = "average.safetensors"
 
 
 class WeightAverage(TrainerCallback):
-    """Follows the trainable weights of a model, in float32 beside them.
+    """Averages the trainable weights of a model, in float32 next to them.
 
     Args:
         model: The network, whose weights are changed in place.
-        decay: The decay of a long run, in (0, 1).
+        decay: Decay after the warm-up, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        # Not ``AveragedModel``: a copy of the network would lose the hooks of its adapters.
+        # Not ``AveragedModel``: its copy of the network would lose the hooks of the adapters.
         self._weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self._average = [p.detach().float().clone() for p in self._weights.values()]
         self._decay = decay
@@ -49,7 +49,7 @@ class WeightAverage(TrainerCallback):
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the model the average for the length of the body."""
+        """Put the average in the place of the weights within the body."""
         own = [p.detach().clone() for p in self._weights.values()]
         self.apply()
         try:
@@ -58,7 +58,7 @@ class WeightAverage(TrainerCallback):
             self._copy(own)
 
     def apply(self) -> None:
-        """Give the model the average for good."""
+        """Put the average in the place of the weights."""
         self._copy(self._average)
 
     def save(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class WeightAverage(TrainerCallback):
         save_file(dict(zip(self._weights, self._average, strict=True)), folder / FILE)
 
     def load(self, folder: Path) -> None:
-        """Continue the average of a checkpoint.
+        """Load the average of a checkpoint.
 
         Raises:
             UserError: If it is missing, damaged, or of another network.

@@ -1,7 +1,7 @@
-"""The checkpoints of a run in training: which folders they are, and whether they are whole.
+"""The checkpoints of a run: which folders they are, and whether they are complete.
 
-``checkpoint-<step>`` holds what the Trainer saved and, written last, ``files.json``: the SHA-256 of
-every other file, so that none is opened that is not what was written, and the seconds of the run.
+``checkpoint-<step>`` holds what the Trainer saved and ``files.json``, which is written last: the
+SHA-256 of every other file, so that a damaged one is never loaded, and the seconds of the run.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def seal(folder: Path, seconds: float) -> None:
-    """Note what the files of a checkpoint are, once they are all written.
+    """Write the hashes of the files of a checkpoint, after all of them.
 
     Args:
         folder: The checkpoint.
-        seconds: What the run has taken so far.
+        seconds: Duration of the run so far.
     """
     content = {
         "seconds": seconds,
@@ -47,10 +47,10 @@ def seal(folder: Path, seconds: float) -> None:
 
 
 def check_whole(folder: Path) -> float:
-    """Return the seconds that a run had taken at a checkpoint, all of whose files are as written.
+    """Check the files of a checkpoint and return the seconds that the run had taken.
 
     Raises:
-        UserError: If a file is missing, damaged or no part of it.
+        UserError: If a file is missing, damaged or added.
     """
     remedy = f"remove {folder.name} to resume from the checkpoint before it, or start anew"
     known = read_json(folder / FILES, remedy)

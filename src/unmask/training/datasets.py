@@ -1,4 +1,4 @@
-"""What a run learns from and is judged by: read first, put on rows once there is a tokenizer."""
+"""Training and validation data: read first, laid out in rows once there is a tokenizer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.training.recipe import Recipe
 from unmask.training.rows import Batcher, MakeBatch, PackedDataset
-from unmask.training.splitting import Cut, before, behind, find_cut
+from unmask.training.splitting import Cut, after, before, find_cut
 from unmask.training.stream import lines_of, tokenize
 
 
 class Items(Protocol):
-    """A data set: rows of ids and what else belongs to each, by name."""
+    """A data set: rows of ids and what else belongs to each row, by name."""
 
     def __len__(self) -> int: ...
 
@@ -36,13 +36,13 @@ class Material:
     """Data as ids.
 
     Attributes:
-        items: What is learned from.
-        batcher: Makes a batch of stacked items.
-        noised: Shape (N,), integers; all ids that are noised, for schedules made from their counts.
-        validation: Makes, of a number of rows at most, what the bound is measured on; None for no
+        items: The training data.
+        batcher: Makes a batch of stacked items and chooses what is noised.
+        noised: All ids that can be noised, shape (N,), integers; for schedules made from counts.
+        validation: Returns the validation text, of a number of rows at most; None for no
             validation.
-        facts: What the checkpoint's card says about it.
-        notes: Lines about what is not learned from.
+        facts: What the checkpoint's card says about the data.
+        notes: Lines about data that is left out.
         records: What the card says about the length of records; empty for other data.
     """
 
@@ -66,11 +66,11 @@ def fingerprint(texts: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents to learn from, and some to validate on: of a source of their own, or the last ones.
+    """Training documents, and validation documents from their own source or the end of the data.
 
     Attributes:
-        source: What is learned from, up to the cut.
-        cut: Where the documents of validation begin in the source; None if they do not.
+        source: The training documents, up to the cut.
+        cut: Where the validation documents begin in the source; None if there are none in it.
         validation: A source of validation documents.
     """
 
@@ -82,7 +82,7 @@ class Texts:
     def read(
         cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
     ) -> Texts:
-        """Read the sources once, to find what is wrong with them; see ``data.Documents``."""
+        """Read the sources once, to find errors in them; see ``data.Documents``."""
         check_field(field, data, *([] if validation is None else [validation]))
         source, share = Documents(data, field, note=note), recipe.data.validation_share
         if validation is None:
@@ -93,28 +93,28 @@ class Texts:
         return cls(source, None, held_out)
 
     def learned(self) -> Iterator[Piece]:
-        """Yield the documents to learn from."""
+        """Yield the training documents."""
         return before(self.source.pieces(), self.cut)
 
     def held_out(self) -> Iterator[Piece]:
-        """Yield the documents to validate on."""
+        """Yield the validation documents."""
         if self.validation is not None:
             yield from self.validation.pieces()
         elif self.cut is not None:
-            yield from behind(self.source.pieces(), self.cut)
+            yield from after(self.source.pieces(), self.cut)
 
     @property
     def texts(self) -> Iterator[str]:
-        """What a fresh tokenizer learns from, line by line."""
+        """The training text line by line, for a fresh tokenizer."""
         return (line for line, _ in lines_of(self.learned()))
 
     @property
     def everything(self) -> Iterator[str]:
-        """All texts in pieces, those to validate on last."""
+        """All texts in pieces, the validation texts last."""
         return (piece.text for piece in chain(self.learned(), self.held_out()))
 
-    def lay_out(self, codec: TextCodec, recipe: Recipe, folder: Path) -> Material:
-        """Cut everything into rows of the recipe's length; the tokens are kept in a folder."""
+    def lay_out(self, codec: Codec, recipe: Recipe, folder: Path) -> Material:
+        """Cut everything into rows of the recipe's length; the ids are in a file in a folder."""
         data = recipe.data
         stream = tokenize(self.learned(), codec, data.skip_empty_lines, folder)
         batcher = Batcher(
@@ -128,7 +128,7 @@ class Texts:
         text = _beginning(self.held_out(), codec, most * (data.length - len(codec.start)))
         if text.strip():
             full = Text.from_string(text, codec, data.length, most)
-            # The beginning of the text is all that is ever encoded again.
+            # Only the beginning of the text is encoded again.
             _, text = codec.beginning(text, most * (data.length - len(codec.start)))
 
             def of_rows(rows: int) -> Text:
@@ -144,14 +144,14 @@ class Texts:
 
 
 def _beginning(pieces: Iterable[Piece], codec: Codec, count: int) -> str:
-    """Return the beginning of documents as one text, each of several ending its line.
+    """Return the beginning of documents as one text; each of several documents ends its line.
 
     It holds at least ``count`` tokens if the documents do, and some more, so that the last of these
-    tokens are what they are in the whole text.
+    tokens are the same as in the whole text.
     """
     text, documents, ended, need = "", 0, False, 4 * count
     for piece in pieces:
-        # What ended is followed by another, so there are several.
+        # Another document follows, so there are several.
         text += "\n" if ended and not text.endswith("\n") else ""
         text, ended = text + piece.text, piece.last
         documents += ended

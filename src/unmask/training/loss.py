@@ -1,4 +1,4 @@
-"""What one batch costs under a recipe, in nats per token: what is learned from."""
+"""The training loss of a batch under a recipe, in nats per token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loss:
     """The objective of a recipe.
 
     Attributes:
-        recipe: Which one.
+        recipe: Names the objective.
         formulation: Forward process and bound.
         denoiser_of: Makes a denoiser of the network.
     """
@@ -40,7 +40,7 @@ class Loss:
             model: The network, bare or wrapped.
             batch: The rows.
             times: Shape (B,).
-            generator: Of what is hidden.
+            generator: Chooses what is masked.
         """
         rows, editable, tokens, valid = batch
         if self.recipe.kind == "causal":
@@ -51,7 +51,7 @@ class Loss:
                 denoiser, x0=rows, t=times, editable=editable, generator=generator, valid=valid
             )
             return nats.sum() / tokens.sum().clamp_min(1)
-        # One rate a batch: the first time, which is uniform, picks it.
+        # One rate per batch, chosen by the first time, which is uniform.
         mask_rates = objective.mask_rates
         rate = mask_rates[math.ceil(times[0].item() * len(mask_rates)) - 1]
         loss = masked_mean(

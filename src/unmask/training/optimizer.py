@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 
 class Together(torch.optim.Optimizer):
-    """Several optimisers over disjoint parameters that step as one.
+    """Several optimisers over disjoint parameters as one.
 
     Args:
         optimizers: Each keeps its own state; their parameter groups are shared with this object, so

@@ -1,6 +1,6 @@
-"""Learning from pairs: rows with the texts ``source`` and ``target``, the source never noised.
+"""Pairs as training data: rows with the texts ``source`` and ``target``; the source stays clean.
 
-How a pair is put on a row is said in ``data.pairs``; a recipe asks for it by ``pairs = true``.
+``data.pairs`` describes the layout of a row; a recipe selects it with ``pairs = true``.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def read_pairs(
 ) -> list[Pair]:
     """Return the pairs of a table, a folder of tables or a hub data set, in order.
 
-    An empty cell is an empty text; what becomes of it is up to ``PairCodec.lay_out``.
+    An empty cell is an empty text; see ``PairCodec.lay_out``.
 
     Args:
         source: A path or a hub data set id.
         split: The split of a hub data set.
-        field: What the user named as the column of the text; pairs have two, with fixed names.
+        field: The column of the text; pairs have fixed names, so only the default is valid.
         note: Called with a line about files that are left out.
 
     Raises:
-        UserError: If there is nothing there, it is no table, or a row lacks one of the two texts.
+        UserError: If there is no such table, or a row lacks one of the two texts.
     """
     if field != "text":
         raise UserError(f"pairs have the fields source and target, so leave out --field {field}")
@@ -64,10 +64,10 @@ def _text(row: dict[str, object], field: str, number: int, source: str) -> str:
 
 
 class PairDataset(Dataset[dict[str, Tensor]]):
-    """Pairs to learn from, one row each.
+    """Training pairs, one per row.
 
-    An item is ``input_ids`` (L,), int64, ``editable`` (L,), bool, and ``tokens`` (), int64, what
-    its nats are divided by.
+    An item is ``input_ids`` (L,), int64, ``editable`` (L,), bool, and ``tokens`` (), int64, the
+    divisor of its nats.
     """
 
     def __init__(self, rows: PairRows) -> None:
@@ -86,7 +86,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
 
 class PairBatcher:
-    """Takes pairs as they are: every row has its own prefix, the source, and all are full."""
+    """Takes pairs as they are: every row has its own prefix, the source, and no padding."""
 
     def __call__(self, items: dict[str, Tensor], generator: torch.Generator) -> Batch:
         """Return the batch of stacked items of ``PairDataset``."""
@@ -95,7 +95,7 @@ class PairBatcher:
 
 @dataclass(frozen=True)
 class PairTexts:
-    """Pairs to learn from, and some to validate on: of a source of their own, or the last ones."""
+    """Training pairs, and validation pairs from a source of their own or the end of the data."""
 
     pairs: list[Pair]
     held_out: list[Pair]
@@ -113,17 +113,17 @@ class PairTexts:
 
     @property
     def texts(self) -> list[str]:
-        """What a fresh tokenizer learns from."""
+        """The training texts, for a fresh tokenizer."""
         return [text for pair in self.pairs for text in (pair.source, pair.target)]
 
     @property
     def everything(self) -> list[str]:
-        """All texts, those to validate on last."""
+        """All texts, the validation texts last."""
         held_out = [text for pair in self.held_out for text in (pair.source, pair.target)]
         return [*self.texts, *held_out]
 
     def lay_out(self, codec: TextCodec, recipe: Recipe, _folder: Path) -> Material:
-        """Put every pair that fits on a row, and count the others."""
+        """Lay out every pair that fits in a row, and count the others."""
         data = recipe.data
         layout = PairCodec(codec, data.before, data.between, data.length)
         rows = layout.lay_out(self.pairs)

@@ -1,7 +1,7 @@
-"""The precision of a training run, found by trying it on one row before anything is written.
+"""The precision of a training run, tried on one row before anything is written.
 
-What a machine is good at, not every network can do: one takes a Fourier transform, another makes
-constants of its own in float32.
+Not every network runs in the precision that suits the machine: one takes a Fourier transform,
+another creates constants of its own in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_FINITE = "the loss is not finite"
 
 
 def use_bf16(wish: str) -> bool:
-    """Return whether to compute in bfloat16: ``on``, ``off``, or what this machine is good at."""
+    """Return whether to compute in bfloat16: ``on``, ``off``, or what suits this machine."""
     if wish != "auto":
         return wish == "on"
     if torch.cuda.is_available():
@@ -37,10 +37,10 @@ def settle(
     """Return whether to train in bfloat16, after one forward and one backward pass on one row.
 
     Args:
-        loss: The objective; its recipe says what is wished for.
+        loss: The objective; its recipe names the precision.
         model: The network, on the device on which it is trained.
-        material: What is learned from.
-        report: Called with a line where the network cannot do what the machine is good at.
+        material: The data.
+        report: Called with a line if the network cannot be trained in bfloat16.
 
     Raises:
         UserError: If the network cannot be trained in the wanted precision, or in none.
@@ -61,21 +61,21 @@ def settle(
         raise UserError(
             f"a {kind} model cannot be trained on rows of {length} tokens here ({failed})"
         )
-    # Where the loss is finite in neither, the first step stops and says so.
+    # If the loss is finite in neither, the first step raises.
     if wanted and failed is None:
         report(f"a {kind} model cannot be trained in bfloat16 here, so it is trained in float32")
     return False
 
 
 def _attempt(loss: Loss, model: PreTrainedModel, material: Material, bf16: bool) -> str | None:
-    """Return what goes wrong with a step of one row, None if nothing does."""
+    """Return the error of a step on one row, None if there is none."""
     device = model.device
     items: dict[str, Any] = default_collate([material.items[0]])
     items = {name: value.to(device) for name, value in items.items()}
     generator = torch.Generator(device).manual_seed(loss.recipe.training.seed)
     batch = material.batcher(items, generator)
     training = model.training
-    # Dropout draws here what a run must find untouched.
+    # Dropout must not advance the generators of the run.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -85,7 +85,7 @@ def _attempt(loss: Loss, model: PreTrainedModel, material: Material, bf16: bool)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            # What an architecture raises where it cannot go on is its own.
+            # Each architecture raises its own kind of error.
             return (str(error).splitlines() or [type(error).__name__])[0]
         finally:
             model.zero_grad(set_to_none=True)

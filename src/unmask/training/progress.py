@@ -1,4 +1,4 @@
-"""What a training run shows: a live line in a terminal and JSON lines in a file."""
+"""The log of a training run: a live line in a terminal and JSON lines in a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ProgressLog(TrainerCallback):
 
     Args:
         folder: Where ``metrics.jsonl`` goes.
-        console: Where the live line goes; plain lines if it is not a terminal.
-        tokens_per_step: For the speed.
+        console: Shows the live line; plain lines if it is not a terminal.
+        tokens_per_step: Tokens of one optimiser step, for the speed.
         minutes: Time budget of the run, 0 if it ends by steps.
     """
 
@@ -43,7 +43,7 @@ class ProgressLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self.started = True
-        # A resumed run goes on counting where its checkpoint was made.
+        # The seconds of a resumed run continue from its checkpoint.
         self._begun = time.monotonic() - seconds_until(self._file, state.global_step)
         self._last = (state.global_step, time.monotonic())
         if not self._console.is_terminal:
@@ -70,7 +70,7 @@ class ProgressLog(TrainerCallback):
         if not logs or "train_runtime" in logs:
             return
         if not self.started:
-            # A run that had come to its end is only validated again.
+            # A run that was complete is only validated again.
             self.on_train_begin(args, state, control)
         record: dict[str, Any] = {"step": state.global_step, "seconds": self._seconds(), **logs}
         if "loss" in logs:
@@ -93,7 +93,7 @@ class ProgressLog(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Put the terminal back in order."""
+        """Restore the terminal."""
         if self._progress:
             self._progress.stop()
             self._progress = None
@@ -119,7 +119,7 @@ class ProgressLog(TrainerCallback):
 
 
 def seconds_until(path: Path, step: int) -> float:
-    """Return how long a run had taken at a step, by its ``metrics.jsonl``; 0 if that is missing."""
+    """Return the seconds of a run at a step, from its ``metrics.jsonl``; 0 if that is missing."""
     if not path.is_file():
         return 0.0
     times = [record["seconds"] for record in read_metrics(path) if record["step"] <= step]
@@ -127,9 +127,9 @@ def seconds_until(path: Path, step: int) -> float:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read ``metrics.jsonl``; a line that is none, such as one cut off by a kill, is left out.
+    """Read ``metrics.jsonl`` without damaged lines, such as one that a kill cut off.
 
-    Where a resumed run went over steps again, what it wrote of them last counts.
+    Of steps that a resumed run repeated, the last lines count.
 
     Raises:
         UserError: If there is no such file.
@@ -151,6 +151,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_placed(record: dict[str, Any]) -> bool:
-    """Return whether a record says when it was written, in steps and in seconds."""
+    """Return whether a record has its step and its seconds."""
     places = [record.get(key) for key in ("step", "seconds")]
     return all(isinstance(p, int | float) and math.isfinite(p) for p in places)

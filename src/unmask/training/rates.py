@@ -1,4 +1,4 @@
-"""The learning rate of a run: a warm-up that is a share of it at most, then the recipe's shape."""
+"""The learning rate of a run: a warm-up of at most a share of it, then the recipe's schedule."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CLOCKED = (
     *("linear", "cosine", "cosine_with_restarts", "polynomial"),
     *("constant", "constant_with_warmup", "warmup_stable_decay"),
 )
-"""Shapes of transformers that are functions of the share of the run that is gone."""
+"""Schedules of transformers that depend only on the share of the run that has passed."""
 
 DECAY = 0.3
-"""Share of a run, its last part, in which ``warmup_stable_decay`` falls, linearly to 0."""
+"""Share at the end of a run in which ``warmup_stable_decay`` falls linearly to 0."""
 
-_FINE = 1_000_000  # Steps of the library's schedule that a time budget is divided into.
+_FINE = 1_000_000  # Steps of the library's schedule in a time budget.
 
 
 def warmup_steps(steps: int, share: float, total: int) -> int:
-    """Return the steps of warm-up of a run of ``total``: ``steps``, but at most a share of all."""
+    """Return the warm-up steps of a run of ``total``: ``steps``, but at most a share of all."""
     return min(steps, math.floor(share * total))
 
 
@@ -50,8 +50,8 @@ def ramp(step: int, gone: float, steps: int, share: float) -> float:
 
     Args:
         step: Optimiser steps taken.
-        gone: Share of the time that is gone.
-        steps: Steps of warm-up; 0 for none.
+        gone: Share of the time that has passed.
+        steps: Warm-up steps; 0 for none.
         share: Largest share of the time that warm-up takes.
     """
     if not steps or not share:

@@ -33,7 +33,7 @@ def names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """Return what the recipe of that name says of itself, without checking the rest of it."""
+    """Return the summary of the recipe of that name, without checking the rest of it."""
     return str(_parse(name).get("summary", ""))
 
 
@@ -53,10 +53,10 @@ def load(name: str, settings: Sequence[str] = ()) -> Recipe:
 
 
 def check_settings(settings: Sequence[str], model: str | None) -> None:
-    """Refuse settings that describe a model to start from, where another one is named.
+    """Refuse settings that describe a model to start from, if another one is named.
 
     Raises:
-        UserError: If a model is named and a setting is of its name, its shape or its tokenizer.
+        UserError: If a model is named and a setting changes its name, its shape or its tokenizer.
     """
     for setting in settings if model is not None else ():
         key = setting.partition("=")[0].strip()
@@ -79,11 +79,11 @@ def _read(name: str, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UserError(f"'extends' must be the name of a recipe, not {base!r}")
     inherited = _read(base, (*heirs, name))
     for key in ("name", "summary", "sampler"):
-        # What a recipe is called and how its model writes is its own.
+        # The name of a recipe and the sampler of its model are its own.
         inherited.pop(key, None)
     schedule = content.get("schedule")
     if isinstance(schedule, dict) and "name" in schedule:
-        # The parameters of one schedule mean nothing to another.
+        # The parameters of one schedule do not fit another.
         inherited.pop("schedule", None)
     return _merged(inherited, content)
 

@@ -1,6 +1,6 @@
-"""Learning from records: every text a row of its own, with its end; see ``data.records``.
+"""Records as training data: every text is a row with its end; see ``data.records``.
 
-A recipe asks for it by ``data.rows = "records"``. A line of a text file is a record, like a row of
+A recipe selects it with ``data.rows = "records"``. A line of a text file is a record, like a row of
 a table and a record of a FASTA file.
 """
 
@@ -32,14 +32,14 @@ from unmask.training.stream import encoded, stored
 
 
 class RecordDataset(Dataset[dict[str, Tensor]]):
-    """Records to learn from, one row each.
+    """Training records, one per row.
 
     An item is ``input_ids`` (L,), int64, padded at the right, and ``valid`` (L,), bool, False on
     padding.
 
     Args:
-        stream: The ids of all records, each with its end, one behind the other; shape (T,).
-        lengths: How many are of each record, shape (N,), int64.
+        stream: The ids of all records, each with its end, one after the other; shape (T,).
+        lengths: Ids of each record, shape (N,), int64.
         codec: The layout.
     """
 
@@ -63,13 +63,13 @@ class RecordDataset(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class RecordTexts(Texts):
-    """Records to learn from, and some to validate on; see ``material.Texts``."""
+    """Training records and validation records; see ``datasets.Texts``."""
 
     @classmethod
     def read(
         cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
     ) -> RecordTexts:
-        """Read the sources once, to find what is wrong with them; see ``data.Documents``."""
+        """Read the sources once, to find errors in them; see ``data.Documents``."""
         check_field(field, data, *([] if validation is None else [validation]))
         source = Documents(data, field, note=note, by_line=True)
         share = recipe.data.validation_share
@@ -83,11 +83,11 @@ class RecordTexts(Texts):
 
     @property
     def texts(self) -> Iterator[str]:
-        """What a fresh tokenizer learns from."""
+        """The training texts, for a fresh tokenizer."""
         return whole_documents(self.learned())
 
     def lay_out(self, codec: TextCodec, recipe: Recipe, folder: Path) -> Material:
-        """Put every record that fits on a row, and count the others."""
+        """Lay out every record that fits in a row, and count the others."""
         data, layout = recipe.data, RecordCodec(codec, recipe.data.length)
         lengths: array[int] = array("q")
         counts = {"total": 0, "empty": 0, "too_long": 0}
@@ -97,7 +97,7 @@ class RecordTexts(Texts):
         facts = {"data_tokens": len(stream), "records": tally.counts}
         notes = tally.left_out
         validation: Callable[[int], Text] | None = None
-        # As many as are ever scored, and some more for those that do not fit.
+        # As many as are scored, and some more for those that do not fit.
         some = list(islice(whole_documents(self.held_out()), 4 * recipe.training.evaluation_rows))
         if some:
             held_out = layout.lay_out(some, "validation records")
@@ -123,13 +123,13 @@ def _count(source: Documents) -> int:
 def _bodies(
     pieces: Iterator[Piece], layout: RecordCodec, lengths: array[int], counts: dict[str, int]
 ) -> Iterator[list[int]]:
-    """Yield the ids of each record that fits, with its end; note the lengths, count the rest."""
+    """Yield the ids of each record that fits, with its end; note lengths and count the rest."""
     end = layout.codec.end
     assert end is not None
     held: list[int] = []
     for ids, last in encoded(pieces, layout.codec):
         if len(held) < layout.room:
-            # Of one that is too long, however long, no more is kept.
+            # Of a record that is too long, no more is kept.
             held += ids.tolist()
         if not last:
             continue

@@ -1,4 +1,4 @@
-"""Continuing a run: from its last checkpoint, as it was started, and only if it is not finished."""
+"""Resume a run: from its last checkpoint, with the same recipe and data, if it is not finished."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MAY_CHANGE = (
     *(f"recipe.training.{key}" for key in ("evaluate_every", "evaluation_rows", "save_every")),
     *("recipe.training.report_to", "recipe.name", "recipe.summary", "recipe.model.save_dtype"),
 )
-"""What says how long a run goes on and what it shows, not what it computes in a step."""
-
+"""Keys that change how long a run is and what it shows, not what a step computes."""
 
 _KEY_ALIASES = {"recipe.training.schedule": "recipe.training.lr_schedule"}
+"""Keys of older versions."""
 
 LENGTH = ("steps", "minutes", "epochs")
-"""Keys of ``training`` that say how long a run is."""
+"""Keys of ``training`` that set the length of a run."""
 
 CONTENT, FINISHED = "content", "finished"
-"""Keys of a run's note, beside what it is: a hash of its texts, the step of the finished model."""
+"""Further keys of a run's note: a hash of its texts, and the step of the finished model."""
 
 
 class Point(NamedTuple):
@@ -43,8 +43,8 @@ class Point(NamedTuple):
 
     Attributes:
         folder: The checkpoint.
-        seconds: What led to it.
-        ended: Whether all that is left to do is to validate and to save the model.
+        seconds: Duration of the run up to it.
+        ended: Whether only validation and saving of the model are left.
     """
 
     folder: Path
@@ -55,17 +55,17 @@ class Point(NamedTuple):
 def describe(
     recipe: Recipe, model: str | None, data: str, validation: str | None
 ) -> dict[str, Any]:
-    """Return what a run is: its recipe and the names of its model and texts, fit for JSON."""
+    """Return the description of a run for JSON: its recipe and the names of its model and texts."""
     recipe_as_json = json.loads(json.dumps(asdict(recipe)))
     return {"recipe": recipe_as_json, "model": model, "data": data, "validation": validation}
 
 
 def begin(work: Path, what: dict[str, Any], content: str) -> None:
-    """Remove what an earlier run left in its folder, nothing else, and note what this one is.
+    """Remove only what an earlier run left in its folder, and write the note of this run.
 
     Args:
         work: Folder of the checkpoints.
-        what: What the run is; see ``describe``.
+        what: Description of the run; see ``describe``.
         content: A hash of its texts.
     """
     for path in [*numbered(work), work / PARTIAL]:
@@ -80,12 +80,12 @@ def begin(work: Path, what: dict[str, Any], content: str) -> None:
 
 
 def finish(work: Path, step: int, keep: bool) -> None:
-    """Note that the model of a step is saved.
+    """Add to the note of a run that its model is saved.
 
     Args:
         work: Folder of the checkpoints.
         step: Optimiser steps that the model was trained for.
-        keep: Whether the run may go on from its checkpoints; else they are removed.
+        keep: Whether the checkpoints are kept, so that the run can be continued.
     """
     _note(work, _noted(work) | {FINISHED: step})
     shutil.rmtree(work / PARTIAL, ignore_errors=True)
@@ -104,10 +104,10 @@ def _noted(work: Path) -> dict[str, Any]:
 
 
 def as_long(work: Path, recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Return the recipe of a run that is to be resumed, as long as the run was started to be.
+    """Return the recipe of a resumed run with the length that the run was started with.
 
     A length that the caller sets is kept, and so is one that a recipe file gives in the same key,
-    which its user may have raised. Without a note of the start it stays as it is.
+    which its user may have raised. Without a note of the run the recipe is returned as it is.
 
     Args:
         work: Folder of the checkpoints.
@@ -127,16 +127,16 @@ def as_long(work: Path, recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection) -> Point | None:
-    """Return the checkpoint that a run continues from, None if it was stopped before the first.
+    """Return the checkpoint that a run continues from, None if it stopped before its first.
 
     Args:
         work: Folder of the checkpoints.
-        what: What the run is to be; see ``describe``.
-        training: How long it is to go on.
+        what: Description of the run; see ``describe``.
+        training: Holds its length.
 
     Raises:
         UserError: If there is no such run, its checkpoint is damaged, it was started differently,
-            or its model is saved already.
+            or its model is already saved.
     """
     found, noted = checkpoints(work), _noted(work)
     if not found and (not noted or FINISHED in noted):
@@ -165,7 +165,7 @@ def last_checkpoint(work: Path, what: dict[str, Any], training: TrainingSection)
 
 
 def check_content(work: Path, content: str) -> None:
-    """Raise a UserError if a run was started with other texts than those of this hash."""
+    """Raise a UserError if a run was started with texts of another hash."""
     if _noted(work).get(CONTENT, content) != content:
         raise UserError(
             "this run was started with other texts under the same name; --resume continues a run "
@@ -188,9 +188,9 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    # A run of an older version knew fewer keys: those it did not know had their defaults.
+    # An older version had fewer keys: the missing ones have their defaults.
     defaults = {"recipe": json.loads(json.dumps(asdict(Recipe())))}
-    # There was no such limit.
+    # It had no such limit.
     defaults["recipe"]["training"]["warmup_share"] = 1.0
     known = {_KEY_ALIASES.get(key, key): value for key, value in _flat(before).items()}
     old, new = _flat(defaults) | known, _flat(now)

@@ -1,4 +1,4 @@
-"""From a stream of tokens to rows, and to what of a batch of rows is noised."""
+"""Packed rows from a stream of tokens, and the choice of what is noised in a batch of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unmask.errors import UserError
 
 
 class PackedDataset(Dataset[dict[str, Tensor]]):
-    """Consecutive rows of a token stream, each the start symbol and length - 1 tokens of it.
+    """Consecutive rows of a token stream: the start symbol, then length - 1 tokens.
 
     An item is ``input_ids`` (L,), int64.
     """
@@ -37,12 +37,12 @@ class PackedDataset(Dataset[dict[str, Tensor]]):
 
 
 class Batch(NamedTuple):
-    """What a step learns from.
+    """A batch of rows.
 
     Attributes:
         rows: Shape (B, L), int64.
-        editable: Shape (B, L), bool; what is noised.
-        tokens: Shape (B,), int64; what the nats of a row are divided by.
+        editable: Shape (B, L), bool; the positions that can be noised.
+        tokens: Shape (B,), int64; the divisor of the nats of a row.
         valid: Shape (B, L), bool; False on padding; None if there is none.
     """
 
@@ -58,14 +58,14 @@ MakeBatch: TypeAlias = Callable[[dict[str, Tensor], torch.Generator], Batch]
 
 @dataclass(frozen=True)
 class Batcher:
-    """Chooses, for a batch of rows, how long it is and what stays clean.
+    """Chooses the length of a batch and which prefix of each row stays clean.
 
     Args:
         prefix_share: Share of rows with a clean prefix.
         prefix_min: Shortest prefix, the start symbols included.
         prefix_max: Longest prefix; 0 for all but the last token.
         random_length_share: Share of batches that are cut to a uniformly random length.
-        start: Number of start symbols, never hidden.
+        start: Number of start symbols, which are never noised.
     """
 
     prefix_share: float
@@ -94,7 +94,7 @@ class Batcher:
         size = shortest + (uniform(len(rows)) * (longest - shortest + 1)).long()
         prompted = uniform(len(rows)) < self.prefix_share
         if valid is not None:
-            # Something is left to be written, if only the end.
+            # At least the end of a record is noised.
             size = torch.minimum(size, valid.sum(1) - 1)
         size = torch.where(prompted, size, 0).clamp_min(self.start)
         editable = torch.arange(length, device=rows.device) >= size[:, None]

@@ -1,4 +1,4 @@
-"""What a learned schedule came to: which tokens are written first, and which last."""
+"""Report on a learned schedule: which tokens are generated first, and which last."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from unmask.diffusion.schedules.per_token import LearnedExponents
 PLOT, REPORT = "exponents.png", "exponents.md"
 LISTED = 40
 RAREST = 10
-"""Tokens that occur less often say little about what was learned, and are not listed."""
+"""Occurrences from which a token is listed; the exponents of rarer ones are hardly trained."""
 
 
-def order_of_writing(learned: LearnedExponents, counts: Tensor, codec: Codec, title: str) -> str:
-    """Return both ends of the order in which a learned schedule writes, as Markdown.
+def generation_order(
+    learned: LearnedExponents, counts: Tensor, codec: Codec, title: str
+) -> str:
+    """Return both ends of the order in which a learned schedule generates tokens, as Markdown.
 
-    A token with a large exponent stays visible long on the way forward, 1 - alpha_v(t) = t^(w_v),
-    so that it is written early on the way back.
+    A token with a large exponent stays visible long in the forward process,
+    1 - alpha_v(t) = t^(w_v), so that it is generated early in the reverse process.
 
     Args:
         learned: The schedule.
         counts: Occurrences of each token in the training text, shape (V,).
-        codec: Says what each token looks like.
+        codec: Returns the text of each token.
         title: What was trained.
     """
     powers, often = learned.exponents.detach().double().cpu(), counts.cpu()
@@ -38,6 +40,6 @@ def order_of_writing(learned: LearnedExponents, counts: Tensor, codec: Codec, ti
     return (
         f"# The learned schedule of {title}\n\nExponents of tokens that occur at least {RAREST} "
         f"times: {spread}.\n\n![exponents against frequency]({PLOT})\n\n"
-        f"## Written first\n\n{table(ranked[:LISTED])}\n"
-        f"## Written last\n\n{table(ranked[::-1][:LISTED])}"
+        f"## Generated first\n\n{table(ranked[:LISTED])}\n"
+        f"## Generated last\n\n{table(ranked[::-1][:LISTED])}"
     )

@@ -1,4 +1,4 @@
-"""Where the documents to learn from end, and those to validate on begin."""
+"""The cut between the training documents and the validation documents."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from unmask.data.documents import Piece, joined, pieces_of, whole_documents
 
 
 class Cut(NamedTuple):
-    """A place in a source: so many whole documents, and so many characters of the next one."""
+    """A position in a source: a number of whole documents and of characters of the next one."""
 
     documents: int
     characters: int
 
 
 def find_cut(read: Callable[[], Iterator[Piece]], share: float) -> Cut | None:
-    """Return the place behind which the last ``share`` of all characters stand.
+    """Return the position after which the last ``share`` of all characters begins.
 
-    It is at a line end where there is one near.
+    It is at a line end if there is one near.
 
     Args:
         read: Yields the documents from their beginning; called twice.
         share: From 0 to 1.
 
     Returns:
-        None if nothing is left behind it.
+        None if nothing is left after it.
     """
     keep = round(sum(len(piece.text) for piece in read()) * (1 - share))
     documents = characters = line = 0
@@ -44,7 +44,7 @@ def find_cut(read: Callable[[], Iterator[Piece]], share: float) -> Cut | None:
 
 
 def before(pieces: Iterable[Piece], cut: Cut | None) -> Iterator[Piece]:
-    """Yield what stands before a cut; everything if there is none."""
+    """Yield what is before a cut; everything if there is none."""
     if cut is None:
         yield from pieces
         return
@@ -55,15 +55,15 @@ def before(pieces: Iterable[Piece], cut: Cut | None) -> Iterator[Piece]:
         yield Piece(text if inside else text[:rest], ends)
 
 
-def behind(pieces: Iterable[Piece], cut: Cut) -> Iterator[Piece]:
-    """Yield what stands behind a cut."""
+def after(pieces: Iterable[Piece], cut: Cut) -> Iterator[Piece]:
+    """Yield what is after a cut."""
     for inside, rest, text, last in _placed(pieces, cut):
         if not inside and len(text) >= rest:
             yield Piece(text[max(rest, 0) :], last)
 
 
 def _placed(pieces: Iterable[Piece], cut: Cut) -> Iterator[tuple[bool, int, str, bool]]:
-    """Yield each piece with whether its document ends before a cut, and what is left up to it."""
+    """Yield each piece, whether its document ends before a cut, and the rest up to the cut."""
     documents, rest = 0, cut.characters
     for text, last in pieces:
         inside = documents < cut.documents
@@ -72,17 +72,17 @@ def _placed(pieces: Iterable[Piece], cut: Cut) -> Iterator[tuple[bool, int, str,
             rest -= len(text)
         if last:
             documents += 1
-            # Behind the document that is cut, nothing is left up to the cut.
+            # After the document with the cut, nothing is left up to it.
             rest = cut.characters if documents <= cut.documents else 0
 
 
 def split(documents: Sequence[str], share: float) -> tuple[list[str], str]:
-    """Return the documents to learn from, and the last ``share`` of the characters as one text.
+    """Return the training documents, and the last ``share`` of the characters as one text.
 
-    The cut is made at a line end where there is one near.
+    The cut is at a line end if there is one near.
     """
     cut = find_cut(lambda: pieces_of(documents), share)
     learn = list(whole_documents(before(pieces_of(documents), cut)))
     return learn, "" if cut is None else joined(
-        [*whole_documents(behind(pieces_of(documents), cut))]
+        [*whole_documents(after(pieces_of(documents), cut))]
     )

@@ -1,7 +1,7 @@
 """When a run validates and saves, and how it ends: by itself, by the clock, by Ctrl-C or by a kill.
 
-A time budget is spent on learning: validation takes at most ``SHARE`` of the time that has passed,
-and saving as much, whatever the recipe says in steps. What is still affordable is spread evenly.
+Under a time budget, validation takes at most ``SHARE`` of the time that has passed, and saving as
+much, whatever the recipe sets in steps. What is affordable is spread evenly.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from transformers import Trainer, TrainerCallback
 from unmask.training.sections import TrainingSection
 
 SHARE = 0.05
-"""Largest share of a time budget that validation takes until the end, and saving as well."""
+"""Largest share of a time budget for validation before the end, and for saving."""
 
 TIMES = 10
-"""Validations, and checkpoints, of a time budget whose steps are too slow for the recipe's."""
+"""Validations, and checkpoints, in a time budget whose steps are too slow for the recipe's."""
 
 
 class Clock:
-    """The time of a run, from when its first step is about to be taken.
+    """The time of a run since its first step.
 
     Args:
         seconds: Time budget; 0 for none.
@@ -50,12 +50,12 @@ class Clock:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is gone, at most 1; 0 without a budget."""
+        """Share of the budget that has passed, at most 1; 0 without a budget."""
         return min(self.elapsed / self.budget, 1.0) if self.budget else 0.0
 
 
 class Allowance:
-    """When a thing that takes time may be done again under a time budget.
+    """Decides when something that takes time may be done again under a time budget.
 
     Args:
         clock: The time of the run.
@@ -68,15 +68,15 @@ class Allowance:
         self._taken = 0.0
 
     def due(self, step: int, every: int) -> bool:
-        """Return whether it is time again, by steps or by the clock, and whether there is time.
+        """Return whether it is due, by steps or by the clock, and affordable.
 
         Args:
             step: Optimiser steps taken.
-            every: Steps between two times; 0 for never.
+            every: Steps between two of them; 0 for never.
         """
         now = self._clock.elapsed
         wanted = every and (step % every == 0 or now - self._last >= self._clock.budget / TIMES)
-        # A resumed run does not know what was spent before it.
+        # A resumed run does not know what was spent before.
         return bool(wanted) and self._taken + self._cost <= SHARE * (now - self._begun)
 
     @contextmanager
@@ -92,7 +92,7 @@ class Allowance:
 
 
 class Pace(TrainerCallback):
-    """Says when to validate, to save, and to end: when asked to, or when the time is up.
+    """Tells the Trainer when to validate, to save, and to stop: on request, or when time is up.
 
     Args:
         clock: The time of the run and its budget.
@@ -121,16 +121,16 @@ class Pace(TrainerCallback):
         if self.clock.budget and self.clock.progress >= 1:
             control.should_training_stop = True
         if self.asked or control.should_training_stop:
-            # From here the run can go on, and its end be validated and saved again: so first this.
+            # First of all a checkpoint, from which the run can continue or be finished again.
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
         return control
 
     def validation_rows(self) -> int:
-        """Return how many rows to validate on, the same number in all validations of a process.
+        """Return the number of validation rows, the same in all validations of a process.
 
-        Under a time budget no more than ``SHARE`` of it pays for, and at least two. A row is taken
-        to cost what it costs in training, which is an upper limit.
+        Under a time budget it is what ``SHARE`` of it pays for, and at least two. A row is assumed
+        to cost as much as in training, which is an upper limit.
         """
         most = self._training.evaluation_rows
         if self._rows is None:
@@ -146,10 +146,10 @@ class Pace(TrainerCallback):
 
 @contextmanager
 def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[None]:
-    """Turn Ctrl-C or a polite kill into a checkpoint and an orderly end; another Ctrl-C interrupts.
+    """Turn Ctrl-C, SIGTERM or SIGHUP into a checkpoint and an orderly end.
 
-    A machine that is shut down or a job that runs out of its time sends SIGTERM, a terminal that
-    is closed SIGHUP, either perhaps more than once.
+    SIGTERM comes from a machine that shuts down or a job at its time limit, SIGHUP from a terminal
+    that is closed; both may come more than once. A second Ctrl-C interrupts.
     """
     trainer.add_callback(pace)
 
@@ -159,7 +159,7 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[None]:
         pace.asked = True
 
     before = {}
-    # Elsewhere than in the main thread signals go to others; training itself is unaffected.
+    # Only the main thread can handle signals; in others training runs without.
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, ask) for number in _polite()}
     try:
@@ -170,7 +170,7 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[None]:
 
 
 def _polite() -> list[signal.Signals]:
-    """Return the signals that ask for an end, but for a SIGHUP that ``nohup`` has switched off."""
+    """Return the signals that ask for an end, except a SIGHUP that ``nohup`` ignores."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     hang_up = getattr(signal, "SIGHUP", None)
     if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:

@@ -1,7 +1,7 @@
-"""From documents to one stream of tokens, which lies in a file and is never in memory as a whole.
+"""Tokenise documents into one stream of ids, which is kept in a file and not in memory.
 
-A long document is tokenised in parts. It is cut where the tokens on both sides are the same as in
-one go, which the tokenizer itself is asked about.
+A long document is tokenised in parts. The cuts are where the tokens on both sides are the same as
+in one piece, which is tested with the tokenizer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from unmask.data.text_files import PIECE
 from unmask.errors import UserError
 
 PART = 2**18
-"""Characters of a document that are tokenised at once, or of several shorter ones."""
+"""Characters of one or several documents that are tokenised at once."""
 MANY = 1000
-"""Documents that are tokenised at once, if they are no more than a part together."""
+"""Documents that are tokenised at once, if they are at most ``PART`` characters together."""
 Ids = NDArray[np.int32]
 SIGHT = 1024
-"""Characters on both sides of a cut that are tokenised to see whether it changes anything."""
+"""Characters on both sides of a cut that are tokenised to test it."""
 NEAR = 8192
-"""Characters among which a cut is looked for first."""
+"""Characters in which a cut is searched first."""
 _TRIES = 32
 _PLACES = re.compile(r"(?<=\n)(?=\S)|(?<=\S)(?=\s)|(?<=\s)(?=\S)")
 
@@ -44,11 +44,11 @@ def tokenize(
     """Return all documents, each followed by the end symbol, as ids of shape (N,), int32.
 
     Args:
-        pieces: The documents; those without any text are left out.
+        pieces: The documents; those without text are left out.
         codec: The tokenizer.
-        skip_empty_lines: Leave out lines without any text.
-        folder: Where the ids are kept, in a file without a name that is gone when they are no
-            longer used; None for the system's folder of temporary files.
+        skip_empty_lines: Leave out lines without text.
+        folder: Folder of the file with the ids, which has no name and ends with their use; None
+            for the system's folder of temporary files.
 
     Raises:
         UserError: If the disk is full.
@@ -66,7 +66,7 @@ def _with_ends(parts: Iterable[tuple[Ids, bool]], codec: Codec) -> Iterator[Sequ
 def encoded(
     pieces: Iterable[Piece], codec: Codec, skip_empty_lines: bool = False
 ) -> Iterator[tuple[Ids, bool]]:
-    """Yield ids, (n,), int32, and whether a document ends with them; see ``tokenize``."""
+    """Yield ids, shape (n,), int32, and whether a document ends with them; see ``tokenize``."""
     waiting: list[Piece] = []
     size = 0
     for part in _parts(_full_lines(pieces) if skip_empty_lines else pieces, codec):
@@ -82,13 +82,13 @@ def _encode(parts: list[Piece], codec: Codec) -> list[tuple[Ids, bool]]:
     if not parts:
         return []
     encoded = codec.encode_all([text for text, _ in parts])
-    # Not lists: what holds numbers as objects while more is tokenised makes memory grow.
+    # Arrays, not lists: numbers as Python objects make memory grow.
     arrays = [np.asarray(ids, dtype=np.int32) for ids in encoded]
     return [(ids, last) for ids, (_, last) in zip(arrays, parts, strict=True)]
 
 
 def _parts(pieces: Iterable[Piece], codec: Codec) -> Iterator[Piece]:
-    """Yield documents in parts that are tokenised apart, without those that hold no text."""
+    """Yield documents with text in parts that can be tokenised separately."""
     held, begun, size = "", False, PART
     for text, last in pieces:
         held += text
@@ -98,7 +98,7 @@ def _parts(pieces: Iterable[Piece], codec: Codec) -> Iterator[Piece]:
                 yield Piece(held[:place], last=False)
                 held, begun, size = held[place:], True, PART
             else:
-                # Further on, so that no place is looked for twice.
+                # Search further on, so that no position is tried twice.
                 size *= 2
         if last:
             if begun or held.strip():
@@ -107,11 +107,10 @@ def _parts(pieces: Iterable[Piece], codec: Codec) -> Iterator[Piece]:
 
 
 def cut_of(text: str, codec: Codec) -> int:
-    """Return a place near the end of a text at which cutting it changes no token; 0 for none.
+    """Return a position near the end of a text at which a cut changes no token; 0 for none.
 
-    Whether it does is seen on the ``SIGHT`` characters before and behind it. Tried are the ends of
-    lines, then those of words, then places at whole multiples of ``SIGHT``, for texts without
-    blanks.
+    A cut is tested on the ``SIGHT`` characters before and after it. The candidates are the ends of
+    lines, then those of words, then multiples of ``SIGHT`` for texts without spaces.
     """
     reach = len(text) - SIGHT
     places = [found.start() for found in _PLACES.finditer(text, max(reach - NEAR, 1), reach)]
@@ -131,14 +130,14 @@ def lines_of(pieces: Iterable[Piece]) -> Iterator[Piece]:
     held = ""
     for text, last in pieces:
         lines = (held + text).splitlines(keepends=True)
-        # Where the next piece begins with the second half of a line end, this is no line yet.
+        # The next piece may begin with the second half of a line end.
         held = lines.pop() if lines and not last and len(lines[-1]) < PIECE else ""
         ends = [False] * (len(lines) - 1) + [last]
         yield from map(Piece, lines, ends) if lines else [Piece("", last)]
 
 
 def _full_lines(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield documents without the lines that hold no text, about as much of them as before."""
+    """Yield documents without their lines without text, in pieces of about the same size."""
     held: list[str] = []
     size = 0
     for line, last in lines_of(pieces):
@@ -151,7 +150,7 @@ def _full_lines(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def stored(parts: Iterable[Sequence[int] | Ids], folder: Path | None = None) -> Tensor:
-    """Write ids to a file and return them, shape (N,), int32, read from it where they are used.
+    """Write ids to a file and return them as a tensor that maps it, shape (N,), int32.
 
     Raises:
         UserError: If the disk is full.
@@ -163,7 +162,7 @@ def stored(parts: Iterable[Sequence[int] | Ids], folder: Path | None = None) -> 
             file.flush()
             if not file.tell():
                 return torch.empty(0, dtype=torch.int32)
-            # A private view, which torch takes without a warning; nobody writes to it.
+            # A private view, which torch accepts without a warning; it is never written to.
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise UserError(

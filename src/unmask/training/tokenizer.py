@@ -1,4 +1,4 @@
-"""A tokenizer trained on the data, for models that start from nothing: byte-level BPE."""
+"""A byte-level BPE tokenizer trained on the data, for fresh models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPECIAL = {
 }
 
 LONGEST = 256
-"""Characters of a word; a longer one is several. Training takes their square."""
+"""Longest word in characters; a longer one is split. Training time grows with the square."""
 
 
 def train_tokenizer(

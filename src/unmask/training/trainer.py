@@ -1,8 +1,8 @@
 """The Trainer of transformers with a diffusion loss.
 
-Data loading, optimisation, mixed precision, accumulation, checkpoints and logging
-are the library's. Ours: which tokens are hidden at which time, the loss, the validation bound, the
-average of the weights, and that a checkpoint appears under its name only once it is complete.
+Data loading, optimisation, mixed precision, accumulation, checkpoints and logging come from the
+library. Added are the times and masks of a batch, the loss, the validation bound, the average of
+the weights, and checkpoints that appear under their name only when complete.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class DiffusionTrainer(Trainer):
     """Trains any masked (or, for the baseline, causal) language model by a recipe.
 
     Args:
-        recipe: What to do.
+        recipe: Objective, optimiser and learning rates.
         formulation: Forward process and bound.
-        batcher: What of the stacked items is noised; see ``data.Batcher``.
+        batcher: Chooses what is noised in stacked items; see ``rows.Batcher``.
         denoiser_of: Makes a denoiser of the network.
         validate: Scores a model on a number of rows of the validation text, or None.
         pace: When to validate and to save; None for a run without a time budget.
@@ -71,7 +71,7 @@ class DiffusionTrainer(Trainer):
         self.loss = Loss(recipe, formulation, denoiser_of)
         self.validate = validate
         self.pace = pace or Pace(Clock(), recipe.training)
-        # The loss is divided by the tokens of the whole step, so the Trainer is not to average.
+        # The loss is divided by the tokens of the whole step, so the Trainer must not average.
         self.model_accepts_loss_kwargs = True
         self.score: Score | None = None
         self.scored_at = -1
@@ -85,8 +85,8 @@ class DiffusionTrainer(Trainer):
     ) -> tuple[list[Any], Tensor]:
         """Return the batches of the next step, each with its randomness, and all their tokens.
 
-        What of a batch is noised is chosen here, since the loss of every batch is divided by the
-        tokens of them all.
+        The noised positions are chosen here, since the loss of every batch is divided by the tokens
+        of all of them.
         """
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         prepared: list[Any] = []
@@ -104,7 +104,7 @@ class DiffusionTrainer(Trainer):
                     "generator": generator,
                 }
             )
-        # None are left where an epoch ends early.
+        # There are none left if an epoch ends early.
         none = torch.zeros((), dtype=torch.int64, device=device)
         tokens = sum((batch["tokens"].sum() for batch in prepared), none)
         if self.args.world_size > 1:
@@ -120,13 +120,13 @@ class DiffusionTrainer(Trainer):
     ) -> Any:
         """Return what a batch adds to the loss of its step, in nats per token, a scalar tensor.
 
-        Its nats per token, weighted by its share of the tokens of the step, so that the loss of a
-        step is the sum of all nats over the sum of all tokens. The mean of ``masked-mean`` counts
-        for all tokens that could have been hidden: every rate weighs the same, however few it hid.
+        The nats per token are weighted by the batch's share of the tokens of the step, so that the
+        loss of a step is the sum of all nats over the sum of all tokens. The mean of
+        ``masked-mean`` counts for all tokens that could be masked: every rate weighs the same.
         """
         batch = Batch(inputs["input_ids"], inputs["editable"], inputs["tokens"], inputs["valid"])
         per_token = self.loss(model, batch, inputs["times"], inputs["generator"])
-        # Gradients are averaged over devices, the tokens are those of all of them.
+        # Gradients are averaged over devices, but the tokens are summed over them.
         loss = per_token * batch.tokens.sum() / num_items_in_batch * self.args.world_size
         if not torch.isfinite(loss):
             raise UserError(
@@ -193,7 +193,7 @@ class DiffusionTrainer(Trainer):
         shape = rates.shape(training.lr_schedule, training.learning_rate)
 
         def factor(step: int) -> float:
-            # Of two limits the run ends at the first.
+            # The run ends at the first of two limits.
             gone = max(clock.progress, step / training.steps if training.steps else 0.0)
             warm = rates.ramp(step, gone, training.warmup_steps, training.warmup_share)
             return warm * shape(gone)
@@ -202,12 +202,12 @@ class DiffusionTrainer(Trainer):
         return self.lr_scheduler
 
     def take_up(self, folder: Path) -> None:
-        """Take the weights and the state of a checkpoint, without training any further."""
+        """Load the weights and the state of a checkpoint, without training any further."""
         compat.load_weights(self, folder)
         self.state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
 
     def check_weights(self) -> None:
-        """Raise a UserError if a weight is not finite, before such a model replaces a good one."""
+        """Raise a UserError if a weight is not finite, before the model replaces a good one."""
         own = cast(PreTrainedModel, self.model)
         if not all(bool(torch.isfinite(p).all()) for p in own.parameters()):
             raise UserError(
