@@ -113,7 +113,7 @@ class Texts:
         """All texts in pieces, the validation texts last."""
         return (piece.text for piece in chain(self.learned(), self.held_out()))
 
-    def lay_out(self, codec: Codec, recipe: Recipe, folder: Path) -> Material:
+    def lay_out(self, codec: TextCodec, recipe: Recipe, folder: Path) -> Material:
         """Cut everything into rows of the recipe's length; the ids are in a file in a folder."""
         data = recipe.data
         stream = tokenize(self.learned(), codec, data.skip_empty_lines, folder)

@@ -13,9 +13,7 @@ RAREST = 10
 """Occurrences from which a token is listed; the exponents of rarer ones are hardly trained."""
 
 
-def generation_order(
-    learned: LearnedExponents, counts: Tensor, codec: Codec, title: str
-) -> str:
+def generation_order(learned: LearnedExponents, counts: Tensor, codec: Codec, title: str) -> str:
     """Return both ends of the order in which a learned schedule generates tokens, as Markdown.
 
     A token with a large exponent stays visible long in the forward process,
