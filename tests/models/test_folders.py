@@ -1,5 +1,6 @@
 """A save that is cut short at any moment leaves the old model, the new one, or neither, as said."""
 
+import json
 import os
 import signal
 import subprocess
@@ -142,6 +143,40 @@ def test_a_folder_that_cannot_be_put_in_order_is_refused(zoo, tmp_path, monkeypa
         with pytest.raises(UserError, match=r"was cut short.*Read-only file system"):
             Unmasker.from_pretrained(str(folder))
     Unmasker.from_pretrained(str(folder))
+
+
+def test_a_card_of_an_older_version_is_read(tmp_path):
+    sampler = {"name": "schedule-confidence", "measure": "margin"}
+    card = {"format": 1, "length": 64, "sampler": sampler}
+    (tmp_path / "unmask.json").write_text(json.dumps(card), encoding="utf-8")
+    found = checkpoint.Card.read(tmp_path)
+    assert found.sequence_length == 64
+    assert found.sampler == {"name": "maskgit", "confidence_metric": "margin"}
+    found.write(tmp_path)
+    assert checkpoint.Card.read(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"sequence_length": value} for value in (1, "64", True, 64.5)),
+        *({"num_steps": value} for value in (-1, True, None)),
+        *({"schedule": value} for value in ("linear", {}, {"name": 3})),
+        *({"records": value} for value in ({"lengths": []}, {"lengths": [0]}, {"lengths": 3})),
+        *({"kind": value} for value in ("block", "blocks", None)),
+        {"pairs": {"before": ""}},
+        {"block_length": 4},
+        {"steps": 3},
+        {"format": "1"},
+        {"format": 0},
+    ],
+)
+def test_a_wrong_value_in_a_card_is_one_sentence_that_names_it(tmp_path, wrong):
+    (tmp_path / "unmask.json").write_text(json.dumps({"format": 1} | wrong), encoding="utf-8")
+    (name,) = wrong
+    said = rf"unmask.json is damaged \(.*{'length' if wrong == {'kind': 'block'} else name}"
+    with pytest.raises(UserError, match=said):
+        checkpoint.Card.read(tmp_path)
 
 
 def test_weights_of_the_old_model_are_not_left_beside_those_of_the_new_one(tmp_path):

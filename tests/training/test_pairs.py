@@ -624,6 +624,8 @@ def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):
     before = json.loads((tmp_path / RUN).read_text("utf-8"))
     for key in ("pairs", "before", "between"):
         del before["recipe"]["data"][key]
+    training = before["recipe"]["training"]
+    training["schedule"] = training.pop("lr_schedule")
     (tmp_path / RUN).write_text(json.dumps(before))
     (tmp_path / "checkpoint-2").mkdir()
     state = {"global_step": 2, "epoch": 0.5}
