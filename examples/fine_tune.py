@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from unmask import Unmasker
 from unmask.data.documents import read_documents
-from unmask.training import TrainingJob, recipe_file, train
+from unmask.training import TrainingJob, load_recipe, train
 
 SETTINGS = (
     "training.steps=30",
@@ -34,7 +34,7 @@ def main() -> None:
         data, held_out = Path(folder) / "learn.txt", Path(folder) / "unseen.txt"
         data.write_text(text[:cut], encoding="utf-8")
         held_out.write_text(unseen, encoding="utf-8")
-        chosen = recipe_file.load("diffuse", SETTINGS)
+        chosen = load_recipe("diffuse", SETTINGS)
         run = TrainingJob(chosen, str(data), Path(folder) / "model", "bundled", str(held_out))
         train(run)
         tuned = Unmasker.from_pretrained(str(run.out))

@@ -23,9 +23,9 @@ from unmask.validation import Option, Options, option, require, whole, word
 FORMAT = 1
 FILE = "unmask.json"
 WORK = "training"
-"""Folder beside a model for what its training leaves."""
+"""Folder in that of a model for logs and checkpoints of its training."""
 RUN = "run.json"
-"""File in it that says what the run is."""
+"""File in it that describes the run."""
 KINDS = ("masked", "block", "causal")
 EXTRA = "unmask.safetensors"
 """Weights that plain transformers knows nothing of: time conditioning, schedule, word counts."""
@@ -97,7 +97,7 @@ def _records(name: str, value: Any) -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class Card(Options):
-    """What ``unmask.json`` says; a card that exists is valid.
+    """The content of ``unmask.json``; a card that exists is valid.
 
     Raises:
         UserError: If a value has the wrong type or is out of range.
@@ -303,7 +303,7 @@ def _holds_model(directory: Path) -> bool:
         return isinstance(config, dict) and "model_type" in config
     except (OSError, ValueError):
         alone = _contents(directory) == [WORK]
-        # A run of an older version said nothing of itself.
+        # A run of an older version has no description.
         signs = ("checkpoint-*/trainer_state.json", RUN)
         return alone and any(any((directory / WORK).glob(sign)) for sign in signs)
 

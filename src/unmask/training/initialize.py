@@ -80,7 +80,7 @@ class StartingPoint:
         return start
 
     def notes(self, recipe: Recipe) -> list[str]:
-        """Return what is to be said about a decoder that was trained to predict the next token."""
+        """Return a note if the model is a decoder that was trained to predict the next token."""
         scratch = recipe.model.from_scratch or self.name is None
         if recipe.kind != "block" or scratch or (self.card and self.card.kind == "block"):
             return []

@@ -107,7 +107,7 @@ def fit(
     callbacks: Sequence[TrainerCallback] = (),
     now: Callable[[], float] = time.monotonic,
 ) -> DiffusionTrainer:
-    """Train to the end, from a checkpoint if there is one, or until asked to stop.
+    """Train to the end, from a checkpoint if there is one, or until a signal asks to stop.
 
     Args:
         prepared: The run.
@@ -150,7 +150,7 @@ def finish(prepared: Prepared, trainer: DiffusionTrainer) -> Result:
         UserError: If a weight is not finite, or the disk is full.
     """
     job = prepared.job
-    if trainer.pace.asked:
+    if trainer.pace.stop_requested:
         return Result(job.out, None, finished=False)
     trainer.check_weights()
     trainer.evaluate()

@@ -22,10 +22,10 @@ from unmask.training.loss import Loss
 NOT_FINITE = "the loss is not finite"
 
 
-def use_bf16(wish: str) -> bool:
+def use_bf16(setting: str) -> bool:
     """Return whether to compute in bfloat16: ``on``, ``off``, or what suits this machine."""
-    if wish != "auto":
-        return wish == "on"
+    if setting != "auto":
+        return setting == "on"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return compat.computes_bfloat16()
@@ -45,12 +45,12 @@ def settle(
     Raises:
         UserError: If the network cannot be trained in the wanted precision, or in none.
     """
-    wish, kind = loss.recipe.training.bf16, model.config.model_type
-    wanted = use_bf16(wish)
+    setting, kind = loss.recipe.training.bf16, model.config.model_type
+    wanted = use_bf16(setting)
     in_bf16 = _attempt(loss, model, material, bf16=True) if wanted else None
     if wanted and in_bf16 is None:
         return True
-    if wish == "on":
+    if setting == "on":
         raise UserError(
             f"a {kind} model cannot be trained in bfloat16 here ({in_bf16}); "
             "pass --set training.bf16=off"

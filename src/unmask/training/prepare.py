@@ -67,7 +67,7 @@ class TrainingJob:
     def __post_init__(self) -> None:
         object.__setattr__(self, "out", Path(place("out", self.out)))
         if self.model is not None:
-            # The card is not to name what was not used.
+            # The card must not name what was not used.
             object.__setattr__(self, "recipe", self.recipe.without_fresh())
 
     @property
@@ -91,8 +91,8 @@ class Prepared:
     """A run that can be checked and begun.
 
     Attributes:
-        job: What was asked for.
-        what: The same as it is noted for ``resume``.
+        job: Recipe, data and folder.
+        what: Its description; see ``resume.describe``.
         content: Hash of the texts.
         point: The checkpoint to continue from; None for the beginning.
         start: The model to train.
@@ -145,8 +145,8 @@ def prepare(job: TrainingJob, report: Callable[[str], None]) -> Prepared:
     start = StartingPoint.open(recipe, folder or job.model, source.texts)
     material = source.lay_out(start.codec, recipe, _nearest(job.out))
     unknown = unknown_tokens.count(start.codec, material.noised)
-    said = unknown_tokens.notes(start.codec, source.texts, unknown, len(material.noised))
-    for line in (*material.notes, *said, *([] if point else start.notes(recipe))):
+    notes = unknown_tokens.notes(start.codec, source.texts, unknown, len(material.noised))
+    for line in (*material.notes, *notes, *([] if point else start.notes(recipe))):
         report(line)
     vocab_size = _vocab_size(start, recipe)
     counts = _counts(recipe, material.noised, vocab_size)

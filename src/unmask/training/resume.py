@@ -117,8 +117,8 @@ def as_long(work: Path, recipe: Recipe, settings: Sequence[str]) -> Recipe:
     noted = _noted(work).get("recipe", {})
     then = {key: noted.get("training", {}).get(key, 0) for key in LENGTH}
     now = {key: getattr(recipe.training, key) for key in LENGTH}
-    said = {text.partition("=")[0].strip() for text in settings}
-    if said & {f"training.{key}" for key in LENGTH} or not any(then.values()):
+    chosen = {text.partition("=")[0].strip() for text in settings}
+    if chosen & {f"training.{key}" for key in LENGTH} or not any(then.values()):
         return recipe
     same = all(bool(then[key]) == bool(now[key]) for key in LENGTH)
     if same and recipe.name not in names():

@@ -100,7 +100,7 @@ class Pace(TrainerCallback):
     """
 
     def __init__(self, clock: Clock, training: TrainingSection) -> None:
-        self.asked = False
+        self.stop_requested = False
         self.clock = clock
         self.validating = Allowance(clock)
         self.saving = Allowance(clock)
@@ -120,7 +120,7 @@ class Pace(TrainerCallback):
             control.should_evaluate = bool(every) and step % every == 0
         if self.clock.budget and self.clock.progress >= 1:
             control.should_training_stop = True
-        if self.asked or control.should_training_stop:
+        if self.stop_requested or control.should_training_stop:
             # First of all a checkpoint, from which the run can continue or be finished again.
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
@@ -153,15 +153,15 @@ def stop_on_interrupt(trainer: Trainer, pace: Pace) -> Iterator[None]:
     """
     trainer.add_callback(pace)
 
-    def ask(number: int, _frame: Any) -> None:
-        if pace.asked and number == signal.SIGINT:
+    def request_stop(number: int, _frame: Any) -> None:
+        if pace.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        pace.asked = True
+        pace.stop_requested = True
 
     before = {}
     # Only the main thread can handle signals; in others training runs without.
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, ask) for number in _polite()}
+        before = {number: signal.signal(number, request_stop) for number in _polite()}
     try:
         yield
     finally:
