@@ -30,21 +30,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Blank": "templates",
-    "Codec": "codec",
-    "Documents": "documents",
-    "Pair": "pairs",
-    "PairCodec": "pairs",
-    "RecordCodec": "records",
-    "Text": "text_rows",
-    "TextCodec": "text",
-    "joined": "documents",
-    "read_documents": "documents",
-    "read_records": "sources",
+    "codec": "Codec",
+    "documents": "Documents joined read_documents",
+    "pairs": "Pair PairCodec",
+    "records": "RecordCodec",
+    "sources": "read_records",
+    "templates": "Blank",
+    "text": "TextCodec",
+    "text_rows": "Text",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

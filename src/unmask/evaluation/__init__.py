@@ -28,23 +28,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Difference": "scores",
-    "Measured": "sampler_benchmark",
-    "Score": "scores",
-    "against_joint": "sampler_benchmark",
-    "against_text": "sampler_benchmark",
-    "bound_of_rows": "likelihood",
-    "bound_of_tokens": "likelihood",
-    "difference_table": "report",
-    "legend": "report",
-    "lines": "report",
-    "score_text": "likelihood",
-    "table": "report",
-    "true_text": "sampler_benchmark",
+    "likelihood": "bound_of_rows bound_of_tokens score_text",
+    "report": "difference_table legend lines table",
+    "sampler_benchmark": "Measured against_joint against_text true_text",
+    "scores": "Difference Score",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

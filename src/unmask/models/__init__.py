@@ -32,23 +32,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AnyOrderDenoiser": "any_order",
-    "Card": "checkpoint",
-    "DecoderDenoiser": "decoder",
-    "EncoderDenoiser": "encoder",
-    "FrozenDenoiser": "approximate_cache",
-    "TextClassifier": "classifier",
-    "Traits": "traits",
-    "load_card": "loading",
-    "load_equipped": "loading",
-    "load_model": "loading",
-    "load_tokenizer": "loading",
-    "make_denoiser": "any_order",
-    "traits_of": "traits",
+    "any_order": "AnyOrderDenoiser make_denoiser",
+    "approximate_cache": "FrozenDenoiser",
+    "checkpoint": "Card",
+    "classifier": "TextClassifier",
+    "decoder": "DecoderDenoiser",
+    "encoder": "EncoderDenoiser",
+    "loading": "load_card load_equipped load_model load_tokenizer",
+    "traits": "Traits traits_of",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,16 +25,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BlockOracle": "block",
-    "JointOracle": "joint",
-    "LeaveOneOutOracle": "joint",
-    "MarkovOracle": "joint",
-    "SecondOrderOracle": "markov",
-    "TokenwiseOracle": "joint",
+    "block": "BlockOracle",
+    "joint": "JointOracle LeaveOneOutOracle MarkovOracle TokenwiseOracle",
+    "markov": "SecondOrderOracle",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,15 +20,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BACKENDS": "select",
-    "ExportedDenoiser": "openvino",
-    "open_network": "openvino",
-    "pack": "packed",
-    "quantise": "int8",
+    "int8": "quantise",
+    "openvino": "ExportedDenoiser open_network",
+    "packed": "pack",
+    "select": "BACKENDS",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

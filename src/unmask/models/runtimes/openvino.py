@@ -52,6 +52,7 @@ class Entry:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
+        # Raises a TypeError unless all of them are strings.
         "".join([self.backend, self.weights, self.model, *self.files.values()])
 
     @classmethod
