@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,10 +73,10 @@ class Entry:
                 f"{path} has format {version}, newer than the {FORMAT} this version reads; "
                 "update with: pip install -U unmask"
             )
-        try:
-            return cls(**content)
-        except (TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged; {AGAIN}") from error
+        if version == FORMAT:
+            with suppress(TypeError, AttributeError):
+                return cls(**content)
+        raise UserError(f"{path} is damaged; {AGAIN}")
 
     def write(self, directory: Path) -> None:
         """Write ``exported.json`` into a directory."""
