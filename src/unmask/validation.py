@@ -45,6 +45,7 @@ class Option:
         choices: The only values; () for any.
         metavar: What the command line calls the value; None for its type.
         repeated: Whether the command line takes the option several times.
+        optional: Whether None is a value: not given.
     """
 
     help: str
@@ -56,6 +57,7 @@ class Option:
     choices: tuple[str, ...] = ()
     metavar: str | None = None
     repeated: bool = False
+    optional: bool = False
 
     @property
     def range(self) -> str:
@@ -97,25 +99,31 @@ def _spelt(number: float) -> str:
 
 def option(default: Any, help: str, read: Reader, **about: Any) -> Any:
     """Return a field of an options class; the keywords are those of ``Option``."""
-    metadata = {"option": Option(help, read, **about)}
+    metadata = {"option": Option(help, read, optional=default is None, **about)}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def with_default(options: type, name: str, default: Any = dataclasses.MISSING) -> Any:
-    """Return a field that another options class declares, with another default if one is given."""
+def with_default(
+    options: type[Options], name: str, default: Any = dataclasses.MISSING, **about: Any
+) -> Any:
+    """Return a field that another options class declares, with another default if one is given.
+
+    The keywords are those of ``Option`` that differ.
+    """
     own = {f.name: f for f in dataclasses.fields(options)}[name]
     if default is dataclasses.MISSING:
         default = own.default
-    return dataclasses.field(default=default, metadata=own.metadata)
+    known = dataclasses.replace(own.metadata["option"], **about)
+    return dataclasses.field(default=default, metadata={"option": known})
 
 
 @dataclass(frozen=True)
 class Options:
     """Base of options classes: an instance is valid.
 
-    A value of None means that the option is not given; only a field whose default is None takes it.
+    A value of None means that the option is not given; an ``optional`` one takes it.
 
     Attributes:
         section: What stands before the name of an option in an error, such as ``training.``.
@@ -130,7 +138,9 @@ class Options:
         for field in dataclasses.fields(self):
             known, value = field.metadata.get("option"), getattr(self, field.name)
             default = _default(field)
-            if known is None or (type(value) is type(default) and value == default):
+            if known is None or (value is None and known.optional):
+                continue
+            if type(value) is type(default) and value == default:
                 continue
             object.__setattr__(self, field.name, known(self.section + field.name, value))
 

@@ -16,6 +16,7 @@ from unmask.sampling.policies.remasking import Capped, Loop, Remask, Rescaled
 from unmask.sampling.policies.self_correction import Edited, Planned
 from unmask.sampling.samplers.base import Custom
 from unmask.sampling.samplers.confidence import MaskGIT
+from unmask.sampling.samplers.gibbs import Gibbs
 from unmask.sampling.samplers.registry import OPTIONS, SAMPLERS, make_sampler
 from unmask.sampling.samplers.remasking import Refine, ReMDMCap
 from unmask.sampling.token_sampling import Draw
@@ -99,6 +100,9 @@ def test_what_an_object_refuses_is_what_the_name_refuses():
     with pytest.raises(UserError, match="would have no effect"):
         Refine(temperature=0, top_k=7)
     assert Refine(temperature=0).draw == Draw(temperature=0)
+    assert Refine(top_k=None).draw == Draw(top_p=0.95), "None takes a filter back"
+    with pytest.raises(UserError, match="steps must be a whole number, not None"):
+        Gibbs(steps=None)
     with pytest.raises(UserError, match="would have no effect"):
         make_sampler("refine", temperature=0, top_k=50)
 

@@ -22,7 +22,7 @@ class Gibbs(Sampler):
 
     name: ClassVar[str] = "gibbs"
     sequential: ClassVar[bool] = False
-    steps: int = with_default(Sampler, "steps", 500)
+    steps: int = with_default(Sampler, "steps", 500, optional=False)
     top_k: int | None = with_default(Sampler, "top_k", 100)
     burn_in: int | None = option(
         None,
