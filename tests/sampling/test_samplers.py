@@ -5,7 +5,10 @@ And which of a model's own options make way for what is asked for.
 
 import pytest
 import torch
+from examples.own_policy import OutsideIn
 
+import unmask
+from unmask import sampling
 from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
 from unmask.pipelines.sampler_options import choose_preset
@@ -113,6 +116,27 @@ def test_an_object_takes_no_options_of_the_call_and_keeps_the_bans_of_the_model(
     saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
     chosen = choose_preset(saved, {"sampler": Refine(top_k=7, ban="dog")})[0]
     assert chosen == Refine(top_k=7, ban="dog", repetition_penalty=1.5)
+
+
+def test_the_names_for_a_policy_of_ones_own_are_in_one_place():
+    for name in sampling.__all__:
+        assert getattr(sampling, name) is not None
+    assert set(sampling.__all__) <= set(dir(sampling))
+    assert unmask.sampling.Ancestral is SAMPLERS["ancestral"]
+    with pytest.raises(AttributeError, match="no attribute 'Ancestrl'"):
+        _ = sampling.Ancestrl
+
+
+def test_the_policy_of_the_example_writes_from_both_ends(zoo):
+    writer = unmask.Unmasker.from_pretrained(str(zoo / "roberta"))
+    frames = list(writer.stream("[MASK:8]", sampler=OutsideIn(), steps=4))
+    left = [frame.canvas.masked[0].nonzero()[:, 0].tolist() for frame in frames]
+    first = left[0][0]
+    kept = [[i - first for i in masked] for masked in left]
+    assert kept == [list(range(8)), [1, 2, 3, 4, 5, 6], [2, 3, 4, 5], [3, 4], []]
+    found = writer.generate("[MASK:8]", sampler=OutsideIn(), steps=4)
+    assert found.settings["sampler"] == "OutsideIn"
+    assert found.settings["steps"] == found.nfe == 4
 
 
 def test_a_policy_takes_the_options_of_every_sampler():
