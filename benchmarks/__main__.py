@@ -17,11 +17,11 @@ from unmask.cli.memory import keep_freed_memory
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the comparisons that the command line names."""
     options = _options()
-    # As the command line of the package does.
+    # The command line of the package does the same.
     keep_freed_memory()
-    # A pipe has no width of its own, and 80 columns would cut the tables.
+    # rich assumes 80 columns for a pipe, which would cut the tables.
     console = Console(width=None if sys.stdout.isatty() else 110)
     progress = Console(stderr=True)
     results = {"machine": report.machine(), "quick": options.quick, "comparisons": []}
@@ -29,7 +29,7 @@ def main() -> None:
     if results["machine"]["load_before"] > 0.5:
         console.print("[red]Something else is running on this machine; expect noise.[/]")
     if options.quick:
-        console.print("[red]Quick: small networks and few rounds; not to be reported.[/]")
+        console.print("[red]Quick: small networks and few rounds; not for a report.[/]")
     started = time.perf_counter()
     with progress.status("starting") as status:
         for comparison in comparisons(options.only, options.quick):
@@ -52,8 +52,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="NAME", help=f"a comparison or {', '.join(GROUPS)}")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds of every comparison")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument("--quick", action="store_true", help="see that it runs; not to report")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all numbers")
+    parser.add_argument("--quick", action="store_true", help="a smoke test with small networks")
     parser.add_argument("--no-peak", dest="peak", action="store_false", help="skip memory")
     return parser.parse_args()
 

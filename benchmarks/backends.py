@@ -1,7 +1,7 @@
-"""What computes the network: torch, compiled, packed, in eight bits, OpenVINO; on a GPU bfloat16.
+"""Backends for one network: torch, compiled, packed, int8, OpenVINO; on a GPU also bfloat16.
 
-Same weights, same sampler. ``torch.compile``, which the package does not offer, is left out where
-there is no C++ compiler, the exported networks where the extra ``openvino`` is not installed.
+Same weights, same sampler. ``torch.compile``, which the package does not offer, needs a C++
+compiler; the exported networks need the extra ``openvino``. Without them they are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from shutil import which
 import torch
 from transformers import PreTrainedModel
 
-from benchmarks import models, writers
+from benchmarks import generators, models
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.diffusion.denoiser import Denoiser
 from unmask.models.runtimes import int8, openvino, openvino_export, packed
@@ -51,7 +51,9 @@ def _of_kinds(
         ("base", partial(models.roberta, layers, model), f"{layers} layers of 768"),
         ("bundled", partial(models.bundled_size, model), "size of the bundled model"),
     ):
-        what = f"{length} tokens after {writers.PROMPT}, ancestral, {_STEPS} calls, batch 1, {size}"
+        what = (
+            f"{length} tokens after {generators.PROMPT}, ancestral, {_STEPS} calls, batch 1, {size}"
+        )
         yield Comparison(
             f"backends-{name}{device and f'-{device}'}",
             f"{what}, on {device}" if device else what,
@@ -65,22 +67,22 @@ def _build(make: Callable[[], PreTrainedModel], kind: str, length: int) -> Run:
     model = make()
     mask = model.config.vocab_size - 1
     denoiser = _denoiser(model, kind, mask)
-    writers.ours(denoiser, mask, "ancestral", 1, length)
-    return partial(writers.ours, denoiser, mask, "ancestral", _STEPS, length)
+    generators.ours(denoiser, mask, "ancestral", 1, length)
+    return partial(generators.ours, denoiser, mask, "ancestral", _STEPS, length)
 
 
 def _denoiser(model: PreTrainedModel, kind: str, mask: int) -> Denoiser:
     changed = {"torch-packed": packed.pack, "torch-int8": int8.quantise}
     if kind in changed:
         # The model itself is shared with the other variants.
-        return writers.denoiser_of(changed[kind](deepcopy(model)), mask)
+        return generators.denoiser_of(changed[kind](deepcopy(model)), mask)
     backend, weights = kind.split()
     if weights == "bfloat16":
         model = deepcopy(model).bfloat16()
     if weights == "compiled":
         model = deepcopy(model)
         model.base_model.forward = torch.compile(model.base_model.forward)
-    original = writers.denoiser_of(model, mask)
+    original = generators.denoiser_of(model, mask)
     if backend == "torch":
         return original
     return ExportedDenoiser(openvino.compiled(openvino_export.convert(model, weights)), original)

@@ -1,8 +1,8 @@
 """Batches of 1, 8 and 32 rows, with 10.7 million parameters on characters, against GPT-2's shape.
 
-In a batch the autoregressive network is limited by arithmetic too, and the advantage of few passes
-over the whole canvas goes away: here is where. GPT-2 and the plain loops run on torch's own layers,
-ours on packed ones, as by ``--backend auto`` on a CPU.
+In a large batch the autoregressive network is limited by arithmetic, too, and few passes over the
+whole canvas are no longer an advantage; this comparison shows where. GPT-2 and the naive loops run
+on torch's own layers. Samplers of this package run on packed layers, the default on a CPU.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from functools import partial
 
 from torch import Tensor
 
-from benchmarks import models, writers
+from benchmarks import generators, models
 from benchmarks.measure import Comparison, Run, Variant
 
 _MASK = models.SMALL["vocab"] - 1
 _OURS = (("refine", 10), ("ancestral", 10), ("maskgit", 10))
 _PLAIN: tuple[tuple[str, Callable[..., Tensor]], ...] = (
-    ("plain loop of the blog, 10 calls", writers.plain_refine),
-    ("plain confidence, 10 calls", writers.plain_confidence),
+    ("plain loop of the blog, 10 calls", generators.plain_refine),
+    ("plain confidence, 10 calls", generators.plain_confidence),
 )
 
 
@@ -31,9 +31,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
             Variant(f"GPT-2, {kind}", partial(_build_gpt2, kind, length, rows))
             for kind in ("float32", "packed")
         )
-        plain = (
-            Variant(name, partial(_build_plain, write, length, rows)) for name, write in _PLAIN
-        )
+        plain = (Variant(name, partial(_build_plain, loop, length, rows)) for name, loop in _PLAIN)
         ours = (
             Variant(f"{preset}, {steps} calls", partial(_build, preset, steps, length, rows))
             for preset, steps in _OURS
@@ -55,27 +53,27 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
 
 def _build_gpt2(kind: str, length: int, rows: int) -> Run:
     model = models.small_gpt2(kind)
-    writers.autoregressive(model, 4, rows)
-    return partial(writers.autoregressive, model, length, rows)
+    generators.autoregressive(model, 4, rows)
+    return partial(generators.autoregressive, model, length, rows)
 
 
-def _build_plain(write: Callable[..., Tensor], length: int, rows: int) -> Run:
+def _build_plain(loop: Callable[..., Tensor], length: int, rows: int) -> Run:
     model = models.small_roberta()
-    write(model, _MASK, 1, length, rows)
-    return partial(write, model, _MASK, 10, length, rows)
+    loop(model, _MASK, 1, length, rows)
+    return partial(loop, model, _MASK, 10, length, rows)
 
 
 def _build(preset: str, steps: int, length: int, rows: int) -> Run:
-    denoiser = writers.denoiser_of(models.small_roberta("packed"), _MASK)
-    writers.ours(denoiser, _MASK, preset, 1, length, rows)
-    return partial(writers.ours, denoiser, _MASK, preset, steps, length, rows)
+    denoiser = generators.denoiser_of(models.small_roberta("packed"), _MASK)
+    generators.ours(denoiser, _MASK, preset, 1, length, rows)
+    return partial(generators.ours, denoiser, _MASK, preset, steps, length, rows)
 
 
 def _build_cached(steps: int, length: int, rows: int) -> Run:
-    network = writers.any_order_of(models.small_roberta("packed"), _MASK)
+    network = generators.any_order_of(models.small_roberta("packed"), _MASK)
 
     def run() -> Tensor:
-        return writers.ours(network.session(), _MASK, "ancestral", steps, length, rows)
+        return generators.ours(network.session(), _MASK, "ancestral", steps, length, rows)
 
     run()
     return run

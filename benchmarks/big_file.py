@@ -1,11 +1,11 @@
-"""What training on one large text file takes in memory and time, by the size of the file.
+"""Memory and time of training on one large text file, by the size of the file.
 
     python -m benchmarks.big_file --gigabytes 0.05 0.5 5
 
-Every file is one document of made-up sentences, some in letters of several bytes; a process of its
-own learns from it for a few steps with the model of the package, or with ``--fresh`` a small model
-whose tokenizer is learned from the file first. The peak is that of the whole process. What is above
-that of the smallest file is what the size of a file costs.
+Every file is one document of synthetic sentences, some in letters of several bytes. A new process
+fine-tunes the bundled model on it for a few steps or, with ``--fresh``, trains a small model and
+its tokenizer. The peak is that of the whole process; its growth over the smallest file is the cost
+of the file's size.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STEPS = 3
 
 
 def write_file(path: Path, size: float) -> None:
-    """Write a text of about so many bytes."""
+    """Write a text of about ``size`` bytes."""
     numbers = random.Random(0)
-    # Much the same sentences again and again, but no two stretches of a megabyte alike.
+    # The sentences repeat, but no two chunks of a megabyte are equal.
     block = [" ".join(numbers.choices(WORDS, k=12)).capitalize() + ".\n" for _ in range(10_000)]
     with path.open("w", encoding="utf-8") as file:
         while file.tell() < size:
@@ -35,7 +35,7 @@ def write_file(path: Path, size: float) -> None:
 
 
 def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
-    """Train for a few steps and return what it took."""
+    """Train for a few steps; return peak memory in GiB, seconds and tokens."""
     from unmask.training import TrainingJob, train
     from unmask.training.recipe_file import load
 
@@ -56,7 +56,7 @@ def learn(path: Path, out: Path, fresh: bool) -> dict[str, float]:
 
 
 def measure(gigabytes: float, fresh: bool) -> dict[str, float]:
-    """Make a file and learn from it in a process of its own."""
+    """Make a file and train on it in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "text.txt")
         write_file(path, gigabytes * 1e9)
@@ -68,7 +68,7 @@ def measure(gigabytes: float, fresh: bool) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one line a size."""
+    """Print one line per size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.05, 0.2])
     parser.add_argument("--fresh", action="store_true")

@@ -1,10 +1,9 @@
-"""How often the length that is chosen for a blank is the length of the text that was there.
+"""How often the length that is chosen for a blank equals that of the original text.
 
     python -m benchmarks.blank_length --data FILE [--model M] [--spans 160] [--context 24]
 
-Spans of 1 to 6 tokens of a text are masked, each with the tokens of its context on both sides, and
-the length of every span is judged among 1 to 6 as ``pipelines.rerank`` does. Right lengths by
-chance: 0.167.
+Spans of 1 to 6 tokens of a text are masked, with context on both sides. ``pipelines.rerank``
+chooses the length of every span among 1 to 6. Accuracy by chance: 0.167.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from unmask.sampling.canvas import Canvas
 LONGEST = 6
 
 
-def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[Rows, Tensor]:
-    """Return the possible rows of spans at even distances in a text, and their lengths (N,)."""
-    codec, ids = writer.codec, writer.codec.encode(text)
+def make_spans(unmasker: Unmasker, text: str, count: int, context: int) -> tuple[Rows, Tensor]:
+    """Return the candidate sequences of evenly spaced spans, and the true lengths (N,)."""
+    codec, ids = unmasker.codec, unmasker.codec.encode(text)
     rows: list[list[int | None]] = []
     lengths = [1 + i % LONGEST for i in range(count)]
     for i, length in enumerate(lengths):
@@ -37,23 +36,23 @@ def make_spans(writer: Unmasker, text: str, count: int, context: int) -> tuple[R
     canvas = Canvas.from_rows(rows, codec.mask_token_id, codec.pad_token_id)
     choices = [list(range(i, i + LONGEST)) for i in range(0, len(rows), LONGEST)]
     blanks = [(row.count(None),) for row in rows]
-    plan = Rows(canvas, torch.arange(count), choices, blanks).to(writer.model.device)
+    plan = Rows(canvas, torch.arange(count), choices, blanks).to(unmasker.model.device)
     return plan, torch.tensor(lengths)
 
 
 def main() -> None:
-    """Print shares and rank correlations."""
+    """Print accuracies and rank correlations."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.blank_length", description=__doc__)
     parser.add_argument("--data", required=True, help="a text that the model was not trained on")
     parser.add_argument("--model", help="a model; the one in the package if left out")
     parser.add_argument("--spans", type=int, default=160)
     parser.add_argument("--context", type=int, default=24, help="tokens on each side")
     options = parser.parse_args()
-    writer = Unmasker.from_pretrained(options.model)
+    unmasker = Unmasker.from_pretrained(options.model)
     text = joined(read_documents(options.data))
-    plan, lengths = make_spans(writer, text, options.spans, options.context)
-    start = len(writer.codec.start)
-    nats, calls = rerank.given_nats(plan, start, writer.denoiser, writer.formulation)
+    plan, lengths = make_spans(unmasker, text, options.spans, options.context)
+    start = len(unmasker.codec.start)
+    nats, calls = rerank.given_nats(plan, start, unmasker.denoiser, unmasker.formulation)
     posterior = torch.softmax(-nats.view(-1, LONGEST), 1).cpu()
     of_truth = posterior.gather(1, lengths[:, None] - 1).mean().item()
     print(f"{len(lengths)} spans, {calls} calls; posterior of the true length {of_truth:.3f}")

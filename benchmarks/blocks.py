@@ -1,9 +1,9 @@
-"""240 tokens after a prompt of 16 by the same GPT-2: one after the other, and in blocks of 32.
+"""240 tokens after a prompt of 16 by the same GPT-2: one by one, and in blocks of 32.
 
-The reference is ``transformers.generate`` with its cache, in float32; it reads one token a call. A
-model of blocks reads one block a call, and has a cache that is as exact. It runs on the backend
-that ``--backend auto`` takes on a CPU (packed float32) or on ``torch-int8``. Weights are random,
-which changes no time. Calls are those of the whole text, for 8 blocks of 2, 4 and 8 each.
+The reference is ``transformers.generate`` with its cache, in float32; a call reads one token. A
+call of a block model reads one block, and its cache is exact, too. It runs on packed float32, the
+default on a CPU, or on ``torch-int8``. Weights are random, which does not change times. Calls are
+those of the whole text: 2, 4 or 8 for each of 8 blocks.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from benchmarks import models, writers
+from benchmarks import generators, models
 from benchmarks.measure import Comparison, Run, Variant
 
 SIZE = 32
-# Preset, calls for each block, and the largest ratio to GPT-2 allowed in float32 and in int8.
+# Preset, calls per block, and the largest ratio to GPT-2 allowed in float32 and in int8.
 OURS = (
     ("maskgit", 2, None, None),
     ("maskgit", 4, 1 / 3.5, 1 / 6.0),
@@ -27,7 +27,7 @@ OURS = (
 def comparisons(quick: bool) -> Iterator[Comparison]:
     """Yield float32 and int8."""
     layers, length = (2, 48) if quick else (12, 240)
-    what = f"{length} tokens after {writers.PROMPT}, GPT-2 of {layers} layers, blocks of {SIZE}"
+    what = f"{length} tokens after {generators.PROMPT}, GPT-2 of {layers} layers, blocks of {SIZE}"
     for kind in ("packed", "int8"):
         plain = [_plain(layers, length, name) for name in ("float32", kind)]
         name = "blocks" if kind == "packed" else f"blocks-{kind}"
@@ -38,14 +38,14 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
 def _plain(layers: int, length: int, kind: str) -> Variant:
     def build() -> Run:
         model = models.gpt2(layers, kind)
-        writers.autoregressive(model, 4)
-        return partial(writers.autoregressive, model, length)
+        generators.autoregressive(model, 4)
+        return partial(generators.autoregressive, model, length)
 
     return Variant(f"token by token, {kind}", build)
 
 
 def _ours(layers: int, length: int, kind: str) -> Iterator[Variant]:
-    blocks = -(-(writers.PROMPT + length) // SIZE)
+    blocks = -(-(generators.PROMPT + length) // SIZE)
     for preset, steps, float_limit, int8_limit in OURS:
         limit = {"packed": float_limit, "int8": int8_limit}[kind]
         build = partial(_build, layers, kind, preset, steps, length)
@@ -54,5 +54,5 @@ def _ours(layers: int, length: int, kind: str) -> Iterator[Variant]:
 
 def _build(layers: int, kind: str, preset: str, steps: int, length: int) -> Run:
     model = models.gpt2(layers, kind)
-    writers.blocks(model, SIZE, preset, 1, length)
-    return partial(writers.blocks, model, SIZE, preset, steps, length)
+    generators.blocks(model, SIZE, preset, 1, length)
+    return partial(generators.blocks, model, SIZE, preset, steps, length)

@@ -1,4 +1,4 @@
-r"""What DiffusionBERT's released code computes. Not a bound on the likelihood: for comparison only.
+r"""The objective of DiffusionBERT's released code: no bound on the likelihood, for comparison only.
 
     alpha_i(j) = clip(1 - j / T + strength sin(pi j / T) g_i, 0, 0.999),   alpha_i(0) = 1,
     g_i = f(x_i) - mean over the sentence of f(x)
@@ -8,8 +8,8 @@ r"""What DiffusionBERT's released code computes. Not a bound on the likelihood: 
 
 Three things keep it from being a bound. The posterior u combines the spindle's alpha with the b of
 the plain linear schedule, so it is the posterior of no chain. g depends on every clean word of the
-sentence. And the model's own step back uses the alpha of the true token, which it cannot know: what
-it gets for free is missing in the value, which an exact denoiser brings below the entropy. The
+sentence. And the model's reverse step uses the alpha of the true token, which it cannot know: the
+value lacks this information, and an exact denoiser brings it below the entropy. The
 valid form of the same idea is ``schedules.per_token.spindle`` with ``tokenwise_discrete_nelbo``.
 
 References: He et al. 2022, "DiffusionBERT", arXiv:2211.15029, Section 4.2, and its code,
@@ -35,7 +35,7 @@ class ReleasedSpindle:
 
     Args:
         frequency: f(v) in [0, 1], shape (V,); see ``schedules.per_token.log_frequency``.
-        mask_token_id: The id that a hidden token is replaced by.
+        mask_token_id: Id of the mask token.
         num_steps: T.
         strength: Their ``word_freq_lambda``.
     """

@@ -2,10 +2,10 @@
 
     python -m benchmarks.frontier --data FILE --judge FOLDER --out PLOT.png NAME=FOLDER[,frozen] ...
 
-Quality is what an autoregressive model, trained on text of the same kind, says of what is written:
-its nats per token, beside those of a real text. A text that repeats itself pleases such a judge
-too, so the distance of the character trigrams from those of the real text stands beside it; see
-``unmask.pipelines.autotune``. ``,frozen`` writes with the frozen cache.
+Quality is the nats per token of generated texts under an autoregressive judge, trained on text of
+the same kind, next to those of a real text. Repetitive text also gets few nats from such a judge,
+so the table has the distance of the character trigrams from those of the real text, too; see
+``unmask.pipelines.autotune``. ``,frozen`` generates with the frozen cache.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ STEPS = (2, 4, 8, 16, 32, 64, 128)
 
 
 def main() -> None:
-    """Print one line for each model and step count, and draw them all."""
+    """Print one line per model and step count, and plot them."""
     options = _options()
     text = joined(read_documents(options.data))
     goal, judge = trigrams([text]), Autoregressor.from_pretrained(options.judge)
     real = judge.score(text[: options.rows * 1000]).nats_per_token
     points = []
-    print("| model | calls | seconds a text | nats/token of the judge | trigram distance |")
+    print("| model | calls | seconds per text | nats/token of the judge | trigram distance |")
     print("|---|---|---|---|---|")
     for entry in options.models:
         name, _, place = entry.partition("=")
         folder, _, cache = place.partition(",")
-        writer = Unmasker.from_pretrained(folder, cache=cache or "exact")
-        writer.generate(length=8, steps=2)
+        unmasker = Unmasker.from_pretrained(folder, cache=cache or "exact")
+        unmasker.generate(length=8, steps=2)
         for steps in STEPS:
-            result = writer.generate(
+            result = unmasker.generate(
                 length=options.length,
                 num_samples=options.rows,
                 sampler=options.sampler,
@@ -55,7 +55,7 @@ def main() -> None:
         points,
         options.out,
         title=title,
-        cost="seconds a text",
+        cost="seconds per text",
         quality="nats per token of an autoregressive judge",
         floor=("the text itself", real),
     )

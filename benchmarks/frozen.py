@@ -1,10 +1,10 @@
-"""How far the guesses of a frozen cache are from those of its network, and what it saves.
+"""The frozen cache against its network: divergence of the predictions, and time.
 
     python -m benchmarks.frozen [--model M] [--length 240] [--steps 32]
 
-Both see the same canvases, those that the frozen cache writes with the sampler ``ancestral`` after
-prompts of 16 tokens. KL is that of the exact guess to the frozen one, in nats, the mean over every
-token that was asked about after the first call.
+Both see the same canvases, which the frozen cache generates with the sampler ``ancestral`` after a
+prompt. KL is that from the exact to the frozen prediction in nats, the mean over all queried
+positions after the first call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROMPT = "The history of the town begins in the middle of the"
 
 
 class Compared:
-    """The frozen denoiser, compared with its network in every call."""
+    """The frozen denoiser; compares each prediction with that of its network."""
 
     def __init__(self, frozen: FrozenDenoiser) -> None:
         self.frozen = frozen
@@ -54,15 +54,15 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=240)
     parser.add_argument("--steps", type=int, default=32)
     options = parser.parse_args()
-    writer = Unmasker.from_pretrained(options.model)
+    unmasker = Unmasker.from_pretrained(options.model)
     print("| refreshed every | KL, nats | same likeliest token | seconds | exact, seconds |")
     print("|---|---|---|---|---|")
-    plain = _seconds(writer, writer.denoiser, options.length, options.steps)
+    plain = _seconds(unmasker, unmasker.denoiser, options.length, options.steps)
     for refresh in (1, 2, 4, 8, 16, options.steps):
-        compared = Compared(FrozenDenoiser(writer.denoiser, refresh))
-        _seconds(writer, compared, options.length, options.steps)
+        compared = Compared(FrozenDenoiser(unmasker.denoiser, refresh))
+        _seconds(unmasker, compared, options.length, options.steps)
         fast = _seconds(
-            writer, FrozenDenoiser(writer.denoiser, refresh), options.length, options.steps
+            unmasker, FrozenDenoiser(unmasker.denoiser, refresh), options.length, options.steps
         )
         print(
             f"| {refresh} calls | {mean(compared.divergence[1:]):.4f} | "
@@ -70,15 +70,15 @@ def main() -> None:
         )
 
 
-def _seconds(writer: Unmasker, denoiser: Denoiser, length: int, steps: int) -> float:
-    """Write four texts and return how long it took."""
+def _seconds(unmasker: Unmasker, denoiser: Denoiser, length: int, steps: int) -> float:
+    """Generate four texts and return the seconds."""
     sampler = make_sampler("ancestral", steps=steps)
-    given = [*writer.codec.start, *writer.codec.encode(PROMPT)]
-    canvas = Canvas.from_rows([[*given, *[None] * length]] * 4, writer.codec.mask_token_id, 1)
+    given = [*unmasker.codec.start, *unmasker.codec.encode(PROMPT)]
+    canvas = Canvas.from_rows([[*given, *[None] * length]] * 4, unmasker.codec.mask_token_id, 1)
     begun = time.perf_counter()
     for _ in sample(
         denoiser,
-        writer.formulation.process,
+        unmasker.formulation.process,
         canvas,
         sampler.policy,
         sampler.drawing,

@@ -1,13 +1,13 @@
-"""Whether damaged files are refused in a sentence: seeded mutations, each through the command line.
+"""Fuzzing of input files through the command line, with seeded mutations.
 
     python -m benchmarks.fuzz [--inputs 2000] [--seed 0]
 
 A model folder, its card, a recipe, a recording, a table and the folder of a run are damaged: bytes
-flipped, cut off, values of another type, huge numbers, missing and added keys. A worker process
-runs one input after another with a limit of time and memory; where it ends or hangs, a new one goes
-on behind that input. The table counts by file what worked (exit code 0), what was refused (one
-sentence, exit code 2), tracebacks, crashes and inputs over time; below it are the inputs that
-failed.
+are flipped or cut off, values get another type, keys are removed or added. A worker process runs
+one input after another under limits of time and memory; if it ends or hangs, a new one continues
+after that input. The table counts per file the inputs that worked (exit code 0), those refused with
+one sentence (exit code 2), tracebacks, crashes and inputs over time. Failed inputs are listed after
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 SECONDS, BYTES, INF = 30.0, 8 << 30, float("inf")
 TREES = (".json", ".jsonl", ".toml", ".safetensors")
-"""How the names of files end in which a value can be changed and not only bytes."""
+"""Extensions of files in which values can be changed, and not only bytes."""
 OUTCOMES = ("worked", "refused", "traceback", "crash", "over time")
 ODD: list[Any] = [None, True, -1, 0, 1e308, 10**30, 2**63, "", "\x1b[2J", "a" * 10_000, [], {}]
 ODD += [[[]], {"a": []}, "..", INF, 0.5, ["x", 1]]
@@ -101,7 +101,7 @@ FILES = {
 
 
 def main() -> None:
-    """Run all inputs and print the table and what failed."""
+    """Run all inputs and print the table and the failures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def outcomes(folder: Path, inputs: int, seed: int) -> dict[int, tuple[str, str, str]]:
-    """Return for each input the file that was damaged, what came of it, and words about it."""
+    """Return for each input the damaged file, its outcome, and a message."""
     _originals(folder / "original")
     names, found = list(FILES), {}
     context = multiprocessing.get_context("spawn")
@@ -132,7 +132,7 @@ def outcomes(folder: Path, inputs: int, seed: int) -> dict[int, tuple[str, str, 
             name = names[number % len(names)]
             outcome = "over time", ""
             with contextlib.suppress(EOFError):
-                # The first answer waits for the imports as well.
+                # The first answer has to wait for imports, too.
                 if here.poll(SECONDS * (3 if number == first else 1)):
                     outcome = "crash", ""
                     outcome = here.recv()
@@ -173,7 +173,7 @@ def damaged(content: bytes, name: str, rng: random.Random) -> bytes:
 
 
 def _as_toml(tree: dict[str, Any], sections: tuple[str, ...] = ()) -> str:
-    """Return nested objects as TOML, one key a line; what it has no form for is left out."""
+    """Return nested objects as TOML, one key per line; nulls are left out."""
     lines = []
     for key, value in tree.items():
         place = (*sections, json.dumps(key))
@@ -216,9 +216,9 @@ def _originals(folder: Path) -> None:
     with no_bars():
         BertForMaskedLM(config).save_pretrained(folder / "plain")
         tokenizer.save_pretrained(folder / "plain")
-    writer = Unmasker.from_pretrained(str(folder / "plain"))
-    writer.save_pretrained(folder / "model")
-    write_tracks(folder / "recording.jsonl", writer.generate("The", length=3).tracks)
+    unmasker = Unmasker.from_pretrained(str(folder / "plain"))
+    unmasker.save_pretrained(folder / "model")
+    write_tracks(folder / "recording.jsonl", unmasker.generate("The", length=3).tracks)
     rows = [json.dumps({"text": "the cat sat on the mat", "label": n}) for n in range(20)]
     (folder / "table.jsonl").write_text("\n".join(rows), "utf-8")
     words = [word.format(place=folder) for word in RESUME if word != "--resume"][:-3]
@@ -234,14 +234,14 @@ def _work(answer: Connection, folder: Path, first: int, inputs: int, seed: int) 
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(folder / "original", place)
         file = _file(place, name)
-        # A string seeds by its hash of the content, the same in every process.
+        # A string seeds by its content, the same in every process.
         file.write_bytes(damaged(file.read_bytes(), name, random.Random(f"{seed} {number}")))
         target = place / file.relative_to(place).parts[0]
         answer.send(_run([word.format(place=place) for word in FILES[name]] + [str(target)]))
 
 
 def _file(place: Path, name: str) -> Path:
-    """Return the file of a name, among them that of the last checkpoint of a run."""
+    """Return the file of a name, in the damaged folder or the model or run in it."""
     work = place / "run" / "training"
     found = [place / name, place / "model" / name, work / name, *work.glob(f"checkpoint-*/{name}")]
     return next(path for path in found if path.exists())
@@ -250,15 +250,15 @@ def _file(place: Path, name: str) -> Path:
 def _run(words: list[str]) -> tuple[str, str]:
     from unmask.cli import main as unmask
 
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
             code = unmask(words)
     except BaseException:
         return "traceback", " ".join(traceback.format_exc().split()[-30:])
     if code == 0:
         return "worked", ""
-    return ("refused", said.getvalue()) if code == 2 else ("traceback", said.getvalue()[-300:])
+    return ("refused", errors.getvalue()) if code == 2 else ("traceback", errors.getvalue()[-300:])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """240 tokens after a prompt of 16, at the size of RoBERTa-base and GPT-2 small, 1 and 8 rows.
 
 The reference is always GPT-2 in float32 through ``transformers.generate`` with its cache. Peers run
-on torch's own layers, ours on the backend that ``--backend auto`` takes on a CPU (packed float32),
-on ``torch-int8`` or in bfloat16; GPT-2 is timed on these as well. Where there is a GPU the race is
-run there too, everybody on torch's own layers, in float32 and in bfloat16.
+on torch's own layers. Samplers of this package run on packed float32 (the default on a CPU), on
+``torch-int8`` or in bfloat16; GPT-2 is timed on these as well. On a GPU, if there is one, all run
+on torch's own layers, in float32 and in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks import models, writers
+from benchmarks import generators, models
 from benchmarks.measure import Comparison, Run, Variant
 
 # Preset, calls, and the largest ratio to GPT-2 allowed in float32 and in int8.
@@ -40,12 +40,12 @@ OURS = (
 )
 
 MANY = (10, 32)
-"""Calls with eight rows, where a round of all takes a quarter of an hour."""
+"""Calls in batches of eight, where a round of all calls would take a quarter of an hour."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is written: layers of both networks, tokens, and rows."""
+    """The size of a comparison: layers of both networks, tokens, and batch."""
 
     layers: int
     length: int
@@ -53,9 +53,9 @@ class Size:
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    """Yield float32, int8 and, where the processor has it, bfloat16; 8 rows; a GPU."""
+    """Yield float32, int8, bfloat16 if the processor has it, batches of 8, and a GPU."""
     size = Size(2, 48) if quick else Size(12, 240)
-    what = f"{size.length} tokens after {writers.PROMPT}, {size.layers} layers of 768"
+    what = f"{size.length} tokens after {generators.PROMPT}, {size.layers} layers of 768"
     rows = (
         *_gpt2(size, "float32", "packed"),
         *_peers(size, "float32", calls=32),
@@ -102,30 +102,30 @@ def _gpt2(size: Size, *kinds: str) -> Iterator[Variant]:
 
 def _build_gpt2(size: Size, kind: str) -> Run:
     model = models.gpt2(size.layers, kind)
-    writers.autoregressive(model, 4, size.rows)
-    return partial(writers.autoregressive, model, size.length, size.rows)
+    generators.autoregressive(model, 4, size.rows)
+    return partial(generators.autoregressive, model, size.length, size.rows)
 
 
 def _peers(size: Size, kind: str, calls: int) -> Iterator[Variant]:
-    yield _peer("plain loop of the blog", writers.plain_refine, size, 10, kind)
-    yield _peer("plain confidence", writers.plain_confidence, size, calls, kind)
+    yield _peer("plain loop of the blog", generators.plain_refine, size, 10, kind)
+    yield _peer("plain confidence", generators.plain_confidence, size, calls, kind)
     if find_spec("diffusers"):
-        whole = writers.PROMPT + size.length
+        whole = generators.PROMPT + size.length
         for name, blocks in (("one block", 1), ("8 blocks", 8)):
-            write = partial(_llada2, blocks=blocks, block=whole // blocks)
-            yield _peer(f"LLaDA2Pipeline, {name}", write, size, calls, kind)
+            loop = partial(_llada2, blocks=blocks, block=whole // blocks)
+            yield _peer(f"LLaDA2Pipeline, {name}", loop, size, calls, kind)
 
 
 def _llada2(*task: Any, blocks: int, block: int) -> Tensor:
     model, mask, calls, length, rows = task
-    return writers.llada2(model, mask, max(1, calls // blocks), length, rows, block)
+    return generators.llada2(model, mask, max(1, calls // blocks), length, rows, block)
 
 
-def _peer(name: str, write: Callable[..., Tensor], size: Size, calls: int, kind: str) -> Variant:
+def _peer(name: str, loop: Callable[..., Tensor], size: Size, calls: int, kind: str) -> Variant:
     def build() -> Run:
         model = models.roberta(size.layers, kind)
-        write(model, models.MASK, 1, size.length, size.rows)
-        return partial(write, model, models.MASK, calls, size.length, size.rows)
+        loop(model, models.MASK, 1, size.length, size.rows)
+        return partial(loop, model, models.MASK, calls, size.length, size.rows)
 
     return Variant(f"{name}, {calls} calls", build)
 
@@ -142,14 +142,14 @@ def _ours(
 def _build(size: Size, name: str, steps: int, kind: str) -> Run:
     model, mask = models.roberta(size.layers, kind), models.MASK
     if name == "any order with cache":
-        network = writers.any_order_of(model, mask)
+        network = generators.any_order_of(model, mask)
 
         def run() -> Tensor:
             session = network.session()
-            return writers.ours(session, mask, "ancestral", steps, size.length, size.rows)
+            return generators.ours(session, mask, "ancestral", steps, size.length, size.rows)
 
         run()
         return run
-    denoiser = writers.denoiser_of(model, mask)
-    writers.ours(denoiser, mask, name, 1, size.length, size.rows)
-    return partial(writers.ours, denoiser, mask, name, steps, size.length, size.rows)
+    denoiser = generators.denoiser_of(model, mask)
+    generators.ours(denoiser, mask, name, 1, size.length, size.rows)
+    return partial(generators.ours, denoiser, mask, name, steps, size.length, size.rows)

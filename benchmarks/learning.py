@@ -1,22 +1,21 @@
-"""What is learned in so many minutes: the package's recipes against the plain loop of a peer.
+"""Learning in a given time: the recipes of the package against a naive training loop.
 
     python -m benchmarks.learning --data FILE --out FOLDER [--minutes 2 5 15] [--json FILE]
 
-Two tasks: ``tiny``, a small network from nothing with a tokenizer of its own, and ``diffuse``,
-which fine-tunes the model of the package. Both contenders have the network, the tokenizer, the rows
-and the precision of the recipe, the same initial weights, and the machine to themselves, one after
-the other. The clock counts everything from the first step on but the evaluation; with ``--clock
-processor`` it is the processor time of one thread, which other programs on the machine hardly
-disturb.
+Two tasks: ``tiny`` trains a small network and its tokenizer from scratch, ``diffuse`` fine-tunes
+the bundled model. Both contenders have the network, the tokenizer, the data and the precision of
+the recipe and the same initial weights, and run one after the other. The clock starts with the
+first step and leaves out evaluation. With ``--clock processor`` it is the processor time of one
+thread, which depends little on other programs.
 
     ours    ``unmask train RECIPE --set training.minutes=M``, one run for each budget
     plain   i.i.d. times, all positions through the head, 1/t weights (Nie et al. 2025,
-            arXiv:2502.09992, Algorithm 1), AdamW as it comes at a constant rate, gradients clipped
-            at 1; one run of the longest budget, judged at each of them
+            arXiv:2502.09992, Algorithm 1), AdamW with default options at a constant rate, gradients
+            clipped at 1; one run of the longest budget, scored at each of them
 
-The plain loop takes 16 rows a step at the usual rate, 1e-3 from nothing and 2e-4 to fine-tune;
-``--rates`` names others. Both are scored on the last tenth of the data with the same masks. A
-result that is in FOLDER is not measured again, so that an interrupted table is continued.
+The naive loop takes batches of 16 at the usual rate, 1e-3 from scratch and 2e-4 to fine-tune;
+``--rates`` names others. Both are scored on the last tenth of the data with the same masks. Results
+that are in FOLDER are not measured again, so an interrupted benchmark can be continued.
 """
 
 from __future__ import annotations
@@ -50,18 +49,18 @@ from unmask.training.splitting import split
 from unmask.training.stream import tokenize
 
 RATES = {"tiny": 1e-3, "diffuse": 2e-4}
-"""The constant learning rate of the plain loop."""
+"""The constant learning rate of the naive loop."""
 
 CLOCKS = {"wall": time.monotonic, "processor": time.process_time}
 
-ROWS = 16  # In a step of the plain loop.
+ROWS = 16  # batch size of the naive loop
 
-NEVER_ZERO = 1e-3  # Of the plain loop's times, as in the peer's code.
+LEAST_TIME = 1e-3  # smallest time of the naive loop, as in the code of Nie et al.
 
 
 @dataclass(frozen=True)
 class Task:
-    """What both contenders do: a recipe, the files to learn from and to be judged by, a folder."""
+    """The task of both contenders: a recipe, training and held-out text, a folder."""
 
     recipe: str
     learn: Path
@@ -72,13 +71,13 @@ class Task:
     now: Callable[[], float]
 
     def load(self, *more: str) -> Recipe:
-        """Return the recipe with everything that both contenders share."""
+        """Return the recipe with the settings that both contenders share."""
         shared = (f"training.seed={self.seed}", "model.save_dtype=float32")
         return recipes.load(self.recipe, (*shared, *self.settings, *more))
 
 
 def main() -> None:
-    """Measure what is missing, print the table and write it down."""
+    """Measure the missing results and print all of them."""
     options = _options()
     if options.clock == "processor":
         torch.set_num_threads(1)
@@ -99,13 +98,13 @@ def _options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", default="pydoc", help="text file, or pydoc")
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all runs")
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 15])
     parser.add_argument("--recipes", nargs="+", choices=[*RATES], default=[*RATES])
-    parser.add_argument("--rates", type=float, nargs="+", help="of the plain loop, to compare")
+    parser.add_argument("--rates", type=float, nargs="+", help="learning rates of the naive loop")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="as in train")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
-    parser.add_argument("--draws", type=int, default=4, help="noised copies to score by")
+    parser.add_argument("--draws", type=int, default=4, help="masked copies to score with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     return parser.parse_args()
@@ -126,7 +125,7 @@ def _task(options: argparse.Namespace, name: str) -> Task:
 def _measure(
     task: Task, minutes: list[float], rates: list[float] | None, draws: int
 ) -> Iterator[dict[str, object]]:
-    """Yield the results of a task by budget, those of the plain loop first."""
+    """Yield the results of a task by budget, those of the naive loop first."""
     for rate in rates or [RATES[task.recipe]]:
         where = {m: task.out / f"plain-{rate:g}-{m:g}" for m in minutes}
         if not all((path / "score.json").is_file() for path in where.values()):
@@ -153,7 +152,7 @@ def _ours(task: Task, minutes: float, out: Path, draws: int) -> None:
 
 
 def _plain(task: Task, rate: float, where: dict[float, Path], draws: int) -> None:
-    """Run the plain loop to the longest budget and score it at each of them."""
+    """Run the naive loop to the longest budget and score it at each of them."""
     recipe = task.load()
     texts = read_documents(str(task.learn))
     set_seed(task.seed)
@@ -190,13 +189,13 @@ def _plain_step(
     recipe: Recipe,
 ) -> None:
     model.train()
-    rate = NEVER_ZERO + (1 - NEVER_ZERO) * torch.rand(len(rows), 1)
-    hidden = torch.rand(rows.shape) < rate
-    hidden[:, : len(codec.start)] = False
+    rate = LEAST_TIME + (1 - LEAST_TIME) * torch.rand(len(rows), 1)
+    masked = torch.rand(rows.shape) < rate
+    masked[:, : len(codec.start)] = False
     with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16(recipe.training.bf16)):
-        logits = model(input_ids=rows.masked_fill(hidden, codec.mask_token_id)).logits
-        nats = cross_entropy(logits[hidden], rows[hidden], reduction="none")
-    loss = (nats / rate.expand_as(rows)[hidden]).sum() / rows.numel()
+        logits = model(input_ids=rows.masked_fill(masked, codec.mask_token_id)).logits
+        nats = cross_entropy(logits[masked], rows[masked], reduction="none")
+    loss = (nats / rate.expand_as(rows)[masked]).sum() / rows.numel()
     loss.backward()
     clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -204,8 +203,8 @@ def _plain_step(
 
 
 def _score(task: Task, out: Path, who: str, minutes: float, steps: int, draws: int) -> None:
-    writer = Unmasker.from_pretrained(str(out), backend="torch")
-    score = writer.score("".join(read_documents(str(task.held_out))), draws=draws)
+    unmasker = Unmasker.from_pretrained(str(out), backend="torch")
+    score = unmasker.score("".join(read_documents(str(task.held_out))), draws=draws)
     row = {"recipe": task.recipe, "who": who, "minutes": minutes, "steps": steps}
     content = json.dumps(row | score.as_dict(), indent=2)
     (out / "score.json").write_text(content + "\n", encoding="utf-8")

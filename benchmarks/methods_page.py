@@ -2,7 +2,7 @@
 
     python -m benchmarks.methods_page RUNS docs/results.md
 
-The curves are drawn beside the page, as PAGE-curves.png.
+The curves are drawn next to the page, as PAGE-curves.png.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Runs = dict[str, list[dict[str, Any]]]
 
 
 def page(runs: Path, picture: Path) -> str:
-    """Return the page over all runs that are there, and draw its curves."""
+    """Return the page over all finished runs, and draw its curves."""
     scores: Runs = {}
     for file in sorted(runs.glob("*/score.json")):
         score = json.loads(file.read_text(encoding="utf-8"))
@@ -49,7 +49,7 @@ def page(runs: Path, picture: Path) -> str:
 
 
 def _about(scores: Runs) -> Iterator[str]:
-    """Yield what all runs of a table have in common, from the card of the first."""
+    """Yield the settings that all runs of a table share, from the card of the first."""
     row = next(iter(scores.values()))[0]
     card = json.loads((row["folder"] / "unmask.json").read_text(encoding="utf-8"))
     config = json.loads((row["folder"] / "config.json").read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def _curve(run: dict[str, Any]) -> dict[int, float]:
 
 
 def _curves(claims: Runs) -> Iterator[str]:
-    """Yield a table of the bound at every step that all runs were scored at."""
+    """Yield a table of the bound at every step at which all runs were scored."""
     curves = {name: [_curve(run) for run in runs] for name, runs in claims.items()}
     yield "| step | " + " | ".join(curves) + " |"
     yield "|---" * (len(curves) + 1) + "|"

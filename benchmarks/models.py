@@ -74,7 +74,7 @@ def small_gpt2(kind: str = "float32") -> PreTrainedModel:
 
 @cache
 def bundled_size(kind: str = "float32") -> PreTrainedModel:
-    """Return a network of the size of the one in the package, as its recipe says."""
+    """Return a network of the size of the bundled model, from its recipe."""
     tiny = recipe_file.load("tiny")
     ids = {f"{name}_token_id": i for i, name in enumerate(("cls", "pad", "sep"))}
     ids |= {"bos_token_id": 0, "eos_token_id": 2}
@@ -91,12 +91,12 @@ def forget() -> None:
 
 
 def _as(model: PreTrainedModel, kind: str) -> PreTrainedModel:
-    """Return a model as torch computes it, or as a backend of this package does.
+    """Return a model for torch, or for a backend of this package.
 
     Args:
         model: The network.
-        kind: ``float32``, ``bfloat16``, ``packed`` or ``int8``; with ``on cuda`` behind it on a
-            GPU, else on the CPU.
+        kind: ``float32``, ``bfloat16``, ``packed`` or ``int8``; followed by ``on cuda`` for a
+            GPU.
     """
     kind, _, device = kind.partition(" on ")
     model = model.eval().to(device or "cpu")

@@ -1,7 +1,7 @@
-"""What a method costs: a training step of each at RoBERTa-base size, against that of MD4.
+"""The cost of each method: a training step at RoBERTa-base size, against that of MD4.
 
-All steps noise the same rows and take the loss and its gradient; the optimizer, which is the same
-for all, is left out. Times are fixed at one half, so that every method hides the same share.
+All steps noise the same sequences and compute the loss and its gradient, without the optimizer,
+which is the same for all. Times are one half, so every method masks the same fraction of tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINEAR = {"name": "linear"}
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, how the network is told the time, and the largest ratio to MD4 allowed."""
+    """A method, its time conditioning, and the largest ratio to MD4 allowed."""
 
     schedule: dict[str, Any]
     num_steps: int = 0
@@ -65,9 +65,9 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
 
 
 def _build(choice: Choice, layers: int, length: int) -> Run:
-    told = choice.time != "none"
-    # What is told the time carries hooks for good, so that it cannot be shared.
-    model: PreTrainedModel = (models.roberta.__wrapped__ if told else models.roberta)(layers)
+    conditioned = choice.time != "none"
+    # Time conditioning adds hooks to the model, which can therefore not be shared.
+    model: PreTrainedModel = (models.roberta.__wrapped__ if conditioned else models.roberta)(layers)
     set_dropout(model.train(), 0.0)
     equip(model, choice.time, choice.schedule)
     denoiser = EncoderDenoiser(model, models.SPECIAL)

@@ -1,9 +1,8 @@
 """The sampler's loop over the bare calls of its network: same network, same ids, same positions.
 
-Every sampler runs once with its calls recorded. The bare variant then makes these calls and does
-nothing else: body, the rows that were asked for, head. The limits are for the samplers as they are.
-Other draws stand beside them, to show what filters cost: with random weights top-p has the most to
-do, for it keeps nearly every token.
+Every sampler runs once with its calls recorded. The bare variant repeats only these calls: body,
+queried positions, head. The limits are for the samplers with their own filters. Other filters are
+timed next to them; with random weights top-p is slowest, as it keeps nearly every token.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from benchmarks import models, writers
+from benchmarks import generators, models
 from benchmarks.measure import Comparison, Run, Variant
 from unmask.models.encoder import EncoderDenoiser
 from unmask.sampling.samplers.registry import make_sampler
 from unmask.sampling.token_sampling import Draw
 
-# And how else to draw.
+# Other filters for each preset.
 _PRESETS = {
     "refine": Draw(),
     "ancestral": Draw(top_k=50),
@@ -34,17 +33,17 @@ _STEPS = 10
 
 @dataclass
 class Recorder:
-    """A denoiser that notes what it is asked."""
+    """A denoiser that records its calls."""
 
     inner: EncoderDenoiser
     calls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
-        """Pass everything else on."""
+        """Return an attribute of the inner denoiser."""
         return getattr(self.inner, name)
 
     def __call__(self, xt: Tensor, t: Tensor, *, at: Tensor, **rest: Any) -> Tensor:
-        """Answer, and remember the ids and the positions."""
+        """Call the inner denoiser, and record ids and positions."""
         self.calls.append((xt, at))
         return self.inner(xt, t, at=at, **rest)
 
@@ -103,8 +102,8 @@ def _filters(draw: Draw) -> Iterator[str]:
 def _build(make: Callable[[], PreTrainedModel], preset: str, length: int, draw: Draw) -> Run:
     model = make()
     mask = model.config.vocab_size - 1
-    denoiser = writers.denoiser_of(model, mask)
-    return partial(writers.ours, denoiser, mask, preset, _STEPS, length, draw=draw)
+    denoiser = generators.denoiser_of(model, mask)
+    return partial(generators.ours, denoiser, mask, preset, _STEPS, length, draw=draw)
 
 
 def _build_bare(
@@ -115,8 +114,8 @@ def _build_bare(
 ) -> Run:
     model = make()
     mask = model.config.vocab_size - 1
-    recorder = Recorder(writers.denoiser_of(model, mask))
-    writers.ours(recorder, mask, preset, _STEPS, length)
+    recorder = Recorder(generators.denoiser_of(model, mask))
+    generators.ours(recorder, mask, preset, _STEPS, length)
     body, head = model.base_model, head_of(model)
 
     @torch.no_grad()

@@ -1,6 +1,6 @@
 """Write docs/benchmarks.md from the JSON of runs: ``python -m benchmarks.page RESULTS... PAGE``.
 
-The runs are parts of one, ``--only GROUP`` each, on one machine.
+Several runs, each with ``--only GROUP`` on one machine, give one page.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Products of reactions, learned from 300 pairs in two minutes: the recipe ``pairs``.
+"""Predict products of chemical reactions with the recipe ``pairs``: 300 pairs, two minutes.
 
     pip download --no-deps rxnfp && unzip rxnfp-*.whl -d rxnfp-wheel
     python -m benchmarks.pairs --model rxnfp-wheel/rxnfp/models/transformers/bert_pretrained
 
 The network is a BERT that was pretrained on reactions (Schwaller et al. 2021, rxnfp 0.1.0). The
 pairs are enumerated: amides and esters of 17 acids with 10 amines and 10 alcohols, as SMILES. 40 of
-the 340 are held out; an answer counts if it is the product to the letter. The table has one row for
-each sampler. ``--model bundled`` or any other model takes the text with its own tokenizer.
+the 340 are held out; only the exact product counts. The table has one row per sampler. ``--model``
+also takes ``bundled`` or any other model, which reads the text with its own tokenizer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ACIDS = (
     *("Fc1ccc(cc1)C(=O)O", "Clc1ccc(cc1)C(=O)O", "Brc1ccc(cc1)C(=O)O", "N#Cc1ccc(cc1)C(=O)O"),
     *("c1ccncc1C(=O)O", "c1ccoc1C(=O)O", "c1ccsc1C(=O)O"),
 )
-"""Acids; a product has the other reactant in the place of the last O."""
+"""Acids; in a product the other reactant replaces the last O."""
 AMINES = (
     *("NC", "NCC", "NCCC", "NC(C)C", "NC1CCCCC1", "N1CCCC1", "N1CCOCC1", "Nc1ccccc1"),
     *("NCc1ccccc1", "Nc1ccc(F)cc1"),
@@ -49,7 +49,7 @@ SAMPLERS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def main() -> None:
-    """Train, answer, print the table."""
+    """Train, predict the products, print the table."""
     options = _options()
     learn, held_out = split_pairs(reactions(), options.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -65,11 +65,11 @@ def main() -> None:
         shared = (f"training.minutes={options.minutes}", f"training.seed={options.seed}")
         recipe = recipes.load("pairs", (*shared, "data.length=72", *options.settings))
         train(TrainingJob(recipe, str(data[0]), out, start, str(data[1]), overwrite=True))
-        writer = Unmasker.from_pretrained(str(out))
-        print(f"{writer.card.training['steps']} steps in {options.minutes:g} minutes\n")
+        unmasker = Unmasker.from_pretrained(str(out))
+        print(f"{unmasker.card.training['steps']} steps in {options.minutes:g} minutes\n")
         print("| sampler | exact | calls |\n|---|---|---|")
         for name, choice in SAMPLERS:
-            exact, calls = correct(writer, held_out, options.seed, **choice)
+            exact, calls = correct(unmasker, held_out, options.seed, **choice)
             print(f"| {name} | {exact} of {len(held_out)} | {calls} |", flush=True)
 
 
@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of the reaction BERT, or a model")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for the model; else it is not kept")
+    parser.add_argument("--out", type=Path, help="folder to keep the model in")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="as in train")
     return parser.parse_args()
 
@@ -99,16 +99,16 @@ def reactions() -> list[tuple[str, str]]:
 def split_pairs(
     pairs: list[tuple[str, str]], seed: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the pairs to learn from, and 40 that are held out."""
+    """Return the training pairs, and 40 held-out pairs."""
     shuffled = random.Random(seed).sample(pairs, len(pairs))
     return shuffled[40:], shuffled[:40]
 
 
 def correct(
-    writer: Unmasker, pairs: list[tuple[str, str]], seed: int, **choice: Any
+    unmasker: Unmasker, pairs: list[tuple[str, str]], seed: int, **choice: Any
 ) -> tuple[int, int]:
-    """Return how many products are exact, and the network calls."""
-    result = writer.transform([source for source, _ in pairs], seed=seed, **choice)
+    """Return the number of exact products, and the network calls."""
+    result = unmasker.transform([source for source, _ in pairs], seed=seed, **choice)
     right = sum(text == target for text, (_, target) in zip(result.texts, pairs, strict=True))
     return right, result.nfe
 

@@ -1,4 +1,4 @@
-"""Runs one variant of one comparison in this process and prints its peak memory in MiB."""
+"""Run one variant of one comparison in this process and print its peak memory in MiB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.registry import find
 
 
 def main() -> None:
-    """Measure what the command line names."""
+    """Measure the variant that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("comparison")
     parser.add_argument("variant")

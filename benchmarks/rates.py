@@ -1,9 +1,9 @@
-"""What a hidden token costs by how many are hidden: the curve of which the bound is the area.
+"""The cross-entropy of masked tokens by mask rate: the bound is the area under this curve.
 
     python -m benchmarks.rates --data FILE MODEL [MODEL ...]
 
-Every model hides the same tokens of the same rows. Only for masks and one schedule for all tokens,
-where the bound in nats per token is the integral of the curve over the mask rate.
+The same tokens are masked for every model. Only for absorbing noise with one schedule for all
+tokens, where the bound in nats per token is the integral of the curve over the mask rate.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ RATES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
 
 @torch.no_grad()
-def curve(writer: Unmasker, text: str, rows: int) -> list[float]:
-    """Return the mean cross-entropy of a hidden token at every rate, in nats."""
-    all_rows = writer.rows(text)
+def curve(unmasker: Unmasker, text: str, rows: int) -> list[float]:
+    """Return the mean cross-entropy of a masked token at every rate, in nats."""
+    all_rows = unmasker.rows(text)
     x0, editable = all_rows.rows[:rows], all_rows.editable[:rows]
     means = []
     for rate in RATES:
@@ -30,7 +30,7 @@ def curve(writer: Unmasker, text: str, rows: int) -> list[float]:
         nats, tokens = 0.0, 0
         for part, free in zip(x0.split(32), editable.split(32), strict=True):
             loss = masked_mean(
-                writer.denoiser, writer.formulation.process, part, rate, free, generator
+                unmasker.denoiser, unmasker.formulation.process, part, rate, free, generator
             )
             nats += float(loss.nats.sum())
             tokens += int(loss.tokens.sum())
@@ -39,7 +39,7 @@ def curve(writer: Unmasker, text: str, rows: int) -> list[float]:
 
 
 def main() -> None:
-    """Print one line a model."""
+    """Print one line per model."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rates", description=__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", required=True, help="a text that no model was trained on")

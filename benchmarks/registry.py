@@ -1,4 +1,4 @@
-"""All comparisons by group. A group's file is imported only when it is asked for."""
+"""All comparisons by group. The module of a group is imported only if it is needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:
 
     Args:
         only: A group such as ``generation`` or a comparison such as ``generation-int8``.
-        quick: Smaller networks and fewer tokens: to see that everything runs, not to report.
+        quick: Smaller networks and fewer tokens, as a smoke test.
     """
     for group in GROUPS:
         if only is None or only.startswith(group):

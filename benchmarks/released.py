@@ -1,6 +1,6 @@
-"""What DiffusionBERT's released code computes, on a toy where it lies below the entropy.
+"""The objective of DiffusionBERT's released code on a toy law, where it is below the entropy.
 
-Nothing is sampled: all sequences, all masks and all time steps are summed with exact guesses.
+Nothing is sampled: sums run over all sequences, masks and time steps, with exact predictions.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Cases:
 
 
 def counts() -> Tensor:
-    """Return how often each token occurs in ten thousand sequences."""
+    """Return the expected occurrences of each token in ten thousand sequences."""
     seen = (JOINT.sequences()[..., None] == JOINT.data_ids).sum(1).double()
     return 10_000 * JOINT.probs.flatten() @ seen
 
 
 def released(cases: Cases) -> float:
-    """Return the released value with the exact guess under its own corruption, in nats."""
+    """Return the released value with exact predictions under its own corruption, in nats."""
     process = ReleasedSpindle(
         log_frequency(counts(), JOINT.data_ids), JOINT.mask_token_id, STEPS, STRENGTH
     )
@@ -68,14 +68,14 @@ def released(cases: Cases) -> float:
         chance = torch.where(cases.masked, 1 - visible, visible).prod(1) * cases.probs
         reveal = process.reveal_prob(cases.x0, index, anywhere)
         nats = _exact_nats(cases, chance)
-        # A case that cannot be has no guess.
+        # An impossible case has no prediction.
         cost = torch.where(chance > 0, (reveal * nats).sum(1), 0.0)
         total += float(chance @ cost)
     return total
 
 
 def _exact_nats(cases: Cases, chance: Tensor) -> Tensor:
-    """Return -log p(x_0[i] | canvas) at masked i, 0 elsewhere, given the chance of every case."""
+    """Return -log p(x_0[i] | canvas) at masked i, else 0, given the probability of every case."""
     canvas = cases.noised.ids
     same = (canvas[:, None] == canvas[None]).all(2).double()  # (R, R)
     whole = same @ chance
@@ -85,15 +85,15 @@ def _exact_nats(cases: Cases, chance: Tensor) -> Tensor:
 
 
 def valid(cases: Cases) -> float:
-    """Return the T-step bound of the valid form with the exact guess, in nats."""
+    """Return the T-step bound of the valid form with exact predictions, in nats."""
     schedule = spindle(counts(), JOINT.vocab_size, JOINT.data_ids, STRENGTH)
     process = PerTokenProcess(schedule, JOINT.mask_token_id)
     oracle = TokenwiseOracle(JOINT, process)
     total = 0.0
     for step in range(1, STEPS + 1):
         t, s = (torch.full((len(cases.x0),), j / STEPS).double() for j in (step, step - 1))
-        hidden = schedule.mask_prob(t).gather(1, cases.x0)
-        chance = torch.where(cases.masked, hidden, 1 - hidden).prod(1) * cases.probs
+        prob = schedule.mask_prob(t).gather(1, cases.x0)
+        chance = torch.where(cases.masked, prob, 1 - prob).prod(1) * cases.probs
         kl = step_kl(oracle, process, cases.x0, cases.noised, t, s).kl
         total += float(chance @ torch.where(chance > 0, kl, 0.0))
     return total

@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs, and what the machine was."""
+"""Results as tables and as JSON, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.measure import Comparison, Outcome
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers depend on, with the load that was there before the first of them."""
+    """Return the machine and versions, and the load before the first measurement."""
     import torch
     import transformers
 

@@ -1,8 +1,8 @@
-"""How far the backends agree with torch on the bundled model: ``python -m benchmarks.same_texts``.
+"""Agreement of the backends with torch on the bundled model: ``python -m benchmarks.same_texts``.
 
-Prints a Markdown table, one row for each backend and sampler: how many texts are the same to the
-last token, how many tokens are, the largest difference of a logit and the mean divergence
-KL(torch || backend) of a guess over all canvases that torch went through.
+Prints a Markdown table, one row per backend and sampler: equal texts, equal tokens, the largest
+difference of a logit, and the mean KL(torch || backend) of the predictions on all canvases of
+torch.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def main() -> None:
     reference = Unmasker.from_pretrained(backend="torch")
     print(HEAD)
     with tempfile.TemporaryDirectory() as folder:
-        for name, writer in _writers(reference, Path(folder)):
+        for name, unmasker in _writers(reference, Path(folder)):
             for sampler in SAMPLERS:
-                row = _compare(reference, writer, sampler, options.samples, options.length)
+                row = _compare(reference, unmasker, sampler, options.samples, options.length)
                 print(f"| {name} | `{sampler}` | {row} |", flush=True)
 
 
@@ -47,15 +47,17 @@ def _writers(reference: Unmasker, folder: Path) -> list[tuple[str, Unmasker]]:
     ]
     for weights in ("float32", "int8") if openvino.installed() else ():
         reference.export(folder / weights, weights=weights)
-        writer = Unmasker.from_pretrained(str(folder / weights), backend="openvino")
-        found.append((f"openvino {weights}", writer))
+        unmasker = Unmasker.from_pretrained(str(folder / weights), backend="openvino")
+        found.append((f"openvino {weights}", unmasker))
     return found
 
 
 def _compare(reference: Unmasker, other: Unmasker, sampler: str, samples: int, length: int) -> str:
-    frames, theirs = (_written(writer, sampler, samples, length) for writer in (reference, other))
-    hidden = frames[0].canvas.masked
-    same = (frames[-1].canvas.ids == theirs[-1].canvas.ids)[hidden].view(samples, length)
+    frames, theirs = (
+        _frames(unmasker, sampler, samples, length) for unmasker in (reference, other)
+    )
+    generated = frames[0].canvas.masked
+    same = (frames[-1].canvas.ids == theirs[-1].canvas.ids)[generated].view(samples, length)
     gap, divergence = _distance(reference, other, frames)
     return (
         f"{int(same.all(1).sum())} of {samples} | {100 * same.double().mean():.2f} % | "
@@ -63,9 +65,9 @@ def _compare(reference: Unmasker, other: Unmasker, sampler: str, samples: int, l
     )
 
 
-def _written(writer: Unmasker, sampler: str, samples: int, length: int) -> list[Frame]:
+def _frames(unmasker: Unmasker, sampler: str, samples: int, length: int) -> list[Frame]:
     """Return all frames of a batch of samples."""
-    frames = writer.stream(
+    frames = unmasker.stream(
         PROMPT, length=length, num_samples=samples, sampler=sampler, steps=SAMPLERS[sampler]
     )
     return list(frames)
@@ -73,15 +75,15 @@ def _written(writer: Unmasker, sampler: str, samples: int, length: int) -> list[
 
 @torch.no_grad()
 def _distance(reference: Unmasker, other: Unmasker, frames: list[Frame]) -> tuple[float, float]:
-    """Return the largest difference of logits, and the mean divergence of guesses."""
+    """Return the largest difference of logits, and the mean divergence of predictions."""
     gap, divergences = 0.0, []
     for frame in frames[:-1]:
         canvas = frame.canvas
         if not canvas.masked.any():
             continue
         want, got = (
-            writer.denoiser(canvas.ids, frame.time, at=canvas.masked, valid=canvas.valid)
-            for writer in (reference, other)
+            unmasker.denoiser(canvas.ids, frame.time, at=canvas.masked, valid=canvas.valid)
+            for unmasker in (reference, other)
         )
         data = reference.denoiser.data_ids
         want, got = want[:, data].double(), got[:, data].double()
@@ -91,7 +93,7 @@ def _distance(reference: Unmasker, other: Unmasker, frames: list[Frame]) -> tupl
 
 
 def _divergence(want: Tensor, got: Tensor) -> Tensor:
-    """Return KL of the second guess from the first, shape (N,), of logits (N, V)."""
+    """Return KL(want || got), shape (N,), from logits (N, V)."""
     p, q = want.log_softmax(1), got.log_softmax(1)
     return (p.exp() * (p - q)).sum(1)
 

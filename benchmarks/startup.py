@@ -1,4 +1,4 @@
-"""From the start of the process to something on the screen, against an empty Python process."""
+"""Time from the start of the process to the first output, against an empty Python process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for _ in range({count}):
 
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
-    """Yield one comparison; what cannot run yet is left out with a note."""
+    """Yield one comparison; variants that cannot run are left out with a note."""
     variants = [
         _python("python -c pass", "pass"),
         _python("import unmask", "import unmask"),

@@ -1,12 +1,12 @@
-"""A training step, ours against the plain way to write one, at two sizes.
+"""A training step of this package against a naive one, at two sizes.
 
     plain   all positions through the head, the model's own loss with -100 labels, the dropout that
-            transformers sets by default, torch.optim.AdamW as it comes
+            transformers sets by default, torch.optim.AdamW with default options
     ours    masked positions only through the head (EncoderDenoiser, continuous_nelbo), no dropout,
             fused AdamW
 
-Both hide half of the tokens and clip gradients. The variants share one network and the learning
-rate is next to nothing, so that no variant changes what another computes.
+Both mask half of the tokens and clip gradients. The variants share one network; the learning rate
+is so small that they do not change each other's results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RATE = 1e-7
 
 @dataclass
 class Bench:
-    """One network with a batch and the optimizers asked for so far."""
+    """One network with a batch and the optimizers made so far."""
 
     make: Callable[[], PreTrainedModel]
     rows: int
@@ -89,14 +89,14 @@ class Bench:
 
 
 def _plain_loss(model: PreTrainedModel, mask: int, ids: Tensor) -> Tensor:
-    hidden = torch.rand(ids.shape) < 0.5
+    masked = torch.rand(ids.shape) < 0.5
     return model(
-        input_ids=ids.masked_fill(hidden, mask), labels=ids.masked_fill(~hidden, -100)
+        input_ids=ids.masked_fill(masked, mask), labels=ids.masked_fill(~masked, -100)
     ).loss
 
 
 def _our_loss(model: PreTrainedModel, mask: int, ids: Tensor) -> Tensor:
-    # Built anew in every step, as the Trainer does.
+    # A new denoiser per step, as in the Trainer.
     denoiser = EncoderDenoiser(model, (0, 1, mask))
     process = AbsorbingProcess(make_schedule("linear"), mask)
     half, everywhere = torch.full((len(ids),), 0.5), torch.ones_like(ids, dtype=torch.bool)
@@ -118,7 +118,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
         reference = "plain, bf16 autocast"
         variants += [
             _variant(base, reference, "plain", 0.1, "default", bf16=True),
-            # What `unmask train` does on such a processor unless it is told otherwise.
+            # The default of `unmask train` on such a processor.
             _variant(base, "ours, bf16 autocast", "ours", 0.0, "fused", bf16=True),
         ]
     yield Comparison(

@@ -1,15 +1,15 @@
-"""Whether every recipe of the package learns something in two minutes.
+"""Whether every recipe of the package learns in two minutes.
 
     python -m benchmarks.two_minutes [--data pydoc] [--minutes 2] [--only NAME ...]
         [--clock processor]
 
-Recipes that start from a model of the hub get a small BERT with random weights, ``ar`` and
-``block-diffusion`` and those of a fresh network keep their own; rows are at most 128 tokens, and
-pairs are (a line, the same line). Each row of the table gives the steps, the number of the first
-validation, that of the last, and the entropy of the tokens' frequencies, which a model that has
-learned no context cannot fall below: all in nats per token of the validation text. BERT's objective
-is not the bound that is measured, so that its row may stay above. ``--clock processor`` counts the
-time of one thread on the processor, so that other programs do not disturb it.
+Recipes that start from a model of the hub get a small BERT with random weights instead; the others
+keep their network. Sequences have at most 128 tokens, and pairs are (a line, the same line). The
+table gives the steps, the first and the last validation bound, and the entropy of the token
+frequencies, all in nats per token of the validation text. A model that ignores context cannot go
+below this entropy. BERT's objective is not the measured bound, so its row may stay above.
+``--clock processor`` counts the processor time of one thread, which depends little on other
+programs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from unmask.training.splitting import split
 from unmask.training.tokenizer import train_tokenizer
 
 RATE = "training.learning_rate=1e-3"
-"""Of the random network that stands for a pretrained one; the recipes' rates are for the latter."""
+"""Rate for the random network; those of the recipes are for pretrained ones."""
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", default="pydoc", help="text file, or pydoc")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
-    parser.add_argument("--only", nargs="+", choices=recipes.names(), help="recipes; else all")
+    parser.add_argument("--only", nargs="+", choices=recipes.names(), help="only these recipes")
     return parser.parse_args()
 
 
@@ -129,7 +129,7 @@ def _row(
 
 
 def _entropy(tokenizer: PreTrainedTokenizerBase, recipe: Recipe, file: Path) -> float:
-    """Return the entropy of the frequencies of the tokens of the held-out targets or text."""
+    """Return the entropy of the token frequencies of the held-out targets or text, in nats."""
     text = file.read_text("utf-8")
     if recipe.data.pairs:
         text = "\n".join(json.loads(line)["target"] for line in text.splitlines())

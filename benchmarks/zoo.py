@@ -1,13 +1,13 @@
-"""What works with every architecture of transformers that has a masked-language-model head.
+"""A test of every architecture of transformers that has a masked-language-model head.
 
     python -m benchmarks.zoo [--only bert funnel ...] [--out docs/models.md]
 
-Each architecture is built small, with random weights and a small tokenizer, saved by transformers
-alone and then used as any other model: opened; two prompts of different lengths written alone and
-in one batch, which must give the same texts; a blank of unknown length filled in; a text scored;
-one step of the recipe ``diffuse``, whose model is opened again; the same text by the backends
-``torch-packed`` and ``torch-int8``. A cell says yes, or the number of the sentence with which the
-package refuses. Anything else that is raised, or that differs, is a fault, and the exit code is 1.
+A small model of each architecture, with random weights and a small tokenizer, is saved by
+transformers and opened. Two prompts of different lengths must give the same texts alone and in one
+batch, on torch and on the backends ``torch-packed`` and ``torch-int8``. A blank of unknown length
+is filled in, a text is scored, and the recipe ``diffuse`` makes one step, whose model is opened
+again. A cell says yes, or the number of the sentence with which the package refuses. Any other
+exception or a difference is a fault, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerBase
 
 from unmask.errors import UserError
-from unmask.models import compat
+from unmask.models.compat import masked_types
 from unmask.models.loading import no_bars
 from unmask.pipelines.unmasker import Unmasker
 from unmask.training import TrainingJob, train
@@ -38,45 +38,8 @@ from unmask.training.tokenizer import train_tokenizer
 TEXT = "The cat sat on the mat. A dog looked at the river.\nMy old friend slept today.\n" * 40
 PROMPTS = ["The cat", "My old friend looked at the green hill and the"]
 BLANK = ["The [MASK:1-3] sat on the mat.", "A dog looked at the [MASK:1-2] river today."]
-PAGE = """\
-# Which networks work
-
-Any `*ForMaskedLM` of transformers can be opened, and the code names no architecture. `unmask` \
-tests a network when it opens it, on a few rows of a dozen tokens: how many logits a position \
-has, where its positions begin and how many there are, whether its head can run on masked \
-positions only, and whether a padded row in a batch gives the same predictions as it does alone. \
-A network that cannot work is refused in one sentence before anything is generated or trained.
-
-- **Padding.** Some encoders mix padding into the text: by a Fourier transform, a convolution, \
-pooling or hashing. Their rows run one length at a time, so a text is the same alone and in any \
-batch. This costs a call for each length in a batch. RoBERTa and its relatives recognise padding \
-by its id and give it one position. If `pad_token_id` in `config.json` is the id of the mask \
-token, all masks would share that position, and the model is refused.
-- **Random numbers.** A network that draws random numbers for its prediction (the hashing of \
-Reformer) draws the same ones in every call.
-- **Precision.** `train` makes one forward and one backward pass on a row before it starts. \
-`training.bf16 = "auto"` chooses bfloat16 on a machine that is good at it. A network that cannot \
-be trained in bfloat16 is trained in float32, and a line says so.
-- **Sparse attention.** BigBird changes to full attention at the first short row and stays \
-there, which is the behaviour of transformers; the rows of the test are short.
-- **Symbols.** A network that was never trained to generate has no reason to avoid `[UNK]` or \
-`[SEP]`. They are not generated unless `--unban` allows them, see [samplers.md](samplers.md).
-- **Tokenizers.** A token without an embedding (`add_tokens` without `resize_token_embeddings`) \
-is refused, unless it is a special token that no text has.
-- **Code.** A model with code of its own (`auto_map`) is refused; the code is not run.
-
-The table was written by `python -m benchmarks.zoo --out docs/models.md` with transformers \
-{version}: {count} architectures, small and with random weights, on a CPU. `writes` means that \
-two prompts of different lengths give the same texts alone and in one batch, as do `packed` and \
-`int8` with these backends; `fills in` is a blank of unknown length; `trains` is one step of the \
-recipe `diffuse`, whose model then `opens again` and generates. `positions` is the number of \
-tokens of the longest row, of 64 in the configuration where it has a limit; `lengths` says \
-whether rows of several lengths run together.
-
-{table}
-A real network from elsewhere: [convert_rxnfp.py](../examples/convert_rxnfp.py) makes an \
-ordinary folder of a BERT for chemical reactions and fills in a masked atom with it.
-"""
+PAGE = Path(__file__).with_name("zoo.md").read_text(encoding="utf-8")
+"""The page around the table."""
 
 SIZES: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "emb_dim", "dim", "d_model", "embedding_size"), 32),
@@ -88,10 +51,10 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "feed_forward_size"), 48),
     **dict.fromkeys(("head_dim", "d_head", "attention_head_size"), 8),
     "max_position_embeddings": 64,
-    # Sharp weights, at which a token notices the others.
+    # Large weights, with which a prediction depends on the other tokens.
     **dict.fromkeys(("initializer_range", "init_std", "embed_init_std"), 0.3),
 }
-"""Values that are given to every configuration that has a key of that name."""
+"""Values for every configuration that has a key of that name."""
 
 OWN: dict[str, dict[str, Any]] = {
     "big_bird": {"block_size": 4, "num_random_blocks": 1},
@@ -140,17 +103,17 @@ OWN: dict[str, dict[str, Any]] = {
     "ultrabert": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
 }
-"""Values of single architectures, whose own would be too large or would not go with the others."""
+"""Values for single architectures, whose defaults are too large or do not fit the others."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one architecture is tried.
+    """The files of one architecture.
 
     Attributes:
         model: Folder of its model.
         data: A text to train on.
-        out: Folder of the trained model.
+        out: Folder for the trained model.
     """
 
     model: Path
@@ -163,19 +126,19 @@ class Place:
 
 
 class DifferentError(Exception):
-    """Two ways to the same text gave two texts."""
+    """Two ways to generate a text gave different texts."""
 
 
 @dataclass
 class Row:
-    """What became of one architecture.
+    """The results of one architecture.
 
     Attributes:
         name: Its ``model_type``.
-        cells: By name of the trial: None if it works, else what is said; missing if not tried.
-        faults: Names of the trials that ended in anything but a text or a ``UserError``.
-        limit: Positions, as they were found by asking; None for no limit or none found.
-        apart: Whether padded rows of several lengths run together.
+        cells: By name of the trial: None if it works, else the message; missing if not tried.
+        faults: Names of the trials that ended in another exception than ``UserError``.
+        limit: Positions that the probe found; None for no limit or none found.
+        apart: Whether padded sequences of several lengths run together.
     """
 
     name: str
@@ -185,13 +148,8 @@ class Row:
     apart: bool = True
 
 
-def types() -> list[str]:
-    """Return every architecture with a masked-language-model head, by its ``model_type``."""
-    return compat.masked_types()
-
-
 def build(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Write a small model of an architecture and its tokenizer, and return their folder."""
+    """Save a small model of an architecture and its tokenizer; return their folder."""
     start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     ids = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
     ids |= {"decoder_start": end, "mask": tokenizer.mask_token_id}
@@ -222,26 +180,26 @@ def _opens(place: Place) -> None:
 
 
 def _same_in_a_batch(place: Place, backend: str = "torch") -> None:
-    writer = place.open(backend)
+    unmasker = place.open(backend)
     options = {"length": 5, "steps": 4, "seed": 1}
-    alone = [writer.generate(prompt, **options).texts[0] for prompt in PROMPTS]
-    if list(writer.generate(PROMPTS, **options).texts) != alone:
-        raise DifferentError("alone and in a batch a prompt gives two texts")
+    alone = [unmasker.generate(prompt, **options).texts[0] for prompt in PROMPTS]
+    if list(unmasker.generate(PROMPTS, **options).texts) != alone:
+        raise DifferentError("a prompt gives different texts alone and in a batch")
 
 
 def _fills(place: Place) -> None:
-    writer = place.open()
+    unmasker = place.open()
     options = {"steps": 3, "seed": 1}
-    alone = [writer.infill(template, **options).texts[0] for template in BLANK]
-    if list(writer.infill(BLANK, **options).texts) != alone:
-        raise DifferentError("alone and in a batch a blank is filled in two ways")
+    alone = [unmasker.infill(template, **options).texts[0] for template in BLANK]
+    if list(unmasker.infill(BLANK, **options).texts) != alone:
+        raise DifferentError("a blank is filled in differently alone and in a batch")
 
 
 def _scores(place: Place) -> None:
-    writer = place.open()
-    writer.score(PROMPTS[1] + ".", draws=2)
-    # As long as it goes, up to a few hundred tokens.
-    writer.score(TEXT[:1500], draws=1)
+    unmasker = place.open()
+    unmasker.score(PROMPTS[1] + ".", draws=2)
+    # As many positions as there are, up to a few hundred.
+    unmasker.score(TEXT[:1500], draws=1)
 
 
 def _trains(place: Place) -> None:
@@ -266,11 +224,11 @@ TRIALS: dict[str, Callable[[Place], None]] = {
     "packed": partial(_same_in_a_batch, backend="torch-packed"),
     "int8": partial(_same_in_a_batch, backend="torch-int8"),
 }
-"""What is tried, in this order; without the first nothing else is."""
+"""The trials in order; if the first fails, the others are skipped."""
 
 
 def tried(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Row:
-    """Build one architecture in a folder, and return what became of it."""
+    """Build one architecture in a folder, run all trials and return the results."""
     data = folder / "text.txt"
     data.write_text(TEXT, encoding="utf-8")
     place = Place(build(name, tokenizer, folder / name), data, folder / f"{name}-trained")
@@ -280,26 +238,25 @@ def tried(name: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Row:
             continue
         row.cells[trial] = None
         try:
-            # What the libraries print is no part of the page.
+            # Messages of the libraries do not belong on the page.
             with contextlib.redirect_stderr(io.StringIO()):
                 work(place)
         except UserError as error:
             row.cells[trial] = str(error).replace(str(folder), "").strip("/")
         except Exception as error:
-            # Anything else is what this is about.
-            said = (str(error).splitlines() or [""])[0]
-            row.cells[trial] = f"{type(error).__name__}: {said}"
+            first = (str(error).splitlines() or [""])[0]
+            row.cells[trial] = f"{type(error).__name__}: {first}"
             row.faults.append(trial)
         if row.cells["opens"] is not None:
             break
     if row.cells["opens"] is None:
-        writer = place.open()
-        row.limit, row.apart = writer.limit, writer.denoiser.traits.batch_invariant
+        unmasker = place.open()
+        row.limit, row.apart = unmasker.limit, unmasker.denoiser.traits.batch_invariant
     return row
 
 
 def table(rows: list[Row]) -> str:
-    """Return the table, and below it the sentences that its numbers stand for."""
+    """Return the table, followed by the sentences that its numbers refer to."""
     sentences: list[str] = []
     head = ("architecture", *TRIALS, "positions", "lengths")
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -316,12 +273,12 @@ def table(rows: list[Row]) -> str:
 def _cell(row: Row, trial: str, sentences: list[str]) -> str:
     if trial not in row.cells:
         return "—"
-    said = row.cells[trial]
-    if said is None:
+    message = row.cells[trial]
+    if message is None:
         return "yes"
-    if said not in sentences:
-        sentences.append(said)
-    return f"{'**fault**' if trial in row.faults else 'no'} ({sentences.index(said) + 1})"
+    if message not in sentences:
+        sentences.append(message)
+    return f"{'**fault**' if trial in row.faults else 'no'} ({sentences.index(message) + 1})"
 
 
 def main() -> int:
@@ -329,7 +286,7 @@ def main() -> int:
     options = _options()
     tokenizer = train_tokenizer([TEXT], 330)
     rows = []
-    for name in options.only or types():
+    for name in options.only or masked_types():
         with tempfile.TemporaryDirectory() as folder:
             rows.append(tried(name, tokenizer, Path(folder)))
         print(name, *rows[-1].faults, file=sys.stderr, flush=True)
@@ -348,8 +305,10 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", metavar="TYPE", choices=types(), help="else all")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the page there")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TYPE", choices=masked_types(), help="only these"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file for the page")
     return parser.parse_args()
 
 

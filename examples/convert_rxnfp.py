@@ -1,13 +1,13 @@
-"""Make a folder that unmask opens of the reaction BERT in the package rxnfp, and write with it.
+"""Convert the reaction BERT of the package rxnfp to a folder for unmask, and infill with it.
 
 pip download --no-deps rxnfp==0.1.0 && unzip rxnfp-0.1.0-py3-none-any.whl -d rxnfp-wheel
 python examples/convert_rxnfp.py rxnfp-wheel/rxnfp/models/transformers/bert_pretrained reaction-bert
 unmask infill --model reaction-bert "CC(=O)O.NCC>>CC(=O)[MASK]CC"
 
-The package itself is not needed, only its files: it pins libraries of 2020. Its folder has a
-configuration without a type, weights under the names of TensorFlow, and a tokenizer that is a class
-of its own; what is written here is a BERT as any other. Reference: Schwaller et al. 2021, "Mapping
-the space of chemical reactions using attention-based neural networks", Nature Machine Intelligence.
+Only the files of the package are needed, which itself pins libraries of 2020. Its folder has a
+configuration without a type, weights with TensorFlow names, and a custom tokenizer class; the
+result is an ordinary BERT folder. Reference: Schwaller et al. 2021, "Mapping the space of chemical
+reactions using attention-based neural networks", Nature Machine Intelligence.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ REACTIONS = (
 
 
 def convert(source: Path, target: Path) -> Path:
-    """Write the model and its tokenizer as transformers reads them, and return the folder.
+    """Save the model and its tokenizer in the format of transformers, and return the folder.
 
     Args:
-        source: With ``config.json``, ``pytorch_model.bin`` and ``vocab.txt``.
-        target: A folder, made if there is none.
+        source: Folder with ``config.json``, ``pytorch_model.bin`` and ``vocab.txt``.
+        target: Folder for the result; made if it is missing.
     """
     config = BertConfig(**json.loads((source / "config.json").read_text(encoding="utf-8")))
     state = torch.load(source / "pytorch_model.bin", map_location="cpu", weights_only=True)
@@ -64,10 +64,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, help="folder bert_pretrained of the package")
-    parser.add_argument("target", type=Path, help="folder to write")
+    parser.add_argument("target", type=Path, help="folder for the result")
     options = parser.parse_args()
-    writer = Unmasker.from_pretrained(str(convert(options.source, options.target)))
-    for text in writer.infill(REACTIONS, sampler="threshold").texts:
+    unmasker = Unmasker.from_pretrained(str(convert(options.source, options.target)))
+    for text in unmasker.infill(REACTIONS, sampler="threshold").texts:
         print(text)
 
 

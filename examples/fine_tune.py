@@ -1,9 +1,9 @@
-"""Fine-tune an encoder on a text, and see the bound on unseen text fall.
+"""Fine-tune an encoder on a text, and compare the bound on unseen text before and after.
 
 python examples/fine_tune.py
 
-The text is Python's own documentation; put a file of yours in the place of "pydoc". A run that is
-worth its name takes minutes: this one takes a few steps of short rows, to show the calls.
+The text is Python's documentation; replace "pydoc" by the name of a file. This example takes a few
+steps on short sequences, to show the calls; a real run takes minutes.
 """
 
 from pathlib import Path

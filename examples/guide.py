@@ -1,9 +1,9 @@
-"""Train a classifier on half-hidden texts, and let it guide what the small model writes.
+"""Train a classifier on partly masked texts, and guide the bundled model with it.
 
 python examples/guide.py [FOLDER]
 
-The two labels are whether a row of Python's documentation has a number in it; put texts and labels
-of yours in their place. With FOLDER the classifier is kept there, for
+The two labels say whether a sequence of Python's documentation contains a digit; replace them by
+your own texts and labels. With FOLDER the classifier is saved there, for
 
 unmask generate "The history of the town" --classifier FOLDER --label numbers --classifier-scale 5
 """
@@ -24,16 +24,16 @@ LABELS = {0: "words", 1: "numbers"}
 ROW, STEPS, BATCH = 32, 150, 32
 
 
-def train_classifier(writer: Unmasker, folder: Path) -> None:
-    """Start from the body of the writer, so that the tokens are the same."""
-    logging.set_verbosity_error()  # A head that is new is what is wanted here.
+def train_classifier(unmasker: Unmasker, folder: Path) -> None:
+    """Train from the weights of the bundled model, which has the same tokens."""
+    logging.set_verbosity_error()  # The warning about a new head is expected.
     model = AutoModelForSequenceClassification.from_pretrained(
         locate("bundled"),
-        dtype="float32",  # It is kept in half of that, in which it would be slow to train.
+        dtype="float32",  # It is saved in 16 bits, in which training would be slow.
         id2label=LABELS,
         label2id={name: i for i, name in LABELS.items()},
     )
-    codec = writer.codec
+    codec = unmasker.codec
     stream = torch.tensor(codec.encode("\n".join(read_documents("pydoc"))[:1_000_000]))
     rows = stream[: len(stream) // ROW * ROW].view(-1, ROW)
     labels = torch.tensor([any(c.isdigit() for c in codec.decode(row)) for row in rows.tolist()])
@@ -42,11 +42,11 @@ def train_classifier(writer: Unmasker, folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(STEPS):
         chosen = torch.randint(len(rows), (BATCH,), generator=generator)
-        # Every share of hidden tokens, as the sampler will show them.
-        hidden = torch.rand(BATCH, ROW, generator=generator) < torch.rand(
+        # All mask rates, as they occur during sampling.
+        masked = torch.rand(BATCH, ROW, generator=generator) < torch.rand(
             BATCH, 1, generator=generator
         )
-        noised = rows[chosen].masked_fill(hidden, codec.mask_token_id)
+        noised = rows[chosen].masked_fill(masked, codec.mask_token_id)
         ids = torch.cat([start.expand(BATCH, -1), noised], 1)
         model(ids, labels=labels[chosen].long()).loss.backward()
         optimizer.step()
@@ -56,10 +56,10 @@ def train_classifier(writer: Unmasker, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    writer = Unmasker.from_pretrained(device="cpu")
-    train_classifier(writer, folder)
+    unmasker = Unmasker.from_pretrained(device="cpu")
+    train_classifier(unmasker, folder)
     for label in LABELS.values():
-        result = writer.generate(
+        result = unmasker.generate(
             "The history of the town",
             length=ROW,
             num_samples=8,

@@ -1,4 +1,4 @@
-"""Write on the blanks of a text, also where their length is not known.
+"""Fill in the blanks of a text, also blanks of unknown length.
 
 python examples/infill.py
 """
@@ -12,16 +12,15 @@ TEMPLATES = [
 
 
 def main() -> None:
-    writer = Unmasker.from_pretrained()
-    # A length within a range is drawn by how well it explains the given text, before writing.
-    result = writer.infill(TEMPLATES, num_samples=2, seed=3)
+    unmasker = Unmasker.from_pretrained()
+    # The length of a blank with a range is drawn first, by how well it explains the given text.
+    result = unmasker.infill(TEMPLATES, num_samples=2, seed=3)
     for text in result.texts:
         print(text)
-    print(f"{result.nfe} network calls, judging of the lengths included")
+    print(f"{result.nfe} network calls, those for the lengths included")
 
-    # Certain tokens first, and always the likeliest: the same text whatever the seed.
-    sure = writer.infill(TEMPLATES[0], sampler="threshold")
-    print(sure.texts[0])
+    # Confident tokens first, and always the likeliest: the text does not depend on the seed.
+    print(unmasker.infill(TEMPLATES[0], sampler="threshold").texts[0])
 
 
 if __name__ == "__main__":

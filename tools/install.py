@@ -1,9 +1,9 @@
-"""Make a virtual environment with this package, editable, and everything that tests and demo need.
+"""Make a virtual environment with this package (editable) and all needs of tests and demo.
 
     python tools/install.py .venv --constraint requirements.lock
 
-pip's words go to a file; a terminal sees a bar, anything else a few plain lines. Only the standard
-library is used, since nothing else is there yet.
+The output of pip goes to a file; a terminal shows a progress bar, anything else a few plain lines.
+Only the standard library is used, since nothing else is installed yet.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(.*)$", re.MULTILINE)
 
 
 class Bar:
-    """Shows how far pip is: each package counts once when it is fetched and once when installed.
+    """Shows the progress of pip: a package counts once when fetched and once when installed.
 
     Args:
-        packages: How many packages are expected.
-        baseline: How many are there already.
-        site: Where they are installed.
+        packages: Number of packages to expect.
+        baseline: Number of packages that are installed already.
+        site: Folder of the installed packages.
     """
 
     def __init__(self, packages: int, baseline: int, site: Path) -> None:
@@ -41,12 +41,12 @@ class Bar:
         self._due = 0.0
 
     def read(self, line: str) -> None:
-        """Take note of a line of pip."""
+        """Count a package if this line of pip names one."""
         if wheel := _WHEEL.match(line):
             self._wheels.add(wheel[1])
 
     def show(self, last: bool = False) -> None:
-        """Draw the bar; where there is no terminal, write a line now and then."""
+        """Draw the bar; without a terminal, print a line every 15 seconds."""
         now = time.monotonic()
         if now < self._due and not last:
             return
@@ -56,7 +56,7 @@ class Bar:
         fetched = max(len(self._wheels), there)
         share = 1.0 if last else min(0.99, (fetched + there) / (2 * self._packages))
         what = f"{fetched} packages fetched, {there} installed, {spent:.0f} s"
-        # Nothing is known at first, and the last packages are the largest.
+        # No estimate at first, and none for the last packages, which are the largest.
         if 0.2 < share < 0.95:
             what += f", about {spent * (1 - share) / share:.0f} s left"
         if self._live:
@@ -79,45 +79,45 @@ def main() -> int:
     parser.add_argument("--constraint", type=Path, required=True, help="versions that are allowed")
     options = parser.parse_args()
     folder, log = options.venv, options.venv / "install.log"
-    print(f"installing into {folder}; what pip says is in {log}", file=sys.stderr)
+    print(f"installing into {folder}; the output of pip is in {log}", file=sys.stderr)
     try:
-        # Not venv.create: where Debian has split pip off, only the program says what to install.
+        # Not venv.create: on Debian without pip, only the program says what to install.
         run([sys.executable, "-m", "venv", str(folder)], log, None)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--progress-bar", "off"]
         pip += ["--no-input", "--disable-pip-version-check", "-c", str(options.constraint)]
         site = next(folder.glob("lib/python*/site-packages"))
         bar = Bar(len(pinned(LOCK)), installed(site), site)
-        # The build backend is constrained too; for an isolated build pip would take its newest.
+        # Without isolation the build backend is constrained, too.
         run([*pip, *build_requirements()], log, bar)
         run([*pip, "--no-build-isolation", "-e", f"{ROOT}[dev]"], log, bar)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        print("\ninterrupted; run the same command to continue", file=sys.stderr)
         return 130
     except subprocess.CalledProcessError:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-        print("\nthe installation failed; pip's last words were:\n", file=sys.stderr)
+        print("\nthe installation failed; the last output of pip:\n", file=sys.stderr)
         print("\n".join(tail), file=sys.stderr)
-        print(f"\nall of them are in {log}", file=sys.stderr)
+        print(f"\nall output is in {log}", file=sys.stderr)
         return 1
     bar.show(last=True)
     return 0
 
 
 def run(command: list[str], log: Path, bar: Bar | None) -> None:
-    """Run a command with its output in the log and, line by line, the bar told."""
+    """Run a command; its output goes to the log and, line by line, to the bar."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {' '.join(command)}\n")
         file.flush()
         start = file.tell()
-        # No parentheses around both: an old Python has to get as far as saying what it lacks.
-        with log.open(encoding="utf-8", errors="replace") as words:  # noqa: SIM117
+        # Nested, as an old Python has to parse this file to say which version it needs.
+        with log.open(encoding="utf-8", errors="replace") as output:  # noqa: SIM117
             with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
-                words.seek(start)
+                output.seek(start)
                 while process.poll() is None:
                     time.sleep(0.1)
                     if bar is not None:
-                        for line in words.read().splitlines():
+                        for line in output.read().splitlines():
                             bar.read(line)
                         bar.show()
     if process.returncode:
@@ -125,18 +125,18 @@ def run(command: list[str], log: Path, bar: Bar | None) -> None:
 
 
 def installed(site: Path) -> int:
-    """Return how many packages are in a folder."""
+    """Return the number of packages in a folder."""
     return sum(1 for _ in site.glob("*.dist-info"))
 
 
 def pinned(lock: Path) -> dict[str, str]:
-    """Return the packages of a lock and their versions, but not those for some machines only."""
+    """Return the packages of a lock and their versions, without those for some machines only."""
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
     return {name: version for name, version, marker in _PINNED.findall(text) if not marker.strip()}
 
 
 def build_requirements() -> list[str]:
-    """Return what is needed to build this package."""
+    """Return the build requirements of this package."""
     return list(project()["build-system"]["requires"])
 
 

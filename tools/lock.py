@@ -1,10 +1,10 @@
-"""Write requirements.lock: every package that tests and demo install, with its version.
+"""Write requirements.lock: all packages that tests and demo install, with versions.
 
     python tools/lock.py python3.11 python3.13
 
-The first interpreter decides on the versions, so let it be the oldest; each further one adds what
-only it needs. pip resolves, nothing is installed. Wheels are fetched where the package index does
-not serve their metadata apart, with those of CUDA about 2 GB.
+The first interpreter decides the versions, so pass the oldest first; each further one adds the
+packages that only it needs. pip resolves, nothing is installed. If the package index does not serve
+metadata separately, wheels are downloaded: with those of CUDA about 2 GB.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def resolve(python: str, folder: Path, known: dict[str, str]) -> dict[str, str]:
     Args:
         python: The interpreter.
         folder: An empty folder.
-        known: Versions that are decided already.
+        known: Versions decided by earlier interpreters.
     """
     constraints, report = folder / "constraints.txt", folder / "report.json"
     listed = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    # Three equal signs leave out a local wheel for the CPU: the index's own needs more packages.
+    # === excludes a local wheel for the CPU: the one of the index needs more packages.
     listed = re.sub(r"^torch==", "torch===", listed, flags=re.MULTILINE)
     rest = "".join(f"{name}=={v}\n" for name, v in known.items() if name != "torch")
     constraints.write_text(listed + rest, encoding="utf-8")
@@ -56,7 +56,7 @@ def resolve(python: str, folder: Path, known: dict[str, str]) -> dict[str, str]:
 
 
 def canonical(name: str) -> str:
-    """Return the name of a package as the index spells it."""
+    """Return the normalized name of a package."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -67,8 +67,8 @@ def main(pythons: list[str]) -> None:
     for python in pythons:
         with TemporaryDirectory() as folder:
             pins = resolve(python, Path(folder), pins) | pins
-        said = subprocess.run([python, "--version"], check=True, capture_output=True, text=True)
-        versions.append(said.stdout.strip().rpartition(".")[0])
+        shown = subprocess.run([python, "--version"], check=True, capture_output=True, text=True)
+        versions.append(shown.stdout.strip().rpartition(".")[0])
     header = HEADER.format(
         pythons=" and ".join(versions), machine=platform.machine(), torch=pins["torch"]
     )

@@ -2,7 +2,7 @@
 
     python tools/oldest.py > .venv-oldest.txt
 
-What a library needs in turn is not constrained: pip takes the newest that fits.
+Indirect requirements are not constrained: pip takes the newest versions that fit.
 """
 
 from __future__ import annotations

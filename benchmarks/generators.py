@@ -1,7 +1,7 @@
-"""Ways to write tokens after a prompt: ours, the plain loops, and GPT-2 with its cache.
+"""Ways to generate tokens after a prompt: this package, naive loops, and GPT-2 with its cache.
 
-The plain loops are what one writes first: logits at every position in every pass, filters of
-transformers, ``torch.multinomial``. They know nothing of this package.
+The naive loops compute logits at every position in every pass and use the filters of transformers
+and ``torch.multinomial``. They do not use this package.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SYMBOLS = 4
 
 
 def prompt(rows: int, vocab: int, device: torch.device) -> Tensor:
-    """Return random prompts, shape (rows, 16); no symbols."""
+    """Return random prompts without special tokens, shape (rows, 16)."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(SYMBOLS, vocab - 1, (rows, PROMPT), generator=generator).to(device)
 
@@ -50,12 +50,12 @@ def ours(
 
     Args:
         denoiser: The network.
-        mask: The id of the mask.
-        name: Which sampler.
-        steps: In how many steps.
-        length: How many tokens.
-        rows: How many texts.
-        draw: How to draw; None for the sampler's own way.
+        mask: Id of the mask token.
+        name: Name of the sampler.
+        steps: Denoising steps.
+        length: Tokens per text.
+        rows: Texts.
+        draw: Temperature and filters; None for those of the sampler.
     """
     chosen = make_sampler(name, steps=steps)
     device = denoiser.data_ids.device
@@ -63,19 +63,19 @@ def ours(
     canvas = Canvas.from_rows([[*row, *[None] * length] for row in given], mask, 1).to(device)
     process = AbsorbingProcess(make_schedule("linear"), mask)
     rng, grid = RowRng(torch.arange(rows, device=device)), chosen.times(length)
-    # Symbols are not written unless one asks for them.
-    writing = Banned(denoiser, torch.arange(SYMBOLS, device=device))
+    # Special tokens are banned by default.
+    banned = Banned(denoiser, torch.arange(SYMBOLS, device=device))
     drawing = chosen.drawing if draw is None else draw
-    for frame in sample(writing, process, canvas, chosen.policy, drawing, grid, rng):
+    for frame in sample(banned, process, canvas, chosen.policy, drawing, grid, rng):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
 
 
 def blocks(model: PreTrainedModel, block_length: int, name: str, steps: int, length: int) -> Tensor:
-    """Write block by block, ``steps`` for each; returns ids, shape (1, 16 + length).
+    """Generate block by block, ``steps`` for each; returns ids, shape (1, 16 + length).
 
-    The last id of the vocabulary stands for the mask.
+    The last id of the vocabulary is the mask.
     """
     chosen, mask = make_sampler(name, steps=steps), model.config.vocab_size - 1
     given = prompt(1, model.config.vocab_size, model.device)[0].tolist()
@@ -85,10 +85,10 @@ def blocks(model: PreTrainedModel, block_length: int, name: str, steps: int, len
 
     context = DecoderDenoiser(model, [mask], mask, block_length).context()
 
-    def write(canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
+    def sample_block(canvas: Canvas, rng: RowRng) -> Iterator[Frame]:
         return sample(context, process, canvas, chosen.policy, chosen.drawing, grid, rng)
 
-    for frame in sample_blocks(context, canvas, rng, block_length, write):
+    for frame in sample_blocks(context, canvas, rng, block_length, sample_block):
         canvas = frame.canvas
     assert not canvas.masked.any()
     return canvas.ids
@@ -100,7 +100,7 @@ def denoiser_of(model: PreTrainedModel, mask: int) -> EncoderDenoiser:
 
 
 def any_order_of(model: PreTrainedModel, mask: int) -> AnyOrderDenoiser:
-    """Return the encoder as a denoiser that sees tokens in the order of writing."""
+    """Return the encoder as a denoiser that attends to tokens in the order of generation."""
     attach(model)
     return AnyOrderDenoiser(model, (0, 1, mask), mask)
 
@@ -109,15 +109,15 @@ def any_order_of(model: PreTrainedModel, mask: int) -> AnyOrderDenoiser:
 def plain_refine(
     model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1
 ) -> Tensor:
-    """Guess every token, hide each again with a falling probability (Barry 2025, the blog)."""
+    """Predict every token, remask each with a falling probability (Barry 2025, the blog)."""
     ids = _blank(model, mask, length, rows)
     filters = LogitsProcessorList([TopKLogitsWarper(50), TopPLogitsWarper(0.95)])
     for step in range(steps):
         logits = model(input_ids=ids).logits.float()
         probs = torch.softmax(filters(ids, logits.flatten(0, 1)), dim=-1)
         prediction = torch.multinomial(probs, 1).view_as(ids)
-        hide = torch.rand(ids.shape, device=ids.device) < 1 - (step + 1) / steps
-        ids[:, PROMPT:] = torch.where(hide, mask, prediction)[:, PROMPT:]
+        remasked = torch.rand(ids.shape, device=ids.device) < 1 - (step + 1) / steps
+        ids[:, PROMPT:] = torch.where(remasked, mask, prediction)[:, PROMPT:]
     return ids
 
 
@@ -125,14 +125,14 @@ def plain_refine(
 def plain_confidence(
     model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1
 ) -> Tensor:
-    """Write the likeliest tokens of the surest positions in every pass, as many each time."""
+    """Reveal the likeliest tokens at the most confident positions, the same number per pass."""
     ids = _blank(model, mask, length, rows)
     for step in range(steps):
         probs = torch.softmax(model(input_ids=ids).logits.float() / 0.8, dim=-1)
-        sure, prediction = probs.max(dim=-1)
-        hidden = ids == mask
-        count = int(hidden[0].sum()) - round(length * (1 - (step + 1) / steps))
-        best = sure.masked_fill(~hidden, -1).topk(count, dim=1).indices
+        confidence, prediction = probs.max(dim=-1)
+        masked = ids == mask
+        count = int(masked[0].sum()) - round(length * (1 - (step + 1) / steps))
+        best = confidence.masked_fill(~masked, -1).topk(count, dim=1).indices
         ids.scatter_(1, best, prediction.gather(1, best))
     return ids
 
@@ -140,11 +140,11 @@ def plain_confidence(
 def llada2(
     model: PreTrainedModel, mask: int, steps: int, length: int, rows: int = 1, block: int = 256
 ) -> Tensor:
-    """Write with the pipeline of diffusers, as many tokens of a block in every pass.
+    """Generate with the pipeline of diffusers, the same number of tokens of a block per pass.
 
     Args:
         steps: Passes over each block.
-        block: Tokens of a block; the prompt counts as a part of the first.
+        block: Tokens per block; the prompt is part of the first ones.
     """
     from diffusers import BlockRefinementScheduler, LLaDA2Pipeline
 
@@ -156,7 +156,7 @@ def llada2(
         block_length=block,
         num_inference_steps=steps,
         temperature=1.0,
-        # No guess is ever this sure, so every pass writes its share.
+        # No prediction reaches this confidence, so every pass reveals its share.
         threshold=2.0,
         editing_threshold=None,
         eos_early_stop=False,
@@ -166,7 +166,7 @@ def llada2(
 
 
 def autoregressive(model: PreTrainedModel, length: int, rows: int = 1) -> Tensor:
-    """Write with ``transformers.generate``: one token after the other, keys and values cached."""
+    """Generate with ``transformers.generate``: one token per call, keys and values cached."""
     given = prompt(rows, model.config.vocab_size, model.device)
     return model.generate(
         given,
