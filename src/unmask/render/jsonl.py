@@ -81,14 +81,13 @@ def _read_lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(f"there is no recording {path}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not a recording, as it is not UTF-8 text; "
-            "pass a file that unmask wrote with --frames"
-        ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot read {path} ({reason}); pass a recording") from error
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8 text"
+        raise UserError(
+            f"cannot read {path} ({reason}); pass a file that unmask wrote with --frames"
+        ) from error
     lines = text.split("\n")
     return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
 

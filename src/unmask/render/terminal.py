@@ -14,7 +14,7 @@ from rich.text import Text
 
 from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.render import style
-from unmask.render.layout import Cell, arrange, counts, fit, one_line, reserved
+from unmask.render.layout import arrange, counts, fit, one_line, reserved
 from unmask.render.timeline import timeline
 
 BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
@@ -162,11 +162,9 @@ def can_animate(console: Console) -> bool:
 def _row(views: Sequence[_View], width: int, room: int | None) -> Table:
     """Return panels of one height side by side, at most ``room`` lines of text high."""
     lines = [view.lines(width - _BORDER) for view in views]
-    height = max(len(text) for text in lines)
+    height = max(map(len, lines))
     grid = Table.grid()
-    grid.add_row(
-        *(view.panel(text, width, height, room) for view, text in zip(views, lines, strict=True))
-    )
+    grid.add_row(*(v.panel(t, width, height, room) for v, t in zip(views, lines, strict=True)))
     return grid
 
 
@@ -178,34 +176,41 @@ class _View:
         self._pieces = tuple(known)
         self._fixed = bool(known)
         self._snapshot: Snapshot | None = None
+        self._focus = 0  # first line with a masked token
 
     def update(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         if not self._fixed:
             self._pieces = reserved([snapshot], self._pieces)
 
-    def lines(self, columns: int) -> list[_Line]:
+    def lines(self, columns: int) -> list[Text]:
         """Return the text as lines of at most ``columns`` columns."""
         cells = arrange(self._pieces, max(columns, 1))
-        lines = [_Line() for _ in range(cells[-1].line + 1)] if cells else []
-        if self._snapshot:
-            drawn = self._snapshot
-            tokens = zip(cells, drawn.pieces, drawn.status, drawn.confidence, strict=False)
-            for cell, piece, status, confidence in tokens:
-                lines[cell.line].put(cell, piece, status, confidence)
+        count = cells[-1].line + 1 if cells else 0
+        lines = [Text(no_wrap=True, overflow="crop") for _ in range(count)]
+        self._focus = len(lines)
+        if self._snapshot is None:
+            return lines
+        pieces, status = self._snapshot.pieces, self._snapshot.status
+        tokens = zip(cells, pieces, status, self._snapshot.confidence, strict=False)
+        for cell, piece, state, confidence in tokens:
+            content = fit(piece, cell.width)
+            if state in HIDDEN:
+                self._focus = min(self._focus, cell.line)
+                content = BLOCKS[state] * cell.width
+            line = lines[cell.line]
+            line.append(" " * (cell.column - line.cell_len))
+            line.append(content, _style(state, confidence))
         return lines
 
-    def panel(self, lines: list[_Line], width: int, height: int, room: int | None) -> Panel:
+    def panel(self, lines: list[Text], width: int, height: int, room: int | None) -> Panel:
         """Return the lines in a frame, cropped to ``room`` lines around the first masked one."""
         first, shown = 0, height
         if room is not None and height > room:
-            masked = (index for index, line in enumerate(lines) if line.masked)
-            focus = next(masked, len(lines))
-            first, shown = min(max(focus - room // 2, 0), height - room), room
-        texts = [line.text for line in lines[first : first + shown]]
-        texts += [Text()] * (shown - len(texts))
+            first, shown = min(max(self._focus - room // 2, 0), height - room), room
+        texts = lines[first : first + shown]
         return Panel(
-            Group(*texts),
+            Group(*texts, *[Text()] * (shown - len(texts))),
             title=Text(self._label, "bold default"),
             title_align="left",
             subtitle=Text(counts(self._snapshot) if self._snapshot else "waiting", "default"),
@@ -213,23 +218,6 @@ class _View:
             border_style="bright_black",
             width=width,
         )
-
-
-class _Line:
-    """A line of text under construction."""
-
-    def __init__(self) -> None:
-        self.text = Text(no_wrap=True, overflow="crop")
-        self.masked = False
-
-    def put(self, cell: Cell, piece: str, status: Status, confidence: float | None) -> None:
-        self.text.append(" " * (cell.column - self.text.cell_len))
-        if status in HIDDEN:
-            self.masked = True
-            content = BLOCKS[status] * cell.width
-        else:
-            content = fit(piece, cell.width)
-        self.text.append(content, _style(status, confidence))
 
 
 def _style(status: Status, confidence: float | None) -> str:
