@@ -23,7 +23,7 @@ def main() -> None:
 
     # A stream yields a frame after every denoising step.
     for frame in unmasker.stream("The history of the town", length=20, steps=4):
-        masks = int(frame.canvas.masked.sum())
+        masks = int(frame.undecided.sum())
         print(f"step {frame.step}: {masks} masks left, {frame.nfe} network calls so far")
 
 

@@ -319,7 +319,7 @@ def test_any_order_that_goes_by_what_is_visible_has_the_law_of_the_data(name):
     ],
 )
 def test_a_rule_is_refused_with_a_measure_that_it_is_not_made_for(name, rule):
-    with pytest.raises(UserError, match="judges guesses by"):
+    with pytest.raises(UserError, match="ranks predictions by"):
         MostConfident(name, 1, rule)
 
 

@@ -117,7 +117,7 @@ def test_sigma_is_what_its_rule_says():
     clock = clock_of(Polynomial(), t, s, canvas, MASK, past=past)
 
     def hide(rule):
-        return rule.rates(canvas, clock).hide
+        return rule.rates(canvas, clock).remask
 
     assert float(hide(Capped(0.25))) == pytest.approx(0.25)
     assert float(hide(Capped(0.9))) == pytest.approx(0.8)
@@ -127,7 +127,7 @@ def test_sigma_is_what_its_rule_says():
     assert float(hide(ForwardBackward())) == pytest.approx(0.2)
     assert float(ForwardBackward().rates(canvas, clock).reveal) == pytest.approx(0.2 + 0.2)
     early = clock_of(Polynomial(), torch.tensor(0.4).double(), 0.75 * s, canvas, MASK)
-    assert float(ForwardBackward().rates(canvas, early).hide) == pytest.approx(0.1 / 0.6)
+    assert float(ForwardBackward().rates(canvas, early).remask) == pytest.approx(0.1 / 0.6)
     weight = [math.exp(-0.9), math.exp(-0.4)]
     expected = [0.8 * w / sum(weight) for w in weight]
     assert hide(LeastSure())[0].tolist() == pytest.approx([*expected, 0], rel=1e-6)
@@ -137,7 +137,7 @@ def test_sigma_is_what_its_rule_says():
     assert float(Loop(0.02).rates(canvas, clock).reveal) == pytest.approx(0.18)
     # At first everything may be hidden, and nothing is there to be hidden.
     start = clock_of(Polynomial(), torch.tensor(1.0).double(), s, canvas, MASK)
-    assert float(Capped(1.0).rates(canvas, start).hide) == pytest.approx(1)
+    assert float(Capped(1.0).rates(canvas, start).remask) == pytest.approx(1)
     assert float(Capped(1.0).rates(canvas, start).reveal) == pytest.approx(0.6)
 
 

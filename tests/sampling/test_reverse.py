@@ -35,10 +35,9 @@ def written(formulation, denoiser, sampler, oracle: JointOracle, grid: Tensor) -
     mask = oracle.mask_token_id
     rng = RowRng(torch.arange(ROWS))
     canvas = Canvas.from_rows([[None] * oracle.length] * ROWS, mask, mask)
-    policy, process = reverse.reverse(formulation, sampler.policy)
-    start = reverse.start(formulation, canvas, rng)
-    guesser = reverse.posterior_denoiser(formulation, denoiser)
-    for frame in sample(guesser, process, start, policy, sampler.drawing, grid, rng):
+    posterior = reverse.posterior_denoiser(formulation, denoiser)
+    options = (sampler.policy, sampler.drawing, grid, rng)
+    for frame in reverse.sample(formulation, posterior, canvas, *options):
         canvas = frame.canvas
     return canvas.ids
 

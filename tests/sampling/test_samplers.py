@@ -70,7 +70,7 @@ def test_an_option_is_honoured_or_refused(name, option):
         assert sampler.policy == HONOURED[option][name]
         assert choose_preset({}, {"sampler": name, option: value})[1][option] == value
     elif (name, option) == ("entropy-bound", "confidence_metric"):
-        with pytest.raises(UserError, match="judges guesses by 'entropy'"):
+        with pytest.raises(UserError, match="ranks predictions by 'entropy'"):
             make_sampler(name, confidence_metric=value)
     else:
         with pytest.raises(UserError, match=f"has no {option.replace('_', '-')}; these have: "):
@@ -217,7 +217,7 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("left-to-right", {"tokens_per_step": 0}, "tokens_per_step"),
         ("threshold-edit", {"edit_threshold": 2.0}, "edit_threshold"),
         ("threshold", {"confidence_metric": "margn"}, "'margin'"),
-        ("threshold", {"confidence_metric": "entropy"}, "judges guesses by"),
+        ("threshold", {"confidence_metric": "entropy"}, "ranks predictions by"),
         ("threshold-edit", {"confidence_metric": "margin"}, "cannot go by 'margin'"),
         ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
         ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn-in would have no effect"),

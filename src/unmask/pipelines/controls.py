@@ -151,7 +151,7 @@ def _classified(
     classifier.check_length(width)
     return partial(
         ClassifierGuided,
-        judge=classifier,
+        classifier=classifier,
         scale=options.weight,
         candidates=options.classifier_top_k,
     )

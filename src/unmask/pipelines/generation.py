@@ -33,8 +33,7 @@ from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
 from unmask.sampling.memoize import Reused
-from unmask.sampling.reverse import reverse, start
-from unmask.sampling.sampler import sample
+from unmask.sampling.reverse import reverse, sample
 from unmask.sampling.samplers.base import Sampler
 from unmask.sampling.sliding_window import Window, slide
 
@@ -122,14 +121,14 @@ class GenerationPlan:
         self, denoiser: Denoiser, masks: int, canvas: Canvas, rng: RowRng, **options: Any
     ) -> Iterator[Frame]:
         formulation = self.pipeline.formulation
-        policy, process = reverse(formulation, self.sampler.policy)
+        policy, _ = reverse(formulation, self.sampler.policy)
         if policy.asks_again and self.pipeline.cache == "exact" and not uses_time(denoiser):
             denoiser = Reused(denoiser)
         return sample(
+            formulation,
             denoiser,
-            process,
-            start(formulation, canvas, rng),
-            policy,
+            canvas,
+            self.sampler.policy,
             self.sampler.drawing,
             self.sampler.times(masks),
             rng,

@@ -54,7 +54,7 @@ def snapshot(codec: Codec, frame: Frame, seconds: float, row: int) -> Snapshot:
     canvas = frame.canvas
     used = slice(len(codec.start), int(canvas.valid[row].sum()))
     ids = canvas.ids[row, used].tolist()
-    columns = (frame.revealed, frame.remasked, canvas.masked, canvas.editable)
+    columns = (frame.revealed, frame.remasked, frame.undecided, canvas.editable)
     # Positions after the current block wait for their turn.
     turn = len(ids) if frame.block is None else frame.block[1] - used.start
     later = [index >= turn for index in range(len(ids))]

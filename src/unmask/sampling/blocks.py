@@ -1,8 +1,8 @@
-"""Writing block by block from left to right, each block by any sampler.
+"""Block diffusion sampling: block by block from left to right, each block by any sampler.
 
-While a block is written, the blocks before it are clean and do not change: what the network makes
-of them is computed once and kept (see ``BlockContext``). So a call costs one block
-instead of the whole row, and a text may be longer than what the network sees at once.
+While a block is generated, the blocks before it are clean and fixed, so their keys and values are
+computed once and cached (see ``BlockContext``). A call costs one block instead of the whole row,
+and a text may be longer than the context of the network.
 
 Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithm 2.
 """
@@ -21,7 +21,7 @@ from unmask.diffusion.rng import RowRng
 from unmask.sampling.canvas import Canvas, Frame
 
 Write = Callable[[Canvas, RowRng], Iterator[Frame]]
-"""A sampler that is bound to the context and all but what it writes on and its random numbers."""
+"""A sampler of which only the canvas and the random numbers are left open."""
 
 
 @torch.no_grad()
@@ -33,21 +33,21 @@ def sample_blocks(
     write: Write,
     end: int | None = None,
 ) -> Iterator[Frame]:
-    """Write on the masks of a canvas, block after block.
+    """Generate tokens at the masks of a canvas, block after block.
 
     Args:
-        context: An empty one, which takes every finished block.
-        canvas: What to start from; nothing is given to the right of a mask.
-        rng: Random numbers, one seed per row; a token's own depend on its position in the row.
+        context: An empty context, to which every finished block is appended.
+        canvas: The start; no given token may follow a mask.
+        rng: Random numbers, one seed per row; those of a token depend on its position in the row.
         block_length: L'.
-        write: Writes a block, with the guesses of ``context``.
-        end: The id that ends a text: behind the first one that is written the row is cut off, and
-            the work ends once all rows are. None writes on to the end of the canvas.
+        write: Samples one block with the predictions of ``context``.
+        end: The end symbol: a row is cut off after the first one that is generated, and sampling
+            stops once all rows have one. None fills the whole canvas.
 
     Yields:
-        Frames as ``sampling.sampler.sample`` does, the first blank; steps and calls are counted on
-        from block to block. A block in which a row ends is followed by a frame without what is cut
-        off.
+        Frames as ``sampling.sampler.sample`` does, beginning with the canvas as given. Steps and
+        network calls are counted over all blocks. After a block in which a row ends, one more frame
+        shows the row cut off.
     """
     length = canvas.ids.shape[1]
     confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)
@@ -58,7 +58,7 @@ def sample_blocks(
         block = canvas.columns(first, stop)
         if block.masked.any():
             frames = write(block, replace(rng, first=first))
-            # Every block begins with a frame of what is already known, but for the very first.
+            # The first frame of a block repeats the last one of the block before it.
             if not blank:
                 next(frames)
             blank = False
@@ -104,10 +104,10 @@ def _range(first: int, stop: int, canvas: Canvas) -> Tensor:
 
 
 def _ended(canvas: Canvas, end: int, stop: int) -> Canvas:
-    """Cut off what lies behind the first end symbol that was written before column ``stop``."""
+    """Cut each row after the first end symbol that was generated before column ``stop``."""
     column = torch.arange(canvas.ids.shape[1], device=canvas.ids.device)
-    written = (canvas.ids == end) & canvas.editable & ~canvas.masked & (column < stop)
-    behind = (written.cumsum(1) - written.long()) > 0
+    ends = (canvas.ids == end) & canvas.editable & ~canvas.masked & (column < stop)
+    after = (ends.cumsum(1) - ends.long()) > 0
     return Canvas(
-        canvas.ids, canvas.masked & ~behind, canvas.editable & ~behind, canvas.valid & ~behind
+        canvas.ids, canvas.masked & ~after, canvas.editable & ~after, canvas.valid & ~after
     )

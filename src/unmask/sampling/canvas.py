@@ -1,6 +1,6 @@
-"""The canvas: a batch of token rows, some of which are still masks. And the frame: one step of it.
+"""The state of a sampler: ``Canvas``, a batch of partly masked rows, and ``Frame``, one step of it.
 
-Which tokens are hidden and which may change is stored, never inferred from the ids. A canvas is
+Which tokens are masked and which may change is stored, never inferred from the ids. A canvas is
 immutable; a sampler returns a new one.
 """
 
@@ -20,9 +20,10 @@ class Canvas:
     """A batch of rows.
 
     Attributes:
-        ids: Shape (B, L), int64; [MASK] where hidden, padding at the right where not valid.
-        masked: Shape (B, L), bool; True where the token is hidden.
-        editable: Shape (B, L), bool; True where the sampler may write. Contains ``masked``.
+        ids: Shape (B, L), int64; [MASK] where masked, padding at the right where not valid.
+        masked: Shape (B, L), bool; True where a token is still to be generated.
+        editable: Shape (B, L), bool; True where the sampler may change a token. Contains
+            ``masked``.
         valid: Shape (B, L), bool; False on padding.
     """
 
@@ -35,7 +36,7 @@ class Canvas:
     def from_rows(
         cls, rows: Sequence[Sequence[int | None]], mask_token_id: int, pad_token_id: int
     ) -> Canvas:
-        """Build a canvas from rows of ids in which None stands for a blank to be written.
+        """Build a canvas from rows of ids in which None is a position to generate.
 
         Raises:
             UserError: If there is no row, or no row has a token.
@@ -54,7 +55,7 @@ class Canvas:
         return Canvas(*(x.to(device) for x in (self.ids, self.masked, self.editable, self.valid)))
 
     def columns(self, first: int, stop: int) -> Canvas:
-        """Return a part of every row."""
+        """Return the columns ``first`` to ``stop`` - 1 of every row."""
         parts = (self.ids, self.masked, self.editable, self.valid)
         return Canvas(*(x[:, first:stop] for x in parts))
 
@@ -65,66 +66,68 @@ class Canvas:
         return Canvas(*(x[index, :width] for x in parts))
 
     def given(self, start: int) -> Tensor:
-        """Return the tokens that the blanks are conditioned on, shape (B, L), bool.
+        """Return the tokens that generation is conditioned on, shape (B, L), bool.
 
         Args:
-            start: Start symbols at the head of each row, which do not count.
+            start: Number of start symbols at the beginning of each row, which do not count.
         """
         given = self.valid & ~self.editable
         given[:, :start] = False
         return given
 
     def before_given(self) -> Tensor:
-        """Return where a given token stands or follows, shape (B, L), bool."""
+        """Return the positions at or before a given token, shape (B, L), bool."""
         given = self.valid & ~self.editable
         return given.flip(1).cumsum(1).flip(1) > 0
 
     def reveal(self, where: Tensor, ids: Tensor) -> Canvas:
-        """Write ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
+        """Set ids (B, L) at the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable
         written = torch.where(where, ids, self.ids)
         return Canvas(written, self.masked & ~where, self.editable, self.valid)
 
     def ended(self, end: int) -> Canvas:
-        """Drop what stands behind the first end symbol that was written after all given tokens.
+        """Cut each row after the first end symbol that was generated after all given tokens.
 
-        What is dropped is neither valid nor editable any more: the row has become shorter. Its ids
-        are end symbols, written or not before.
+        The positions after it are neither valid nor editable any more: the row has become shorter.
+        Their ids become end symbols.
 
         Args:
             end: The id of the end symbol.
         """
         ends = (self.ids == end) & ~self.masked & self.valid & ~self.before_given()
-        behind = ends.cumsum(1) - ends.long() > 0
+        after = ends.cumsum(1) - ends.long() > 0
         return Canvas(
-            self.ids.masked_fill(behind & self.valid, end),
-            self.masked & ~behind,
-            self.editable & ~behind,
-            self.valid & ~behind,
+            self.ids.masked_fill(after & self.valid, end),
+            self.masked & ~after,
+            self.editable & ~after,
+            self.valid & ~after,
         )
 
     def remask(self, where: Tensor, mask_token_id: int) -> Canvas:
-        """Hide the positions ``where`` (B, L), bool, again. Given tokens stay as they are."""
+        """Mask the positions ``where`` (B, L), bool; given tokens stay."""
         where = where & self.editable
-        hidden = self.ids.masked_fill(where, mask_token_id)
-        return Canvas(hidden, self.masked | where, self.editable, self.valid)
+        ids = self.ids.masked_fill(where, mask_token_id)
+        return Canvas(ids, self.masked | where, self.editable, self.valid)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The canvas after one step of a sampler.
+    """The state after one step of a sampler.
+
+    A renderer reads ``ids``, ``undecided``, ``confidence`` and ``nfe``, which mean the same under
+    every forward process; ``canvas`` is the state of the sampler itself.
 
     Attributes:
-        step: 0 for the blank canvas, then 1, 2, ...
-        time: Shape (B,), float64; the time that the network was given in this step.
+        step: 0 for the start, then 1, 2, ...
+        time: Shape (B,), float64; the time that the network was conditioned on in this step.
         canvas: The rows after the step.
-        revealed: Shape (B, L), bool; written in this step.
-        remasked: Shape (B, L), bool; visible before this step and hidden by it.
-        confidence: Shape (B, L), float32; the probability that a token had when it was written,
-            NaN where nothing has been written.
+        revealed: Shape (B, L), bool; tokens set in this step.
+        remasked: Shape (B, L), bool; tokens visible before this step and masked by it.
+        confidence: Shape (B, L), float32; the probability that a token had when it was drawn, NaN
+            where none has been.
         nfe: Network calls so far (number of function evaluations).
-        block: First column of the block that is being written and the one behind it; None where the
-            canvas is written as one.
+        block: First column of the current block and the first one after it; None without blocks.
     """
 
     step: int
@@ -135,3 +138,13 @@ class Frame:
     confidence: Tensor
     nfe: int
     block: tuple[int, int] | None = None
+
+    @property
+    def ids(self) -> Tensor:
+        """Token ids, shape (B, L), int64."""
+        return self.canvas.ids
+
+    @property
+    def undecided(self) -> Tensor:
+        """Positions without a token, (B, L), bool; all False under uniform noise."""
+        return self.canvas.masked

@@ -1,14 +1,13 @@
-r"""What a sampler may not write, or writes less willingly: denoisers around a denoiser.
+r"""Logits processors: bans and the repetition penalty, as denoisers that wrap a denoiser.
 
-    Banned             ids that are never written, or not at some positions
-    BannedPhrases      several ids that never come to stand side by side
-    RepetitionPenalty  tokens that the row already shows become less likely:
+    Banned             ids that are never generated, or not at some positions
+    BannedPhrases      sequences of ids that are never generated
+    RepetitionPenalty  tokens that occur elsewhere in the row become less likely:
                        logit / penalty where it is positive, logit * penalty where it is negative
 
-Filters and temperature act on what these return. The penalty sees every visible token of the row,
-the prompt and what stands to the right included, but for the position that is asked about. It does
-not count how often a token occurs, and, as its authors define it, it depends on where a network
-puts the zero of its logits.
+Temperature and filters act on the processed logits. The penalty counts every visible token of the
+row, the prompt and tokens to the right included, except the queried position. It does not count how
+often a token occurs and, as its authors define it, depends on the zero of the logits of a network.
 
 Reference: Keskar et al. 2019, "CTRL: A Conditional Transformer Language Model for Controllable
 Generation", arXiv:1909.05858, Section 4.1 (the penalty; that negative logits are multiplied, as in
@@ -32,17 +31,17 @@ from unmask.sampling.samplers.base import Sampler, TokenOptions
 from unmask.validation import Options, with_default
 
 Spell = Callable[[str], list[list[int]]]
-"""text -> its ids, in every way that counts as the same"""
+"""text -> the ids of every spelling that counts as the same"""
 
 
 @dataclass(frozen=True)
 class Restriction(Options):
-    """What is asked of the tokens that are written.
+    """Options of the logits processors.
 
     Args:
         repetition_penalty: Above 1 for less repetition, below 1 for more; 1 for none.
-        ban: Texts that are never written, as the tokenizer spells them.
-        unban: Names of symbols that may be written, such as ``<unk>``.
+        ban: Texts that are never generated, as the tokenizer spells them.
+        unban: Names of symbols that may be generated, such as ``<unk>``.
         symbols: Ids of the symbols that may not, see ``without``.
 
     Raises:
@@ -70,20 +69,20 @@ class Restriction(Options):
         ban: str | Sequence[str] | None,
         unban: str | Sequence[str] | None = None,
     ) -> Restriction:
-        """Return what is asked for; None for nothing, and one text for a list of one."""
-        asked = {"repetition_penalty": repetition_penalty, "ban": ban, "unban": unban}
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        """Build a restriction; None stands for no restriction, a text for a list of one."""
+        named = {"repetition_penalty": repetition_penalty, "ban": ban, "unban": unban}
+        given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         return cls(**given)
 
     def without(self, symbols: Mapping[int, str], possible: Sequence[int]) -> Restriction:
-        """Return the same that also keeps symbols from being written, but for those of ``unban``.
+        """Return the same with all symbols banned except those of ``unban``.
 
         Args:
             symbols: Names by ids.
             possible: Ids that the network predicts.
 
         Raises:
-            UserError: If a name of ``unban`` is no symbol, or one that is never predicted.
+            UserError: If a name of ``unban`` is not a symbol, or is never predicted.
         """
         for name in self.unban:
             ids = [i for i, own in symbols.items() if own == name]
@@ -100,7 +99,7 @@ class Restriction(Options):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is asked for, for the record; empty if nothing is."""
+        """The options that are set, for the record."""
         found: dict[str, Any] = {}
         if self.repetition_penalty != 1:
             found["repetition_penalty"] = self.repetition_penalty
@@ -108,16 +107,16 @@ class Restriction(Options):
         return found | ({"ban": list(self.ban)} if self.ban else {})
 
     def phrases(self, spell: Spell) -> list[tuple[int, ...]]:
-        """Return the ids of the bans that are several tokens; for ``spell`` see ``around``."""
+        """Return the bans of several tokens as ids; for ``spell`` see ``around``."""
         spellings = (tuple(ids) for text in self.ban for ids in spell(text))
         return [spelling for spelling in spellings if len(spelling) > 1]
 
     def around(self, denoiser: Denoiser, spell: Spell, watched: Tensor | None = None) -> Denoiser:
-        """Return a denoiser that keeps to this.
+        """Wrap a denoiser in the logits processors.
 
         Args:
-            denoiser: Whose guesses are restricted.
-            spell: Gives the ids of a text, in every way that counts as the same.
+            denoiser: The denoiser.
+            spell: Returns the ids of every spelling of a text that counts as the same.
             watched: See ``BannedPhrases``.
 
         Raises:
@@ -129,20 +128,20 @@ class Restriction(Options):
             denoiser = RepetitionPenalty(denoiser, self.repetition_penalty)
         if ids:
             denoiser = Banned(denoiser, torch.tensor(ids))
-        # Outermost, so that it knows how much is left.
+        # Outermost, because it checks how many ids are left.
         return BannedPhrases(denoiser, phrases, watched) if phrases else denoiser
 
 
 @dataclass(frozen=True, eq=False)
 class Banned(Around):
-    """A denoiser that never guesses some ids.
+    """A denoiser that never predicts some ids.
 
     Args:
         ids: Shape (M,), int64.
-        where: Shape (B, L), bool; the positions at which they are ruled out, None for all.
+        where: Shape (B, L), bool; the positions at which they are banned, None for all.
 
     Raises:
-        UserError: If no id is left to write.
+        UserError: If every id is banned.
     """
 
     ids: Tensor
@@ -159,7 +158,7 @@ class Banned(Around):
 
     @cached_property
     def _never(self) -> Tensor:
-        # An id that is no data needs no ban, and may lie outside the vocabulary.
+        # An id that is not data needs no ban, and may lie outside the vocabulary.
         known = self.inner.data_ids
         return known[torch.isin(known, self.ids.to(known.device))]
 
@@ -178,20 +177,20 @@ class Banned(Around):
 
 @dataclass(frozen=True, eq=False)
 class BannedPhrases(Around):
-    """A denoiser whose guesses never complete a phrase, also if all of them are written at once.
+    """A denoiser whose predictions never complete a phrase, even if all are revealed at once.
 
-    Among the positions asked about, a token is ruled out where the visible ones to its right spell
-    the rest of a phrase, and where each to its left does so or is asked about as well. Of several
-    that are written together the rightmost is thus kept from completing anything, the others are
-    free. A phrase that the given tokens spell by themselves stays.
+    At a queried position a token is excluded if the visible tokens to its right are the rest of a
+    phrase, and each position to its left has its token of the phrase or is queried as well. Of
+    several positions revealed together, this prevents the rightmost from completing a phrase; the
+    others are free. A phrase of given tokens alone stays.
 
     Args:
-        phrases: Ids that must not come to stand side by side, two or more each.
-        watched: Shape (B, L), bool; stretches in which something else keeps phrases from being
-            written. Only what crosses their edges, or lies outside, is looked after here.
+        phrases: Sequences of two or more ids that must not occur.
+        watched: Shape (B, L), bool; spans in which something else prevents phrases. Only phrases
+            that are not wholly inside such a span are handled here.
 
     Raises:
-        UserError: If a phrase is too short, or there might be nothing left to write.
+        UserError: If a phrase is too short, or no id might be left.
     """
 
     phrases: Sequence[Sequence[int]]
@@ -208,7 +207,7 @@ class BannedPhrases(Around):
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits that are -inf where a guess would complete a phrase; see ``Denoiser``."""
+        """Return logits that are -inf where a token would complete a phrase; see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         logits = self.inner(xt, t, at=where, valid=valid)
         seen = xt if valid is None else xt.masked_fill(~valid, -1)
@@ -222,12 +221,14 @@ class BannedPhrases(Around):
         return logits.view(*xt.shape, -1) if at is None else logits
 
 
-def _completing(seen: Tensor, asked: Tensor, phrase: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """Yield for each token of a phrase where writing it could be what completes the phrase.
+def _completing(
+    seen: Tensor, queried: Tensor, phrase: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield for each token of a phrase the positions where it would complete the phrase.
 
     Args:
-        seen: Visible ids, anything else where nothing is visible; shape (B, L), int64.
-        asked: Where a guess is wanted, shape (B, L), bool.
+        seen: Visible ids, any other number where nothing is visible; shape (B, L), int64.
+        queried: The positions to predict, shape (B, L), bool.
         phrase: K ids.
 
     Yields:
@@ -238,20 +239,20 @@ def _completing(seen: Tensor, asked: Tensor, phrase: Sequence[int]) -> Iterator[
     if size < 1:
         return
     there = [seen[:, j : j + size] == token for j, token in enumerate(phrase)]
-    wanted = [asked[:, j : j + size] for j in range(len(phrase))]
-    # Whether all tokens before j stand there, or may be written in this step.
-    possible = [torch.ones_like(wanted[0])]
+    free = [queried[:, j : j + size] for j in range(len(phrase))]
+    # Whether all tokens before j are there, or may be revealed in this step.
+    possible = [torch.ones_like(free[0])]
     for j in range(len(phrase) - 1):
-        possible.append(possible[-1] & (there[j] | wanted[j]))
-    rest = torch.ones_like(wanted[0])
+        possible.append(possible[-1] & (there[j] | free[j]))
+    rest = torch.ones_like(free[0])
     for j in reversed(range(len(phrase))):
-        yield j, wanted[j] & rest & possible[j]
+        yield j, free[j] & rest & possible[j]
         rest = rest & there[j]
 
 
 @dataclass(frozen=True, eq=False)
 class RepetitionPenalty(Around):
-    """A denoiser that makes the tokens less likely that the row already shows elsewhere.
+    """A denoiser that makes tokens less likely if they are visible elsewhere in the row.
 
     Args:
         penalty: Above 0; positive logits are divided by it, negative ones multiplied.
@@ -270,9 +271,9 @@ class RepetitionPenalty(Around):
         row, place = where.nonzero(as_tuple=True)
         elsewhere = visible[row]  # (N, L)
         elsewhere[torch.arange(len(row), device=xt.device), place] = False
-        asked, other = elsewhere.nonzero(as_tuple=True)
-        token = xt[row[asked], other]
-        logit = logits[asked, token]
+        query, other = elsewhere.nonzero(as_tuple=True)
+        token = xt[row[query], other]
+        logit = logits[query, token]
         changed = torch.where(logit > 0, logit / self.penalty, logit * self.penalty)
-        logits.index_put_((asked, token), changed)
+        logits.index_put_((query, token), changed)
         return logits.view(*xt.shape, -1) if at is None else logits

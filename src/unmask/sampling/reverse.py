@@ -1,12 +1,13 @@
-"""The reverse of a forward process: what a sampler does with a policy under each formulation.
+"""The reverse of each forward process: where sampling starts, what a policy becomes, and the loop.
 
-absorbing       the policy as it is
-per token       a random order becomes that of the schedules of the tokens
-uniform         every token is drawn anew in each step; there are no masks to order
+absorbing       start from masks; the policy as it is
+per token       start from masks; random order follows the schedules of the tokens
+uniform         start from random tokens; every step redraws every token, so there is no order
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
@@ -27,19 +28,50 @@ from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError
-from unmask.sampling.canvas import Canvas
+from unmask.sampling import sampler
+from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
 from unmask.sampling.policies.uniform import UniformReverse
+from unmask.sampling.token_sampling import BurnIn, Draw
+
+
+def sample(
+    formulation: Formulation,
+    denoiser: Denoiser,
+    canvas: Canvas,
+    policy: Policy,
+    draw: Draw | BurnIn,
+    grid: Tensor,
+    rng: RowRng,
+    **options: Any,
+) -> Iterator[Frame]:
+    """Generate tokens at the masks of a canvas with the reverse process of a formulation.
+
+    Args:
+        formulation: What the model was trained with.
+        denoiser: p(x_0 | x_t); see ``posterior_denoiser``.
+        canvas: The rows, with masks at the positions to generate under every process.
+        policy: Which positions change, as for masked diffusion; see ``reverse``.
+        options: ``end`` and ``matching`` of ``sampling.sampler.sample``.
+
+    The other arguments and the frames are those of ``sampling.sampler.sample``.
+
+    Raises:
+        UserError: If the process cannot follow this policy.
+    """
+    policy, process = reverse(formulation, policy)
+    started = start(formulation, canvas, rng)
+    return sampler.sample(denoiser, process, started, policy, draw, grid, rng, **options)
 
 
 @singledispatch
 def reverse(formulation: Formulation, policy: Policy) -> tuple[Policy, Any]:
-    """Return the policy that does under a process what another asks for, and that process.
+    """Map a policy to its equivalent for a formulation; also return the process to sample with.
 
     Args:
-        formulation: What the model was trained by.
-        policy: Which positions are to be revealed.
+        formulation: What the model was trained with.
+        policy: Which positions change, as for masked diffusion with one schedule.
 
     Raises:
         UserError: If the process cannot follow this policy.
@@ -62,20 +94,24 @@ def _(formulation: UniformFormulation, policy: Policy) -> tuple[Policy, Any]:
     return UniformReverse(), formulation.process
 
 
+@singledispatch
 def start(formulation: Formulation, canvas: Canvas, rng: RowRng) -> Canvas:
-    """Return the canvas at t = 1: the blanks filled with what the process ends in."""
-    if not isinstance(formulation, UniformFormulation):
-        return canvas
+    """Return the canvas at t = 1: pure noise at the positions to generate."""
+    return canvas
+
+
+@start.register
+def _(formulation: UniformFormulation, canvas: Canvas, rng: RowRng) -> Canvas:
     ids = formulation.process.noise_ids(rng.uniform("start", 0, canvas.ids.shape[1]))
     return canvas.reveal(canvas.masked, ids)
 
 
 @singledispatch
 def posterior_denoiser(formulation: Formulation, denoiser: Any, cached: bool = True) -> Denoiser:
-    """Return the denoiser whose draws a sampler writes in one run, p(x_0 | x_t).
+    """Return the denoiser of one sampling run, p(x_0 | x_t).
 
     Args:
-        formulation: What the model was trained by.
+        formulation: What the model was trained with.
         denoiser: The network.
         cached: Keep what need not be computed again, where the result is the same.
     """
@@ -102,10 +138,10 @@ def _(formulation: UniformFormulation, denoiser: Any, cached: bool = True) -> De
 
 @dataclass(frozen=True, eq=False)
 class PosteriorDenoiser(Around):
-    """A denoiser that also looks at the token it is asked about.
+    """A denoiser that is also conditioned on the noised token at the queried position.
 
-    Trained with the joint parametrisation a network learns p(x_0 | all other tokens); what the
-    noised token itself says is a factor q(x_t | x_0) on top.
+    A network trained with the joint parametrisation learns p(x_0 | all other tokens). The factor of
+    the noised token itself is q(x_t | x_0).
     """
 
     process: UniformProcess

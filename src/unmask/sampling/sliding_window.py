@@ -1,15 +1,15 @@
-r"""Texts that are longer than what a network sees at once: written stretch by stretch.
+r"""Sliding-window sampling of texts longer than the context of a network, chunk by chunk.
 
-    start symbols | the last tokens so far | a stretch of masks
-    <------------------- one window -------------------------->
+    start symbols | the last tokens so far | a chunk of masks
+    <------------------ one window ------------------------->
 
-The first stretch fills the window behind the prompt, every further one adds ``stride`` tokens given
-those that stand before it in the window. Within a stretch any order is possible, between stretches
-it is left to right. What has left the window is not seen again: a token depends on no more than the
-``size - stride`` tokens before its stretch.
+The first chunk fills the window after the prompt; each further one adds ``stride`` tokens
+conditioned on the tokens before it in the window. Within a chunk any order is possible, between
+chunks it is left to right. Tokens that have left the window are not seen again: a token depends on
+at most the ``size - stride`` tokens before its chunk.
 
-How a row is cut depends on the row alone, and each stretch of it has random numbers of its own, so
-that it is the same text by itself and in any batch. A row that fits is written as without a window.
+How a row is cut depends on the row alone, and each chunk has its own random numbers, so a row gets
+the same text alone and in any batch. A row that fits is sampled as without a window.
 
 Reference: Sahoo et al. 2024, arXiv:2406.07524 (semi-autoregressive sampling).
 """
@@ -27,17 +27,17 @@ from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas, Frame
 
 Write = Callable[[Canvas, RowRng], Iterator[Frame]]
-"""A sampler that is bound to all but what it writes on and its random numbers."""
+"""A sampler of which only the canvas and the random numbers are left open."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a network sees at once.
+    """The part of a row in one network call.
 
     Args:
-        size: Tokens in a window, the start symbols included.
-        stride: Tokens that each stretch after the first adds.
-        start: Start symbols, which open every window.
+        size: Tokens in a window, start symbols included.
+        stride: Tokens that each chunk after the first adds.
+        start: Number of start symbols, with which every window begins.
 
     Raises:
         UserError: If there is no room for a stride and a token before it.
@@ -53,16 +53,16 @@ class Window:
             raise UserError(f"window must be at least {self.start + 2} tokens, not {self.size}")
         if not 1 <= self.stride <= most:
             raise UserError(
-                f"stride must be from 1 to {most}, so that a window of {self.size} tokens shows "
-                f"something of what is written already, not {self.stride}"
+                f"stride must be from 1 to {most}, so that a window of {self.size} tokens holds at "
+                f"least one earlier token, not {self.stride}"
             )
 
     def columns(self, done: int, total: int) -> list[int]:
-        """Return which columns of a row are seen next, in order.
+        """Return the columns of a row in its next window, in order.
 
         Args:
-            done: Tokens at the left that are given or written.
-            total: Tokens of the row.
+            done: Number of tokens before the first mask.
+            total: Number of tokens of the row.
         """
         reach = min(total, max(self.size, done + self.stride))
         first = max(self.start, reach - (self.size - self.start))
@@ -72,18 +72,18 @@ class Window:
 def slide(
     write: Write, canvas: Canvas, rng: RowRng, window: Window | None, end: int | None = None
 ) -> Iterator[Frame]:
-    """Write on the masks of a canvas, a window at a time where it is wider than that.
+    """Generate tokens at the masks of a canvas, window by window if it is wider than one.
 
     Args:
-        write: What writes on one window. It must know of ``end`` as well.
-        canvas: The whole rows; in one that is longer than the window, all masks are at its end.
+        write: Samples one window. It must handle ``end`` as well.
+        canvas: The whole rows; if one is longer than the window, all its masks are at its end.
         rng: Random numbers, one seed per row.
-        window: What is seen at once; None for everything.
-        end: The id behind which a row is dropped, see ``Canvas.ended``; None for none.
+        window: The window; None for the whole row.
+        end: The id after which a row is cut off, see ``Canvas.ended``; None for no such id.
 
     Yields:
-        Frames of the whole canvas: as it is given, then one for every step of every stretch. Steps
-        and network calls are counted through; a row that takes no part in a stretch has time 0.
+        Frames of the whole canvas: as given, then one for every step of every chunk. Steps and
+        network calls are counted over all chunks; a row that takes no part in a chunk has time 0.
     """
     if window is None or canvas.ids.shape[1] <= window.size:
         yield from write(canvas, rng)
@@ -93,15 +93,15 @@ def slide(
     confidence = torch.full(canvas.ids.shape, float("nan"), device=canvas.ids.device)
     frame = Frame(0, time, canvas, nothing, nothing, confidence, 0)
     yield frame
-    stretch = 0
+    chunk = 0
     while bool(frame.canvas.masked.any()):
         view, before = _View.of(frame.canvas, window), frame
-        numbers = RowRng(rng.part(stretch).seeds[view.rows])
+        numbers = RowRng(rng.part(chunk).seeds[view.rows])
         for part in write(view.canvas, numbers):
             if part.step > 0:
                 frame = view.embed(part, before, end)
                 yield frame
-        stretch += 1
+        chunk += 1
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class _View:
 
     Attributes:
         canvas: R rows of the window, padded at the right.
-        rows: Which rows of the whole canvas these are, shape (R,), int64.
-        columns: Which columns stand in the window, shape (R, W), int64.
+        rows: Their indices in the whole canvas, shape (R,), int64.
+        columns: The columns in the window, shape (R, W), int64.
     """
 
     canvas: Canvas
@@ -131,12 +131,12 @@ class _View:
         )
         valid = torch.arange(width, device=rows.device) < size[:, None]
         masked = whole.masked[rows[:, None], columns] & valid
-        # What earlier stretches wrote is given now.
+        # Tokens of earlier chunks are given now.
         canvas = Canvas(whole.ids[rows[:, None], columns], masked, masked, valid)
         return cls(canvas, rows, columns)
 
     def embed(self, part: Frame, before: Frame, end: int | None) -> Frame:
-        """Return a frame of the window as one of the whole canvas as it was ``before``."""
+        """Insert a frame of the window into the frame of the whole canvas ``before`` it."""
         fresh = self.canvas.masked
         place = (self.rows[:, None].expand_as(fresh)[fresh], self.columns[fresh])
 

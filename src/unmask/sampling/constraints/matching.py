@@ -1,16 +1,17 @@
-r"""What may be written: sets of tokens, position by position, and regular expressions.
+r"""Constraints on the generated text: a set of tokens per position, and regular expressions.
 
-    Allowed    a denoiser that owns a denoiser; a position has its own set of possible tokens
-    Matching   how to draw where all that is written has to match a regular expression
+    Allowed    a denoiser that wraps a denoiser; each position has its own set of possible tokens
+    Matching   joint draws of tokens such that the text matches a regular expression
 
-A match ties positions to each other, so tokens that are written in one step have to be drawn
-together. They are drawn from the product of the guesses at all masks, given that it matches:
+A match makes positions depend on each other, so the tokens of one step have to be drawn jointly.
+They are drawn from the product of the predictions at all masks, conditioned on a match:
 
     q(x) ~ [x matches] * product over masks i of p_i(x_i),        x = visible tokens elsewhere
 
-of which a policy may then write any part: what is visible can always be completed. The guesses are
-treated as independent, as in every parallel step. So even one token a step, with exact guesses,
-does not draw from p(text | match), except where the tokens are independent given what is visible.
+A policy may then reveal any part of them: the visible tokens can always be completed to a match.
+The predictions are treated as independent, as in every parallel step. So even one token per step
+with exact predictions does not sample p(text | match), unless the tokens are independent given the
+visible ones.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from unmask.sampling.categorical import Drawn
 from unmask.sampling.constraints.token_automaton import Automaton
 from unmask.sampling.token_sampling import Draw
 
-# Numbers that are worked on at a time.
+# Numbers to process at a time.
 _PIECE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
 class Allowed(Around):
-    """A denoiser that guesses only what is allowed at a position.
+    """A denoiser that predicts only the allowed tokens of each position.
 
     Args:
-        sets: Shape (K, V), bool; which tokens each of K sets holds.
+        sets: Shape (K, V), bool; the tokens of each of K sets.
         of_position: Shape (B, L), int64; the set of each position.
     """
 
@@ -49,7 +50,7 @@ class Allowed(Around):
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return the guesses with -inf for what is not allowed; see ``Denoiser``."""
+        """Return logits that are -inf for tokens that are not allowed; see ``Denoiser``."""
         logits = self.inner(xt, t, at=at, valid=valid)
         which = self.of_position if at is None else self.of_position[at]
         return logits.masked_fill_(~self.sets[which], -torch.inf)
@@ -57,7 +58,7 @@ class Allowed(Around):
 
 @dataclass(frozen=True, eq=False)
 class _Blanks:
-    """Blanks that one automaton reads: rows (R, 1), columns (R, n), and which of these are real."""
+    """Blanks with one automaton: rows (R, 1), columns (R, n), and where a column is inside."""
 
     automaton: Automaton
     row: Tensor
@@ -66,18 +67,18 @@ class _Blanks:
 
 
 class Matching:
-    """A draw for blanks that have to match.
+    """Joint draws for blanks that have to match regular expressions.
 
-    A blank is a run of masks of the canvas that is started from. It is read from its first to its
-    last token; in a blank that ends its row, an end symbol may follow the match, and then anything.
+    A blank is a run of masks of the start canvas. Its tokens have to match as a whole; in a blank
+    at the end of a row, an end symbol may follow the match, and then any tokens.
 
     Args:
-        canvas: What will be written on.
-        automata: One for every blank of a row from left to right, or one for all of them.
+        canvas: The start.
+        automata: One for each blank of a row from left to right, or one for all of them.
         end: The end symbol, None if there is none.
 
     Raises:
-        UserError: If a row has another number of blanks.
+        UserError: If the number of automata is not that of the blanks of a row.
     """
 
     def __init__(self, canvas: Canvas, automata: Sequence[Automaton], end: int | None) -> None:
@@ -99,11 +100,11 @@ class Matching:
             self._groups.append(_laid_out(automaton, where, canvas.ids.device))
 
     def possible(self, sets: Tensor, of_position: Tensor) -> Tensor:
-        """Return which rows can be written at all, shape (B,), bool.
+        """Return the rows that can match at all, shape (B,), bool.
 
         Args:
-            sets: Shape (K, V), bool; the tokens that each of K sets holds.
-            of_position: Shape (B, L), int64; the set that a position draws from.
+            sets: Shape (K, V), bool; the tokens of each of K sets.
+            of_position: Shape (B, L), int64; the set of each position.
         """
         result = torch.ones(len(of_position), dtype=torch.bool, device=of_position.device)
         logits = torch.where(sets, 0.0, -torch.inf)
@@ -114,38 +115,39 @@ class Matching:
             result[blanks.row[after[0, :, 1].isneginf(), 0]] = False
         return result
 
-    def asked(self, canvas: Canvas, wanted: Tensor) -> Tensor:
-        """Return where a guess is needed to write at ``wanted``, (B, L), bool: at all masks too."""
-        return wanted | (canvas.masked & wanted.any(1, keepdim=True))
+    def queried(self, canvas: Canvas, candidates: Tensor) -> Tensor:
+        """Return the positions to query, (B, L), bool: candidates and the masks of their rows."""
+        return candidates | (canvas.masked & candidates.any(1, keepdim=True))
 
     def draw(
-        self, draw: Draw, logits: Tensor, asked: Tensor, wanted: Tensor, ids: Tensor, u: Tensor
+        self, draw: Draw, logits: Tensor, queried: Tensor, wanted: Tensor, ids: Tensor, u: Tensor
     ) -> Drawn:
-        """Draw tokens together, so that they match with each other and with what is not drawn.
+        """Draw tokens jointly, so that they match together with the tokens that are not drawn.
 
-        Left to right, each from its guess given what was drawn before it and that the rest can
-        match; temperature and filters act on that. Greedy takes the likeliest matching text.
+        From left to right, each from its prediction conditioned on the tokens before it and on a
+        match of the rest; temperature and filters act on that. Greedy takes the most likely
+        matching text.
 
         Args:
-            draw: How to pick a token.
-            logits: Shape (N, V); guesses at ``asked``.
-            asked: Shape (B, L), bool; what is to be drawn. The rest is taken as it stands.
-            wanted: Shape (B, L), bool; where tokens are wanted, a part of ``asked``.
+            draw: How to choose a token.
+            logits: Shape (N, V); logits at ``queried``.
+            queried: Shape (B, L), bool; the positions to draw. The others keep their tokens.
+            wanted: Shape (B, L), bool; the positions to return, a subset of ``queried``.
             ids: Shape (B, L), int64; the canvas.
             u: Shape (B, L), float64 in (0, 1).
 
         Returns:
-            The wanted tokens, and the probability of each given that the text matches, under the
-            guesses at the draw's temperature and before its filters.
+            The wanted tokens, and the probability of each conditioned on a match, at the draw's
+            temperature and before its filters.
 
         Raises:
-            UserError: If the network rules out everything that matches.
+            UserError: If no text that the network allows matches.
         """
-        # An id without a column, as [MASK] may be one, stands only where it is not read.
+        # An id outside the logits, such as [MASK], only occurs where it is not read.
         ids = ids.clamp_max(logits.shape[1] - 1)
         tokens, chance = ids.clone(), torch.zeros_like(u)
-        # Where the guess about a position stands among the logits.
-        place = (asked.flatten().cumsum(0) - 1).clamp_min(0).view_as(ids)
+        # The row of each position in the logits.
+        place = (queried.flatten().cumsum(0) - 1).clamp_min(0).view_as(ids)
         for blanks in self._groups:
             mine = wanted[blanks.row, blanks.column] & blanks.inside
             active = mine.any(1).nonzero()[:, 0]
@@ -156,7 +158,7 @@ class Matching:
             for some in active.split(max(1, _PIECE // numbers)):
                 at = (blanks.row[some].expand_as(mine[some]), blanks.column[some])
                 inside = blanks.inside[some]
-                here = _Here(inside, asked[at] & inside, mine[some], place[at], ids[at], u[at])
+                here = _Here(inside, queried[at] & inside, mine[some], place[at], ids[at], u[at])
                 new, probability = _drawn(blanks.automaton, draw, logits, weighed, here)
                 at = (at[0][mine[some]], at[1][mine[some]])
                 tokens[at], chance[at] = new[mine[some]], probability[mine[some]]
@@ -166,16 +168,16 @@ class Matching:
 class _Here(NamedTuple):
     """The positions of some blanks, each (R, n)."""
 
-    inside: Tensor  # bool; False behind the end of a shorter blank
+    inside: Tensor  # bool; False after the end of a shorter blank
     open: Tensor  # bool; to be drawn
-    wanted: Tensor  # bool; a part of open
-    place: Tensor  # int64; which of the N guesses is about it
-    ids: Tensor  # int64; what stands where it is not open
+    wanted: Tensor  # bool; a subset of open
+    place: Tensor  # int64; its row in the logits
+    ids: Tensor  # int64; the token if it is not open
     u: Tensor  # float64
 
 
 class _Weighed(NamedTuple):
-    """Log-weights of classes, (N, C), float64: sums at a temperature, and largest if greedy."""
+    """Log-weights of classes, (N, C), float64: sums at a temperature, and maxima if greedy."""
 
     temperature: float
     soft: Tensor
@@ -208,18 +210,18 @@ def _drawn(
         ahead = worth[i + 1].gather(1, automaton.next[state])  # (R, C)
         ahead = ahead - ahead.amax(1, keepdim=True)
         kind = torch.zeros_like(state)
-        # Where no token is wanted its class will do.
+        # Positions outside ``wanted`` only need an automaton class.
         rows = (here.inside[:, i] & ~here.wanted[:, i]).nonzero()[:, 0]
         kind[rows] = pick((weights[:, i] + ahead)[rows], here.u[rows, i]).tokens
         rows = here.wanted[:, i].nonzero()[:, 0]
         if len(rows):
             prediction = logits[here.place[rows, i]][:, automaton.read]
-            # The draw divides by its temperature, and what follows is summed at it already.
+            # The draw divides by the temperature, at which ``ahead`` is summed already.
             prediction = prediction + (ahead[rows] * scale).to(prediction.dtype)[:, kind_of]
             tokens[rows, i] = automaton.read[draw(prediction, here.u[rows, i]).tokens]
             kind[rows] = automaton.of_token[tokens[rows, i]]
         state = torch.where(here.inside[:, i], automaton.next[state, kind], state)
-    # p(token at i | match): any way to get there, the token, any way to go on, of all ways.
+    # p(token at i | match) = sum over paths through the token / sum over all paths.
     before = automaton.forward(soft, here.inside)[:-1].transpose(0, 1)
     target = automaton.next.T[automaton.of_token[tokens]]
     ways = (before + after[1:].transpose(0, 1).gather(2, target)).logsumexp(2)
@@ -228,15 +230,15 @@ def _drawn(
 
 
 def _weights(automaton: Automaton, weighed: Tensor, here: _Here) -> Tensor:
-    """Return the log-weights of classes, (R, n, C); what stands has all the weight."""
-    guessed = weighed[here.place]
-    stands = torch.full_like(guessed, -torch.inf)
-    stands.scatter_(2, automaton.of_token[here.ids][..., None], 0.0)
-    return torch.where(here.open[..., None], guessed, stands)
+    """Return the log-weights of classes, (R, n, C); a fixed token has all the weight."""
+    predicted = weighed[here.place]
+    fixed = torch.full_like(predicted, -torch.inf)
+    fixed.scatter_(2, automaton.of_token[here.ids][..., None], 0.0)
+    return torch.where(here.open[..., None], predicted, fixed)
 
 
 def _runs(masked: list[bool]) -> list[tuple[int, int]]:
-    """Return where each run of masks starts and stops."""
+    """Return the start and the stop of each run of masks."""
     edges = [i for i, (a, b) in enumerate(pairwise([False, *masked, False])) if a != b]
     return list(zip(edges[::2], edges[1::2], strict=True))
 

@@ -1,12 +1,12 @@
-r"""Regular expressions as automata over characters, in the syntax and meaning of Python's ``re``.
+r"""Regular expressions as finite automata over characters, with the syntax of Python's ``re``.
 
-    whole text matches  <=>  reading it from the start leads to a state that accepts
+    whole text matches  <=>  reading it from the start leads to an accepting state
 
-A position automaton: every piece of a pattern that stands for one character is a position, counted
-repetitions written out, and a state is the set of positions that may be read next. Which characters
-a piece stands for is asked of ``re`` itself, so classes, escapes and flags mean what they mean
-there. What no finite automaton can do (back-references), or what looks beyond the text that is read
-(lookaround, word boundaries), is refused.
+A position automaton: every piece of a pattern that matches one character is a position, with
+counted repetitions expanded, and a state is the set of positions that may be read next. ``re``
+itself decides which characters a piece matches, so classes, escapes and flags mean the same.
+Patterns that no finite automaton can match (back-references) or that look beyond the text
+(lookaround, word boundaries) are refused.
 
 References: Glushkov 1961, "The Abstract Theory of Automata", Russian Math. Surveys 16(5);
 McNaughton, Yamada 1960, "Regular Expressions and State Graphs for Automata", IRE Trans. EC-9.
@@ -24,7 +24,7 @@ from unmask.errors import UserError
 MAX_POSITIONS = 4000
 MAX_STATES = 5000
 MAX_WORK = 10_000_000
-"""Steps, some of a microsecond each, that making an automaton may take."""
+"""Most steps to build an automaton, each of about a microsecond."""
 _CHARACTER = re.compile(
     r"""\\(?: x[0-9a-fA-F]{2} | u[0-9a-fA-F]{4} | U[0-9a-fA-F]{8} | N\{[^}]+\}
             | 0[0-7]{0,2} | [0-7]{3} | [^1-9AbBZz] )
@@ -35,7 +35,7 @@ _CHARACTER = re.compile(
 _REPEAT = re.compile(r"(?:([*+?])|\{(?=[\d,])(\d*)(,?)(\d*)\})([?+]?)")
 _OPEN = re.compile(r"\((?:\?:|\?P<\w+>|(?!\?))")
 _FLAGS = re.compile(r"\(\?[aimsu]+\)")
-# The whole text has to match anyway, so these say nothing where a pattern begins and ends.
+# The whole text has to match anyway, so these have no effect at the ends of a pattern.
 _BEGIN, _END = re.compile(r"\^|\\A"), re.compile(r"\$|\\[Zz]")
 
 
@@ -44,10 +44,9 @@ class Dfa:
     """A deterministic automaton over the characters of an alphabet.
 
     Attributes:
-        column: Of each character of the alphabet: its column.
-        rows: The next state, by state and column. State 0 is where nothing can match any more,
-            state 1 is the start.
-        accepting: Of each state, whether the text so far matches.
+        column: The column of each character of the alphabet.
+        rows: The next state, by state and column. State 0 is dead, state 1 is the start.
+        accepting: For each state, whether the text so far matches.
     """
 
     column: dict[str, int]
@@ -55,7 +54,7 @@ class Dfa:
     accepting: list[bool]
 
     def matches(self, text: str) -> bool:
-        """Return whether a whole text, of characters of the alphabet, matches."""
+        """Return whether a whole text over the alphabet matches."""
         state = 1
         for character in text:
             state = self.rows[state][self.column[character]]
@@ -63,16 +62,16 @@ class Dfa:
 
 
 def compile_regex(pattern: str, alphabet: Iterable[str]) -> Dfa:
-    """Return the automaton of the texts that a pattern matches as a whole.
+    """Build the automaton of the texts that a pattern matches as a whole.
 
-    One blank before the text is not counted: " 42" matches where "42" does.
+    One leading space is ignored: " 42" matches if "42" does.
 
     Args:
         pattern: In the syntax of ``re``.
         alphabet: Characters that can occur.
 
     Raises:
-        UserError: If the pattern cannot be read, is no regular language, or is too large.
+        UserError: If the pattern is invalid, not a regular language, or too large.
     """
     positions = _Positions(pattern)
     try:
@@ -90,9 +89,9 @@ def compile_regex(pattern: str, alphabet: Iterable[str]) -> Dfa:
 
 
 class _Part(NamedTuple):
-    """Of a piece of a pattern: whether it may be empty, and the positions it begins and ends with.
+    """Whether a piece of a pattern may be empty, and the positions it begins and ends with.
 
-    Sets of positions are whole numbers, one bit a position.
+    Sets of positions are integers with one bit per position.
     """
 
     empty: bool
@@ -101,7 +100,7 @@ class _Part(NamedTuple):
 
 
 class _Positions:
-    """The positions of a pattern: what each stands for, and what may follow it. 0 is the end."""
+    """The positions of a pattern: what each matches, and what may follow it. 0 is the end."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -188,7 +187,7 @@ class _Repeat:
     def lay(self, positions: _Positions) -> _Part:
         positions.check(max(self.least, self.most or 0))
         if self.item.is_nothing():
-            # However often: it has no positions that would be counted.
+            # However often it is repeated, it has no positions.
             return _Part(True, 0, 0)
         whole = _Sequence((self.item,) * self.least).lay(positions)
         if self.most is None:
@@ -222,7 +221,7 @@ def _bits(number: int) -> Iterator[int]:
 
 
 class _Reader:
-    """Reads a pattern that ``re`` has accepted."""
+    """A parser of patterns that ``re`` has accepted."""
 
     def __init__(self, pattern: str) -> None:
         self.pattern, self.place = pattern, 0
@@ -320,7 +319,7 @@ def _determinised(positions: _Positions, part: _Part, flags: int, alphabet: Iter
 
 
 def _columns(positions: _Positions, flags: int, alphabet: Iterable[str]) -> dict[str, int]:
-    """Return for each character the set of positions that it can be read at."""
+    """Return for each character the set of positions that it matches."""
     places: dict[str, int] = {}
     for place, atom in enumerate(positions.atoms[1:], start=1):
         places[atom] = places.get(atom, 0) | 1 << place

@@ -1,15 +1,15 @@
-r"""An automaton that reads tokens, and sums over everything that it accepts.
+r"""Finite automata over tokens, with forward and backward sums over all accepted sequences.
 
-Tokens that lead from every state to the same state are one class, so that what has to be summed is
-a few classes and not a vocabulary. With log-weights w_i(c) of class c at position i,
+Tokens that lead from every state to the same state form one class, so the sums are over a few
+classes and not the vocabulary. With log-weights w_i(c) of class c at position i,
 
     after_i(s)  = log sum over c of exp(w_i(c) + after_{i+1}(next(s, c)))      (backward)
     before_i(s) = log sum over (r, c) with next(r, c) = s of exp(before_{i-1}(r) + w_{i-1}(c))
 
-hold the weight of all accepted continuations from a state, and of all ways to get there.
+are the log-weights of all accepted continuations from a state, and of all paths to it.
 
 Reference: Rabiner 1989, "A Tutorial on Hidden Markov Models", Proc. IEEE 77(2), here with the
-states of an automaton in place of hidden ones.
+states of an automaton in place of hidden states.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch import Tensor
 from unmask.errors import UserError
 from unmask.sampling.constraints.regex import Dfa, compile_regex
 
-# Numbers that are worked on at a time.
+# Numbers to process at a time.
 _PIECE = 2**22
 MAX_TABLE = 2**26
-"""Numbers of the table of states and texts of tokens, of four bytes each."""
+"""Most entries of the table of states by texts of tokens, four bytes each."""
 MAX_STEPS, MAX_SUMS = 5e8, 2**25
-"""Of reading some blanks once: steps through the automaton, and sums that are kept."""
+"""Most steps through the automaton, and most sums kept, in one pass over some blanks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Automaton:
     """A deterministic automaton over classes of tokens.
 
     Attributes:
-        of_token: Shape (V,), int64; the class of each token. Class 0 leads nowhere.
+        of_token: Shape (V,), int64; the class of each token. Class 0 leads to the dead state.
         next: Shape (S, C), int64; the state after a class. State 0 is dead, state 1 the start.
         accepting: Shape (S,), bool.
     """
@@ -48,11 +48,11 @@ class Automaton:
 
     @classmethod
     def from_regex(cls, pattern: str, texts: Mapping[int, str], vocab_size: int) -> Automaton:
-        """Return the automaton of the token sequences whose joined text matches as a whole.
+        """Build the automaton of the token sequences whose joined text matches as a whole.
 
         Args:
             pattern: See ``compile_regex``.
-            texts: The text of each id that has any; the others are never read.
+            texts: The text of each id that has any; the others are never accepted.
             vocab_size: V.
 
         Raises:
@@ -69,7 +69,7 @@ class Automaton:
                 f"no text of this model's tokens matches {pattern!r}; change the expression"
             )
         table, accepting = _renumbered(table, alive), accepting[alive]
-        # Column 0 is that of every token that is not read.
+        # Column 0 is that of every token without a text.
         table = torch.cat([torch.zeros_like(table[:, :1]), table], 1)
         columns, of_spelling = table.unique(dim=1, return_inverse=True)
         if columns[:, 0].any():
@@ -81,15 +81,15 @@ class Automaton:
         return cls(of_token, columns.long(), accepting)
 
     def without(self, phrases: Sequence[Sequence[int]]) -> Automaton:
-        """Return the automaton of what this one accepts and what holds none of these sequences.
+        """Return the automaton of the accepted sequences that contain none of some phrases.
 
-        The product with an automaton whose states are the beginnings of phrases.
+        It is the product with an automaton whose states are prefixes of phrases.
 
         Args:
-            phrases: Ids that must not come to stand side by side.
+            phrases: Sequences of ids that must not occur.
 
         Raises:
-            UserError: If nothing is left to accept.
+            UserError: If no sequence is left.
 
         Reference: Aho, Corasick 1975, "Efficient String Matching", Communications of the ACM 18(6).
         """
@@ -97,18 +97,18 @@ class Automaton:
         if not read:
             return self
         ids = sorted({i for phrase in read for i in phrase})
-        goto = torch.tensor(_beginnings(read, ids))  # (P, 1 + ids), -1 where a phrase is complete
+        goto = torch.tensor(_prefix_steps(read, ids))  # (P, 1 + ids), -1 where a phrase is complete
         if self.next.numel() * len(goto) > MAX_TABLE:
             raise UserError(
                 f"{len(read)} texts are too many to ban for a regular expression with "
                 f"{len(self.next)} states over the tokens; make it simpler"
             )
-        # The tokens of phrases are classes of their own, the rest those that they were.
+        # The tokens of phrases are classes of their own; the other classes stay.
         kinds = [*range(self.next.shape[1]), *self.of_token[ids].tolist()]
         symbols = torch.tensor([0] * self.next.shape[1] + [*range(1, 1 + len(ids))])
         of_token = self.of_token.clone()
         of_token[ids] = torch.arange(len(ids)) + self.next.shape[1]
-        # A class whose tokens are all in phrases has none left, and must not lead anywhere.
+        # A class whose tokens are all in phrases is empty and must be removed.
         used = torch.cat([of_token, of_token.new_zeros(1)]).unique()
         of_token = torch.searchsorted(used, of_token)
         states, steps = self.next[:, None, kinds][..., used], goto[None, :, symbols][..., used]
@@ -120,18 +120,18 @@ class Automaton:
         if not alive[start]:
             raise UserError("no text matches without what is banned; change the expression")
         alive[0] = True
-        # State 1 is the start: nothing but the dead state comes before it.
+        # State 1 must be the start, preceded by the dead state alone.
         alive[1:start] = False
         return Automaton(of_token, _renumbered(table, alive), accepting[alive])
 
     def up_to(self, end: int) -> Automaton:
-        """Return the automaton that also accepts an end symbol after what it accepts, and then all.
+        """Return the automaton that also accepts an end symbol and any tokens after a match.
 
         Args:
-            end: The id of the symbol; what follows it is not read.
+            end: The id of the end symbol.
         """
         states, classes = self.next.shape
-        # Behind the end also what is not read otherwise may stand: one more class.
+        # After the end symbol all tokens are accepted: class 0 becomes one more class.
         table = torch.zeros(states + 1, classes + 2, dtype=torch.int64)
         table[:states, :classes] = self.next
         table[:states, classes] = self.accepting * states
@@ -146,19 +146,20 @@ class Automaton:
 
     @cached_property
     def read(self) -> Tensor:
-        """The ids that lead anywhere, int64."""
+        """The ids outside class 0, int64."""
         return self.of_token.nonzero()[:, 0]
 
     @cached_property
     def _edges(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sources, classes and targets of all steps but into the dead state, (E,) each."""
+        """Sources, classes and targets of all steps except into the dead state, (E,) each."""
         source, kind = self.next.nonzero(as_tuple=True)
         return source, kind, self.next[source, kind]
 
     def weigh(self, logits: Tensor, temperature: float, hard: bool) -> Tensor:
         """Return log-weights of the classes, (N, C), float64, from logits of tokens, (N, V).
 
-        The sum of the weights of a class's tokens at a temperature, or the largest if ``hard``.
+        The weight of a class is the sum over its tokens at a temperature, or the maximum if
+        ``hard``.
         """
         read = self.read
         kind, size = self.of_token[read], self.next.shape[1]
@@ -171,7 +172,7 @@ class Automaton:
         """Raise a UserError if blanks are too many or too long for an automaton of this size.
 
         Args:
-            inside: Shape (R, n), bool; as of ``backward``.
+            inside: Shape (R, n), bool; see ``backward``.
         """
         cells, states = inside.numel(), len(self.next)
         if cells * len(self._edges[0]) > MAX_STEPS or cells * states > MAX_SUMS:
@@ -186,9 +187,9 @@ class Automaton:
         """Return ``after``, shape (n + 1, R, S), float64.
 
         Args:
-            weights: Shape (R, n, C), float64; -inf for what must not be.
-            inside: Shape (R, n), bool; positions where it is False are not read.
-            hard: Take the best continuation in place of the sum over all.
+            weights: Shape (R, n, C), float64; -inf for impossible classes.
+            inside: Shape (R, n), bool; positions where it is False are skipped.
+            hard: Take the maximum over continuations instead of the sum.
         """
         pieces = self._few_at_a_time(weights, inside)
         return torch.cat([self._backward(*piece, hard) for piece in pieces], 1)
@@ -208,7 +209,7 @@ class Automaton:
         return torch.stack(after[::-1])
 
     def forward(self, weights: Tensor, inside: Tensor) -> Tensor:
-        """Return ``before``, shape (n + 1, R, S), float64; arguments as of ``backward``."""
+        """Return ``before``, shape (n + 1, R, S), float64; arguments as for ``backward``."""
         pieces = self._few_at_a_time(weights, inside)
         return torch.cat([self._forward(*piece) for piece in pieces], 1)
 
@@ -225,23 +226,23 @@ class Automaton:
 
 
 def _gathered(values: Tensor, group: Tensor, size: int, hard: bool) -> Tensor:
-    """Return for each of ``size`` groups the log of the sum of exp(values), or their maximum.
+    """Return log-sum-exp of the values of each of ``size`` groups, or their maximum.
 
     Args:
         values: Shape (R, K), floating point.
         group: Shape (K,), int64; the group of each column.
-        size: How many groups.
+        size: Number of groups.
         hard: Maximum instead of sum.
 
     Returns:
-        Shape (R, size), float64; -inf for a group without members.
+        Shape (R, size), float64; -inf for an empty group.
     """
     index = group.expand(len(values), -1)
     top = values.new_full((len(values), size), -torch.inf)
     top = top.scatter_reduce(1, index, values, "amax")
     if hard:
         return top.double()
-    # Each group by its own maximum: a class that a network finds e^-800 likely is not impossible.
+    # Relative to the maximum of each group: a class of probability e^-800 is not impossible.
     level = torch.where(top.isneginf(), 0.0, top)
     parts = (values - level.gather(1, index)).exp().double()
     return torch.zeros_like(top, dtype=parts.dtype).scatter_add_(1, index, parts).log() + level
@@ -252,12 +253,12 @@ def _spelling(dfa: Dfa, text: str) -> tuple[int, ...]:
 
 
 def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int], Tensor]:
-    """Return the states that whole tokens lead to, and where each spelling leads from each.
+    """Return the states reached by whole tokens, and the transitions between them.
 
-    States are numbered as they are found: 0 is dead, 1 the start.
+    States are numbered in the order of discovery: 0 is dead, 1 the start.
 
     Returns:
-        States of the ``Dfa``, and a table (S, number of spellings) of places in that list.
+        S states of the ``Dfa``, and a table (S, number of spellings) of indices into that list.
     """
     longest = max(map(len, spellings))
     stay = len(dfa.rows[0])
@@ -285,25 +286,26 @@ def _token_steps(dfa: Dfa, spellings: list[tuple[int, ...]]) -> tuple[list[int],
     return found, torch.cat([place[step.long()].to(torch.int32) for step in steps])
 
 
-def _beginnings(phrases: Sequence[tuple[int, ...]], ids: Sequence[int]) -> list[list[int]]:
-    """Return where each beginning of a phrase leads: with any other token, and with each of ids.
+def _prefix_steps(phrases: Sequence[tuple[int, ...]], ids: Sequence[int]) -> list[list[int]]:
+    """Return the transitions of each prefix of a phrase: by any other token, and by each of ids.
 
-    States are the longest beginnings that what was read ends in, 0 for none; -1 for a whole phrase.
+    The state is the longest prefix that is a suffix of the tokens read, 0 for the empty one; -1
+    marks a complete phrase.
     """
     known = sorted({p[:k] for p in phrases for k in range(len(p))}, key=lambda b: (len(b), b))
-    place = {beginning: i for i, beginning in enumerate(known)}
+    place = {prefix: i for i, prefix in enumerate(known)}
 
-    def step(beginning: tuple[int, ...], token: int) -> int:
-        tails = [(*beginning, token)[k:] for k in range(len(beginning) + 2)]
+    def step(prefix: tuple[int, ...], token: int) -> int:
+        tails = [(*prefix, token)[k:] for k in range(len(prefix) + 2)]
         if any(tail in phrases for tail in tails):
             return -1
         return next(place[tail] for tail in tails if tail in place)
 
-    return [[0, *(step(beginning, token) for token in ids)] for beginning in known]
+    return [[0, *(step(prefix, token) for token in ids)] for prefix in known]
 
 
 def _reached_from(start: int, table: Tensor) -> Tensor:
-    """Return the states that can be reached from one, shape (S,), bool."""
+    """Return the states that can be reached from ``start``, shape (S,), bool."""
     reached = torch.zeros(len(table), dtype=torch.bool)
     reached[start] = True
     while True:

@@ -1,1 +1,1 @@
-"""Policies: which positions are revealed, and which are masked again."""
+"""Policies: which positions a step unmasks, and which it masks again."""

@@ -1,10 +1,10 @@
-r"""Orders by confidence: the guesses that the network is surest of are written first.
+r"""Orders by confidence: the most confident predictions are revealed first.
 
-MostConfident   sort by a measure; reveal a quota, and beyond it what a rule allows
+MostConfident   sort by a score; reveal a quota, and beyond it what a rule allows
 
-Threshold       whatever is at least this sure
-Factor          as many as can be this sure together
-EntropyBound    as many as can depend on each other this little
+Threshold       all predictions of at least this confidence
+Factor          as many as are likely to be right together
+EntropyBound    as many as have bounded mutual information
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from unmask.sampling.samplers import confidence as samplers
 from unmask.validation import Options, with_default
 
 DRAWN = "drawn"
-"""The measure that comes with the draw: a token's probability after temperature and filters."""
+"""The score that comes with the draw: a token's probability after temperature and filters."""
 
 
 class Rule(Protocol):
-    """How many of the surest guesses may be revealed at once."""
+    """How many of the most confident predictions may be revealed at once."""
 
     measures: ClassVar[tuple[str, ...]]
-    """The measures that the rule is made for."""
+    """The scores that the rule is defined for."""
 
     def count(self, ordered: Tensor) -> Tensor:
         """Return how many, shape (B,), int64.
 
         Args:
-            ordered: Measures from the surest on, shape (B, L), float32; -inf after the last mask.
+            ordered: Scores in descending order, shape (B, L), float32; -inf after the last mask.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Threshold(Options):
-    """Reveal every guess of at least this probability.
+    """Reveal every prediction of at least this probability.
 
     Reference: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618; N. Barry's repository of 2025.
     """
@@ -57,10 +57,10 @@ class Threshold(Options):
 
 @dataclass(frozen=True)
 class Factor(Options):
-    """Reveal the n surest guesses, n the largest with (n + 1) (1 - c_n) < factor.
+    """Reveal the n most confident predictions, n the largest with (n + 1) (1 - c_n) < factor.
 
-    c_n is the n-th largest confidence. With a factor of 1 the likeliest tokens of these positions
-    are also the likeliest ones jointly, if the confidences are those of the true conditionals.
+    c_n is the n-th largest confidence. With a factor of 1 the most likely tokens of these positions
+    are also jointly the most likely, if the confidences are those of the true conditionals.
 
     Reference: Wu et al. 2025, "Fast-dLLM", arXiv:2505.22618, Theorem 1 and the factor strategy.
     """
@@ -75,11 +75,11 @@ class Factor(Options):
 
 @dataclass(frozen=True)
 class EntropyBound(Options):
-    """Reveal the longest run of low entropies whose sum, the largest left out, is at most gamma.
+    """Reveal the most predictions of lowest entropy whose sum without the largest is at most gamma.
 
-    That number bounds the mutual information of the tokens of a step, which drawing them
-    independently ignores: with exact guesses and an unfiltered draw, the divergence of what is
-    written from the truth is at most gamma nats a step.
+    That sum bounds the mutual information of the tokens of a step, which independent draws ignore:
+    with exact predictions and an unfiltered draw, the KL divergence of the generated text from the
+    true law grows by at most gamma nats per step.
 
     Reference: Ben-Hamu et al. 2025, "Accelerated Sampling from Masked Diffusion Models via Entropy
     Bounded Unmasking", arXiv:2505.24857.
@@ -96,17 +96,18 @@ class EntropyBound(Options):
 
 @dataclass(frozen=True)
 class MostConfident(Options, Policy):
-    """Reveal the guesses that the network is most sure of.
+    """Reveal the most confident predictions.
 
     Args:
-        confidence_metric: What counts as sure: ``drawn``, the probability of a token under the
+        confidence_metric: How positions are ranked: ``drawn``, the probability of a token under the
             distribution that it was drawn from; or ``confidence``, ``margin`` or ``entropy`` of the
             network's own distribution, at temperature 1 and before filters (see
             ``policies.confidence_scores``).
-        tokens_per_step: At least so many; None for what the time grid asks for, see ``quota``.
+        tokens_per_step: The least number; None for the number that the time grid gives, see
+            ``quota``.
         rule: What may be revealed beyond that; None for nothing.
-        alg_temperature: The positions are drawn without replacement, each time in proportion to
-            exp(confidence / alg_temperature), instead of the surest; None or 0 for these.
+        alg_temperature: Draw the positions without replacement, in proportion to
+            exp(confidence / alg_temperature); None or 0 takes the most confident.
 
     Reference: Chang et al. 2022, "MaskGIT", arXiv:2202.04200, and Nie et al. 2025, arXiv:2502.09992
     (quota); Ye et al. 2025, "Dream", arXiv:2508.15487 (``alg_temp``, the order's temperature); see
@@ -123,7 +124,7 @@ class MostConfident(Options, Policy):
         if self.rule is not None and self.confidence_metric not in self.rule.measures:
             fits = " or ".join(map(repr, self.rule.measures))
             raise UserError(
-                f"this sampler judges guesses by {fits}, not by {self.confidence_metric!r}; "
+                f"this sampler ranks predictions by {fits}, not by {self.confidence_metric!r}; "
                 "choose one of these, or another sampler"
             )
         if self.alg_temperature is not None and self.rule is not None:
@@ -150,6 +151,6 @@ class MostConfident(Options, Policy):
             count = torch.maximum(count, self.rule.count(ordered))
         if self.alg_temperature:
             u = rng.uniform("order", clock.step, sure.shape[1])
-            # The largest of scores with Gumbel noise are draws without replacement.
+            # The largest scores after Gumbel noise are a draw without replacement.
             sure = sure.double() - self.alg_temperature * u.log().neg().log()
         return Move(best(sure, count) & candidates)

@@ -1,12 +1,12 @@
-r"""How sure the network is of a guess, by its own distribution p = softmax(logits).
+r"""Confidence scores of a prediction, from the network's own distribution p = softmax(logits).
 
-    confidence   p(token)            of the token in question
-    margin       p_(1) - p_(2)       the likeliest token against the next
-    entropy      sum p log p         minus the entropy, in nats; 0 is certain
+    confidence   p(token)            of the given token
+    margin       p_(1) - p_(2)       the most likely token against the second
+    entropy      sum p log p         the negative entropy, in nats; 0 is certain
 
-Larger is surer. The distribution is the one at temperature 1 and before any filter, so what a
-policy decides by it does not change with the draw. (A fourth measure, the probability of a token
-under the filtered distribution that it was drawn from, comes with the draw itself.)
+Larger is more confident. The distribution is at temperature 1 and before any filter, so decisions
+by it do not depend on the token sampling. (A fourth score, the probability of a token under the
+filtered distribution that it was drawn from, comes with the draw itself.)
 
 References: Nie et al. 2025, arXiv:2502.09992 (confidence); Ye et al. 2025, "Dream 7B",
 arXiv:2508.15487 (margin and entropy).
@@ -32,7 +32,7 @@ def _margin(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _negative_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    # Of 0 * -inf nothing may be left, and exp(-1e4) is 0 as well.
+    # Avoids 0 * -inf; exp(-1e4) is 0 as well.
     relative = (logits - logits.amax(1, keepdim=True)).clamp_min_(-1e4)
     weight = relative.exp()
     total = weight.sum(1)
@@ -47,14 +47,14 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def confidence_score(name: str, logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return how sure the network is, shape (N,), float32.
+    """Return the confidence score of each prediction, shape (N,), float32.
 
     Args:
         name: A key of ``METRICS``.
-        logits: Shape (N, V), floating point, V at least 2; -inf for what cannot be.
-        tokens: Shape (N,), int64; which token is meant, for ``policies.confidence``.
+        logits: Shape (N, V), floating point, V at least 2; -inf for impossible tokens.
+        tokens: Shape (N,), int64; the token that ``confidence`` is about.
     """
     of, rows = METRICS[name], rows_at_a_time(logits)
-    # A few rows at a time: the probabilities never exist for the whole batch at once.
+    # A few rows at a time: the probabilities of a whole batch would be large.
     pieces = zip(logits.split(rows), tokens.split(rows), strict=True)
     return torch.cat([of(piece.float(), ids) for piece, ids in pieces])

@@ -1,12 +1,12 @@
-r"""Orders that do not depend on what the network says: at random, or from left to right.
+r"""Orders of unmasking that do not depend on the network: random, or from left to right.
 
-They know before the network runs which masks they will write, so it is asked for those alone.
+Their candidates are just the masks that a step reveals, so the network is queried there only.
 
-RandomOrder    each mask with the chance of the reverse process; a step may write any number
-RandomQuota    a fixed number of masks a step
-FirstHitting   one at a time, at the random time at which the reverse process would write it
+RandomOrder    each mask with the probability of the reverse process; any number per step
+RandomQuota    a fixed number of random masks per step
+FirstHitting   one per step, at the random time at which the reverse process reveals it
 LeftToRight    the leftmost masks
-ByToken        random order if every token has a schedule of its own
+ByToken        random order with a schedule for every token
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class RandomOrder(Policy):
 
 @dataclass(frozen=True)
 class RandomQuota(Options, Policy):
-    """Reveal a fixed number of masked tokens a step, in random order.
+    """Reveal a fixed number of masked tokens per step, in random order.
 
     Args:
-        tokens_per_step: How many; None for what the time grid asks for, see ``quota``.
+        tokens_per_step: How many; None for the number that the time grid gives, see ``quota``.
 
     Reference: Nie et al. 2025, arXiv:2502.09992 (random remasking).
     """
@@ -79,20 +79,20 @@ class RandomQuota(Options, Policy):
 
 @dataclass(frozen=True)
 class FirstHitting(RandomQuota):
-    r"""Reveal one masked token a step, and tell the network the time at which that happens.
+    r"""Reveal one masked token per step, at the time at which the reverse process reveals it.
 
-    Undoing masks in continuous time, position i turns visible when the mask rate falls to a number
-    U_i that is uniform below the rate of t = 1. The next position is the one with the largest U_i
-    still masked, and its time tau solves 1 - alpha(tau) = U_i. The steps are as many as masks and
-    the law is that of infinitely many ancestral steps, with no grid.
+    In continuous time position i becomes visible when the mask rate falls to a number U_i, which is
+    uniform below the rate of t = 1. The next position is the mask with the largest U_i, and its
+    time tau solves 1 - alpha(tau) = U_i; the network is conditioned on tau. There are as many steps
+    as masks, and the law is that of infinitely many ancestral steps.
 
     Args:
-        tokens_per_step: So many at once, at the time of the first of them; above 1 their joint law
-            is no longer exact. None for what the time grid asks for.
+        tokens_per_step: Tokens revealed at the time of the first of them; above 1 their joint law
+            is no longer exact. None for the number that the time grid gives.
 
     Reference: Zheng et al. 2024, arXiv:2409.02908, Section 4. There the next rate is drawn as
-    M u^(1/n) and then one of the n masks; the largest of n uniform numbers has that same law, and
-    as numbers of the positions they need no state.
+    M u^(1/n), then one of the n masks. The largest of n uniform numbers has the same law, and a
+    number per position needs no state.
     """
 
     tokens_per_step: int | None = with_default(PacedSampler, "tokens_per_step", 1)
@@ -106,10 +106,10 @@ class FirstHitting(RandomQuota):
 
 @dataclass(frozen=True)
 class LeftToRight(Options, Policy):
-    """Reveal the leftmost masked tokens: an encoder that writes like an autoregressive model.
+    """Reveal the leftmost masked tokens, as an autoregressive model does.
 
     Args:
-        tokens_per_step: How many; None for what the time grid asks for, see ``quota``.
+        tokens_per_step: How many; None for the number that the time grid gives, see ``quota``.
     """
 
     tokens_per_step: int | None = with_default(PacedSampler, "tokens_per_step", 1)
@@ -126,9 +126,9 @@ class LeftToRight(Options, Policy):
 
 @dataclass(frozen=True)
 class ByToken(Policy):
-    """Reveal a guess with the chance of its own token: ancestral sampling for token-wise schedules.
+    """Reveal each drawn token v with its own probability: ancestral sampling, per-token schedules.
 
-    Drawing the token first and revealing it with probability rho_v(s, t) has the law of the reverse
+    Drawing v first and revealing it with probability rho_v(s, t) has the law of the reverse
     process, p(z_s = v | [MASK]) = mu_v rho_v, without a draw among V + 1 outcomes.
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 6 (state-dependent schedules).
@@ -145,7 +145,7 @@ class ByToken(Policy):
     def choose(
         self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        # A learned schedule lies where its network does.
+        # A learned schedule is on the device of its network.
         t, s = (time.to(canvas.ids.device) for time in (clock.t, clock.s))
         chance = clock.process.reveal_prob(t, s).expand(len(canvas.ids), -1)
         own = chance.gather(1, prediction.tokens.clamp_max(chance.shape[1] - 1))

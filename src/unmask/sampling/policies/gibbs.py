@@ -13,17 +13,17 @@ from unmask.sampling.policies.base import Clock, Move, Policy, Prediction
 
 @dataclass(frozen=True)
 class Gibbs(Policy):
-    """Hide one token a step and draw it anew given all others.
+    """Mask one token per step and redraw it given all others.
 
-    The position of the next step is hidden at the end of a step, so that the network always sees it
-    masked. Positions that were never visited are written in the last step.
+    The position of the next step is masked at the end of a step, so the network never sees its
+    token. Positions that were never visited are revealed in the last step.
 
     Args:
-        sequential: Left to right in sweeps; else a random position of each row.
+        sequential: Sweep from left to right; else visit a random position of each row.
 
     Reference: Wang and Cho 2019, "BERT has a Mouth, and It Must Speak", arXiv:1902.04094. The
-    authors withdrew the reading as a Markov random field: the conditionals of a trained network
-    belong to no joint, so the law of the chain depends on the order of the positions.
+    authors withdrew the interpretation as a Markov random field: the conditionals of a trained
+    network belong to no joint distribution, so the law of the chain depends on the order of visits.
     """
 
     revises = True
@@ -46,7 +46,7 @@ class Gibbs(Policy):
         return Move(candidates, self._place(canvas, clock.step + 1, rng))
 
     def _place(self, canvas: Canvas, step: int, rng: RowRng) -> Tensor:
-        """Return the position of a step, one in each row that has any, shape (B, L), bool."""
+        """Return the position of a step, one per row that has any, shape (B, L), bool."""
         count = canvas.editable.sum(1)
         if self.sequential:
             index = step % count.clamp_min(1)

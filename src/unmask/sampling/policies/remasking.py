@@ -1,22 +1,23 @@
-r"""Hiding visible tokens again by chance, so that a mistake can be undone.
+r"""Remasking: visible tokens are masked again at random, so that mistakes can be corrected.
 
-Renoise    guess everything anew, then hide at the next mask rate
-Remask     the reverse process with a chance sigma that a visible token is hidden again
+Renoise    redraw everything, then mask at the next mask rate
+Remask     the reverse process with a probability sigma of masking a visible token
 
-With alpha_t, alpha_s the chances to be visible before and after a step, ``Remask`` goes back by
+With alpha_t, alpha_s the probabilities to be visible before and after a step, ``Remask`` has
 
-    visible    hidden with probability sigma
-    masked     written with probability (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t)
+    visible    masked with probability sigma
+    masked     revealed with probability (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t)
 
-so that as many tokens are visible at s as without it: the same trained network serves for every
-sigma up to min(1, (1 - alpha_s) / alpha_t), where the second line reaches 1. A rule chooses sigma:
+so the number of visible tokens at s has the same law as without it. The same trained network serves
+for every sigma up to min(1, (1 - alpha_s) / alpha_t), where the second line reaches 1. A rule
+chooses sigma:
 
     Capped         a constant
     Rescaled       a share of the largest possible
-    LeastSure      one token a step, likelier one that was written with little confidence
-    Loop           a constant, in a stretch of time in which the mask rate stands still
-    NextRate       the mask rate after the step: what is seen does not depend on the step before
-    ForwardBackward   what the forward process would hide, were it to undo the step
+    LeastSure      one token per step, more likely one that was drawn with low confidence
+    Loop           a constant, in an interval of time with a constant mask rate
+    NextRate       the mask rate after the step: the visible set is independent of the step before
+    ForwardBackward   the probability with which the forward process would mask in this step
 
 Reference: Wang et al. 2025, "Remasking Discrete Diffusion Models with Inference-Time Scaling"
 (ReMDM), arXiv:2503.00307, Section 4.
@@ -40,10 +41,10 @@ from unmask.validation import Options, with_default
 
 @dataclass(frozen=True)
 class Renoise(Policy):
-    """Guess everything anew, then hide each editable token with the next mask rate.
+    """Redraw everything, then mask each editable token at the next mask rate.
 
-    Which tokens get hidden does not depend on the guesses, so it is decided first and guesses are
-    made only for those that stay: the same distribution for less work.
+    Which tokens get masked does not depend on the predictions, so it is decided first, and only the
+    tokens that stay are queried: the same distribution for less work.
 
     Reference: N. Barry 2025, "BERT is just a single text diffusion step".
     """
@@ -58,7 +59,7 @@ class Renoise(Policy):
 
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         chance = rng.uniform("renoise", clock.step, canvas.ids.shape[1])
-        # A schedule may end slightly above a mask rate of 0; the canvas may not.
+        # The mask rate of a schedule may end slightly above 0; a canvas must end without masks.
         stay = clock.last or chance >= clock.process.schedule.mask_prob(clock.s)
         return canvas.editable & stay
 
@@ -69,20 +70,20 @@ class Renoise(Policy):
 
 
 class Rates(NamedTuple):
-    """Chances of a step, float64, that broadcast to (B, L).
+    """Probabilities of a step, float64, that broadcast to (B, L).
 
-    ``reveal`` is that of a masked token to be written, ``hide`` that of a visible one to be hidden.
+    ``reveal`` is that of revealing a masked token, ``remask`` that of masking a visible one.
     """
 
     reveal: Tensor
-    hide: Tensor
+    remask: Tensor
 
 
 class Rule(Protocol):
     """How sigma is chosen."""
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
-        """Return the chances of a step; nothing is hidden in the last one."""
+        """Return the probabilities of a step; the last one masks nothing."""
         ...
 
     def time(self, clock: Clock) -> Tensor:
@@ -90,16 +91,16 @@ class Rule(Protocol):
         ...
 
     def is_over(self, clock: Clock) -> bool:
-        """Return whether a row without masks will not be touched again, this step included."""
+        """Return whether a row without masks never changes again, this step included."""
         ...
 
 
 @dataclass(frozen=True)
 class Remask(Policy):
-    """Undo masks by chance, and now and then hide what was written.
+    """Reveal masks at random, and mask visible tokens with probability sigma.
 
     Args:
-        rule: What sigma is; with sigma = 0 this is ``RandomOrder``, draw for draw.
+        rule: How sigma is chosen; with sigma = 0 this is ``RandomOrder``, draw for draw.
     """
 
     revises = True
@@ -122,11 +123,11 @@ class Remask(Policy):
     ) -> Move:
         chance = rng.uniform("remask", clock.step, canvas.ids.shape[1])
         visible = canvas.editable & ~canvas.masked
-        return Move(candidates, visible & (chance < self.rule.rates(canvas, clock).hide))
+        return Move(candidates, visible & (chance < self.rule.rates(canvas, clock).remask))
 
 
 class _OnGrid:
-    """The mask rate is that of the grid, and only the end of it is the end."""
+    """Rules that follow the mask rate of the grid to its end."""
 
     def time(self, clock: Clock) -> Tensor:
         return clock.t
@@ -160,9 +161,9 @@ class Rescaled(Capped):
 
 @dataclass(frozen=True)
 class NextRate(_OnGrid):
-    """sigma = 1 - alpha_s: every token, old or new, is a mask with the mask rate after the step.
+    """sigma = 1 - alpha_s: every token, old or new, is masked at the mask rate after the step.
 
-    ``Renoise`` for a network that copies what it sees: visible tokens are not guessed anew.
+    ``Renoise`` for a network that copies its input: visible tokens are not redrawn.
     """
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
@@ -174,7 +175,7 @@ class NextRate(_OnGrid):
 class ForwardBackward(_OnGrid):
     """sigma = (alpha_s - alpha_t) / alpha_t, or the largest possible.
 
-    As much is hidden again as the step reveals, and the step reveals twice as much for it.
+    As many tokens are masked again as the step would reveal, so the step reveals twice as many.
 
     Reference: Campbell et al. 2022, "A Continuous Time Framework for Discrete Denoising Models",
     arXiv:2205.14987 (the corrector); Wang et al. 2025, arXiv:2503.00307 (as a choice of sigma).
@@ -183,22 +184,22 @@ class ForwardBackward(_OnGrid):
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
         schedule = clock.process.schedule
         before, after = schedule.mask_prob(clock.t), schedule.mask_prob(clock.s)
-        # Infinite where nothing is visible yet.
+        # Infinite where nothing is visible.
         sigma = (before - after) / (1 - before)
         return _rates(_shared(clock), torch.minimum(sigma, _largest(clock)))
 
 
 @dataclass(frozen=True)
 class LeastSure(_OnGrid):
-    r"""sigma of a visible token in proportion to exp(-confidence), in all the largest of a row.
+    r"""sigma of a visible token in proportion to exp(-confidence), with the largest sum possible.
 
         sigma_i = m softmax_i(-c_i),   m = min(1, (1 - alpha_s) / alpha_t)
 
-    c_i is the probability that a token had when it was written, 1 for one that was given; the
-    softmax is over the visible tokens of a row that may change, so at most one token a step is
-    hidden on average. Printed for single tokens, the chance to write would not know of what is
-    hidden elsewhere and the canvas would fall behind its time. Here a masked token is written with
-    u(s, t) + m / (masked tokens), which makes up for it in every row; m is as large as that allows.
+    c_i is the probability that a token had when it was drawn, 1 for a given token. The softmax is
+    over the visible tokens of a row that may change, so on average at most one token per step is
+    masked. The paper's probability of revealing is for a single token and ignores what is masked
+    elsewhere in the row, so the canvas would lag behind its time. Here a masked token is revealed
+    with u(s, t) + m / (masked tokens), which compensates in every row; m is as large as possible.
     """
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
@@ -213,20 +214,20 @@ class LeastSure(_OnGrid):
         return Rates((reveal + mass / masked.clamp_min(1)).clamp_max(1), mass * share)
 
     def is_over(self, clock: Clock) -> bool:
-        # Where nothing is left to write, nothing can make up for what is hidden.
+        # Without masks nothing can compensate for a token that is masked.
         return True
 
 
 @dataclass(frozen=True)
 class Loop(Options):
-    r"""sigma = eta while the mask rate stands still, between two stretches without hiding.
+    r"""sigma = eta while the mask rate is constant, between two phases without remasking.
 
-        alpha(t) = alpha_on (1 - t) / (1 - t_on)      for t_on < t: write
-        alpha(t) = alpha_on                           for t_off < t <= t_on: hide and write anew
-        alpha(t) = 1 - (1 - alpha_on) t / t_off       for t <= t_off: write the rest
+        alpha(t) = alpha_on (1 - t) / (1 - t_on)      for t_on < t: reveal
+        alpha(t) = alpha_on                           for t_off < t <= t_on: mask and redraw
+        alpha(t) = 1 - (1 - alpha_on) t / t_off       for t <= t_off: reveal the rest
 
-    These rates replace those of the trained schedule. The network is told the time at which its own
-    schedule has the rate of the step, which in the loop is not the time of the grid.
+    These rates replace those of the trained schedule. The network is conditioned on the time at
+    which its own schedule has the rate of the step, which in the loop is not the time of the grid.
 
     Args:
         eta: sigma in the loop.
@@ -249,7 +250,7 @@ class Loop(Options):
             )
 
     def mask_prob(self, t: Tensor) -> Tensor:
-        """Return 1 - alpha(t), float64, of the same shape."""
+        """Return 1 - alpha(t), float64, same shape as t."""
         first = 1 - self.visible * (1 - t) / (1 - self.begin)
         last = (1 - self.visible) * t / self.end
         still = torch.full_like(t, 1 - self.visible)
@@ -269,7 +270,7 @@ class Loop(Options):
 
 
 def _shared(clock: Clock) -> tuple[Tensor, Tensor]:
-    """Return the mask rate at t and the chance u(s, t), float64 scalars."""
+    """Return the mask rate at t and the probability u(s, t), float64 scalars."""
     process = clock.process
     return process.schedule.mask_prob(clock.t), process.reveal_prob(clock.t, clock.s)
 
@@ -282,13 +283,13 @@ def _largest(clock: Clock) -> Tensor:
 
 def _most(before: Tensor, after: Tensor, clock: Clock) -> Tensor:
     if clock.last:
-        # A schedule may end slightly above a mask rate of 0; the canvas may not.
+        # The mask rate of a schedule may end slightly above 0; a canvas must end without masks.
         return torch.zeros_like(after)
-    # Where nothing is visible yet the quotient is infinite and the answer 1.
+    # Where nothing is visible the quotient is infinite and the result 1.
     return torch.clamp_max(after / (1 - before), 1)
 
 
 def _rates(shared: tuple[Tensor, Tensor], sigma: Tensor) -> Rates:
     masked, reveal = shared
-    # At the largest sigma this is 1, give or take its rounding.
+    # At the largest sigma this is 1 up to rounding.
     return Rates((reveal + sigma * (1 - masked) / masked).clamp_max(1), sigma)

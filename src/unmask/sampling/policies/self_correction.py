@@ -1,11 +1,11 @@
-r"""Hiding visible tokens again because the network doubts them.
+r"""Self-correction: visible tokens that the network finds unlikely are masked again.
 
-    Planned    in every step the least likely tokens are masks, whether new or old
-    Edited     an order of your own, and what has become unlikely is written anew
+    Planned    after every step the least likely tokens are masks, new or old
+    Edited     any order of unmasking; tokens that have become unlikely are masked and redrawn
 
-Both ask the network about tokens that it can see, for its own probability of each. That says more
-the less a network just copies what it sees: BERT's objective (10 % wrong, 10 % unchanged tokens)
-teaches it to judge them, masked diffusion never asks.
+Both query the network at visible tokens, for its probability of each. That is informative as far as
+a network does not just copy its input: BERT's objective (10 % wrong, 10 % unchanged tokens) trains
+it to judge visible tokens, masked diffusion does not.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from unmask.validation import Options, with_default
 
 @dataclass(frozen=True)
 class Planned(Options, Policy):
-    r"""Keep the likeliest tokens of all, new and old, as many as the time grid says.
+    r"""Keep the most likely tokens, new and old, as many as the time grid prescribes.
 
-    After a step floor(N (1 - alpha_s)) of the N editable tokens of a row are masks: those of the
-    lowest score, which is log p(token) by the network's own distribution. A masked token is scored
-    by its new guess, a visible one by what stands there, times eta.
+    After a step floor(N (1 - alpha_s)) of the N editable tokens of a row are masks: those with the
+    lowest score. The score is log p(token) under the network's own distribution: of the drawn token
+    at a mask, of the visible token, times eta, elsewhere.
 
     Args:
-        eta: 0 never hides a visible token, which makes this ``MostConfident`` with the measure
-            ``policies.confidence``; 1 treats old and new alike; above 1 more is hidden.
+        eta: 0 never masks a visible token, which makes this ``MostConfident`` with the metric
+            ``confidence``; 1 treats old and new tokens alike; above 1 masks more of the old.
 
     Reference: Peng et al. 2025, "Path Planning for Masked Diffusion Model Sampling" (P2),
     arXiv:2502.03540, self-planning.
@@ -49,11 +49,11 @@ class Planned(Options, Policy):
         return "confidence"
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
-        # The number of masks only falls.
-        return ~canvas.masked.any(1) & (self._hidden(canvas, clock) == 0)
+        # The number of masks never grows.
+        return ~canvas.masked.any(1) & (self._masks_after(canvas, clock) == 0)
 
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
-        competes = (self._hidden(canvas, clock) > 0) & (self.eta > 0)
+        competes = (self._masks_after(canvas, clock) > 0) & (self.eta > 0)
         return canvas.masked | (canvas.editable & competes[:, None])
 
     def choose(
@@ -61,37 +61,37 @@ class Planned(Options, Policy):
     ) -> Move:
         own = prediction.measured.double()
         score = own.clamp_min(torch.finfo(own.dtype).tiny).log()
-        # An old token that is as likely as a new one stays.
+        # At equal probability the old token stays.
         score = torch.where(canvas.masked, score - 1e-12, self.eta * score * candidates)
-        kept = canvas.editable.sum(1) - self._hidden(canvas, clock)
+        kept = canvas.editable.sum(1) - self._masks_after(canvas, clock)
         keep = best(score.masked_fill(~canvas.editable, -torch.inf), kept)
         return Move(candidates & canvas.masked & keep, canvas.editable & ~canvas.masked & ~keep)
 
-    def _hidden(self, canvas: Canvas, clock: Clock) -> Tensor:
-        """Return the masks that each row has after the step, shape (B,), int64."""
+    def _masks_after(self, canvas: Canvas, clock: Clock) -> Tensor:
+        """Return the number of masks in each row after the step, shape (B,), int64."""
         count = canvas.editable.sum(1)
         if clock.last:
             return torch.zeros_like(count)
-        # The small term keeps a product such as 10 * (1 - 0.9) from falling below its integer.
+        # The small term keeps a product such as 10 * (1 - 0.9) from rounding below its integer.
         return torch.floor(count * clock.process.schedule.mask_prob(clock.s) + 1e-9).long()
 
 
 @dataclass(frozen=True)
 class Edited(Options, Policy):
-    """Write in an order of your own; hide visible tokens that the network no longer believes in.
+    """Unmask by any policy; mask visible tokens again whose probability has become low.
 
-    A visible token whose probability has fallen below a bound is hidden, and written anew in a
-    later step. Each position is hidden a limited number of times, so this ends. The network is told
-    the time of the canvas.
+    A visible token below ``edit_threshold`` is masked and redrawn in a later step. Each position is
+    masked a limited number of times, so this ends. The network is conditioned on the time of the
+    canvas.
 
     Args:
-        order: How masks are written: a policy that hides nothing itself.
-        edit_threshold: A token with a lower probability by the network's own distribution is
-            hidden.
-        times: How often a position may be hidden.
+        order: The policy that unmasks; it must not mask tokens itself.
+        edit_threshold: Visible tokens with a lower probability under the network's own distribution
+            are masked.
+        times: How often a position may be masked again.
 
     Reference: the editing threshold of "LLaDA2.1: Speeding Up Text Diffusion via Token Editing"
-    (2026), which replaces such a token at once.
+    (2026), which replaces such a token immediately.
     """
 
     revises = True
@@ -115,13 +115,13 @@ class Edited(Options, Policy):
         return "confidence"
 
     def most_steps(self, masks: int) -> int:
-        # Every step but the final one writes or hides something.
+        # Every step but the final one reveals or masks a token.
         return self.order.most_steps(masks) * (1 + 2 * self.times) + 1
 
     def settled(self, canvas: Canvas, clock: Clock) -> Tensor:
-        # Asked again about the same canvas, the network would say the same.
-        nothing_to_hide = clock.past.idle | ~self._open(canvas, clock).any(1)
-        return ~canvas.masked.any(1) & nothing_to_hide
+        # The predictions for an unchanged canvas would be the same.
+        nothing_to_mask = clock.past.idle | ~self._open(canvas, clock).any(1)
+        return ~canvas.masked.any(1) & nothing_to_mask
 
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return self.order.candidates(canvas, clock, rng) | self._open(canvas, clock)
@@ -134,7 +134,7 @@ class Edited(Options, Policy):
         return Move(move.reveal, doubtful, move.tokens)
 
     def _open(self, canvas: Canvas, clock: Clock) -> Tensor:
-        """Return where a visible token may still be hidden, shape (B, L), bool."""
+        """Return where a visible token may still be masked, shape (B, L), bool."""
         if clock.last:
             return torch.zeros_like(canvas.masked)
-        return canvas.editable & ~canvas.masked & (clock.past.hidden < self.times)
+        return canvas.editable & ~canvas.masked & (clock.past.remask_count < self.times)

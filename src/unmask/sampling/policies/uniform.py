@@ -14,7 +14,7 @@ from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_
 
 @dataclass(frozen=True)
 class UniformReverse(Policy):
-    """Draw x_s from q(x_s | x_t, x_0) with a predicted x_0 at every editable position.
+    """Draw x_s from q(x_s | x_t, x_0), x_0 drawn from the prediction, at every editable position.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Section 3 (the x_0 parametrisation).
     """
