@@ -1,16 +1,16 @@
-r"""The denoiser: a guess p(x_0 | x_t, t) of what is under each mask.
+r"""Denoisers: the contracts of networks that predict p(x_0 | x_t, t), and their cross-entropy.
 
     denoiser(xt, t, at=where) -> logits (N, V)    only at the N positions where ``at`` is True
     denoiser(xt, t)           -> logits (B, L, V) everywhere
 
-The head over the vocabulary is the most expensive layer of a small encoder, so everything in this
-project asks only for the positions it will use. Two rules hold for every denoiser, the "SUBS"
-parametrisation of Sahoo et al. 2024, arXiv:2406.07524, Section 3.2.3:
+The head over the vocabulary is the most expensive layer of a small encoder, so this project only
+queries the positions that it uses. Two rules hold for every denoiser, the "SUBS" parametrisation of
+Sahoo et al. 2024, arXiv:2406.07524, Section 3.2.3:
 
     1. ids that are not data ([MASK], padding, the start symbol) have logit -inf;
-    2. a visible token is kept: nobody asks a denoiser about it (unless a sampler revises it).
+    2. a visible token stays: it is not queried (unless a sampler revises it).
 
-Guidance, constraints and caches are denoisers that own a denoiser.
+Guidance, constraints and caches are denoisers that wrap a denoiser.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 
 
 class Denoiser(Protocol):
-    """What objectives and samplers know of a network."""
+    """A network as objectives and samplers see it."""
 
     @property
     def vocab_size(self) -> int:
@@ -44,30 +44,30 @@ class Denoiser(Protocol):
         Args:
             xt: Noised ids, shape (B, L), int64.
             t: Times, shape (B,).
-            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
+            at: Shape (B, L), bool; the queried positions, None for all.
             valid: Shape (B, L), bool; False on padding, None if there is none.
 
         Returns:
-            Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point. The tensor is
-            the caller's, who may write over it.
+            Shape (N, V) in row-major order of ``at``, or (B, L, V). Floating point. The caller may
+            overwrite the tensor.
         """
         ...
 
 
 @runtime_checkable
 class OrderedDenoiser(Denoiser, Protocol):
-    """A denoiser whose guesses depend on the order in which tokens were written."""
+    """A denoiser that is conditioned on the order in which tokens were generated."""
 
     def conditionals(
         self, x0: Tensor, rank: Tensor, at: Tensor, valid: Tensor | None = None
     ) -> Tensor:
-        """Return logits of p(x_i | all x_j with rank_j < rank_i) for every i asked about.
+        """Return logits of p(x_i | all x_j with rank_j < rank_i) at every queried position i.
 
         Args:
             x0: Clean ids, shape (B, L), int64.
-            rank: Shape (B, L), int64, the place of each position in the order of its row, all
+            rank: Shape (B, L), int64; the rank of each position in the order of its row, all
                 different.
-            at: Shape (B, L), bool; where logits are wanted.
+            at: Shape (B, L), bool; the queried positions.
             valid: Shape (B, L), bool; False on padding, None if there is none.
 
         Returns:
@@ -76,32 +76,32 @@ class OrderedDenoiser(Denoiser, Protocol):
         ...
 
     def session(self, cached: bool = True) -> Denoiser:
-        """Return a denoiser for one run of a sampler, which remembers the order of writing.
+        """Return a denoiser for one sampling run, which records the order of generation.
 
         Args:
-            cached: Keep what the network computed for written tokens; else compute it anew in every
-                call, with the same result.
+            cached: Cache keys and values of generated tokens; else recompute them in every call,
+                with the same result.
         """
         ...
 
 
 class BlockContext(Denoiser, Protocol):
-    """A denoiser of the block that comes next, given the clean blocks that it was handed so far.
+    """A denoiser of the next block, conditioned on the clean blocks appended so far.
 
-    It is called with that block alone, shape (B, L'), or less if the row ends in it.
+    It is called with that block alone, shape (B, L'), or shorter if the row ends in it.
     """
 
     def append(self, block: Tensor) -> None:
-        """Take the finished block, ids of shape (B, L'), into the context of those to come."""
+        """Append a finished block, ids of shape (B, L'), to the context of the next ones."""
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Hear which rows will be asked about again, shape (B,), bool; the others may be let go."""
+        """Drop the context of all rows but ``rows``, shape (B,), bool: the others are finished."""
         ...
 
 
 class BlockDenoiser(Protocol):
-    """A guess p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1)) for all blocks b of a row in one call."""
+    """A network that predicts all blocks in one call, p(x_0^b | x_t^b, x_0^1 ... x_0^(b-1))."""
 
     @property
     def vocab_size(self) -> int:
@@ -120,8 +120,8 @@ class BlockDenoiser(Protocol):
 
         Args:
             xt: Noised ids, shape (B, L), int64.
-            x0: Clean ids, shape (B, L), int64; of it block b is told to later blocks only.
-            at: Shape (B, L), bool; where logits are wanted, None for everywhere.
+            x0: Clean ids, shape (B, L), int64; only later blocks are conditioned on block b.
+            at: Shape (B, L), bool; the queried positions, None for all.
             valid: Shape (B, L), bool; False on padding at the right, None if there is none.
 
         Returns:
@@ -130,31 +130,31 @@ class BlockDenoiser(Protocol):
         ...
 
     def context(self, cached: bool = True) -> BlockContext:
-        """Return an empty context, to write or read block after block.
+        """Return an empty context, for one sampling run.
 
         Args:
-            cached: Keep what the network computed for finished blocks; else compute it anew in
-                every call, with the same result.
+            cached: Cache keys and values of finished blocks; else recompute them in every call,
+                with the same result.
         """
         ...
 
 
 def calls_of(denoiser: Denoiser) -> int:
-    """Return how many network calls one call of a denoiser costs: its ``network_calls``, else 1."""
+    """Return the network calls per call of a denoiser: its ``network_calls``, else 1."""
     return int(getattr(denoiser, "network_calls", 1))
 
 
 def uses_time(denoiser: Denoiser) -> bool:
-    """Return whether guesses may change with t or from call to call: ``uses_time``, else True."""
+    """Return whether predictions may change with t or between calls: ``uses_time``, else True."""
     return bool(getattr(denoiser, "uses_time", True))
 
 
 @dataclass(frozen=True, eq=False)
 class Around:
-    """What denoisers that own a denoiser have in common.
+    """Base class of denoisers that wrap a denoiser.
 
     Args:
-        inner: The denoiser whose guesses are changed.
+        inner: The wrapped denoiser.
     """
 
     inner: Denoiser
@@ -186,13 +186,13 @@ def masked_cross_entropy(
 ) -> Tensor:
     """Return S(x_0, x_t) = sum over masked positions of -log p(x_0 | x_t, t), in nats per sequence.
 
-    The log-softmax is taken in float32 whatever the network computes in: the weight of the bound
-    multiplies its rounding.
+    The log-softmax is in float32 whatever the dtype of the network, because the weight of the bound
+    multiplies its rounding errors.
 
     Returns:
-        Shape (B,), float32 (float64 if the denoiser answers in float64); 0 for a row without masks.
+        Shape (B,), float32 (float64 if the logits are float64); 0 for a row without masks.
     """
-    # A batch without masks is asked all the same: its loss is 0 but must have a gradient.
+    # The network also runs on a batch without masks: the loss is 0 but must have a gradient.
     return row_nats(denoiser(xt, t, at=masked, valid=valid), x0, masked)
 
 
@@ -210,12 +210,12 @@ def row_nats(logits: Tensor, x0: Tensor, at: Tensor) -> Tensor:
     """Return the sum of -log p(x_0) over the positions ``at``, in nats per sequence.
 
     Args:
-        logits: Shape (N, V), in row-major order of ``at``; taken to float32 unless in float64.
+        logits: Shape (N, V), in row-major order of ``at``; cast to float32 unless float64.
         x0: Clean ids, shape (B, L), int64.
         at: Shape (B, L), bool.
 
     Returns:
-        Shape (B,); 0 for a row without any.
+        Shape (B,); 0 for a row without such positions.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     nats = cross_entropy(logits, x0[at], reduction="none")

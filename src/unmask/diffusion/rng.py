@@ -1,11 +1,11 @@
-r"""Counter-based random numbers: the noise of a row depends on its seed and on nothing else.
+r"""Counter-based random numbers: those of a row depend on its seed alone.
 
     u = hash(seed, stream, step, position)  in (0, 1)
 
-Because every number is computed from its own coordinates, a row draws the same text alone, in a
-batch, next to longer neighbours, padded or not, on a CPU or a GPU, and with a cache on or off. The
-hash is the finaliser of SplitMix64; 52 bits are kept, so the smallest value is about 1e-16 and no
-tail is cut off, which float32 noise would do.
+Every number is computed from its coordinates, so a row gets the same text alone or in a batch, with
+or without padding, on a CPU or a GPU, and with or without a cache. The hash is the finaliser of
+SplitMix64; 52 bits are kept, so the smallest value is about 1e-16 and the tail is not cut off as
+with float32 numbers.
 
 Reference: Steele, Lea, Flood 2014, "Fast Splittable Pseudorandom Number Generators", OOPSLA.
 """
@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Made once: a scalar of NumPy takes as long as the addition of a few hundred.
+# Created once: creating a NumPy scalar takes as long as a few hundred additions.
 _GOLDEN, _MIX_1, _MIX_2, _30, _27, _31, _12 = map(
     np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 30, 27, 31, 12)
 )
 
-# NumPy and not torch: unsigned, and three times as fast on the few numbers of a step.
+# NumPy, not torch: it has unsigned integers and is three times as fast for so few numbers.
 _Bits = NDArray[np.uint64]
 
 
@@ -40,18 +40,18 @@ def _hash(x: _Bits) -> _Bits:
 
 @dataclass(frozen=True)
 class RowRng:
-    """Random numbers of a batch.
+    """Random numbers of a batch, one stream per row.
 
     Args:
         seeds: Shape (B,), int64; one per row.
-        first: The position that the first number of a row belongs to, for a part of a row.
+        first: Position of the first number of a row, for a part of a row.
     """
 
     seeds: Tensor
     first: int = 0
 
     def part(self, index: int) -> RowRng:
-        """Return independent numbers for a part of each row; part 0 has those of the row itself."""
+        """Return independent numbers for a part of each row; part 0 has the numbers of the row."""
         if index == 0:
             return self
         key = _hash(self._key("part") ^ np.uint64(index))
@@ -61,13 +61,13 @@ class RowRng:
         """Return float64 numbers in (0, 1), shape (B, length).
 
         Args:
-            stream: What the numbers are for; different streams are independent.
+            stream: Name of the purpose; different streams are independent.
             step: The step of the sampler.
             length: Number of positions, L.
         """
         key = _hash(self._key(stream) ^ np.uint64(step))
         position = np.arange(self.first, self.first + length, dtype=np.uint64)
-        # 52 bits and not 53: the half that keeps 0 and 1 out has to fit in a float64 as well.
+        # 52 bits, not 53: the offset of 1/2 that excludes 0 and 1 also has to fit in a float64.
         bits = _hash(_hash(key[:, None] ^ position)) >> _12
         return self._on_device((bits.astype(np.float64) + 0.5) * 2.0**-52)
 
@@ -87,9 +87,9 @@ def row_seeds(seed: int, rows: Tensor, draws: Tensor) -> Tensor:
     """Return a seed for every draw of every row, int64, of the shape that both broadcast to.
 
     Args:
-        seed: Of the whole text, from 0 to 2^63 - 1.
-        rows: Numbers of rows in the text, int64, at least one.
-        draws: Numbers of draws, int64, at least one.
+        seed: Seed of the whole text, from 0 to 2^63 - 1.
+        rows: Indices of rows in the text, int64, at least one.
+        draws: Indices of draws, int64, at least one.
     """
     key = _hash(np.array([seed], dtype=np.uint64))
     key = _hash(key ^ rows.cpu().numpy().astype(np.uint64))
@@ -97,7 +97,7 @@ def row_seeds(seed: int, rows: Tensor, draws: Tensor) -> Tensor:
 
 
 class RowGenerator:
-    """Random numbers in place of a ``torch.Generator``, where a row must not depend on its batch.
+    """A replacement of ``torch.Generator`` whose numbers for a row do not depend on the batch.
 
     Args:
         seeds: Shape (B,), int64; one per row.
@@ -109,24 +109,24 @@ class RowGenerator:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are."""
+        """Device of the numbers."""
         return self._noise.seeds.device
 
     def uniform(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
-        """Return float64 numbers in (0, 1); every row has its own share of the first dimension."""
+        """Return float64 numbers in (0, 1); the first dimension is split evenly among the rows."""
         numbers = self._noise.uniform("bound", self._calls, prod(shape) // len(self._noise.seeds))
         self._calls += 1
         return numbers.reshape(shape)
 
 
 Generator: TypeAlias = torch.Generator | RowGenerator
-"""A source of random numbers: one for a batch, or one for each row of it."""
+"""A source of random numbers, for a batch or for each of its rows."""
 
 
 def uniform(
     shape: torch.Size | tuple[int, ...], generator: Generator, device: torch.device
 ) -> Tensor:
-    """Return float64 random numbers from 0 to 1 of a shape whose first dimension are the rows."""
+    """Return float64 random numbers from 0 to 1; the first dimension of the shape is the batch."""
     if isinstance(generator, RowGenerator):
         return generator.uniform(shape)
     return torch.rand(shape, dtype=torch.float64, generator=generator, device=device)

@@ -123,7 +123,7 @@ def _bound(
             continue
         # The shares of the draws are stratified, with an offset that makes every k as likely.
         k = ((draw + offset) / draws * count).long().clamp_max(count - 1) + 1
-        hidden = absorbing.hide_first(canvas.ids, order, k, given)
+        hidden = absorbing.mask_first(canvas.ids, order, k, given)
         time = formulation.process.time_of(hidden.masked | canvas.masked, given | canvas.masked)
         nats = masked_cross_entropy(
             denoiser, hidden.ids, time, canvas.ids, hidden.masked, canvas.valid

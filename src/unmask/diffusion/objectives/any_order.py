@@ -1,13 +1,13 @@
-r"""The likelihood of a text in a given order of writing, and the bound that follows from it.
+r"""Any-order likelihood: exact in a given order of generation, a bound over random orders.
 
-A network in which a position sees only what comes before it in an order sigma is autoregressive in
-that order, so the chain rule is exact and not a bound:
+A network in which a position only attends to earlier positions of an order sigma is autoregressive
+in that order, so the chain rule is exact, not a bound:
 
     -log p(x_0, sigma) = sum_i -log p(x_{sigma(i)} | x_{sigma(1)}, ..., x_{sigma(i-1)})
 
-Drawing sigma uniformly gives the bound of masked diffusion in continuous time, with all noise
-levels of a row in one pass of the network: hiding the last k tokens of a random order is hiding k
-random tokens, and the sum over k of the next token's cost is the integral over time.
+A uniform sigma gives the continuous-time bound of masked diffusion, with all noise levels of a row
+in one network call: masking the last k tokens of a random order is masking k random tokens, and the
+sum over k of the cross-entropy of the next token is the integral over time.
 
 References: Uria et al. 2014, arXiv:1310.1757 (orderless training); Hoogeboom et al. 2021,
 arXiv:2110.02037, Eq. 3 (order-agnostic bound); Yang et al. 2019, "XLNet", arXiv:1906.08237 (two
@@ -40,17 +40,17 @@ def order_token_nats(
     editable: Tensor,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return -log p of every token given those before it, from one call of the network.
+    """Return -log p of every token given those before it, from one network call.
 
     Args:
-        denoiser: A network that sees tokens in the order of writing.
+        denoiser: A network that is conditioned on the order of generation.
         x0: Clean ids, shape (B, L), int64.
         rank: The order; see ``OrderedDenoiser.conditionals``. Given tokens must come first.
-        editable: Shape (B, L), bool; the tokens to be written.
+        editable: Shape (B, L), bool; the tokens that are modelled.
         valid: Shape (B, L), bool; False on padding.
 
     Returns:
-        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64).
+        Nats, shape (B, L), float32 (float64 if the logits are float64).
     """
     return token_nats(denoiser.conditionals(x0, rank, editable, valid), x0, editable)
 
@@ -63,11 +63,10 @@ def order_nelbo(
     generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
-    """Estimate the bound by the likelihood in one random order for each row.
+    """Estimate the bound by the likelihood in one random order per row.
 
     Args:
-        t: Shape (B,). Every noise level of a row is visited whatever its time is, so only the
-            device and the number of rows are taken from it.
+        t: Shape (B,). Only its device is used, because one order visits every noise level.
 
     The other arguments and the result are those of ``objectives.masked.continuous_nelbo``.
     """

@@ -1,14 +1,13 @@
-r"""Block diffusion: autoregressive over blocks of tokens, masked diffusion within each of them.
+r"""Block diffusion objective: autoregressive over blocks, masked diffusion within each block.
 
-    log p(x) = sum over blocks b of log p(x^b | x^1 ... x^(b-1)),   each bounded as a row of its own
+    log p(x) = sum over blocks b of log p(x^b | x^1 ... x^(b-1)),   each bounded like a row
 
-With one token a block that is the autoregressive model, with one block a row masked diffusion. The
-bound of a block is any bound of ``objectives.masked``: a block is handed to it as a row, and what
-stands before the block is told to the network behind its back (``InContext``). So nothing here
-knows a schedule or a weight, and nothing there knows a block.
+One token per block gives the autoregressive model, one block per row masked diffusion. The bound of
+a block is any bound of ``objectives.masked``: it gets each block as a row, and ``InContext``
+conditions the network on the blocks before it.
 
-Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. It is always
-seen whole: positions of the last block behind the end of a text are masks that nobody asks about.
+Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. The last block is
+complete too: its positions after the end of a text are masks that are not queried.
 
 Reference: Arriola et al. 2025, "Block Diffusion: Interpolating Between Autoregressive and Diffusion
 Language Models" (BD3-LM), arXiv:2503.09573.
@@ -34,7 +33,7 @@ class InContext:
 
     Args:
         inner: The network.
-        x0: The clean rows, shape (B, L), that the blocks were cut from.
+        x0: The clean rows of the blocks, shape (B, L).
     """
 
     inner: BlockDenoiser
@@ -54,9 +53,9 @@ class InContext:
         """Return logits of p(x_0^b | x_t^b, clean blocks before it), (N, V); see ``Denoiser``."""
         where = torch.ones_like(xt, dtype=torch.bool) if at is None else at
         rows = (None if x is None else self._rows(x) for x in (xt, where, valid))
-        noised, asked, real = rows
+        noised, queried, real = rows
         assert noised is not None
-        logits = self.inner(noised, self.x0, at=asked, valid=real)
+        logits = self.inner(noised, self.x0, at=queried, valid=real)
         return logits if at is not None else logits.view(*xt.shape, -1)
 
     def _rows(self, blocks: Tensor) -> Tensor:
@@ -64,23 +63,23 @@ class InContext:
 
 
 def cut(rows: Tensor, block_length: int) -> Tensor:
-    """Return the blocks of all rows, (B, L) -> (B n, L'), the last of a row filled up with 0."""
+    """Return the blocks of all rows, (B, L) -> (B n, L'), the last of a row padded with 0."""
     return pad(rows, (0, -rows.shape[1] % block_length)).reshape(-1, block_length)
 
 
 def block_times(t: Tensor, count: int, generator: Generator) -> Tensor:
-    r"""Spread the times of rows over their blocks.
+    r"""Derive the times of the blocks from the times of their rows.
 
         t_(i,b) = (t_i + pi_i(b)) / n,   pi_i a random permutation of 0 ... n - 1 for each row
 
-    Where the t_i lie one in each of B strata (``schedules.grids.stratified_times``), the B n
-    times lie one in each of B n, over the batch and within each row. Each alone is uniform: a block
-    is tied to no part of the interval, as it would be were the strata laid out along the row.
+    If the t_i are stratified (``schedules.grids.stratified_times``), the B n times are, over the
+    batch and within each row. Each is uniform: because of the permutation no block has a stratum of
+    its own.
 
     Args:
         t: Shape (B,), uniform in (0, 1].
         count: Blocks in a row, n.
-        generator: Of the permutations; not used for a single block.
+        generator: Source of the permutations; not used for a single block.
 
     Returns:
         float64 times in (0, 1], shape (B, n).
@@ -104,19 +103,19 @@ def block_nelbo(
 ) -> Loss:
     """Estimate the bound of every row as the sum over its blocks, in one network call.
 
-        nats = sum over b of bound(x_0^b; x_0^1 ... x_0^(b-1)),   each block at a time of its own
+        nats = sum over b of bound(x_0^b; x_0^1 ... x_0^(b-1)),   each block at its own time
 
     Args:
         denoiser: The network.
-        bound: A bound of ``objectives.masked``, given its process.
+        bound: A bound of ``objectives.masked``, with its process.
         block_length: L'.
         x0: Clean ids, shape (B, L), int64.
         t: Times uniform in (0, 1], shape (B,); see ``block_times``.
-        editable: Shape (B, L), bool; what is modelled. The rest is visible.
+        editable: Shape (B, L), bool; the positions that are modelled. The rest is visible.
         generator: Source of randomness.
         valid: Shape (B, L), bool; False on padding at the right.
-        interval: Times are drawn from this part of [0, 1] only. What comes out is then no bound,
-            but has less variance where the ends of the interval weigh most, and may be trained on.
+        interval: The part of [0, 1] from which times are drawn. If it is not all of it, the result
+            is not a bound, but a training loss of lower variance.
 
     Returns:
         Nats and editable tokens per row.

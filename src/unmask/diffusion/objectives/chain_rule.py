@@ -1,21 +1,20 @@
-r"""Exact likelihoods by the chain rule, in a fixed order of writing, token by token.
+r"""Exact likelihoods by the chain rule in a fixed order of generation, token by token.
 
-A sampler that writes one token a call in an order sigma has the law
+A sampler that generates one token per network call in an order sigma has the law
 
     -log p(x) = sum_i -log p(x_{sigma(i)} | x_{sigma(1)}, ..., x_{sigma(i-1)}),
 
-so its likelihood is exact and no bound: no noise level is drawn. It is the likelihood of that
-sampler alone; a network that guesses well but not exactly has another one for every order.
+so its likelihood is exact, not a bound: no noise level is drawn. It is the likelihood of that
+sampler; an approximate network has a different one for every order.
 
-    sequential_token_nats   any network of masks: one row of a network call for every token
-    block_token_nats        a network of blocks: one call for every place in a block
-    pseudo_token_nats       every token given all others, which is no likelihood
+    sequential_token_nats   any masked model: one row of a network call for every token
+    block_token_nats        a block model: one network call for every position in a block
+    pseudo_token_nats       every token given all others, which is not a likelihood
 
-A network that sees tokens in the order of writing answers with all of them in one call,
-``objectives.any_order.order_token_nats``. All return nats per token, shape (B, L), 0 at positions
-that are not modelled.
+An any-order network computes all of them in one call, ``objectives.any_order.order_token_nats``.
+All return nats per token, shape (B, L), 0 at positions that are not modelled.
 
-References: Uria et al. 2014, arXiv:1310.1757 (orders of writing); Wang & Cho 2019,
+References: Uria et al. 2014, arXiv:1310.1757 (orders of generation); Wang & Cho 2019,
 arXiv:1902.04094, and Salazar et al. 2020, arXiv:1910.14659 (pseudo-likelihood).
 """
 
@@ -33,14 +32,14 @@ from unmask.errors import UserError, did_you_mean
 from unmask.validation import whole
 
 PAIRS = 256
-"""Masked copies of rows in one call of the network."""
+"""Masked copies of rows in one network call."""
 
 
 def left_to_right_ranks(editable: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return the order from left to right, shape (B, L), int64: given tokens first, padding last.
+    """Return the left-to-right order as ranks, (B, L), int64: given tokens first, padding last.
 
     Args:
-        editable: Shape (B, L), bool; the tokens to be written.
+        editable: Shape (B, L), bool; the tokens that are modelled.
         valid: Shape (B, L), bool; False on padding.
     """
     group = editable.long()
@@ -53,16 +52,16 @@ ORDERS = ("left-to-right", "right-to-left")
 
 
 def ranks(order: str | Sequence[int], editable: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Return an order by its name, or as the numbers of the tokens, as ranks (B, L), int64.
+    """Return an order, given by name or by token indices, as ranks (B, L), int64.
 
     Args:
-        order: A name in ``ORDERS``, or for rows of n editable tokens the numbers 0 ... n - 1 of
-            these, the one that is written first at the beginning.
-        editable: Shape (B, L), bool; the tokens to be written.
+        order: A name in ``ORDERS``, or for rows of n editable tokens a permutation of 0 ... n - 1,
+            first the token that is generated first.
+        editable: Shape (B, L), bool; the tokens that are modelled.
         valid: Shape (B, L), bool; False on padding.
 
     Raises:
-        UserError: If there is no such order, or the numbers are not those of the tokens.
+        UserError: If there is no such order, or it is not a permutation of the tokens.
     """
     forward = left_to_right_ranks(editable, valid)
     if order == "left-to-right":
@@ -91,28 +90,28 @@ def sequential_token_nats(
     editable: Tensor,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return -log p of every token with exactly the tokens masked that are not written yet.
+    """Return -log p of every token with itself and all tokens of later rank masked.
 
-    The network runs on one copy of a row for each of its editable tokens. A network that is
-    conditioned on time is given the time of as many masks, ``processes.absorbing.time_of``.
+    The network runs on one copy of a row for each of its editable tokens. A time-conditioned
+    network gets the time at which a sampler has that many masks, ``MaskingProcess.time_of``.
 
     Args:
         denoiser: The network.
-        process: The forward process, of masks.
+        process: The forward process.
         x0: Clean ids, shape (B, L), int64.
-        rank: Shape (B, L), int64, the place of each position in the order of its row, all
-            different. Tokens that are not editable are visible whatever their rank is.
-        editable: Shape (B, L), bool; the tokens to be written.
+        rank: Shape (B, L), int64; the rank of each position in the order of its row, all different.
+            Tokens that are not editable are visible whatever their rank is.
+        editable: Shape (B, L), bool; the tokens that are modelled.
         valid: Shape (B, L), bool; False on padding.
 
     Returns:
-        Nats, shape (B, L), float32 (float64 if the denoiser answers in float64); no gradient.
+        Nats, shape (B, L), float32 (float64 if the logits are float64); no gradient.
     """
 
-    def hidden(row: Tensor, place: Tensor) -> Tensor:
+    def masked(row: Tensor, place: Tensor) -> Tensor:
         return editable[row] & (rank[row] >= rank[row, place][:, None])
 
-    return _one_by_one(denoiser, process, x0, editable, valid, hidden)
+    return _one_by_one(denoiser, process, x0, editable, valid, masked)
 
 
 def pseudo_token_nats(
@@ -124,18 +123,18 @@ def pseudo_token_nats(
 ) -> Tensor:
     """Return -log p of every token given all others: its sum is the pseudo-log-likelihood.
 
-    It is no likelihood and no bound, as no sampler has it for its law: every token is seen when all
-    others are predicted. It compares texts under one model, not models.
+    It is neither a likelihood nor a bound, because it is not the law of any sampler: every token is
+    visible when the others are predicted. It compares texts under one model, not models.
 
     The arguments and the result are those of ``sequential_token_nats``.
 
     References: Wang & Cho 2019, arXiv:1902.04094; Salazar et al. 2020, arXiv:1910.14659.
     """
 
-    def hidden(row: Tensor, place: Tensor) -> Tensor:
+    def masked(row: Tensor, place: Tensor) -> Tensor:
         return torch.arange(x0.shape[1], device=x0.device) == place[:, None]
 
-    return _one_by_one(denoiser, process, x0, editable, valid, hidden)
+    return _one_by_one(denoiser, process, x0, editable, valid, masked)
 
 
 @torch.no_grad()
@@ -145,23 +144,23 @@ def _one_by_one(
     x0: Tensor,
     editable: Tensor,
     valid: Tensor | None,
-    hidden: Callable[[Tensor, Tensor], Tensor],
+    masks: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Return the cost of every editable token, each predicted from a masked copy of its row.
+    """Return -log p of every editable token, each predicted from a masked copy of its row.
 
     Args:
-        hidden: What to mask to predict a token, from the rows and places of n tokens, (n,) each:
-            shape (n, L), bool.
+        masks: Maps the rows and positions of n tokens, (n,) each, to the positions to mask for the
+            prediction of each token, shape (n, L), bool.
     """
     parts = []
     for row, place in zip(*(x.split(PAIRS) for x in editable.nonzero().T), strict=True):
-        masked = hidden(row, place)
+        masked = masks(row, place)
         xt = x0[row].masked_fill(masked, process.mask_token_id)
         time = process.time_of(masked, editable[row])
-        asked = torch.arange(x0.shape[1], device=x0.device) == place[:, None]
+        queried = torch.arange(x0.shape[1], device=x0.device) == place[:, None]
         real = None if valid is None else valid[row]
-        logits = denoiser(xt, time, at=asked, valid=real)
-        parts.append(token_nats(logits, x0[row], asked).sum(1))
+        logits = denoiser(xt, time, at=queried, valid=real)
+        parts.append(token_nats(logits, x0[row], queried).sum(1))
     nats = torch.cat(parts)
     return nats.new_zeros(x0.shape).masked_scatter(editable, nats)
 
@@ -176,15 +175,15 @@ def block_token_nats(
     editable: Tensor,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return -log p of every token, block after block, with an order of writing in each block.
+    """Return -log p of every token, block after block, with a given order in each block.
 
     Args:
-        denoiser: A network of blocks.
+        denoiser: A block model.
         block_length: L'.
-        rank: The order; only that within a block counts, the blocks are written left to right.
+        rank: The order within each block; the blocks are generated left to right.
 
-    The other arguments and the result are those of ``sequential_token_nats``. All blocks of a row
-    are in one call of the network, and each call predicts one token of every block.
+    The other arguments and the result are those of ``sequential_token_nats``. One network call
+    predicts one token of every block of a row.
     """
     network = InContext(denoiser, x0)
     clean, free = cut(x0, block_length), cut(editable, block_length)
@@ -194,9 +193,9 @@ def block_token_nats(
     turn = turn.argsort(1).argsort(1).masked_fill(~free, -1)
     total = torch.zeros((), device=x0.device).expand(clean.shape)
     for step in range(int(turn.max()) + 1):
-        masked, asked = turn >= step, turn == step
+        masked, queried = turn >= step, turn == step
         xt = clean.masked_fill(masked, process.mask_token_id)
-        logits = network(xt, process.time_of(masked, free), at=asked, valid=real)
-        nats = token_nats(logits, clean, asked)
+        logits = network(xt, process.time_of(masked, free), at=queried, valid=real)
+        nats = token_nats(logits, clean, queried)
         total = total.to(nats.dtype) + nats
     return total.view(len(x0), -1)[:, : x0.shape[1]]

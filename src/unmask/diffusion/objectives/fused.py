@@ -1,8 +1,8 @@
-"""The two numbers that a bound with a schedule per token needs of a guess: a cost and a mean.
+"""Fused cross-entropy and weighted softmax mean, for the NELBO with per-token schedules.
 
-With mu the softmax of logits, x a token and w a table they are -log mu_x and sum_v w_v mu_v.
-Written with the library's own functions they keep three tensors as large as the logits, at 50 000
-tokens a good part of a training step. Here one is kept for the gradient, and one made in it.
+With mu the softmax of logits, x a token and w a table these are -log mu_x and sum_v w_v mu_v. With
+the functions of torch they keep three tensors of the size of the logits, for 50 000 tokens a large
+part of a training step. Here one is kept for the backward pass, which allocates another.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.autograd.function import once_differentiable
 def cost_and_mean(
     logits: Tensor, truth: Tensor, table: Tensor, counts: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return -log mu_x in nats and sum_v w_v mu_v of every guess, shape (N,) each.
+    """Return -log mu_x in nats and sum_v w_v mu_v of every prediction, shape (N,) each.
 
     Args:
-        logits: Shape (N, V), float32 or float64: the guesses of the first row of a batch, then
+        logits: Shape (N, V), float32 or float64: the predictions of the first row of a batch, then
             those of the second, and so on.
         truth: The tokens x, shape (N,), int64.
-        table: The weights w of each row of the batch, shape (B, V), of the logits' dtype.
-        counts: How many guesses each row has, shape (B,), int64; they add up to N.
+        table: The weights w of each row of the batch, shape (B, V), in the dtype of the logits.
+        counts: Number of predictions of each row, shape (B,), int64; they add up to N.
 
-    The gradient by ``logits`` and ``table`` is exact; it has none of its own.
+    The gradient by ``logits`` and ``table`` is exact; second derivatives are not supported.
     """
     with torch.autocast(logits.device.type, enabled=False):
         cost, mean = _CostAndMean.apply(logits, truth, table, counts.tolist())  # type: ignore[no-untyped-call]
@@ -34,14 +34,14 @@ def cost_and_mean(
 
 
 class _CostAndMean(torch.autograd.Function):
-    """By the logits d cost = mu - 1[v = x] and d mean = mu (w - mean); by the table d mean = mu."""
+    """Gradients: d cost = mu - 1[v = x] and d mean = mu (w - mean) by logits, d mean = mu by w."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, truth: Tensor, table: Tensor, counts: list[int]
     ) -> tuple[Tensor, Tensor]:
         mu = logits.softmax(-1)
-        # The largest probability is at least 1 / V: its logarithm is exact to rounding.
+        # The largest probability is at least 1 / V, so its logarithm is accurate.
         log_total = logits.amax(-1) - mu.amax(-1).log()
         rows = zip(mu.split(counts), table, strict=True)
         mean = torch.cat([predictions @ weights for predictions, weights in rows])

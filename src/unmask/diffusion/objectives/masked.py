@@ -1,19 +1,19 @@
-r"""Objectives: what a denoiser is trained on and judged by.
+r"""Masked-diffusion objectives: the NELBO with one schedule for all tokens, and the MLM loss.
 
 The negative log-likelihood of a sequence has an upper bound, the NELBO, in nats:
 
     -log p(x_0) <= int_0^1  -alpha'(t) / (1 - alpha(t))  E[ S(x_0, x_t) ] dt
 
 with S the cross-entropy summed over masked positions. Substituting m = 1 - alpha(t) the schedule
-drops out: the bound is the integral of (mask rate m -> mean cross-entropy of a masked token), times
-the length. BERT's loss is one point of that curve, at m = 0.15.
+drops out: the bound is the integral of the mean cross-entropy of a masked token over the mask rate
+m, times the length. BERT's loss is one point of that curve, at m = 0.15.
 
-Four functions, each an unbiased estimate of what it names:
+Four unbiased estimators:
 
     continuous_nelbo      one time per row, weight -alpha' / (1 - alpha)
     discrete_nelbo        the T-step bound, which is larger and tends to the first
-    exact_k_nelbo         hide exactly k tokens, weight L / k, at a time drawn given k: lowest
-                          variance, for evaluation
+    exact_k_nelbo         exactly k masks, weight L / k, at a time drawn given k: lowest variance,
+                          for evaluation
     masked_mean           cross-entropy at a given mask rate, unweighted: BERT, the RoBERTa blog
 
 References: Shi et al. 2024, arXiv:2406.04329, Eq. 4-6; Sahoo et al. 2024, arXiv:2406.07524, Eq. 10;
@@ -38,16 +38,16 @@ from unmask.diffusion.schedules.grids import grid_step
 
 @dataclass(frozen=True)
 class Loss:
-    """An estimate for every sequence, in nats, with the number of tokens that it speaks of.
+    """An estimate for every sequence, in nats.
 
     Attributes:
         diffusion: Shape (B,), the integral over time.
-        reconstruction: Shape (B,), what lies below the schedule's alpha(0); 0 if alpha(0) = 1.
+        reconstruction: Shape (B,), the term of a schedule with alpha(0) < 1; 0 if alpha(0) = 1.
         prior: Shape (B,), KL(q(x_1 | x_0) || p(x_1)); 0 for every schedule with alpha(1) = 0.
-        tokens: Shape (B,), int64, the tokens that the bound is on.
-        cross_entropy: Shape (B,), the unweighted -log p(x_0 | x_t) summed over what was predicted:
-            no part of the bound, but what D3PM's hybrid loss adds to it. None where no such loss
-            is defined.
+        tokens: Shape (B,), int64, the number of tokens that the estimate covers.
+        cross_entropy: Shape (B,), the unweighted -log p(x_0 | x_t) summed over the predictions: not
+            part of the bound, but added to it by D3PM's hybrid loss. None where no hybrid loss is
+            defined.
     """
 
     diffusion: Tensor
@@ -67,18 +67,19 @@ class Loss:
         return self.nats.sum() / self.tokens.sum().clamp_min(1)
 
 
-def _loss(weight: Tensor | float, surprise: Tensor, tokens: Tensor) -> Loss:
-    zero = torch.zeros_like(surprise)
-    return Loss(weight * surprise, zero, zero, tokens, surprise)
+def _loss(weight: Tensor | float, cross_entropy: Tensor, tokens: Tensor) -> Loss:
+    zero = torch.zeros_like(cross_entropy)
+    return Loss(weight * cross_entropy, zero, zero, tokens, cross_entropy)
 
 
 def _with_ends(
     loss: Loss, denoiser: Denoiser, process: AbsorbingProcess, never_clean: float
 ) -> Loss:
-    """Add what lies outside the range of the schedule, L (1 - alpha(0)) log V and L alpha(1) log V.
+    """Add the ends of the schedule, L (1 - alpha(0)) log V and L alpha(1) log V.
 
-    Below t = 0 the decoder is uniform, as MD4's. At t = 1 a token is still visible with probability
-    alpha(1); with p(x_1) a mask or, in that share, a uniform token, the KL is alpha(1) log V.
+    Below t = 0 the decoder is uniform, as in MD4. At t = 1 a token is still visible with
+    probability alpha(1); with p(x_1) a uniform token with that probability, else a mask, the KL is
+    alpha(1) log V.
     """
     dims = loss.tokens.to(loss.diffusion.dtype) * math.log(len(denoiser.data_ids))
     visible = process.schedule.alpha(torch.ones((), dtype=torch.float64)).item()
@@ -116,10 +117,11 @@ def continuous_nelbo(
     prior term L alpha(1) log V.
     """
     noised = process.corrupt(x0, t, editable, generator)
-    surprise = masked_cross_entropy(denoiser, noised.ids, t, x0, noised.masked, valid)
+    cross_entropy = masked_cross_entropy(denoiser, noised.ids, t, x0, noised.masked, valid)
     never_clean = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)).item()
-    weight = rate(process.schedule, t.double()).to(surprise.dtype)
-    return _with_ends(_loss(weight, surprise, editable.sum(1)), denoiser, process, never_clean)
+    weight = rate(process.schedule, t.double()).to(cross_entropy.dtype)
+    loss = _loss(weight, cross_entropy, editable.sum(1))
+    return _with_ends(loss, denoiser, process, never_clean)
 
 
 def discrete_nelbo(
@@ -135,7 +137,7 @@ def discrete_nelbo(
 ) -> Loss:
     """Estimate the T-step bound: T u(s, t) S(x_0, x_t) at a time t of the grid, drawn uniformly.
 
-    The first step of the grid (s = 0) has u = 1 and is the reconstruction term.
+    The last step of a sampler, s = 0, has u = 1 and is the reconstruction term.
 
     Args:
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
@@ -152,9 +154,9 @@ def discrete_nelbo(
     """
     now, before = grid_step(t, num_steps, grid)
     noised = process.corrupt(x0, now, editable, generator)
-    surprise = masked_cross_entropy(denoiser, noised.ids, now, x0, noised.masked, valid)
+    cross_entropy = masked_cross_entropy(denoiser, noised.ids, now, x0, noised.masked, valid)
     weight = num_steps * process.reveal_prob(now, before)
-    loss = _loss(weight.to(surprise.dtype), surprise, editable.sum(1))
+    loss = _loss(weight.to(cross_entropy.dtype), cross_entropy, editable.sum(1))
     return _with_ends(loss, denoiser, process, 0.0)
 
 
@@ -167,22 +169,22 @@ def exact_k_nelbo(
     generator: Generator,
     valid: Tensor | None = None,
 ) -> Loss:
-    r"""Estimate the continuous-time bound by hiding exactly k tokens, k uniform in 1..L.
+    r"""Estimate the continuous-time bound with exactly k masks, k uniform in 1..L.
 
-        nats = L / k * S(x_0, x_0 with k random tokens hidden at the mask rate m)
+        nats = L / k * S(x_0, x_0 with k random tokens masked at the mask rate m)
         k = ceil(L t),    m ~ Beta(k, L - k + 1)
 
     In terms of the mask rate the bound is the sum over k of
 
         int_0^1 dm / m  C(L, k) m^k (1 - m)^(L - k)  S_k(m) = 1 / k  E_{m ~ Beta(k, L-k+1)} S_k(m),
 
-    with S_k(m) the mean cost of k masks for a network that is conditioned on the time of m. So the
+    with S_k(m) the mean cross-entropy of k masks for a network conditioned on the time of m. So the
     expectation is that of ``continuous_nelbo`` for every network and every schedule from 1 to 0,
-    but the estimate is bounded, needs no clamp near t = 0, and has no variance when every token
-    costs the same.
+    but the estimate is bounded, needs no clamp near t = 0, and has no variance if every token has
+    the same cross-entropy.
 
-    A schedule that does not reach its ends is taken as a sampler takes it, which starts from masks
-    alone and lets the network write what is left at t = 0: at t a token is masked with probability
+    A schedule that does not reach its ends is used as a sampler does, which starts from masks alone
+    and lets the network predict the masks left at t = 0: at t a token is masked with probability
     m(t) / m(1). So there is no reconstruction and no prior term.
 
     Args:
@@ -190,9 +192,9 @@ def exact_k_nelbo(
 
     The other arguments and the result are those of ``continuous_nelbo``.
     """
-    noised, time, weight = _hide_exactly(process, x0, t, editable, generator)
-    surprise = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
-    return _loss(weight.to(surprise.dtype), surprise, editable.sum(1))
+    noised, time, weight = _mask_exactly(process, x0, t, editable, generator)
+    cross_entropy = masked_cross_entropy(denoiser, noised.ids, time, x0, noised.masked, valid)
+    return _loss(weight.to(cross_entropy.dtype), cross_entropy, editable.sum(1))
 
 
 def exact_k_token_nats(
@@ -204,20 +206,20 @@ def exact_k_token_nats(
     generator: Generator,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Estimate the share of every token in the bound that ``exact_k_nelbo`` estimates.
+    """Estimate the contribution of every token to the bound of ``exact_k_nelbo``.
 
     The arguments are those of ``exact_k_nelbo``.
 
     Returns:
-        Nats, shape (B, L), 0 where nothing was masked; the sum over a row is that of its bound.
+        Nats, shape (B, L), 0 where nothing was masked; they sum to the estimate of the row.
     """
-    noised, time, weight = _hide_exactly(process, x0, t, editable, generator)
+    noised, time, weight = _mask_exactly(process, x0, t, editable, generator)
     logits = denoiser(noised.ids, time, at=noised.masked, valid=valid)
     nats = token_nats(logits, x0, noised.masked)
     return weight[:, None].to(nats.dtype) * nats
 
 
-def _hide_exactly(
+def _mask_exactly(
     process: AbsorbingProcess, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator
 ) -> tuple[Corrupted, Tensor, Tensor]:
     """Return rows with k = ceil(L t) masks, their times, (B,), and weights L / k, (B,), float64."""
@@ -237,17 +239,17 @@ def masked_mean(
     valid: Tensor | None = None,
     eighty_ten_ten: bool = False,
 ) -> Loss:
-    """Return the plain masked-language-model loss at one mask rate shared by the batch.
+    """Return the masked-language-model loss at one mask rate for the whole batch.
 
     ``per_token`` is the mean cross-entropy of a selected token: one point of the curve whose
     integral is the bound. Averaged over rates 0.1, 0.2, ... 1.0 it is the 10-step bound per token.
 
     Args:
         mask_rate: Probability in (0, 1] with which an editable token is selected.
-        eighty_ten_ten: Replace the selected tokens by BERT's rule instead of [MASK] alone.
+        eighty_ten_ten: Replace the selected tokens by BERT's 80/10/10 rule, not by [MASK] alone.
 
     Returns:
-        Nats per sequence summed over selected tokens, and how many were selected.
+        Nats per sequence summed over the selected tokens, and their number.
 
     References: Devlin et al. 2019, arXiv:1810.04805; N. Barry 2025, "BERT is just a single text
     diffusion step" (blog).
@@ -259,5 +261,5 @@ def masked_mean(
         ids = denoiser.data_ids
         xt = bert_replacement(x0, selected, process.mask_token_id, ids, generator)
     t = process.schedule.inverse(torch.full((len(x0),), 1.0 - mask_rate, dtype=torch.float64))
-    surprise = masked_cross_entropy(denoiser, xt, t.to(x0.device), x0, selected, valid)
-    return _loss(1.0, surprise, selected.sum(1))
+    cross_entropy = masked_cross_entropy(denoiser, xt, t.to(x0.device), x0, selected, valid)
+    return _loss(1.0, cross_entropy, selected.sum(1))

@@ -1,18 +1,19 @@
-r"""The bound of masked diffusion in which every vocabulary entry has its own schedule.
+r"""Masked-diffusion objectives with a schedule for every vocabulary entry.
 
-With r_v = -alpha_v' / (1 - alpha_v), mu the denoiser's guess at a masked position and x the token
-under it, the negative log-likelihood is at most
+With r_v = -alpha_v' / (1 - alpha_v), mu the prediction at a masked position and x its token, the
+negative log-likelihood is at most
 
     int_0^1 E sum over masked positions of  [ sum_v r_v mu_v - r_x - r_x log mu_x ]  dt.
 
-The first two terms compare the rate at which the model lifts masks with the rate at which the true
-process does. They vanish when all schedules are equal, which leaves the cross-entropy; left out, a
-learned schedule would cheat the "bound". At t -> 0 the weight is infinite, so the integral starts
-at a first time t_1 and the rest is bounded by a decoder that sees nothing, mu_v ~ 1 - alpha_v(t_1).
+The first two terms compare the rate at which the model reveals masks with that of the true reverse
+process. They vanish if all schedules are equal, which leaves the cross-entropy. Without them a
+learned schedule could lower the "bound" below the likelihood. At t -> 0 the weight is infinite, so
+the integral starts at a first time t_1, and the rest is bounded by a decoder without context,
+mu_v ~ 1 - alpha_v(t_1).
 
     tokenwise_nelbo            continuous time
-    tokenwise_last_step_nelbo  the same, but the network itself writes what is left at t_1: for
-                               evaluation, as nothing is lost by it
+    tokenwise_last_step_nelbo  the same, but the network predicts the masks left at t_1: tighter,
+                               for evaluation
     tokenwise_discrete_nelbo   T steps, which is larger and tends to the first (without t_1)
     rloo_nelbo                 continuous time, with an unbiased gradient for a learned schedule
 
@@ -39,7 +40,7 @@ from unmask.diffusion.schedules.grids import grid_step
 from unmask.errors import UserError
 
 
-def _guess(
+def _predict(
     denoiser: Denoiser,
     noised: Corrupted,
     t: Tensor,
@@ -49,12 +50,12 @@ def _guess(
 ) -> tuple[Tensor, Tensor]:
     """Return -log mu_x in nats and sum_v table_v mu_v at the N masked positions, shape (N,) each.
 
-    In float32, in float64 if the denoiser answers so.
+    In float32, or float64 if the logits are.
     """
     logits = denoiser(noised.ids, t, at=noised.masked, valid=valid)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    hidden = noised.masked
-    return cost_and_mean(logits, x0[hidden], table.to(logits.dtype), hidden.sum(1))
+    masked = noised.masked
+    return cost_and_mean(logits, x0[masked], table.to(logits.dtype), masked.sum(1))
 
 
 def _at_truth(table: Tensor, x0: Tensor, masked: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def integrand(
     t: Tensor,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return what the bound integrates over t, for given masks: nats per unit of time, shape (B,).
+    """Return the integrand of the bound for given masks: nats per unit of time, shape (B,).
 
         sum over masked positions of  sum_v r_v mu_v - r_x - r_x log mu_x    >= 0
 
@@ -94,14 +95,14 @@ def _integrand(
     valid: Tensor | None,
 ) -> Tensor:
     """Return ``integrand`` for a table of the rates r_v of each row, (B, V)."""
-    # mu adds up to 1, so what all rates share drops out of sum_v r_v mu_v - r_x. Taken off before,
-    # it leaves no difference of large numbers, and exactly 0 where all rates are equal.
+    # mu sums to 1, so a constant added to all rates drops out of sum_v r_v mu_v - r_x. Subtracting
+    # it first avoids a difference of large numbers, and gives exactly 0 if all rates are equal.
     excess = rate - rate[:, :1]
-    nats, guessed = _guess(denoiser, noised, t, x0, excess, valid)
+    nats, mean = _predict(denoiser, noised, t, x0, excess, valid)
     truth = _at_truth(rate.to(nats.dtype), x0, noised.masked) * nats
     truth = truth - _at_truth(excess.to(nats.dtype), x0, noised.masked)
     row = noised.masked.nonzero()[:, 0]
-    return nats.new_zeros(len(x0)).index_add(0, row, guessed + truth)
+    return nats.new_zeros(len(x0)).index_add(0, row, mean + truth)
 
 
 class Step(NamedTuple):
@@ -134,14 +135,14 @@ def step_kl(
     The other arguments are those of ``integrand``.
     """
     stay = process.stay_prob(t, s)
-    nats, stay_guess = _guess(denoiser, noised, t, x0, stay, valid)
+    nats, stay_model = _predict(denoiser, noised, t, x0, stay, valid)
     row = noised.masked.nonzero()[:, 0]
     reveal_truth = _at_truth(1 - stay, x0, noised.masked).to(nats.dtype)
     stay_truth = _at_truth(stay.to(nats.dtype), x0, noised.masked)
-    # A sum of positive numbers; 1 - sum_v mu_v rho_v would be noise for small steps.
-    stay_guess = stay_guess.clamp_min(torch.finfo(nats.dtype).tiny)
-    # Nothing stays at s = 0, where 0 log 0 = 0 must also have a gradient.
-    log_ratio = torch.where(stay_truth > 0, stay_truth / stay_guess, 1).log()
+    # A sum of positive numbers; 1 - sum_v mu_v rho_v would lose all digits for small steps.
+    stay_model = stay_model.clamp_min(torch.finfo(nats.dtype).tiny)
+    # At s = 0 no mask stays, and 0 log 0 = 0 must have a gradient.
+    log_ratio = torch.where(stay_truth > 0, stay_truth / stay_model, 1).log()
     kl = reveal_truth * nats + stay_truth * log_ratio
     zero = nats.new_zeros(len(x0))
     return Step(zero.index_add(0, row, kl), zero.index_add(0, row, nats))
@@ -150,13 +151,13 @@ def step_kl(
 def _reconstruction(
     denoiser: Denoiser, process: PerTokenProcess, x0: Tensor, editable: Tensor, first_time: float
 ) -> Tensor:
-    """Return E[-log p(x_0 | x_t1)] for the decoder that sees nothing, in nats, shape (B,), float64.
+    """Return E[-log p(x_0 | x_t1)] of the decoder without context, in nats, shape (B,), float64.
 
     sum over positions of m_x (log sum_v m_v - log m_x) with m = 1 - alpha(t_1), v over data ids.
     """
-    hidden = process.schedule.mask_prob(editable.new_full((1,), first_time, dtype=torch.float64))[0]
-    log_total = hidden[denoiser.data_ids].sum().log()
-    table = hidden * log_total - torch.xlogy(hidden, hidden)
+    m = process.schedule.mask_prob(editable.new_full((1,), first_time, dtype=torch.float64))[0]
+    log_total = m[denoiser.data_ids].sum().log()
+    table = m * log_total - torch.xlogy(m, m)
     return (table[x0] * editable).sum(1)
 
 
@@ -164,7 +165,7 @@ def _prior(denoiser: Denoiser, process: PerTokenProcess, x0: Tensor, editable: T
     """Return KL(q(x_1 | x_0) || p(x_1)) in nats, shape (B,), float64: alpha(1) log V per token.
 
     At t = 1 a token is still visible with probability alpha(1), the same for all. p(x_1) is a mask
-    with probability 1 - alpha(1), else any of the V data ids alike; the masks cancel.
+    with probability 1 - alpha(1), else uniform over the V data ids; the masks cancel.
     """
     visible = 1 - process.schedule.mask_prob(editable.new_ones(1, dtype=torch.float64))[0]
     return (visible[x0] * editable).sum(1) * math.log(len(denoiser.data_ids))
@@ -176,7 +177,7 @@ def _check_first(first_time: float) -> None:
 
 
 def _times(t: Tensor, first_time: float) -> Tensor:
-    """Return the uniform times t in (0, 1] squeezed into (first_time, 1], float64."""
+    """Map uniform times t in (0, 1] to (first_time, 1], float64."""
     _check_first(first_time)
     return first_time + (1 - first_time) * t.double()
 
@@ -195,8 +196,8 @@ def tokenwise_nelbo(
 
         nats = (1 - t_1) integrand(t) + reconstruction(t_1) + prior,    t uniform in (t_1, 1]
 
-    Its gradient is right for the denoiser. For a learned schedule it lacks what comes from where
-    the masks are: use ``rloo_nelbo``.
+    Its gradient is unbiased for the denoiser. For a learned schedule the part from the mask pattern
+    is missing: use ``rloo_nelbo``.
 
     Args:
         denoiser: The network.
@@ -206,7 +207,7 @@ def tokenwise_nelbo(
         editable: Shape (B, L), bool; the positions that are modelled, given the rest.
         generator: Source of randomness for the masks.
         valid: Shape (B, L), bool; False on padding.
-        first_time: t_1, below which a decoder that sees nothing takes over.
+        first_time: t_1, below which the decoder has no context.
 
     Returns:
         Nats per sequence in three parts and editable tokens per sequence.
@@ -234,25 +235,25 @@ def tokenwise_last_step_nelbo(
         nats = integrand(t)                                                 where t > t_1
                1 / t_1 * sum over masked positions of -log mu_x, at t_1     elsewhere
 
-    plus the prior, t uniform in (0, 1]: the last step is drawn as often as it is long, so one
-    call of the network estimates both. The decoder that sees nothing, of ``tokenwise_nelbo``, costs
-    about t_1 log V nats per token; the network, which sees the text, costs what the tokens are
-    worth, but for the rare case that several are masked at t_1.
+    plus the prior, t uniform in (0, 1]: the last step is drawn with the probability of its length,
+    so one network call estimates both. In ``tokenwise_nelbo`` the decoder without context costs
+    about t_1 log V nats per token. Here the network predicts these masks with context, which is
+    exact except in the rare case that several tokens are masked at t_1.
 
     Args:
         t: Times uniform in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
-        first_time: t_1, the start of the last step. The step loses about the square of its mask
-            rate in nats per token: 1e-8, or 1e-4 where masks become only as rare as t^(1/2).
+        first_time: t_1, the start of the last step. The step costs about the square of its mask
+            rate in nats per token: 1e-8, or 1e-4 for a mask rate of t^(1/2).
 
     The other arguments are those of ``tokenwise_nelbo``.
 
     Returns:
-        Nats per sequence, all of ``diffusion`` but the prior, and editable tokens per sequence.
+        Nats per sequence, all in ``diffusion`` except the prior, and editable tokens per sequence.
     """
     _check_first(first_time)
     time = t.double().clamp_min(first_time)
     noised = process.corrupt(x0, time, editable, generator)
-    # Where all rates are equal the cross-entropy is left of the integrand, times that rate.
+    # With equal rates the integrand is the cross-entropy times that rate.
     last_step = (t <= first_time)[:, None]
     rate = torch.where(last_step, 1 / first_time, process.schedule.rate(time))
     diffusion = _integrand(denoiser, rate, x0, noised, time, valid)
@@ -267,7 +268,7 @@ def _loss(
     diffusion: Tensor,
     first_time: float | None,
 ) -> Loss:
-    """Add the ends of the unit interval to an estimate of its inside, (B,)."""
+    """Add the terms at both ends of the unit interval to the integral over its inside, (B,)."""
     prior = _prior(denoiser, process, x0, editable).to(diffusion.dtype)
     if first_time is None:
         return Loss(diffusion, torch.zeros_like(diffusion), prior, editable.sum(1))
@@ -288,7 +289,7 @@ def tokenwise_discrete_nelbo(
 ) -> Loss:
     """Estimate the T-step bound: T KL(q(x_s | x_t, x_0) || p(x_s | x_t)) at a random grid time t.
 
-    The first step of the grid (s = 0) is the reconstruction and counted under ``diffusion``.
+    The last step of a sampler, s = 0, is the reconstruction and counted in ``diffusion``.
 
     Args:
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
@@ -324,14 +325,14 @@ def rloo_nelbo(
         surrogate = (l_1 + l_2) / 2 + (l_1 - l_2) / 2 * (log q(z_1 | x_0) - log q(z_2 | x_0))
                     + reconstruction + prior,    (l_1 - l_2) held constant
 
-    The masks z are drawn with probabilities that the schedule decides, so its gradient has a score
-    part besides the direct one; each copy is the other's baseline. The surrogate's gradient is
-    unbiased; its value would mean nothing, so it is given that of the loss.
+    The probability of the masks z depends on the schedule, so its gradient has a score part; each
+    copy is the baseline of the other. The gradient of the surrogate is unbiased, and its value is
+    that of the loss.
 
     The arguments are those of ``tokenwise_nelbo``; the network sees one batch of 2 B rows.
 
     Returns:
-        The loss, the mean of both copies, without gradient; and the surrogate to minimise, (B,).
+        The loss, averaged over both copies, without gradient; and the surrogate to minimise, (B,).
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 6 (REINFORCE leave-one-out).
     """
@@ -343,7 +344,7 @@ def rloo_nelbo(
     score = process.log_mask_pattern(rows, noised.masked, times, free).to(value.dtype)
     (one, two), (score_one, score_two) = value.chunk(2), score.chunk(2)
     loss = _loss(denoiser, process, x0, editable, (one + two) / 2, first_time)
-    # Zero, with the gradient of the score part: what a trainer logs is the loss.
+    # Adds the gradient of the score part with value 0, so that the logged value is the loss.
     score_part = (one - two).detach() / 2 * (score_one - score_two)
     surrogate = loss.nats + (score_part - score_part.detach())
     nats = (loss.diffusion.detach(), loss.reconstruction.detach(), loss.prior.detach())

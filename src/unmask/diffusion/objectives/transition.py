@@ -1,16 +1,16 @@
-r"""The bound for processes in which a token turns into another token.
+r"""Objectives of processes in which a token turns into another token (uniform, Gaussian noise).
 
-With a guess g(x_0) of each token from the other positions, the model's step from t to s is
+With a prediction g(x_0) of each token from the other positions, the model's step from t to s is
 
     p(x_s | x_t) = q(x_t | x_s) sum over x_0 of g(x_0) q(x_s | x_0),    normalised,
 
-D3PM's "joint" parametrisation, whose best g is the leave-one-out posterior: g must not use what
-stands at its own place, because q(x_t | x_s) already does. Two functions:
+D3PM's "joint" parametrisation. Its best g is the leave-one-out posterior: g must not be conditioned
+on the token at its own position, because q(x_t | x_s) already is. Two functions:
 
     transition_nelbo      the T-step bound, for every TransitionProcess
     uniform_nelbo         the limit of T -> infinity, for uniform noise
 
-Every editable position contributes at every time, so one noised copy says more than one with masks.
+Every editable position contributes at every time, not just the masked ones.
 
 References: Austin et al. 2021, arXiv:2107.03006, Eq. 1 and 5; Schiff et al. 2024, "Simple Guidance
 Mechanisms for Discrete Diffusion Models" (UDLM), arXiv:2412.10193; Sahoo et al. 2025, "The
@@ -51,7 +51,7 @@ def transition_nelbo(
     0. At s = 0 the first term is -log p(x_0 | x_t), the reconstruction.
 
     Args:
-        denoiser: The network; its logits are the guess g.
+        denoiser: The network; its logits are those of g.
         process: The forward process.
         x0: Clean ids, shape (B, L), int64; data ids where editable.
         t: Uniform times in (0, 1], shape (B,); each picks a step, see
@@ -66,14 +66,14 @@ def transition_nelbo(
     Returns:
         Nats per sequence, with -log g(x_0) over all editable positions as ``cross_entropy``, and
         editable tokens per sequence. D3PM's hybrid loss is nats / T + weight * cross_entropy, with
-        weights around 0.001: next to the whole bound its weight counts T times. On its own the
-        cross-entropy leads to the full posterior, which is not the best g.
+        weights around 0.001: relative to the whole bound the weight is multiplied by T. The minimum
+        of the cross-entropy alone is the full posterior, which is not the best g.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Eq. 1 and 5.
     """
     now, before = grid_step(t, num_steps, grid)
     xt = process.corrupt(x0, now, editable, generator).ids
-    prediction = _log_guess(denoiser, process, xt, now, editable, valid)  # (N, K)
+    prediction = _log_prediction(denoiser, process, xt, now, editable, valid)  # (N, K)
     row = editable.nonzero()[:, 0]
     clean, current = x0[editable], now[row]
     like = process.log_likelihood(xt[editable], current, before[row], prediction.dtype)
@@ -96,9 +96,9 @@ def uniform_nelbo(
         nats = -alpha'(t) / (K alpha(t)) * sum over ids j of  r_j log(r_j / rho_j) - r_j + rho_j
         r_j = q(x_t = j | x_0) / q(x_t = z | x_0),    rho_j the same with g in place of x_0
 
-    with z the token that stands at x_t, summed over editable positions: r_j is the rate at which
-    the true backward process turns z into j, rho_j the model's. A schedule with alpha(0) < 1 adds
-    the reconstruction from x_t at t = 0 without any context, one with alpha(1) > 0 a prior term.
+    with z the token of x_t, summed over editable positions: r_j is the rate at which the true
+    reverse process turns z into j, rho_j that of the model. A schedule with alpha(0) < 1 adds the
+    reconstruction from x_t at t = 0 without context, one with alpha(1) > 0 a prior term.
 
     Args:
         t: Uniform times in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
@@ -110,20 +110,20 @@ def uniform_nelbo(
     """
     t = t.double()
     xt = process.corrupt(x0, t, editable, generator).ids
-    prediction = _log_guess(denoiser, process, xt, t, editable, valid)  # (N, K)
+    prediction = _log_prediction(denoiser, process, xt, t, editable, valid)  # (N, K)
     row = editable.nonzero()[:, 0]
     here, clean = process.places(xt[editable])[:, None], x0[editable]
     truth = process.log_forward(clean, t[row], prediction.dtype)
     model = process.log_spread(prediction, t[row])
     gap = _divergence(truth - truth.gather(1, here), model - model.gather(1, here))
     alpha, count = process.schedule.alpha(t), len(process.data_ids)
-    # As alpha goes to 0 the sum does so with its square.
+    # As alpha goes to 0 the sum vanishes as its square.
     weight = torch.where(alpha > 0, -process.schedule.dalpha(t) / (count * alpha), 0.0)
     loss = _loss(process, weight.to(gap.dtype)[row] * gap, prediction, x0, editable)
     return replace(loss, reconstruction=loss.tokens.to(gap.dtype) * _never_clean(process))
 
 
-def _log_guess(
+def _log_prediction(
     denoiser: Denoiser,
     process: TransitionProcess,
     xt: Tensor,
@@ -137,9 +137,9 @@ def _log_guess(
 
 
 def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
-    """Return sum of q log(q / p) - q + p over the last axis: KL, also of what adds up to no 1.
+    """Return sum of q log(q / p) - q + p over the last axis: KL, also of unnormalised q and p.
 
-    The two sums that cancel in KL also cancel the rounding of log p, to first order.
+    The two sums, which cancel for normalised q and p, cancel the rounding of log p to first order.
     """
     q, p = log_q.exp(), log_p.exp()
     gap = (log_q - log_p).masked_fill(q == 0, 0)
@@ -149,22 +149,22 @@ def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 def _loss(
     process: TransitionProcess, nats: Tensor, prediction: Tensor, x0: Tensor, editable: Tensor
 ) -> Loss:
-    """Add up nats (N,), the cross-entropy of the guess (N, K) and the prior term per sequence."""
+    """Sum nats (N,), the cross-entropy of the prediction (N, K) and the prior term per sequence."""
     row, clean = editable.nonzero()[:, 0], x0[editable]
 
     def per_sequence(values: Tensor) -> Tensor:
         return nats.new_zeros(len(x0)).index_add(0, row, values.to(nats.dtype))
 
-    surprise = -prediction.gather(1, process.places(clean)[:, None])[:, 0]
+    cross_entropy = -prediction.gather(1, process.places(clean)[:, None])[:, 0]
     diffusion, prior = per_sequence(nats), per_sequence(process.prior_nats(clean))
     zero = torch.zeros_like(diffusion)
-    return Loss(diffusion, zero, prior, editable.sum(1), per_sequence(surprise))
+    return Loss(diffusion, zero, prior, editable.sum(1), per_sequence(cross_entropy))
 
 
 def _never_clean(process: UniformProcess) -> float:
-    """Return the entropy of a token given what alpha(0) < 1 leaves of it, in nats."""
+    """Return the entropy of a token given its noised version at t = 0, in nats."""
     count = len(process.data_ids)
-    hidden = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)) / count
-    other = torch.xlogy(hidden, hidden) * (count - 1)
-    same = 1 - hidden * (count - 1)
+    redrawn = process.schedule.mask_prob(torch.zeros((), dtype=torch.float64)) / count
+    other = torch.xlogy(redrawn, redrawn) * (count - 1)
+    same = 1 - redrawn * (count - 1)
     return -float(torch.xlogy(same, same) + other)

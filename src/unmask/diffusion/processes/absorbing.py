@@ -1,12 +1,10 @@
-r"""The forward process: how clean tokens turn into masks, and the chance to turn back.
+r"""The absorbing process: masked diffusion with one schedule for all tokens.
 
-Absorbing (masked) diffusion: at time t every token is independently still itself with probability
-alpha(t), else it is [MASK]; a mask never turns back on the way forward. Going backward from t to an
-earlier time s < t, a visible token stays as it is and a masked one is revealed with probability
+At time t every token is independently visible with probability alpha(t), else it is [MASK]; in the
+forward process a mask stays a mask. In the reverse process from t to s < t a visible token stays
+and a masked one is revealed with probability
 
     u(s, t) = (alpha(s) - alpha(t)) / (1 - alpha(t)).
-
-This file knows schedules and tensors; it does not know networks, losses or text.
 
 References: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006; Shi et al. 2024, arXiv:2406.04329, Section 2.
@@ -30,37 +28,37 @@ class AbsorbingProcess:
 
     Args:
         schedule: alpha(t) and its companions.
-        mask_token_id: The id that a hidden token is replaced by.
+        mask_token_id: The id of [MASK].
     """
 
     schedule: Schedule
     mask_token_id: int
 
     def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
-        """Draw x_t given x_0: hide each editable token with probability 1 - alpha(t).
+        """Draw x_t given x_0: mask each editable token with probability 1 - alpha(t).
 
         Args:
             x0: Clean ids, shape (B, L), int64.
             t: Times, shape (B,), one per sequence.
-            editable: Shape (B, L), bool; False where a token is given and never hidden.
+            editable: Shape (B, L), bool; False where a token is given and never masked.
             generator: Source of randomness.
         """
-        hide_prob = self.schedule.mask_prob(t.double())[:, None]
+        mask_prob = self.schedule.mask_prob(t.double())[:, None]
         u = uniform(x0.shape, generator, x0.device)
-        return self._hide(x0, (u < hide_prob) & editable)
+        return self._mask(x0, (u < mask_prob) & editable)
 
     def corrupt_exactly(
         self, x0: Tensor, count: Tensor, editable: Tensor, generator: Generator
     ) -> tuple[Corrupted, Tensor]:
-        """Hide exactly ``count`` editable tokens of each row; also draw a time that fits them.
+        """Mask exactly ``count`` editable tokens of each row; also draw a time that fits them.
 
-        Every token is hidden at a uniform mask rate of its own, so the smallest ``count`` rates say
-        which tokens are hidden, and the largest of these is the rate at which the last one was: it
+        Every token is masked at a uniform mask rate of its own. The tokens with the ``count``
+        smallest rates are masked, and the largest of these rates is that of the last one masked: it
         has the law Beta(count, L - count + 1), whichever tokens they are.
 
         Args:
             x0: Clean ids, shape (B, L), int64.
-            count: How many, shape (B,), int64.
+            count: Number of masks, shape (B,), int64.
             editable: Shape (B, L), bool.
             generator: Source of randomness.
 
@@ -69,39 +67,35 @@ class AbsorbingProcess:
             starts from masks alone, so the mask rate at t is m(t) / m(1), with m = 1 - alpha.
         """
         rates = uniform(x0.shape, generator, x0.device)
-        noised = self.hide_first(x0, rates, count, editable)
+        noised = self.mask_first(x0, rates, count, editable)
         largest = rates.masked_fill(~noised.masked, 0).amax(1)
         return noised, FromMasks(self.schedule).inverse(1 - largest).clamp(0, 1)
 
-    def hide_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:
-        """Hide the ``count`` (B,) editable tokens of each row that come first in ``order`` (B, L).
+    def mask_first(self, x0: Tensor, order: Tensor, count: Tensor, editable: Tensor) -> Corrupted:
+        """Mask the ``count`` (B,) editable tokens of each row that come first in ``order`` (B, L).
 
         Args:
             x0: Clean ids, shape (B, L), int64.
-            order: Numbers in [0, 1], shape (B, L); the smallest are hidden.
-            count: How many, shape (B,), int64.
+            order: Numbers in [0, 1], shape (B, L); the smallest come first.
+            count: Number of masks, shape (B,), int64.
             editable: Shape (B, L), bool.
         """
         rank = order.masked_fill(~editable, 2).argsort(1).argsort(1)
-        return self._hide(x0, (rank < count[:, None]) & editable)
+        return self._mask(x0, (rank < count[:, None]) & editable)
 
-    def _hide(self, x0: Tensor, masked: Tensor) -> Corrupted:
+    def _mask(self, x0: Tensor, masked: Tensor) -> Corrupted:
         return Corrupted(x0.masked_fill(masked, self.mask_token_id), masked)
 
     def reveal_prob(self, t: Tensor, s: Tensor) -> Tensor:
-        """Return the chance u(s, t) that a token masked at t is visible at s, for 0 <= s < t <= 1.
+        """Return u(s, t), the probability that a token masked at t is visible at s < t.
 
         Exactly 1 at s = 0, also for a schedule whose alpha(0) is only nearly 1. Same shape as t.
         """
-        hidden_t, hidden_s = self.schedule.mask_prob(t), self.schedule.mask_prob(s)
-        return torch.where(s == 0, torch.ones_like(hidden_t), (hidden_t - hidden_s) / hidden_t)
+        later, earlier = self.schedule.mask_prob(t), self.schedule.mask_prob(s)
+        return torch.where(s == 0, torch.ones_like(later), (later - earlier) / later)
 
     def posterior(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, vocab_size: int) -> Tensor:
-        """Return q(x_s | x_t, x_0) over all ids, shape (B, L, vocab_size), float64.
-
-        A visible token is certain to stay. A masked one is x_0 with probability u(s, t), else still
-        [MASK]. For tests and small vocabularies: the samplers never build this tensor.
-        """
+        """Return q(x_s | x_t, x_0) over all ids, (B, L, vocab_size); see ``masked_posterior``."""
         reveal = self.reveal_prob(t.double(), s.double())[:, None].expand(xt.shape)
         return masked_posterior(xt, x0, reveal, self.mask_token_id, vocab_size)
 
@@ -123,13 +117,13 @@ class AbsorbingProcess:
 def bert_replacement(
     x0: Tensor, selected: Tensor, mask_token_id: int, random_ids: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Apply BERT's 80/10/10 rule: of the selected tokens 80 % [MASK], 10 % random, 10 % unchanged.
+    """Apply BERT's 80/10/10 rule: selected tokens become 80 % [MASK], 10 % random, 10 % unchanged.
 
     Args:
         x0: Clean ids, shape (B, L), int64.
         selected: Shape (B, L), bool; the tokens that the loss is on.
         mask_token_id: The id of [MASK].
-        random_ids: Shape (R,), int64; the ids a random replacement is drawn from.
+        random_ids: Shape (R,), int64; the ids from which random replacements are drawn.
         generator: Source of randomness.
 
     Returns:

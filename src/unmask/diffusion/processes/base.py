@@ -1,4 +1,4 @@
-"""Contracts of forward processes, and what several of them share."""
+"""Contracts of forward processes: ``Corrupted``, ``MaskingProcess``, ``TransitionProcess``."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from unmask.diffusion.rng import Generator
 
 
 class Corrupted(NamedTuple):
-    """A noised batch: ids (B, L) int64 and masked (B, L) bool, True where a token was hidden."""
+    """A noised batch: ids (B, L), int64, and masked (B, L), bool, the positions to predict."""
 
     ids: Tensor
     masked: Tensor
 
 
 class MaskingProcess(Protocol):
-    """What is needed of a forward process: ``AbsorbingProcess`` or ``PerTokenProcess``."""
+    """What an exact likelihood needs of a process: ``AbsorbingProcess`` or ``PerTokenProcess``."""
 
     @property
     def mask_token_id(self) -> int:
-        """The id that a hidden token is replaced by."""
+        """The id of [MASK]."""
         ...
 
     def time_of(self, masked: Tensor, editable: Tensor) -> Tensor:
-        """Return the time that a sampler has reached with these masks, (B,), float64."""
+        """Return the time at which a sampler has these masks, (B,), float64."""
         ...
 
 
 class TransitionProcess(Protocol):
-    """What the bound, a sampler and an exact denoiser ask of a process.
+    """A process in which a token turns into another token; see ``processes.uniform``.
 
     N positions each have their own times, (N,), float64. Ids are vocabulary ids, int64.
     """
@@ -42,7 +42,7 @@ class TransitionProcess(Protocol):
         ...
 
     def places(self, ids: Tensor) -> Tensor:
-        """Return where each id stands in ``data_ids``, in 0..K-1, same shape."""
+        """Return the index of each id in ``data_ids``, in 0..K-1, same shape."""
         ...
 
     def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
@@ -51,7 +51,7 @@ class TransitionProcess(Protocol):
         Args:
             x0: Clean ids, shape (B, L), int64.
             t: Times, shape (B,), one per sequence.
-            editable: Shape (B, L), bool; False where a token is given and never changed.
+            editable: Shape (B, L), bool; False where a token is given and never changes.
             generator: Source of randomness.
 
         Returns:
@@ -69,16 +69,16 @@ class TransitionProcess(Protocol):
         """Return log q(x_t | x_s = .), shape (N, K), for ids xt (N,) and s < t."""
         ...
 
-    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
-        """Return log of the law of x_s if x_0 has the law of log_guess, both (N, K)."""
+    def log_spread(self, log_prediction: Tensor, s: Tensor) -> Tensor:
+        """Return the log-law of x_s if ``log_prediction`` is that of x_0, both (N, K)."""
         ...
 
     def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
-        """Return logits of p(x_0 | x_t) from a guess that has not seen the token itself.
+        """Return logits of p(x_0 | x_t) from a prediction not conditioned on the own token.
 
         Args:
             logits: Shape (N, V), -inf outside ``data_ids``.
-            xt: The tokens that stand there, shape (N,).
+            xt: The noised tokens at these positions, shape (N,).
             t: Shape (N,), above 0.
 
         Returns:
@@ -90,10 +90,10 @@ class TransitionProcess(Protocol):
         """Draw x_s from q(x_s | x_t, x_0) by inversion.
 
         Args:
-            xt: Ids now, any shape.
-            x0: Guessed clean ids, same shape.
-            t: Time now, a scalar.
-            s: Next, cleaner time, a scalar; at s = 0 the result is x0.
+            xt: Current ids, any shape.
+            x0: Predicted clean ids, same shape.
+            t: Current time, a scalar.
+            s: Next, earlier time, a scalar; at s = 0 the result is x0.
             u: float64 in (0, 1), same shape as xt.
         """
         ...

@@ -1,9 +1,8 @@
-r"""Discretised Gaussian noise: a value moves to a near one before it moves to a far one.
+r"""The discretised Gaussian process for ordered values: noise moves a value to near values first.
 
-A process of ``processes.uniform``'s kind for ordered values 0..K-1, such as the levels of a pixel.
-There are no closed forms beyond a single step, so q(x_t | x_0) is read from a table of K x K
-matrices in float64, and a step over several points of the grid is a product of single ones, never
-an inverse.
+A ``TransitionProcess`` on the values 0..K-1, such as the levels of a pixel. There is no closed form
+beyond a single step, so q(x_t | x_0) is read from a table of K x K matrices in float64. A step over
+several points of the grid is a product of single steps, never an inverse.
 
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Appendix A.2.3.
@@ -23,8 +22,8 @@ from unmask.diffusion.rng import Generator, uniform
 from unmask.errors import UserError
 
 _LARGEST_TABLE = 2**31  # bytes
-# Steps less likely than this count as this likely: a table knows no impossible step, so nothing
-# becomes 0 / 0. It is far below what 53 random bits can draw.
+# Lower bound of all transition probabilities, which avoids 0 / 0. It is far below what 53 random
+# bits can draw.
 _RAREST = 1e-300
 
 
@@ -35,14 +34,14 @@ class GaussianProcess:
         Q_ij = exp(-4 (i - j)^2 / ((K - 1)^2 b)) / Z    for i != j, the rest of a row at j = i
 
     in a step of size b, with Z the sum over all differences from -(K - 1) to K - 1. Q is symmetric,
-    so pure noise is uniform. Times are the grid j / T; one between two points means the nearer one.
+    so pure noise is uniform. Times are rounded to the grid j / T.
 
     Args:
         betas: The step sizes b, shape (T,), on the device of the batches.
-        levels: K; values are the ids 0..K-1.
+        levels: K; the values are the ids 0..K-1.
 
     Raises:
-        UserError: If a number is out of range, or the table of T matrices would not fit in 2 GiB.
+        UserError: If a number is out of range, or the table of T matrices would exceed 2 GiB.
     """
 
     betas: Tensor
@@ -76,7 +75,7 @@ class GaussianProcess:
 
     @cached_property
     def _cumulative(self) -> Tensor:
-        """All products Q_1 ... Q_j from the left, shape (T + 1, K, K), float64, first the identity.
+        """All products Q_1 ... Q_j, shape (T + 1, K, K), float64, beginning with the identity.
 
         Entry [j, x_0, x_t] is q(x_t | x_0) at t = j / T.
         """
@@ -102,7 +101,7 @@ class GaussianProcess:
 
     def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         u = uniform(x0.shape, generator, x0.device)
-        # A given token may be no level at all.
+        # A given token need not be a level.
         law = self._cumulative[self._step(t)[:, None], x0.masked_fill(~editable, 0)]  # (B, L, K)
         return Corrupted(torch.where(editable, _invert(law, u), x0), editable)
 
@@ -119,13 +118,13 @@ class GaussianProcess:
             result[rows] = matrix.T.log().to(dtype)[xt[rows]]
         return result
 
-    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
-        result = log_guess.clone()
+    def log_spread(self, log_prediction: Tensor, s: Tensor) -> Tensor:
+        result = log_prediction.clone()
         for step, rows in _groups(self._step(s)):
             if step > 0:
-                # Far values are less likely than a float32 can say, and their sum is what counts.
-                law = log_guess[rows].double().exp() @ self._cumulative[step]
-                result[rows] = law.log().to(log_guess.dtype)
+                # Probabilities of far values underflow in float32, but their sum matters.
+                law = log_prediction[rows].double().exp() @ self._cumulative[step]
+                result[rows] = law.log().to(log_prediction.dtype)
         return result
 
     def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
@@ -148,14 +147,14 @@ class GaussianProcess:
 
 
 def _groups(keys: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield every different key of ``keys`` (N,), int64, and the indices that have it."""
+    """Yield every distinct key of ``keys`` (N,), int64, and its indices."""
     values, group = keys.unique(return_inverse=True)
     for number, value in enumerate(values.tolist()):
         yield value, (group == number).nonzero()[:, 0]
 
 
 def _invert(law: Tensor, u: Tensor) -> Tensor:
-    """Return the first place at which the law, summed from the left, exceeds u, shape of u.
+    """Return the first index at which the cumulative law exceeds u, same shape as u.
 
     Args:
         law: Weights, shape (..., K), float64.

@@ -1,22 +1,21 @@
-r"""Forward processes in which a token turns into another token, not into a mask.
+r"""The uniform process: a token turns into any other token, not into a mask.
 
-A process of this kind is a Markov chain on the K data ids, the same for every position. All of it
-follows from q(x_t | x_s), and Bayes' rule turns it round:
+A process without masks is a Markov chain on the K data ids, the same at every position. It follows
+from q(x_t | x_s); by Bayes' rule the posterior is
 
     q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0),    0 <= s < t <= 1
 
-Here: ``UniformProcess``, in which a token is itself with probability alpha(t), else any data id.
-For ordered values, which move to near ones first: ``processes.gaussian.GaussianProcess``.
+In ``UniformProcess`` a token is unchanged with probability alpha(t), else any data id. For ordered
+values, which move to near values first, see ``processes.gaussian.GaussianProcess``.
 
-No token is certain here, so every editable position is predicted at every time. A denoiser gives
-its guess g(x_0) of a token *from the other positions*. Of two equal ways to step from t to s,
+No token is certain, so every editable position is predicted at every time. A denoiser predicts
+g(x_0) of a token *from the other positions*. There are two equivalent steps from t to s:
 
     sum over x_0 of g(x_0) q(x_s | x_0), times q(x_t | x_s), normalised              (the bound)
     x_0 ~ g(x_0) q(x_t | x_0), normalised, then x_s ~ q(x_s | x_t, x_0)              (a sampler)
 
-the bound uses the first ("joint") and a sampler the second: ``posterior_logits``, any draw, then
-``step_back``. Tensors with K columns are in the order of ``data_ids``. This file knows schedules
-and tensors; it does not know networks, losses or text.
+The bound uses the first ("joint"), a sampler the second: ``posterior_logits``, any draw, then
+``step_back``. Tensors with K columns are in the order of ``data_ids``.
 
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Sections 3.1 and 3.3.
@@ -38,19 +37,19 @@ from unmask.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class UniformProcess:
-    """A token is still itself with probability alpha(t), else uniform over the data ids.
+    """A token is unchanged with probability alpha(t), else uniform over the data ids.
 
         q(x_t | x_0) = alpha(t) [x_t = x_0] + (1 - alpha(t)) / K
 
-    From s to t the same holds with alpha(t) / alpha(s). At s = 0 a token counts as clean, also for
-    a schedule whose alpha(0) is only nearly 1.
+    From s to t the same holds with alpha(t) / alpha(s). At s = 0 a token is clean, also for a
+    schedule whose alpha(0) is only nearly 1.
 
     Args:
         schedule: alpha(t) and its companions.
-        data_ids: The ids that noise is made of, shape (K,), int64; no special ids.
+        data_ids: The ids of pure noise, shape (K,), int64; no special ids.
 
     Raises:
-        UserError: If there are fewer than two ids, or one comes twice.
+        UserError: If there are fewer than two ids, or one occurs twice.
     """
 
     schedule: Schedule
@@ -63,7 +62,7 @@ class UniformProcess:
     @cached_property
     def _place(self) -> Tensor:
         count = len(self.data_ids)
-        # An id that is no data gets the place K, which no tensor with K columns has.
+        # An id that is not data gets the index K, which no tensor with K columns has.
         table = torch.full((int(self.data_ids.max()) + 1,), count, device=self.data_ids.device)
         table[self.data_ids] = torch.arange(count, device=self.data_ids.device)
         return table
@@ -72,13 +71,13 @@ class UniformProcess:
         return self._place.to(ids.device)[ids]
 
     def _rates(self, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Return alpha(t) / alpha(s) and its complement, float64: kept, redrawn from s to t."""
+        """Return alpha(t) / alpha(s) and its complement, float64: kept and redrawn from s to t."""
         t, s = t.double(), s.double()
         alpha = torch.where(s == 0, 1.0, self.schedule.alpha(s))
-        hidden = torch.where(s == 0, 0.0, self.schedule.mask_prob(s))
+        noised = torch.where(s == 0, 0.0, self.schedule.mask_prob(s))
         later = self.schedule.alpha(t)
-        # Each difference where its numbers are small. Where nothing is left, nothing can be kept.
-        fallen = torch.where(alpha > 0.5, self.schedule.mask_prob(t) - hidden, alpha - later)
+        # The difference of the smaller numbers is more accurate. At alpha = 0 nothing is kept.
+        fallen = torch.where(alpha > 0.5, self.schedule.mask_prob(t) - noised, alpha - later)
         kept = torch.where(alpha > 0, later / alpha, 0.0)
         redrawn = torch.where(alpha > 0, fallen / alpha, 1.0)
         return torch.where(t == 0, 1.0, kept), torch.where(t == 0, 0.0, redrawn)
@@ -90,7 +89,7 @@ class UniformProcess:
         return Corrupted(torch.where(noisy, self.noise_ids(which), x0), editable)
 
     def log_forward(self, x0: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        # What x_t can come from and what x_0 can become are equally likely here.
+        # q(x_t | x_0) is symmetric.
         return self.log_likelihood(x0, t, torch.zeros_like(t), dtype)
 
     def log_likelihood(
@@ -102,10 +101,11 @@ class UniformProcess:
         result = other.to(dtype)[:, None].repeat(1, count)
         return result.scatter_(1, self.places(xt)[:, None], same.to(dtype)[:, None])
 
-    def log_spread(self, log_guess: Tensor, s: Tensor) -> Tensor:
+    def log_spread(self, log_prediction: Tensor, s: Tensor) -> Tensor:
+        dtype = log_prediction.dtype
         kept, redrawn = self._rates(s, torch.zeros_like(s))
-        floor = (redrawn / len(self.data_ids)).log().to(log_guess.dtype)
-        return torch.logaddexp(log_guess + kept.log().to(log_guess.dtype)[:, None], floor[:, None])
+        floor = (redrawn / len(self.data_ids)).log().to(dtype)
+        return torch.logaddexp(log_prediction + kept.log().to(dtype)[:, None], floor[:, None])
 
     def posterior_logits(self, logits: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         kept, redrawn = self._rates(t, torch.zeros_like(t))
@@ -116,8 +116,8 @@ class UniformProcess:
         count = len(self.data_ids)
         kept, redrawn = self._rates(t, s)
         clean, noisy = self._rates(s, torch.zeros_like(s))
-        # The product of (kept at x_t, or redrawn) and (clean at x_0, or noise) has four terms, so
-        # three tokens to draw from: x_t, x_0 and any.
+        # The product of (kept at x_t, or redrawn) and (clean at x_0, or noise) has four terms with
+        # three outcomes: x_t, x_0 or any token.
         now = kept * (noisy / count + clean * (xt == x0))
         goal = redrawn * clean / count
         total = now + goal + redrawn * noisy / count
@@ -126,7 +126,7 @@ class UniformProcess:
         return torch.where(rest < 0, xt, torch.where(rest < goal, x0, anything))
 
     def noise_ids(self, u: Tensor) -> Tensor:
-        # Rounding, and the branches of ``step_back`` that are not taken, may leave 0..K-1.
+        # Rounding, and branches of ``step_back`` that are not taken, may be outside 0..K-1.
         place = (u.nan_to_num() * len(self.data_ids)).clamp(0, len(self.data_ids) - 1).long()
         return self.data_ids.to(u.device)[place]
 

@@ -1,12 +1,11 @@
-r"""Noise schedules: how visible a token still is at time t.
+r"""Continuous noise schedules alpha(t), the probability that a token is still visible at time t.
 
-A schedule is a pure function of t in [0, 1], where 0 is clean text and 1 is a canvas of masks:
+A schedule is a pure function of t in [0, 1], where 0 is clean text and 1 is all masks:
 
     alpha(t) = P(token still visible at t),    alpha(0) = 1,  alpha(1) = 0,  decreasing.
 
-Every schedule has its own closed form for ``1 - alpha`` (``mask_prob``), because the difference of
-two nearly equal floats is noise near t = 0, where the weight of the bound is largest. A schedule
-knows nothing about tokens, networks or losses.
+Every schedule has its own closed form of ``1 - alpha`` (``mask_prob``), because the difference of
+two nearly equal floats has no correct digits near t = 0, where the weight of the bound is largest.
 
 References: Shi et al. 2024, "Simplified and Generalized Masked Diffusion", arXiv:2406.04329,
 Table 4; Sahoo et al. 2024, "Simple and Effective Masked Diffusion", arXiv:2406.07524.
@@ -27,7 +26,7 @@ from unmask.errors import UserError, did_you_mean
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What may be asked of a schedule. All tensors are floating point, any shape."""
+    """The contract of a schedule. All tensors are floating point, any shape."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return P(token still visible at time t)."""
@@ -76,7 +75,7 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Cosine:
-    """alpha(t) = 1 - cos(pi/2 (1 - t)): slow near the mask end, so the first reveals are few."""
+    """alpha(t) = 1 - cos(pi/2 (1 - t)): flat near t = 1, so the first steps reveal few tokens."""
 
     def alpha(self, t: Tensor) -> Tensor:
         # 1 - cos(x) = 2 sin(x/2)^2 keeps its digits where alpha is small.
@@ -126,7 +125,7 @@ class Geometric:
     def inverse(self, alpha: Tensor) -> Tensor:
         log_b = torch.log(-torch.log(alpha))
         t = (log_b - math.log(self.b_min)) / math.log(self.b_max / self.b_min)
-        # What this schedule never reaches, such as alpha = 0, belongs to its ends.
+        # Values outside the range of the schedule, such as alpha = 0, map to its ends.
         return t.clamp(0, 1)
 
 
@@ -134,7 +133,7 @@ class Geometric:
 class LogLinear:
     """alpha(t) = 1 - (1 - eps) t, of which -log alpha is the total noise: MDLM's schedule.
 
-    It stops at alpha(1) = eps: what is still visible there is the prior term of the bound.
+    It ends at alpha(1) = eps; the tokens still visible there give the prior term of the bound.
 
     Reference: Sahoo et al. 2024, arXiv:2406.07524, Appendix E.1 (log-linear).
     """
@@ -161,10 +160,10 @@ class LogLinear:
 
 @dataclass(frozen=True)
 class FromMasks:
-    """A schedule as a sampler takes it, which starts from masks alone: m(t) / m(1), m = 1 - alpha.
+    """The schedule of a sampler that starts from masks alone: m(t) / m(1), with m = 1 - alpha.
 
-    The rate is that of the schedule. What differs is the end: where alpha(1) > 0 the bound of the
-    schedule itself has a prior term, for the tokens that are visible at t = 1.
+    The rate is that of the inner schedule, but there is no prior term: with alpha(1) > 0 the bound
+    of the inner schedule has one, for the tokens that are visible at t = 1.
 
     Args:
         inner: The schedule.

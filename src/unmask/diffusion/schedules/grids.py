@@ -16,13 +16,13 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
 
         t_i = (u + pi(i)) / count mod 1,   u ~ U(0, 1) shared, pi a random permutation
 
-    Each t_i alone is uniform, so the bound of every single row stays unbiased (independent strata
-    without the shift would give row i only its own stratum); together they cut the variance of the
+    Each t_i is uniform, so the estimate for every single row stays unbiased (without the shift and
+    permutation row i would only get its own stratum). Together the times reduce the variance of the
     batch mean.
 
     Args:
         count: Number of times to draw.
-        generator: Source of randomness; also decides the device.
+        generator: Source of randomness; its device is that of the result.
 
     Returns:
         float64 times of shape (count,).
@@ -31,7 +31,7 @@ def stratified_times(count: int, generator: torch.Generator) -> Tensor:
     """
     device = generator.device
     shift = torch.rand((), dtype=torch.float64, generator=generator, device=device)
-    # A float64 scalar does not widen a float32 vector: the permutation must be float64 itself.
+    # A float64 scalar does not promote a float32 vector: the permutation must be float64 itself.
     order = torch.randperm(count, generator=generator, device=device).double()
     return 1 - (order / count + shift) % 1
 
@@ -44,8 +44,8 @@ def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
 
     Args:
         num_steps: Number of steps, at least 1.
-        kind: ``uniform`` or ``cosine`` (t -> cos(pi/2 (1 - t)); with the linear schedule the same
-            mask rates as the cosine schedule on the uniform grid).
+        kind: ``uniform`` or ``cosine``: t -> cos(pi/2 (1 - t)), which with the linear schedule has
+            the mask rates of the cosine schedule on the uniform grid.
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 5.
     """
@@ -60,10 +60,10 @@ def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
 
 
 def grid_step(t: Tensor, num_steps: int, grid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the step of a grid that each uniform time falls in: its start and its end.
+    """Map uniform times to steps of a grid; return the start and the end of each step.
 
-    Step j of T, counted from the clean end, has the times ((j - 1) / T, j / T]: uniform times make
-    every step equally likely, however long it is.
+    Step j of T, counted from the clean end, gets the times ((j - 1) / T, j / T], so every step is
+    equally likely, however long it is.
 
     Args:
         t: Uniform times in (0, 1], any shape.
@@ -90,7 +90,7 @@ def given_grid(times: Sequence[float]) -> Tensor:
     """Return a user's own times as the time grid of a sampler, float64.
 
     Raises:
-        UserError: If they do not begin at 1, fall at every step, and end at 0.
+        UserError: If they do not decrease strictly from 1 to 0.
     """
     grid = torch.tensor(list(times), dtype=torch.float64)
     if len(grid) < 2 or grid[0] != 1 or grid[-1] != 0 or not bool((grid.diff() < 0).all()):

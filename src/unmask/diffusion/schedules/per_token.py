@@ -1,13 +1,14 @@
-r"""Noise schedules in which every vocabulary entry v has its own alpha_v(t).
+r"""Per-token noise schedules: every vocabulary entry v has its own alpha_v(t).
 
     spindle             1 - alpha_v(t) = t - strength * sin(pi t) g_v     from corpus frequencies
     learned exponents   1 - alpha_v(t) = (1 - eps) t^(w_v)                w_v > 0 is trained
 
-With the spindle frequent words (g_v > 0) stay visible longer on the way forward, so on the way back
-they are written first and the rare, informative ones last. What is learned decides that by itself.
+With the spindle frequent words (g_v > 0) stay visible longer in the forward process, so the reverse
+process generates them first and the rare, informative ones last. Learned exponents set this order
+themselves.
 
-Unlike one schedule for all tokens, these change the bound and the best guess: how long a position
-has been hidden says something about what is under it, so a denoiser has to be told the time.
+Unlike one schedule for all tokens, these change the bound and the best prediction: how long a
+position has been masked is evidence about its token, so a denoiser has to be conditioned on time.
 
 References: He et al. 2022, "DiffusionBERT", arXiv:2211.15029, Section 4.2, in the valid form of the
 project's specification; Shi et al. 2024, arXiv:2406.04329, Section 6 (GenMD4).
@@ -28,11 +29,11 @@ from unmask.errors import UserError
 
 @runtime_checkable
 class TokenSchedule(Protocol):
-    """What may be asked of a schedule of V entries, at times of shape (B,)."""
+    """The contract of a schedule of V entries, at times of shape (B,)."""
 
     @property
     def vocab_size(self) -> int:
-        """Number of entries, V: as many as the denoiser has logits per position."""
+        """Number of entries, V: the number of logits per position."""
         ...
 
     def mask_prob(self, t: Tensor) -> Tensor:
@@ -46,10 +47,10 @@ class TokenSchedule(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Spindle:
-    """Hide rare words earlier than frequent ones: 1 - alpha_v(t) = t - strength sin(pi t) g_v.
+    """Mask rare words earlier than frequent ones: 1 - alpha_v(t) = t - strength sin(pi t) g_v.
 
-    alpha_v(0) = 1 and alpha_v(1) = 0 exactly. With |g_v| <= 1 it decreases for every strength up to
-    1 / pi. Strength 0 is the linear schedule. Answers in float64.
+    alpha_v(0) = 1 and alpha_v(1) = 0 exactly. With |g_v| <= 1 alpha_v decreases for every strength
+    up to 1 / pi. Strength 0 is the linear schedule. Results are float64.
 
     Args:
         information: g_v, shape (V,), float64, in [-1, 1]; see ``spindle``.
@@ -81,7 +82,7 @@ class Spindle:
 
     def mask_prob(self, t: Tensor) -> Tensor:
         t = t.double()[:, None]
-        # sin(pi t) = pi t sinc(t): with t taken out, the share of t = 0 keeps its digits.
+        # sin(pi t) = pi t sinc(t): with t factored out the result is accurate near t = 0.
         return t * (1 - self._slope(t) * torch.sinc(t))
 
     def rate(self, t: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ class Spindle:
 def log_frequency(counts: Tensor, data_ids: Tensor) -> Tensor:
     """Return f(v) = log(count_v + 1) / max_u log(count_u + 1), float64, shape (V,), in [0, 1].
 
-    Ids that are not data ([MASK], padding) count as never seen.
+    Ids that are not data ([MASK], padding) have count 0.
     """
     seen = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
     seen[data_ids] = counts[data_ids].double().log1p()
@@ -105,18 +106,19 @@ def spindle(counts: Tensor, vocab_size: int, data_ids: Tensor, strength: float =
 
         g_v = f(v) - sum_u p(u) f(u),    f = log_frequency,  p(u) = count_u / sum of counts
 
-    The mean is that of the corpus, a constant. DiffusionBERT's code takes the mean of the sentence,
-    which depends on all of its clean words and leaves no valid bound; see ``released``.
+    The mean is that of the corpus, a constant. The code of DiffusionBERT takes the mean of the
+    sentence, which depends on all of its clean words, so its bound is not valid; see
+    ``benchmarks/released.py``.
 
     Args:
-        counts: How often each id occurs in the corpus, shape (V,).
+        counts: Occurrences of each id in the corpus, shape (V,).
         vocab_size: Number of logits of the denoiser, V.
         data_ids: The ids that can occur in data, shape (V',), int64.
         strength: From 0 to 1 / pi.
 
     Raises:
-        UserError: If the counts do not fit the tokenizer or are no counts, or the strength is out
-            of range.
+        UserError: If the counts do not fit the tokenizer or are invalid, or the strength is out of
+            range.
     """
     if counts.shape != (vocab_size,):
         raise UserError(
@@ -133,9 +135,9 @@ def spindle(counts: Tensor, vocab_size: int, data_ids: Tensor, strength: float =
 
 @dataclass(frozen=True, eq=False)
 class TokensFromMasks:
-    """A schedule as a sampler takes it, from masks alone: m_v(t) / m_v(1), m_v = 1 - alpha_v.
+    """The schedule of a sampler that starts from masks: m_v(t) / m_v(1), with m_v = 1 - alpha_v.
 
-    See ``schedules.continuous.FromMasks``; the rates are those of the schedule.
+    See ``schedules.continuous.FromMasks``; the rates are those of the inner schedule.
 
     Args:
         inner: The schedule.
@@ -157,13 +159,13 @@ class TokensFromMasks:
 class LearnedExponents(nn.Module):
     """1 - alpha_v(t) = (1 - eps) t^(w_v) with one trained exponent per entry, w = softplus(param).
 
-    The weight -alpha_v' / (1 - alpha_v) = w_v / t holds for every eps. alpha_v(0) = 1 exactly;
-    alpha_v(1) = eps leaves a prior term of eps log V per token. Answers in the wider of the dtypes
-    of t and of the parameters.
+    The weight -alpha_v' / (1 - alpha_v) is w_v / t for every eps. alpha_v(0) = 1 exactly;
+    alpha_v(1) = eps gives a prior term of eps log V per token. Results have the wider dtype of t
+    and the parameters.
 
     Args:
         vocab_size: Number of entries, V.
-        power_init: The exponent that every entry starts from; 1 is the linear schedule.
+        power_init: Initial exponent of every entry; 1 is the linear schedule.
         eps: Share of the tokens still visible at t = 1.
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 6.

@@ -1,12 +1,11 @@
-r"""Schedules given by a table: those of D3PM, which are defined on a grid of T steps.
+r"""Tabulated noise schedules: those of D3PM, which are defined on a grid of T steps.
 
-A chain of T steps leaves a token alone with probability 1 - b_j in step j, so that
+A chain of T steps keeps a token with probability 1 - b_j in step j, so
 
     alpha(j / T) = (1 - b_1) (1 - b_2) ... (1 - b_j),
 
-and alpha is linear between two points of the grid. That makes every such chain a ``Schedule``, for
-absorbing and for uniform noise, with any number of steps at sampling time. This file knows neither
-processes nor networks.
+and alpha is linear between the points of the grid. Every such chain is thus a ``Schedule``, for
+absorbing and for uniform noise, with any number of steps at sampling time.
 
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Appendix A.
@@ -28,13 +27,12 @@ class Tabulated:
     """A schedule that is linear between the points j / T of a grid.
 
     Args:
-        visible: alpha at the grid, shape (T + 1,), float64, from 1 down.
-        hidden: 1 - alpha at the grid, from its own closed form, so that both ends keep their
-            digits.
+        visible: alpha on the grid, shape (T + 1,), float64, from 1 down.
+        masked: 1 - alpha on the grid, from its own closed form, which is accurate at both ends.
     """
 
     visible: Tensor
-    hidden: Tensor
+    masked: Tensor
 
     @classmethod
     def from_betas(cls, betas: Tensor) -> Tabulated:
@@ -56,7 +54,7 @@ class Tabulated:
         return len(self.visible) - 1
 
     def _interval(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the interval (j, j + 1] that t lies in, and the share of it that has passed."""
+        """Return the index of the interval (j, j + 1] of t, and the position of t in it, 0 to 1."""
         place = t.double() * self.num_steps
         left = place.ceil().long().clamp(1, self.num_steps) - 1
         return left, place - left
@@ -70,16 +68,16 @@ class Tabulated:
         return self._read(self.visible, t)
 
     def mask_prob(self, t: Tensor) -> Tensor:
-        return self._read(self.hidden, t)
+        return self._read(self.masked, t)
 
     def dalpha(self, t: Tensor) -> Tensor:
-        # At a point of the grid the slope to its left, as t lies in (0, 1].
+        # At a point of the grid the slope is that to its left, because t is in (0, 1].
         left, _ = self._interval(t)
         return (self.visible.to(t.device).diff() * self.num_steps)[left].to(t.dtype)
 
     def inverse(self, alpha: Tensor) -> Tensor:
         visible = self.visible.to(alpha.device)
-        # The first point at which no more than alpha is visible ends the interval.
+        # The interval ends at the first point with at most alpha visible.
         right = torch.searchsorted(-visible, -alpha.double().contiguous()).clamp(1, self.num_steps)
         share = (visible[right - 1] - alpha) / (visible[right - 1] - visible[right])
         return ((right - 1 + share.clamp(0, 1)) / self.num_steps).to(alpha.dtype)
@@ -109,48 +107,48 @@ def d3pm_cosine(num_steps: int) -> Tabulated:
 
 
 def mutual_information(unigram: Tensor, num_steps: int) -> Tabulated:
-    """Return the schedule under which uniform noise forgets a token at an even pace.
+    """Return the schedule under which uniform noise loses information about a token linearly.
 
         I(x_t; x_0) / H(x_0) = 1 - t    at every point of the grid
 
     For absorbing noise the same rule gives alpha(t) = 1 - t for any data: the linear schedule.
 
     Args:
-        unigram: How often each of the K data ids occurs, shape (K,), counts or probabilities.
-        num_steps: T, the intervals of the grid.
+        unigram: Counts or probabilities of the K data ids, shape (K,).
+        num_steps: T, the number of intervals of the grid.
 
     Raises:
-        UserError: If the frequencies are negative or a single id has them all.
+        UserError: If a frequency is negative or fewer than two are positive.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Section 3.2.
     """
     unigram = unigram.double().cpu()
     if unigram.ndim != 1 or bool((unigram < 0).any()) or int((unigram > 0).sum()) < 2:
         raise UserError("this schedule needs the frequencies of at least two different tokens")
-    # Most words of a text share their count with many others.
+    # Most ids share their count with many others.
     probs, count = (unigram / unigram.sum()).unique(return_counts=True)
     goal = 1 - torch.arange(1, num_steps, dtype=torch.float64) / num_steps
     full = _information(probs, count, torch.zeros(1, dtype=torch.float64))
     low, high = torch.zeros_like(goal), torch.ones_like(goal)
-    for _ in range(60):  # one binary digit each
+    for _ in range(60):  # one bit each
         middle = (low + high) / 2
         too_clean = _information(probs, count, middle) > goal * full
         low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
-    hidden = torch.cat([goal.new_zeros(1), high, goal.new_ones(1)])
-    return Tabulated(1 - hidden, hidden)
+    masked = torch.cat([goal.new_zeros(1), high, goal.new_ones(1)])
+    return Tabulated(1 - masked, masked)
 
 
-def _information(probs: Tensor, count: Tensor, hidden: Tensor) -> Tensor:
-    """Return I(x_t; x_0) in nats when a token is redrawn uniformly with probability ``hidden``.
+def _information(probs: Tensor, count: Tensor, redrawn: Tensor) -> Tensor:
+    """Return I(x_t; x_0) in nats if a token is redrawn uniformly with probability ``redrawn``.
 
     Args:
-        probs: The different probabilities of x_0, shape (C,), float64.
-        count: How many ids have each, shape (C,).
-        hidden: Shape (M,), float64.
+        probs: The distinct probabilities of x_0, shape (C,), float64.
+        count: Number of ids with each, shape (C,).
+        redrawn: Shape (M,), float64.
     """
     size = int(count.sum())
-    floor = hidden / size
-    stay = 1 - hidden + floor
-    marginal = (1 - hidden)[:, None] * probs + floor[:, None]
+    floor = redrawn / size
+    stay = 1 - redrawn + floor
+    marginal = (1 - redrawn)[:, None] * probs + floor[:, None]
     given = torch.xlogy(stay, stay) + (size - 1) * torch.xlogy(floor, floor)
     return given - (torch.xlogy(marginal, marginal) * count).sum(1)
