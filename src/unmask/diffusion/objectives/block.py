@@ -6,8 +6,8 @@ One token per block gives the autoregressive model, one block per row masked dif
 a block is any bound of ``objectives.masked``: it gets each block as a row, and ``InContext``
 conditions the network on the blocks before it.
 
-Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. The last block is
-complete too: its positions after the end of a text are masks that are not queried.
+Block b covers the positions b L' to (b + 1) L' - 1, counted from the start symbol. All blocks are
+complete: positions of the last one after the end of a text are masks that are not queried.
 
 Reference: Arriola et al. 2025, "Block Diffusion: Interpolating Between Autoregressive and Diffusion
 Language Models" (BD3-LM), arXiv:2503.09573.
