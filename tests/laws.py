@@ -113,7 +113,7 @@ def law_of_path(oracle: JointOracle, policy: Policy) -> tuple[Tensor, Tensor]:
     return log_law.exp(), calls
 
 
-class Doubting:
+class LeaveOneOut:
     """An exact denoiser that does not see the token it is asked about: p(x_i | all others)."""
 
     def __init__(self, oracle: JointOracle) -> None:

@@ -366,8 +366,8 @@ MUTANTS = [
     ),
     Mutant(
         "sampling/policies/remasking.py",
-        "weight = torch.exp(-sure) * visible",
-        "weight = torch.exp(-sure)",
+        "weight = torch.exp(-confidence) * visible",
+        "weight = torch.exp(-confidence)",
         "the softmax of confidence counts masks as well",
         "remasking",
     ),
@@ -653,8 +653,8 @@ MUTANTS = [
     ),
     Mutant(
         "sampling/blocks.py",
-        "write(block, replace(rng, first=first))",
-        "write(block, rng)",
+        "sample_block(block, replace(rng, first=first))",
+        "sample_block(block, rng)",
         "every block draws the same random numbers",
         "blocks",
     ),

@@ -210,8 +210,8 @@ def test_no_phrase_is_completed_however_many_tokens_are_written_at_once(phrases)
     assert ruled_out > 100
 
 
-class Doubting:
-    """Exact guesses that do not look at the token they are asked about, as a network's are."""
+class LeaveOneOut:
+    """Exact predictions that are not conditioned on the token at the queried position."""
 
     def __init__(self, inner: MarkovOracle) -> None:
         self.inner, self.vocab_size, self.data_ids = inner, inner.vocab_size, inner.data_ids
@@ -225,7 +225,7 @@ class Doubting:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_writes_what_is_banned(name):
-    oracle, length = Doubting(chain()), 12
+    oracle, length = LeaveOneOut(chain()), 12
     sampler = make_sampler(name, steps=40 if "gibbs" in name else 6)
     process = AbsorbingProcess(Polynomial(), 3)
     canvas = Canvas.from_rows([[None] * length, [1, *[None] * 6, 2, *[None] * 4]] * 60, 3, 3)
@@ -254,7 +254,7 @@ def test_a_dead_end_is_one_clear_sentence():
     denoiser = BannedPhrases(JointOracle(probs), [(0, 0)])
     frames = sample(denoiser, process, canvas, RandomOrder(), Draw(), time_grid(1), rng)
     next(frames)
-    with pytest.raises(UserError, match="nothing is left to write"):
+    with pytest.raises(UserError, match="every token is excluded"):
         next(frames)
 
 
@@ -427,5 +427,5 @@ def test_a_ban_of_the_whole_vocabulary_is_refused(roberta):
     data = roberta.denoiser.data_ids.tolist()
     for left, phrase in ((0, [0, 1]), (1, [data[0], data[1]])):
         spell = {"most": [[i] for i in data[left:]], "rest": [phrase]}
-        with pytest.raises(UserError, match="leave at least one"):
+        with pytest.raises(UserError, match="allow at least one"):
             Restriction(ban=("most", "rest")).around(roberta.denoiser, spell.__getitem__)

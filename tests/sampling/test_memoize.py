@@ -7,7 +7,7 @@ import torch
 
 from checks import chain, generator
 from unmask import Unmasker
-from unmask.diffusion.denoiser import Around, calls_of, uses_time
+from unmask.diffusion.denoiser import DenoiserWrapper, calls_of, uses_time
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.grids import time_grid
@@ -20,7 +20,7 @@ from unmask.sampling.sampler import sample
 from unmask.sampling.token_sampling import Draw
 
 
-class Asked(Around):
+class Asked(DenoiserWrapper):
     """An exact denoiser that notes how many positions of each row it is asked about."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import laws
 from checks import Recorder, random_joint
-from laws import Doubting
+from laws import LeaveOneOut
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Geometric, Polynomial, Schedule
 from unmask.sampling.canvas import Frame
@@ -22,7 +22,7 @@ from unmask.sampling.samplers.registry import SAMPLERS, make_sampler
 
 ORACLE = random_joint(2, 12)
 # Of a token that is visible it says what it would say of a mask: there is something to revise.
-CRITIC = Doubting(random_joint(2, 8))
+CRITIC = LeaveOneOut(random_joint(2, 8))
 MASK = ORACLE.mask_token_id
 PROMPTED = [[1, None, None, 0, None, None, None, 1, None, None, None, None]]
 BLANK = [[None] * 12]

@@ -18,7 +18,7 @@ from unmask.sampling.policies.fixed_order import RandomOrder
 from unmask.sampling.policies.remasking import (
     Capped,
     ForwardBackward,
-    LeastSure,
+    LeastConfident,
     Loop,
     NextRate,
     Remask,
@@ -30,7 +30,7 @@ from unmask.sampling.token_sampling import Draw
 ORACLE = random_joint(2, 12)
 MASK = ORACLE.mask_token_id
 PROMPTED = [[1, None, None, 0, None, None, None, 1, None, None, None, None]]
-RULES = [Capped(0.2), Rescaled(0.3), LeastSure(), Loop(0.3), Capped(0), Capped(1), Rescaled(1)]
+RULES = [Capped(0.2), Rescaled(0.3), LeastConfident(), Loop(0.3), Capped(0), Capped(1), Rescaled(1)]
 RULES += [NextRate(), ForwardBackward()]
 SCHEDULES = [Polynomial(), Cosine(), Geometric()]
 
@@ -95,7 +95,7 @@ def test_every_row_of_the_reverse_step_is_a_distribution(rule, schedule):
             if s == 0:
                 assert (reveal[visible.masked] == 1).all()
                 assert (hide == 0).all()
-            elif isinstance(rule, LeastSure):
+            elif isinstance(rule, LeastConfident):
                 # What leaves the visible tokens of a row comes back from its masks.
                 count = visible.masked.sum(1)
                 left = (hide * ~visible.masked).sum(1)
@@ -130,8 +130,8 @@ def test_sigma_is_what_its_rule_says():
     assert float(ForwardBackward().rates(canvas, early).remask) == pytest.approx(0.1 / 0.6)
     weight = [math.exp(-0.9), math.exp(-0.4)]
     expected = [0.8 * w / sum(weight) for w in weight]
-    assert hide(LeastSure())[0].tolist() == pytest.approx([*expected, 0], rel=1e-6)
-    assert float(LeastSure().rates(canvas, clock).reveal) == pytest.approx(0.2 + 0.8)
+    assert hide(LeastConfident())[0].tolist() == pytest.approx([*expected, 0], rel=1e-6)
+    assert float(LeastConfident().rates(canvas, clock).reveal) == pytest.approx(0.2 + 0.8)
     # The loop stands still at alpha = .9: u = 0, and sigma .9 / .1 comes back.
     assert float(hide(Loop(0.02))) == pytest.approx(0.02)
     assert float(Loop(0.02).rates(canvas, clock).reveal) == pytest.approx(0.18)
@@ -158,7 +158,7 @@ def test_the_loop_visits_its_rates():
 
 @pytest.mark.parametrize(
     "rule",
-    [Capped(0.2), Rescaled(0.3), LeastSure(), Loop(0.3), NextRate(), ForwardBackward()],
+    [Capped(0.2), Rescaled(0.3), LeastConfident(), Loop(0.3), NextRate(), ForwardBackward()],
 )
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
 def test_every_step_ends_with_the_mask_rate_of_its_time(rule, schedule):
@@ -237,7 +237,7 @@ def test_after_the_loop_a_full_canvas_is_the_end():
 
 
 def test_the_least_sure_are_hidden_most():
-    frames = run(ORACLE, Remask(LeastSure()), [[None] * 12] * 4000, time_grid(12), Draw())
+    frames = run(ORACLE, Remask(LeastConfident()), [[None] * 12] * 4000, time_grid(12), Draw())
     sure, unsure = [], []
     for before, frame in pairwise(frames):
         visible = before.canvas.editable & ~before.canvas.masked

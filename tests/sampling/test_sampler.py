@@ -10,7 +10,7 @@ from torch import Tensor
 
 from checks import assert_law, assert_mean, chain, generator, golden, random_joint
 from laws import ancestral_law, blank, counts_of, divergence, run
-from unmask.diffusion.denoiser import Around
+from unmask.diffusion.denoiser import DenoiserWrapper
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, Schedule
@@ -211,7 +211,7 @@ def test_no_row_is_asked_about_twice_while_it_stays_the_same(name, steps):
     markov, sampler = chain(), make_sampler(name, steps=steps)
     asked: list[tuple[int, ...]] = []
 
-    class Asked(Around):
+    class Asked(DenoiserWrapper):
         mask_token_id = markov.mask_token_id
 
         def __call__(self, xt, t, *, at=None, valid=None):

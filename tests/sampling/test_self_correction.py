@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from checks import assert_law, random_joint
-from laws import Doubting, blank, counts_of, run
+from laws import LeaveOneOut, blank, counts_of, run
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial
@@ -21,7 +21,7 @@ from unmask.sampling.sampler import sample
 from unmask.sampling.token_sampling import Draw
 
 JOINT = random_joint(2, 10).probs ** 3
-ORACLE = Doubting(JointOracle(JOINT / JOINT.sum()))
+ORACLE = LeaveOneOut(JointOracle(JOINT / JOINT.sum()))
 PROMPTED = [[1, None, None, 0, None, None, None, 1, None, None]]
 
 
@@ -67,7 +67,7 @@ def test_without_weight_on_the_old_it_is_an_order_by_confidence(steps):
 
 def test_in_one_step_it_draws_from_the_marginals():
     oracle = random_joint(2, 3)
-    frames = run(Doubting(oracle), Planned(), blank(oracle, 15_000), time_grid(1))
+    frames = run(LeaveOneOut(oracle), Planned(), blank(oracle, 15_000), time_grid(1))
     marginals = [oracle.probs.sum([j for j in range(3) if j != i]) for i in range(3)]
     law = torch.einsum("a,b,c->abc", *marginals)
     assert_law(counts_of(frames[-1].canvas.ids, 2), law)
@@ -108,7 +108,7 @@ def test_an_impossible_old_token_is_hidden_first():
     """Two texts, 0000 and 1111; a canvas that begins with one wrong token of its own."""
     probs = torch.zeros((2,) * 4, dtype=torch.float64)
     probs[0, 0, 0, 0] = probs[1, 1, 1, 1] = 0.5
-    oracle = Doubting(JointOracle(probs))
+    oracle = LeaveOneOut(JointOracle(probs))
     ids = torch.tensor([[0, 0, 1, 0]])
     everywhere = torch.ones_like(ids, dtype=torch.bool)
     canvas = Canvas(ids, ~everywhere, everywhere, everywhere)

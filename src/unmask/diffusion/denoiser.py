@@ -150,7 +150,7 @@ def uses_time(denoiser: Denoiser) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Around:
+class DenoiserWrapper:
     """Base class of denoisers that wrap a denoiser.
 
     Args:

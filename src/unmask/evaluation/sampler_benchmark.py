@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around, Denoiser
+from unmask.diffusion.denoiser import Denoiser, DenoiserWrapper
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
@@ -88,7 +88,7 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Witness(Around):
+class Witness(DenoiserWrapper):
     """A denoiser that counts its calls and, like BERT, predicts a visible token from the others.
 
     An exact denoiser is certain of the tokens that it sees, so a sampler that revises tokens would

@@ -9,7 +9,7 @@ Reference: Arriola et al. 2025, arXiv:2503.09573, Algorithm 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -18,10 +18,7 @@ from torch.nn.functional import pad
 
 from unmask.diffusion.denoiser import BlockContext
 from unmask.diffusion.rng import RowRng
-from unmask.sampling.canvas import Canvas, Frame
-
-Write = Callable[[Canvas, RowRng], Iterator[Frame]]
-"""A sampler of which only the canvas and the random numbers are left open."""
+from unmask.sampling.canvas import Canvas, CanvasSampler, Frame
 
 
 @torch.no_grad()
@@ -30,7 +27,7 @@ def sample_blocks(
     canvas: Canvas,
     rng: RowRng,
     block_length: int,
-    write: Write,
+    sample_block: CanvasSampler,
     end: int | None = None,
 ) -> Iterator[Frame]:
     """Generate tokens at the masks of a canvas, block after block.
@@ -40,7 +37,7 @@ def sample_blocks(
         canvas: The start; no given token may follow a mask.
         rng: Random numbers, one seed per row; those of a token depend on its position in the row.
         block_length: L'.
-        write: Samples one block with the predictions of ``context``.
+        sample_block: Samples one block with the predictions of ``context``.
         end: The end symbol: a row is cut off after the first one that is generated, and sampling
             stops once all rows have one. None fills the whole canvas.
 
@@ -57,7 +54,7 @@ def sample_blocks(
         stop = min(first + block_length, length)
         block = canvas.columns(first, stop)
         if block.masked.any():
-            frames = write(block, replace(rng, first=first))
+            frames = sample_block(block, replace(rng, first=first))
             # The first frame of a block repeats the last one of the block before it.
             if not blank:
                 next(frames)

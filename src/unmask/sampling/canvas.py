@@ -6,12 +6,14 @@ immutable; a sampler returns a new one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
 
 
@@ -148,3 +150,7 @@ class Frame:
     def undecided(self) -> Tensor:
         """Positions without a token, (B, L), bool; all False under uniform noise."""
         return self.canvas.masked
+
+
+CanvasSampler: TypeAlias = Callable[[Canvas, RowRng], Iterator[Frame]]
+"""A sampler of which only the canvas and the random numbers are left open."""

@@ -75,7 +75,7 @@ def check_usable(seen: Tensor, logits: Tensor) -> None:
     best = logits.amax(1).float()
     if (torch.isnan(best) | torch.isposinf(best)).any():
         raise UserError("the network answered with NaN or infinity; the checkpoint is damaged")
-    raise UserError("nothing is left to write in one place; ban or require less")
+    raise UserError("every token is excluded at one position; ban or require less")
 
 
 def top_candidates(logits: Tensor, count: int) -> Tensor:

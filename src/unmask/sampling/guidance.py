@@ -32,11 +32,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unmask.diffusion.denoiser import Around, calls_of
+from unmask.diffusion.denoiser import DenoiserWrapper, calls_of
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierFree(Around):
+class ClassifierFree(DenoiserWrapper):
     """Classifier-free guidance: the same network with the condition visible and masked.
 
     Args:
@@ -101,7 +101,7 @@ class Classifier(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierGuided(Around):
+class ClassifierGuided(DenoiserWrapper):
     """Classifier guidance: the prediction weighted with p(y | token) of a classifier.
 
     Args:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around, Denoiser
+from unmask.diffusion.denoiser import Denoiser, DenoiserWrapper
 from unmask.errors import UserError
 from unmask.sampling.samplers.base import Sampler, TokenOptions
 from unmask.validation import Options, with_default
@@ -89,8 +89,8 @@ class Restriction(Options):
             if not ids:
                 some = ", ".join([*dict.fromkeys(symbols.values())][:5]) or "none"
                 raise UserError(
-                    f"{name!r} is no symbol that is kept from being written, of which this "
-                    f"tokenizer has {some}; leave it out of unban"
+                    f"{name!r} is no symbol that is banned by default (here: {some}); leave it "
+                    "out of unban"
                 )
             if not {*ids} & {*possible}:
                 raise UserError(f"{name!r} is never predicted by this model; leave it out of unban")
@@ -133,7 +133,7 @@ class Restriction(Options):
 
 
 @dataclass(frozen=True, eq=False)
-class Banned(Around):
+class Banned(DenoiserWrapper):
     """A denoiser that never predicts some ids.
 
     Args:
@@ -149,7 +149,7 @@ class Banned(Around):
 
     def __post_init__(self) -> None:
         if len(self.data_ids) == 0:
-            raise UserError("every token is banned; leave at least one to write")
+            raise UserError("every token is banned; allow at least one")
 
     @cached_property
     def data_ids(self) -> Tensor:
@@ -176,7 +176,7 @@ class Banned(Around):
 
 
 @dataclass(frozen=True, eq=False)
-class BannedPhrases(Around):
+class BannedPhrases(DenoiserWrapper):
     """A denoiser whose predictions never complete a phrase, even if all are revealed at once.
 
     At a queried position a token is excluded if the visible tokens to its right are the rest of a
@@ -202,7 +202,7 @@ class BannedPhrases(Around):
         parts = torch.tensor([i for phrase in self.phrases for i in phrase])
         known = self.inner.data_ids
         if bool(torch.isin(known, parts.to(known.device)).all()):
-            raise UserError("the banned phrases use every token; leave at least one to write")
+            raise UserError("the banned phrases use every token; allow at least one")
 
     def __call__(
         self, xt: Tensor, t: Tensor, *, at: Tensor | None = None, valid: Tensor | None = None
@@ -251,7 +251,7 @@ def _completing(
 
 
 @dataclass(frozen=True, eq=False)
-class RepetitionPenalty(Around):
+class RepetitionPenalty(DenoiserWrapper):
     """A denoiser that makes tokens less likely if they are visible elsewhere in the row.
 
     Args:

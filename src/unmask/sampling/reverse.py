@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around, Denoiser, OrderedDenoiser
+from unmask.diffusion.denoiser import Denoiser, DenoiserWrapper, OrderedDenoiser
 from unmask.diffusion.formulation import (
     AnyOrderFormulation,
     BlockFormulation,
@@ -137,7 +137,7 @@ def _(formulation: UniformFormulation, denoiser: Any, cached: bool = True) -> De
 
 
 @dataclass(frozen=True, eq=False)
-class PosteriorDenoiser(Around):
+class PosteriorDenoiser(DenoiserWrapper):
     """A denoiser that is also conditioned on the noised token at the queried position.
 
     A network trained with the joint parametrisation learns p(x_0 | all other tokens). The factor of

@@ -16,7 +16,7 @@ Reference: Sahoo et al. 2024, arXiv:2406.07524 (semi-autoregressive sampling).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +24,7 @@ from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
 from unmask.errors import UserError
-from unmask.sampling.canvas import Canvas, Frame
-
-Write = Callable[[Canvas, RowRng], Iterator[Frame]]
-"""A sampler of which only the canvas and the random numbers are left open."""
+from unmask.sampling.canvas import Canvas, CanvasSampler, Frame
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,16 @@ class Window:
 
 
 def slide(
-    write: Write, canvas: Canvas, rng: RowRng, window: Window | None, end: int | None = None
+    sample_chunk: CanvasSampler,
+    canvas: Canvas,
+    rng: RowRng,
+    window: Window | None,
+    end: int | None = None,
 ) -> Iterator[Frame]:
     """Generate tokens at the masks of a canvas, window by window if it is wider than one.
 
     Args:
-        write: Samples one window. It must handle ``end`` as well.
+        sample_chunk: Samples one window. It must handle ``end`` as well.
         canvas: The whole rows; if one is longer than the window, all its masks are at its end.
         rng: Random numbers, one seed per row.
         window: The window; None for the whole row.
@@ -86,7 +87,7 @@ def slide(
         network calls are counted over all chunks; a row that takes no part in a chunk has time 0.
     """
     if window is None or canvas.ids.shape[1] <= window.size:
-        yield from write(canvas, rng)
+        yield from sample_chunk(canvas, rng)
         return
     time = torch.ones(len(canvas.ids), dtype=torch.float64, device=canvas.ids.device)
     nothing = torch.zeros_like(canvas.masked)
@@ -97,7 +98,7 @@ def slide(
     while bool(frame.canvas.masked.any()):
         view, before = _View.of(frame.canvas, window), frame
         numbers = RowRng(rng.part(chunk).seeds[view.rows])
-        for part in write(view.canvas, numbers):
+        for part in sample_chunk(view.canvas, numbers):
             if part.step > 0:
                 frame = view.embed(part, before, end)
                 yield frame

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.diffusion.denoiser import Around
+from unmask.diffusion.denoiser import DenoiserWrapper
 from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.categorical import Drawn
@@ -36,7 +36,7 @@ _PIECE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
-class Allowed(Around):
+class Allowed(DenoiserWrapper):
     """A denoiser that predicts only the allowed tokens of each position.
 
     Args:

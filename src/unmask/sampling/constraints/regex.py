@@ -118,7 +118,7 @@ class _Positions:
         if count > MAX_POSITIONS:
             raise UserError(
                 f"the regular expression {self.pattern!r} is longer than {MAX_POSITIONS} "
-                "characters when its repetitions are written out; make their counts smaller"
+                "characters when its repetitions are expanded; make their counts smaller"
             )
 
     def spend(self, work: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unmask.sampling.policies.remasking import (
         Capped,
         ForwardBackward,
-        LeastSure,
+        LeastConfident,
         Loop,
         NextRate,
         Remask,
@@ -49,7 +49,7 @@ __all__ = [
     "FirstHitting",
     "ForwardBackward",
     "Gibbs",
-    "LeastSure",
+    "LeastConfident",
     "LeftToRight",
     "Loop",
     "MostConfident",
@@ -81,7 +81,7 @@ _HOMES = {
     ),
     "unmask.sampling.policies.gibbs": "Gibbs",
     "unmask.sampling.policies.remasking": (
-        "Capped ForwardBackward LeastSure Loop NextRate Remask Renoise Rescaled"
+        "Capped ForwardBackward LeastConfident Loop NextRate Remask Renoise Rescaled"
     ),
     "unmask.sampling.policies.self_correction": "Edited Planned",
     "unmask.sampling.policies.uniform": "UniformReverse",

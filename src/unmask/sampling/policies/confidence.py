@@ -143,14 +143,14 @@ class MostConfident(Options, Policy):
     def choose(
         self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        sure = prediction.probability if self.confidence_metric == DRAWN else prediction.measured
-        sure = sure.masked_fill(~candidates, -torch.inf)
+        score = prediction.probability if self.confidence_metric == DRAWN else prediction.measured
+        score = score.masked_fill(~candidates, -torch.inf)
         count = quota(canvas, clock, self.tokens_per_step)
         if self.rule is not None:
-            ordered = sure.sort(dim=1, descending=True).values
+            ordered = score.sort(dim=1, descending=True).values
             count = torch.maximum(count, self.rule.count(ordered))
         if self.alg_temperature:
-            u = rng.uniform("order", clock.step, sure.shape[1])
+            u = rng.uniform("order", clock.step, score.shape[1])
             # The largest scores after Gumbel noise are a draw without replacement.
-            sure = sure.double() - self.alg_temperature * u.log().neg().log()
-        return Move(best(sure, count) & candidates)
+            score = score.double() - self.alg_temperature * u.log().neg().log()
+        return Move(best(score, count) & candidates)

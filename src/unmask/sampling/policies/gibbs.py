@@ -1,4 +1,4 @@
-"""Gibbs sampling: mask one position at a time and draw it anew."""
+"""Gibbs sampling: mask and redraw one position at a time."""
 
 from __future__ import annotations
 

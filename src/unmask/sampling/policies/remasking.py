@@ -14,7 +14,7 @@ chooses sigma:
 
     Capped         a constant
     Rescaled       a share of the largest possible
-    LeastSure      one token per step, more likely one that was drawn with low confidence
+    LeastConfident      one token per step, more likely one that was drawn with low confidence
     Loop           a constant, in an interval of time with a constant mask rate
     NextRate       the mask rate after the step: the visible set is independent of the step before
     ForwardBackward   the probability with which the forward process would mask in this step
@@ -190,7 +190,7 @@ class ForwardBackward(_OnGrid):
 
 
 @dataclass(frozen=True)
-class LeastSure(_OnGrid):
+class LeastConfident(_OnGrid):
     r"""sigma of a visible token in proportion to exp(-confidence), with the largest sum possible.
 
         sigma_i = m softmax_i(-c_i),   m = min(1, (1 - alpha_s) / alpha_t)
@@ -206,8 +206,8 @@ class LeastSure(_OnGrid):
         visible = canvas.editable & ~canvas.masked
         masked = canvas.masked.sum(1, keepdim=True)
         reveal = clock.process.reveal_prob(clock.t, clock.s)
-        sure = clock.past.confidence.double().nan_to_num(1.0)
-        weight = torch.exp(-sure) * visible
+        confidence = clock.past.confidence.double().nan_to_num(1.0)
+        weight = torch.exp(-confidence) * visible
         share = weight / weight.sum(1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
         mass = (masked * (1 - reveal)).clamp_max(float(_largest(clock)))
         mass = mass * visible.any(1, keepdim=True)

@@ -90,9 +90,9 @@ class ReMDMConf(RemaskingSampler):
 
     @property
     def rule(self) -> Rule:
-        from unmask.sampling.policies.remasking import LeastSure
+        from unmask.sampling.policies.remasking import LeastConfident
 
-        return LeastSure()
+        return LeastConfident()
 
 
 @dataclass(frozen=True, kw_only=True)
