@@ -55,7 +55,7 @@ def law_of_steps(oracle: JointOracle, steps: list[tuple[Tensor, Tensor]]) -> Ten
 
     Args:
         oracle: The exact denoiser.
-        steps: For each step the chance of a mask to be written and of a token to be hidden.
+        steps: For each step the probability of revealing a mask and of masking a token.
     """
     size, length = oracle.vocab_size + 1, oracle.length
     states = torch.cartesian_prod(*[torch.arange(size)] * length)
@@ -114,7 +114,7 @@ def law_of_path(oracle: JointOracle, policy: Policy) -> tuple[Tensor, Tensor]:
 
 
 class LeaveOneOut:
-    """An exact denoiser that does not see the token it is asked about: p(x_i | all others)."""
+    """An exact denoiser that does not see the queried token: p(x_i | all others)."""
 
     def __init__(self, oracle: JointOracle) -> None:
         self.oracle = oracle

@@ -157,7 +157,7 @@ def test_the_clean_half_never_depends_on_the_noised_one(name):
         assert torch.equal(one, other)
 
 
-def test_what_lies_behind_the_end_of_a_text_does_not_matter():
+def test_what_lies_after_the_end_of_a_text_does_not_matter():
     network = decoder("llama", 4)
     x0 = rows(3, 10)
     xt, masked = noised(x0)
@@ -213,7 +213,7 @@ def test_the_oldest_block_that_is_seen():
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_behind_the_window_the_network_sees_the_newer_blocks_from_the_start_symbol_on(name):
+def test_after_the_window_the_network_sees_the_newer_blocks_from_the_start_symbol_on(name):
     network = decoder(name, 3, start=1, window=12)
     x0 = rows(2, 30)
     xt, _ = noised(x0)
@@ -291,7 +291,7 @@ def test_one_block_is_masked_diffusion_with_the_same_network(name):
 
 
 @pytest.mark.parametrize("block_length", [1, 2])
-def test_with_exact_guesses_the_bound_is_the_entropy_of_the_golden_toy(block_length):
+def test_with_exact_predictions_the_bound_is_the_entropy_of_the_golden_toy(block_length):
     oracle = BlockOracle(golden(), block_length)
     assert block_bound(oracle, golden(), block_length) == pytest.approx(1.220607, abs=1e-6)
 
@@ -337,7 +337,7 @@ def test_the_bound_of_a_sampler_with_so_many_steps_a_block(block_length, num_ste
 
 
 def test_an_interval_gives_the_mean_of_the_integrand_over_it():
-    # With the exact guesses of the toy the integrand is (1 - m) 1.157338 + m 1.283876.
+    # With the exact predictions of the toy the integrand is (1 - m) 1.157338 + m 1.283876.
     joint = golden()
     process = AbsorbingProcess(Polynomial(), joint.mask_token_id)
     x0 = draw_rows(joint, 60_000, seed=3)

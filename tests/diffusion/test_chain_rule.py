@@ -89,7 +89,7 @@ def test_given_tokens_are_seen_and_padding_is_not(monkeypatch):
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 @pytest.mark.parametrize("tokenwise", [False, True])
 def test_of_any_network_it_is_a_distribution(order, tokenwise):
-    """One whose guesses contradict each other, and depend on the time."""
+    """One whose predictions contradict each other, and depend on the time."""
     joint = random_joint(3, 3)
     process = process_of(joint, Cosine())
     if tokenwise:

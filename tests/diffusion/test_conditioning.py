@@ -33,7 +33,7 @@ def padded(x0: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("estimate", [continuous_nelbo, exact_k_nelbo])
-def test_padding_changes_nothing_where_all_is_hidden(estimate):
+def test_padding_changes_nothing_where_all_is_masked(estimate):
     """At t = 1 no chance is left, so the values must be equal and not only alike."""
     markov = chain()
     process = AbsorbingProcess(SCHEDULES["linear"], 3)
@@ -94,7 +94,7 @@ def assert_time_fits(recorder: Recorder, process: AbsorbingProcess) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_network_is_told_the_time_of_its_masks(name):
+def test_the_network_is_conditioned_on_the_time_of_its_masks(name):
     process = AbsorbingProcess(SCHEDULES[name], 3)
     x0 = draw_rows(chain().joint(8), 4000, 6)
     everywhere = torch.ones_like(x0).bool()
@@ -116,7 +116,7 @@ def test_exact_k_tells_a_time_of_its_count(name):
     t = stratified_times(400, generator(11))
     exact_k_nelbo(recorder, process, x0, t, torch.ones_like(x0).bool(), generator(12))
     ((_, told, at),) = recorder.calls
-    # The mask rate at which exactly k of L tokens are hidden is k / (L + 1) on average.
+    # The mask rate at which exactly k of L tokens are masked is k / (L + 1) on average.
     mask_rate = process.schedule.mask_prob(told)
     means = [mask_rate[at.sum(1) == k].mean() for k in range(1, 9)]
     assert torch.stack(means).tolist() == pytest.approx([k / 9 for k in range(1, 9)], abs=0.1)
@@ -132,7 +132,7 @@ def test_masked_mean_tells_the_time_of_its_rate(name, mask_rate):
     x0 = draw_rows(chain().joint(6), 10, 13)
     masked_mean(recorder, process, x0, mask_rate, torch.ones_like(x0).bool(), generator(14))
     ((_, t, _),) = recorder.calls
-    # The log-linear schedule has no time at which everything is hidden.
+    # The log-linear schedule has no time at which everything is masked.
     most = process.schedule.mask_prob(torch.ones(1).double()).item()
     expected = [min(mask_rate, most)] * 10
     assert process.schedule.mask_prob(t).tolist() == pytest.approx(expected, abs=1e-8)

@@ -1,4 +1,4 @@
-"""Cost and mean of a guess: against the library's own functions, and their gradients."""
+"""Cost and mean of a prediction: against the library's own functions, and their gradients."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_the_gradients_are_those_of_finite_differences():
     )
 
 
-def test_no_guess_has_no_cost_and_no_gradient():
+def test_no_prediction_has_no_cost_and_no_gradient():
     logits = torch.zeros(0, 11, requires_grad=True)
     table = torch.ones(4, 11, requires_grad=True)
     none = torch.zeros(4, dtype=torch.int64)

@@ -51,7 +51,7 @@ def every_mask(oracle: JointOracle, denoiser: Denoiser, t: float = 1.0) -> tuple
 
 
 def mask_law(masks: Tensor, hide: Tensor) -> Tensor:
-    """Return the chance of every mask at mask probabilities hide (T,), shape (T, 2^L)."""
+    """Return the chance of every mask at mask probabilities ``hide`` (T,), shape (T, 2^L)."""
     return torch.where(masks, hide[:, None, None], 1 - hide[:, None, None]).prod(2)
 
 
@@ -79,7 +79,7 @@ def test_the_bound_of_every_sequence_is_its_likelihood(name):
     bound = nats @ weight.sum(0)
     missing = bound + oracle.log_prob(oracle.sequences())
     if name == "geometric":
-        # What lies below the mask rate 1e-5, where at most one token is hidden.
+        # What lies below the mask rate 1e-5, where at most one token is masked.
         last_tokens = nats[:, masks.sum(1) == 1].sum(1)
         assert torch.allclose(missing, -1e-5 * last_tokens, rtol=1e-3)
     else:
@@ -125,7 +125,7 @@ def test_predictors_that_see_nothing_have_the_same_bound_at_any_number_of_steps(
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_each_continuous_estimate_is_weight_times_surprise(name):
+def test_each_continuous_estimate_is_weight_times_cross_entropy(name):
     """Row by row: the masks are those that the same generator deals again."""
     oracle = random_joint()
     process = AbsorbingProcess(SCHEDULES[name], oracle.mask_token_id)
@@ -248,7 +248,7 @@ def test_a_grid_has_as_many_times_as_steps_and_one():
 
 
 @pytest.mark.parametrize("name", ["linear", "quadratic", "cosine", "far from 1", "geometric"])
-def test_exact_k_is_the_bound_of_a_network_that_is_told_the_time(name):
+def test_exact_k_is_the_bound_of_a_network_that_is_conditioned_on_time(name):
     """By quadrature over the mask rate, at the time of which the network is told."""
     oracle = random_joint(3, 3)
     denoiser = TimeTold(oracle)
@@ -284,7 +284,7 @@ def test_estimators_agree():
 
 
 def test_exact_k_bound_of_single_sequences():
-    """For the estimator that evaluation uses, on the likeliest and the least likely sequence."""
+    """For the estimator that evaluation uses, on the most likely and the least likely sequence."""
     oracle = random_joint()
     best, worst = oracle.probs.flatten().argmax(), oracle.probs.flatten().argmin()
     for x in oracle.sequences()[torch.stack([best, worst])]:

@@ -131,7 +131,7 @@ def test_a_spindle_of_the_greatest_strength_never_turns_back():
     assert (schedule.mask_prob(t).diff(dim=0) < 0).any()
 
 
-def test_frequent_words_are_hidden_later():
+def test_frequent_words_are_masked_later():
     counts = torch.tensor([3, 40, 0, 1000, 7])
     data = torch.tensor([0, 1, 3, 4])
     f = log_frequency(counts, data)
@@ -267,7 +267,7 @@ def test_time_of_a_canvas_has_its_masked_share(name, weights):
 # The exact denoiser.
 
 
-def test_the_exact_guess_is_bayes_rule():
+def test_the_exact_prediction_is_bayes_rule():
     joint = random_joint(3, 3)
     process = PerTokenProcess(exponents(0.4, 1.0, 3.0), 3)
     x = torch.randint(4, (40, 3), generator=generator(3))
@@ -288,7 +288,7 @@ def test_the_exact_guess_is_bayes_rule():
             assert prediction[i, v].exp().item() == pytest.approx(expected.item(), abs=1e-12)
 
 
-def test_with_equal_schedules_the_exact_guess_is_that_of_the_joint():
+def test_with_equal_schedules_the_exact_prediction_is_that_of_the_joint():
     joint = random_joint()
     x = torch.randint(4, (50, 4), generator=generator(5))
     valid = torch.rand(50, 4, generator=generator(6)) < 0.8
@@ -318,7 +318,7 @@ def test_the_bound_of_an_unstructured_joint_is_its_likelihood(schedule):
     assert torch.allclose(value, -joint.log_prob(joint.sequences()), atol=1e-6)
 
 
-def test_a_guess_that_ignores_the_time_costs_a_lot():
+def test_a_prediction_that_ignores_the_time_costs_a_lot():
     value = tokenwise_bound(golden(), exponents(0.5, 2.0), golden())
     assert (golden().probs.flatten() @ value).item() == pytest.approx(2.23696, abs=1e-5)
 
@@ -326,7 +326,7 @@ def test_a_guess_that_ignores_the_time_costs_a_lot():
 def test_without_the_difference_of_rates_there_is_no_bound():
     """The cross-entropy alone is wrong for single sequences, and can be brought below the entropy.
 
-    Its mean over data and masks is still H at the exact guess, where the rates agree on average.
+    Its mean over data and masks is still H at the exact prediction, where rates agree on average.
     """
     joint, schedule = golden(), exponents(0.5, 2.0)
     u, width = nodes()
@@ -346,7 +346,7 @@ def test_without_the_difference_of_rates_there_is_no_bound():
     assert (probs @ honest).item() == pytest.approx(H, abs=1e-6)
     cheat = (prediction + rate[:, None].log()).log_softmax(-1)
     assert (probs @ shortcut(cheat)).item() < H - 0.1
-    # With the term, the same guess costs more than the exact one.
+    # With the term, the same prediction costs more than the exact one.
     noised = Corrupted(x0.masked_fill(masked, 2), masked)
     weight = chances(process, x0, masked, t) * width.repeat_interleave(16)
     weight = weight * probs.repeat_interleave(4).repeat(len(u))
@@ -356,7 +356,7 @@ def test_without_the_difference_of_rates_there_is_no_bound():
 def test_bound_of_few_and_many_steps():
     joint, schedule = golden(), corpus_spindle(golden())
     probs = joint.probs.flatten()
-    # All hidden, all written: the product of the marginals.
+    # All masked, all written: the product of the marginals.
     assert (probs @ tokenwise_steps_bound(joint, schedule, 1)).item() == pytest.approx(
         1.283876, abs=1e-6
     )
@@ -430,7 +430,7 @@ def test_clamped_schedules_pay_for_what_is_visible_at_the_end():
     assert H < (golden().probs.flatten() @ skewed).item() < H + 0.02
 
 
-def test_a_uniform_guess_has_the_bound_of_its_formula():
+def test_a_uniform_prediction_has_the_bound_of_its_formula():
     w, eps, first = torch.tensor([0.5, 1.0, 2.0]).double(), 0.05, 0.1
     uniform = JointOracle(torch.full((3, 3), 1 / 9))
     u, width = nodes()
@@ -509,7 +509,7 @@ class Table:
 
 
 @pytest.mark.parametrize("schedule", [exponents(0.3, 1.0, 2.0, 5.0), corpus_spindle(echo())])
-def test_no_guess_has_a_negative_cost(schedule):
+def test_no_prediction_has_a_negative_cost(schedule):
     joint = echo()
     x0, masked, t = everything(joint, torch.tensor([1e-6, 0.01, 0.3, 0.9, 1.0]).double())
     noised = Corrupted(x0.masked_fill(masked, 4), masked)
@@ -524,7 +524,7 @@ def test_no_guess_has_a_negative_cost(schedule):
 
 @pytest.mark.parametrize("schedule", [exponents(0.3, 1.0, 2.0, 5.0), corpus_spindle(echo())])
 @pytest.mark.parametrize("steps", [False, True])
-def test_no_guess_is_better_than_the_exact_one(schedule, steps):
+def test_no_prediction_is_better_than_the_exact_one(schedule, steps):
     """The expected cost at one time is stationary in every logit, and larger elsewhere."""
     joint = echo()
     process = PerTokenProcess(schedule, 4)
@@ -649,7 +649,7 @@ def test_nothing_masked_costs_nothing_but_the_ends():
 
 
 class ReleasedOracle:
-    """The exact guess p(x_0 | x_t) under the released corruption, found by summing over x_0."""
+    """The exact p(x_0 | x_t) under the released corruption, found by summing over x_0."""
 
     def __init__(self, joint: JointOracle, process: ReleasedSpindle) -> None:
         self.joint, self.process = joint, process

@@ -18,7 +18,7 @@ def every_row(count: int, length: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_corrupt_hides_at_the_mask_rate(name):
+def test_corrupt_masks_at_the_mask_rate(name):
     process = AbsorbingProcess(SCHEDULES[name], MASK)
     x0 = torch.randint(9, (20_000, 3), generator=generator(0))
     # The geometric schedule is nearly clean until late.
@@ -30,7 +30,7 @@ def test_corrupt_hides_at_the_mask_rate(name):
     assert torch.equal(noised.ids, torch.where(noised.masked, MASK, x0))
 
 
-def test_tokens_are_hidden_independently():
+def test_tokens_are_masked_independently():
     process = AbsorbingProcess(SCHEDULES["linear"], MASK)
     t = torch.full((40_000,), 0.3)
     x0 = torch.zeros(40_000, 3, dtype=torch.int64)
@@ -50,7 +50,7 @@ def test_each_row_has_its_own_time():
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_given_tokens_are_never_hidden(exact):
+def test_given_tokens_are_never_masked(exact):
     process = AbsorbingProcess(SCHEDULES["linear"], MASK)
     editable = torch.rand(200, 10, generator=generator(4)) < 0.5
     x0 = torch.randint(9, (200, 10), generator=generator(5))
@@ -62,7 +62,7 @@ def test_given_tokens_are_never_hidden(exact):
     assert torch.equal(noised.ids[~editable], x0[~editable])
 
 
-def test_corrupt_exactly_hides_that_many():
+def test_corrupt_exactly_masks_that_many():
     process = AbsorbingProcess(SCHEDULES["linear"], MASK)
     editable = torch.rand(300, 12, generator=generator(7)) < 0.7
     count = (editable.sum(1) * torch.rand(300, generator=generator(8))).long()

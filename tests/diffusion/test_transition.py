@@ -71,7 +71,7 @@ class Opinion:
 
 
 class FullPosterior:
-    """The leave-one-out guess with the token itself counted in: right for "mixture" only."""
+    """The leave-one-out prediction with the token itself counted in: right for "mixture" only."""
 
     def __init__(self, oracle: LeaveOneOutOracle) -> None:
         self.oracle, self.data_ids = oracle, oracle.data_ids
@@ -298,7 +298,7 @@ def test_the_last_step_ends_in_x0_for_every_number(name):
 
 @every_process
 def test_two_draws_are_one_joint_step(name):
-    """x_0 from the posterior of any guess, then x_s given x_0, is the step of the bound."""
+    """x_0 from the posterior of any prediction, then x_s given x_0, is the step of the bound."""
     process = PROCESSES[name]
     ids, count, vocab_size = process.data_ids, len(process.data_ids), 9
     logits = torch.full((count, vocab_size), -math.inf, dtype=torch.float64)
@@ -319,7 +319,7 @@ def test_two_draws_are_one_joint_step(name):
         assert torch.allclose(spread.exp(), logits[:, ids].softmax(1) @ forward, atol=1e-12)
 
 
-def test_a_guess_of_nothing_leaves_the_token_itself():
+def test_a_prediction_of_nothing_leaves_the_token_itself():
     """The mixture that costs log K: alpha at x_t, and the rest over all."""
     process = uniform(4)
     prediction = process.posterior_logits(
@@ -352,7 +352,7 @@ def test_a_chain_that_forgets_all_before_its_end_stays_a_chain():
 
 
 def test_many_levels_stay_finite():
-    """Far values are impossible for a float; an unlikely guess must cost nats, not infinity."""
+    """Far values underflow; an unlikely prediction must cost nats, not infinity."""
     process = GaussianProcess(gaussian_betas(20, 1e-5, 1e-3), 256)
     x0 = torch.tensor([[0, 255, 128]])
     logits = torch.zeros(3, 256)
@@ -434,7 +434,7 @@ def test_the_bound_is_the_divergence_of_explicit_matrices(name, grid):
 
 @every_process
 @pytest.mark.parametrize("steps", [1, 2, 12])
-def test_who_guesses_nothing_pays_log_k_for_every_token(name, steps):
+def test_who_predicts_nothing_pays_log_k_for_every_token(name, steps):
     process = PROCESSES[name]
     bounds = transition_bound(process, Indifferent(9, process.data_ids), 2, steps)
     assert torch.allclose(bounds, torch.full_like(bounds, 2 * math.log(4)), atol=1e-9)
@@ -497,7 +497,7 @@ def test_gaussian_noise_bounds_the_likelihood():
 
 
 def test_continuous_time_is_the_limit_of_steps():
-    """Of any guess, at the same noised tokens: T KL of a short step is the integrand."""
+    """Of any prediction, at the same noised tokens: T KL of a short step is the integrand."""
     ids = IDS
     denoiser, steps = Opinion(9, ids), 100_000
     for name in ("linear", "quadratic", "cosine", "geometric"):
@@ -543,8 +543,8 @@ def test_all_noise_costs_nothing_in_continuous_time():
 
 
 @pytest.mark.parametrize("steps", [2, 16])
-def test_the_full_posterior_is_the_wrong_guess(steps):
-    """D3PM's two parametrisations: each has its own best guess, and they give the same step."""
+def test_the_full_posterior_is_the_wrong_prediction(steps):
+    """D3PM's two parametrisations have different best predictions and give the same step."""
     joint = random_joint(3, 2)
     process = uniform(3)
     oracle = LeaveOneOutOracle(joint, process)
@@ -621,11 +621,11 @@ def test_float32_logits_are_exact_enough():
         assert torch.allclose(coarse.double(), fine, rtol=1e-3, atol=1e-2)
 
 
-# --- the exact guess, and a sampler that uses it ---
+# --- the exact prediction, and a sampler that uses it ---
 
 
 @pytest.mark.parametrize("name", ["uniform", "gaussian"])
-def test_the_exact_guess_is_a_sum_over_the_other_tokens(name):
+def test_the_exact_prediction_is_a_sum_over_the_other_tokens(name):
     joint = random_joint(3, 3)
     process = uniform(3) if name == "uniform" else GaussianProcess(BETAS, 3)
     oracle, t = LeaveOneOutOracle(joint, process), 0.5
@@ -647,7 +647,7 @@ def test_the_exact_guess_is_a_sum_over_the_other_tokens(name):
     assert torch.equal(oracle(xt, times(t, 27), at=at), prediction[at])
 
 
-def test_padding_says_nothing_to_the_exact_guess():
+def test_padding_says_nothing_to_the_exact_prediction():
     process = uniform(2)
     oracle, xt = LeaveOneOutOracle(golden(), process), torch.tensor([[0, 0], [0, 1]])
     valid = torch.tensor([[True, False]]).expand(2, 2)

@@ -1,4 +1,4 @@
-"""The canvas guards what was given, and what is hidden is stored, not read off the ids."""
+"""The canvas guards what was given, and what is masked is stored, not read off the ids."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def test_reveal_writes_only_where_it_may():
     assert torch.equal(before.ids, canvas().ids)
 
 
-def test_remask_hides_only_what_it_may():
+def test_remask_masks_only_what_it_may():
     everywhere = torch.ones(2, 4, dtype=torch.bool)
     written = canvas().reveal(everywhere, torch.full((2, 4), 5))
     again = written.remask(everywhere, MASK)

@@ -194,10 +194,10 @@ def test_the_factor_counts_as_its_definition_says(factor):
 
 
 def jointly_likeliest(oracle: JointOracle, factor: float) -> tuple[int, int]:
-    """Return in how many canvases several tokens pass, and in how many they are jointly likeliest.
+    """Return in how many canvases several tokens pass, and how many are jointly most likely.
 
-    For every canvas: the likeliest token of each position that the rule allows, against the
-    likeliest combination of these positions given what is visible, summed from the joint.
+    For every canvas: the most likely token of each position that the rule allows, against the
+    most likely combination of these positions given what is visible, summed from the joint.
     """
     several = right = 0
     size = oracle.vocab_size
@@ -220,7 +220,7 @@ def jointly_likeliest(oracle: JointOracle, factor: float) -> tuple[int, int]:
     return several, right
 
 
-def test_with_a_factor_of_one_greedy_tokens_are_the_likeliest_together():
+def test_with_a_factor_of_one_greedy_tokens_are_the_most_likely_together():
     """Theorem 1 of Fast-dLLM, for exact conditionals."""
     found = [jointly_likeliest(sharp(seed), 1.0) for seed in range(4)]
     assert sum(several for several, _ in found) > 100
@@ -344,7 +344,7 @@ def test_every_order_writes_the_only_text_there_is():
         assert frames[-1].nfe == 1
 
 
-def test_the_measure_that_a_policy_reads_is_that_of_its_guess():
+def test_the_measure_that_a_policy_reads_is_that_of_its_prediction():
     """What is revealed at a threshold of the margin has that margin, by the definition."""
     frames = frames_of(Custom(MostConfident("margin", 1, Threshold(0.4))), BLANK * 20)
     for before, frame in pairwise(frames):

@@ -49,7 +49,7 @@ def assert_texts(frame, law) -> None:
 
 
 def test_what_stands_before_the_end_has_the_law_of_the_data():
-    """What is thrown away behind the end does not decide what stands before it."""
+    """What is thrown away after the end does not decide what stands before it."""
     oracle = random_joint()
     *_, last = written(oracle, [[None] * 4] * 20_000, None, OneAtATime(), 4, end=END)
     law = law_of_texts(oracle.probs)
@@ -77,7 +77,7 @@ def test_a_long_text_that_ends_early_has_its_law(window):
     assert_law(counts.bincount(minlength=len(probs)), probs)
 
 
-def test_nothing_is_guessed_behind_an_end_and_rows_only_get_shorter():
+def test_nothing_is_predicted_after_an_end_and_rows_only_get_shorter():
     asked = Recorder(chain())
     rows = [[0, *[None] * 11], [END, 1, *[None] * 6]] * 50
     for policy, window in ((None, None), (MostConfident(), None), (None, Window(6, 3, 1))):
@@ -117,7 +117,7 @@ def test_a_row_that_ends_does_not_depend_on_its_batch():
             assert texts(alone)[0] == texts(together)[i]
 
 
-def test_a_canvas_is_cut_behind_the_first_end_after_the_last_given_token():
+def test_a_canvas_is_cut_at_the_first_end_after_the_last_given_token():
     rows = [
         [None, END, 0, None, None, None],  # The given end is no end.
         [0, None, None, None, None, None],
@@ -128,7 +128,7 @@ def test_a_canvas_is_cut_behind_the_first_end_after_the_last_given_token():
     assert torch.equal(blank.ended(END).valid, blank.valid)
     ids = torch.tensor([[END, 0, 0, 1, END, END], [0, 1, 1, END, 0, 0], [END] * 6, [1] * 6])
     shown = blank.masked.clone()
-    shown[0, 5] = shown[1, 2] = shown[1, 5] = False  # Two stay hidden, one of them is cut off.
+    shown[0, 5] = shown[1, 2] = shown[1, 5] = False  # Two stay masked, one of them is cut off.
     canvas = blank.reveal(shown, ids).ended(END)
     assert canvas.valid.sum(1).tolist() == [5, 4, 3, 4]
     assert canvas.masked.nonzero().tolist() == [[1, 2]]

@@ -98,7 +98,7 @@ def test_first_hitting_at_a_schedule_that_never_quite_ends():
     assert (frames[-1].time[1::2] == 0).all()
 
 
-def test_several_at_a_time_are_told_the_time_of_the_first():
+def test_several_at_a_time_are_conditioned_on_the_time_of_the_first():
     oracle = random_joint(2, 6)
     single = run(oracle, FirstHitting(), blank(oracle, 50), time_grid(6))
     triple = run(oracle, FirstHitting(3), blank(oracle, 50), time_grid(6))

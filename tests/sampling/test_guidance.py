@@ -1,4 +1,4 @@
-"""Guidance changes the guess of a token as its formula says, and nothing else."""
+"""Guidance changes the prediction of a token as its formula says, and nothing else."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,7 +67,7 @@ def run(denoiser, rows: int, policy=None, steps: int = 4, draw=None) -> list:
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.0, 3.5])
-def test_the_guess_is_the_two_guesses_weighed(scale):
+def test_the_prediction_is_the_two_predictions_weighed(scale):
     xt = half_written()
     time, where = torch.ones(len(xt)), xt == MASK
     with_it = oracle()(xt, time).log_softmax(-1)
@@ -127,7 +127,7 @@ def test_a_single_blank_has_the_guided_law(scale):
     assert_law(frames[-1].canvas.ids[:, 2].bincount(minlength=SIZE), law / law.sum())
 
 
-def test_one_token_a_step_has_the_law_of_the_guided_guesses():
+def test_one_token_a_step_has_the_law_of_the_guided_predictions():
     scale, rows = 2.0, 15_000
     frames = run(guided(scale, rows), rows, OneAtATime(), steps=3)
     probs = oracle().probs
@@ -171,7 +171,7 @@ def tokenwise(joint: JointOracle) -> TokenwiseOracle:
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 2.5])
 def test_a_single_blank_has_the_guided_law_under_a_schedule_for_every_token(scale):
-    """The given tokens are hidden on purpose: at what rate they fade is no evidence about them."""
+    """The given tokens are masked on purpose: at what rate they fade is no evidence about them."""
     rows, joint = 20_000, JointOracle(oracle().probs ** 2 / (oracle().probs ** 2).sum())
     given = torch.tensor([[True, True, False, True]]).expand(rows, -1)
     canvas = Canvas.from_rows([[1, 2, None, 0]] * rows, MASK, 0)
@@ -185,7 +185,7 @@ def test_a_single_blank_has_the_guided_law_under_a_schedule_for_every_token(scal
 
 
 @pytest.mark.parametrize("scale", [0.0, 2.0])
-def test_a_condition_that_is_hidden_on_purpose_is_no_evidence_of_the_time(scale):
+def test_a_condition_that_is_masked_on_purpose_is_no_evidence_of_the_time(scale):
     """At every state and several times, against the sum over all that the condition may be."""
     joint = JointOracle(oracle().probs ** 2 / (oracle().probs ** 2).sum())
     exact, x0 = tokenwise(joint), joint.sequences()
@@ -274,7 +274,7 @@ class Linear:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_the_exact_form_is_the_rule_of_bayes(scale):
-    """With the exact classifier and scale 1, the guess is the one of the conditional."""
+    """With the exact classifier and scale 1, the prediction is the one of the conditional."""
     joint = random_joint(SIZE, LENGTH, seed=5).probs
     unconditional = JointOracle(joint.sum(0))
     given = JointOracle(joint[2] / joint[2].sum())
@@ -300,7 +300,7 @@ def test_few_candidates_rule_the_others_out():
 
 
 def test_candidates_are_tokens_that_can_be_written():
-    """Whatever is ruled out before is no candidate, and the classifier is not asked about it."""
+    """Whatever is ruled out before is no candidate, and the classifier does not score it."""
     xt = half_written()
     where, time = xt == MASK, torch.ones(len(xt))
     joint = random_joint(SIZE, LENGTH + 1, seed=6).probs

@@ -73,7 +73,7 @@ def test_penalty_against_its_definition(penalty):
     wrapped, t = RepetitionPenalty(Fixed(logits), penalty), torch.ones(40)
     expected = penalised(ids, valid, logits, penalty)
     assert torch.allclose(wrapped(ids, t, valid=valid), expected)
-    # Visible tokens that are asked about do not count for themselves, but for all others.
+    # Visible tokens that are queried do not count for themselves, but for all others.
     for seed in range(3):
         at = (torch.rand(ids.shape, generator=generator(seed)) < 0.5) & valid
         assert torch.allclose(wrapped(ids, t, at=at, valid=valid), expected[at])
@@ -169,10 +169,10 @@ PHRASES = [[(0, 1)], [(1, 1)], [(0, 1, 0)], [(1, 1, 0), (0, 1)], [(0, 0, 1, 1)]]
 
 @pytest.mark.parametrize("phrases", PHRASES, ids=str)
 def test_no_phrase_is_completed_however_many_tokens_are_written_at_once(phrases):
-    """Every canvas of four positions, and every set of them that is asked about.
+    """Every canvas of four positions, and every set of them that is queried.
 
     None of the combinations that are left completes a phrase, also if some of the visible tokens
-    that were asked about stay as they are. And nothing is ruled out without need: each token that
+    that were queried stay as they are. And nothing is ruled out without need: each token that
     is would complete a phrase with some choice of the others.
     """
     vocab, length, mask = 3, 4, 3

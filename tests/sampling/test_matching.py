@@ -65,12 +65,12 @@ def blank(rows: int, row=(None,) * LENGTH) -> Canvas:
 
 
 def product(seed: int = 0, scale: float = 1.5) -> Tensor:
-    """Return logits of independent guesses, shape (LENGTH, SIZE)."""
+    """Return logits of independent predictions, shape (LENGTH, SIZE)."""
     return scale * torch.randn(LENGTH, SIZE, dtype=torch.float64, generator=generator(seed))
 
 
 def law_of(logits: Tensor, possible: Tensor) -> Tensor:
-    """Return the law of independent guesses given that a row is possible, by enumeration."""
+    """Return the law of independent predictions given that a row is possible, by enumeration."""
     rows = all_rows(len(logits))
     weight = logits.log_softmax(1)[torch.arange(len(logits)), rows].sum(1).exp() * possible
     return weight / weight.sum()
@@ -105,7 +105,7 @@ def assert_rows(ids: Tensor, law: Tensor) -> None:
 
 
 @pytest.mark.parametrize("pattern", [PATTERN, "a+b*", "(a|b)*", "b{2}(ab)?"])
-def test_the_joint_draw_has_the_law_of_the_guesses_given_a_match(pattern):
+def test_the_joint_draw_has_the_law_of_the_predictions_given_a_match(pattern):
     canvas, logits = blank(20_000), product()
     ids, chance = drawn(Matching(canvas, [automaton(pattern)], END), Draw(), logits, canvas)
     law = law_of(logits, fitting(pattern))
@@ -129,7 +129,7 @@ def test_what_is_drawn_but_not_wanted_has_the_same_law():
     assert_rows(ids[:, [1, 3]], law.flatten())
 
 
-def test_temperature_sharpens_the_guesses_and_not_the_match():
+def test_temperature_sharpens_the_predictions_and_not_the_match():
     canvas, logits = blank(20_000), product(2)
     ids, _ = drawn(Matching(canvas, [automaton()], None), Draw(temperature=0.5), logits, canvas)
     assert_rows(ids, law_of(2 * logits, fitting(ends=False)))
@@ -137,7 +137,7 @@ def test_temperature_sharpens_the_guesses_and_not_the_match():
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("draw", [Draw(temperature=0), Draw(temperature=0.8, greedy=True)])
-def test_greedy_takes_the_likeliest_matching_text(draw, seed):
+def test_greedy_takes_the_most_likely_matching_text(draw, seed):
     canvas, logits = blank(1), product(seed)
     ids, chance = drawn(Matching(canvas, [automaton()], END), draw, logits, canvas)
     law = law_of(logits, fitting())
@@ -309,7 +309,7 @@ def test_nothing_is_left_without_phrases():
 
 @dataclass(frozen=True)
 class Independent:
-    """A denoiser whose tokens are independent, so that its guesses are exact."""
+    """A denoiser whose tokens are independent, so that its predictions are exact."""
 
     logits: Tensor
     vocab_size: int = SIZE
@@ -325,7 +325,7 @@ class Independent:
 
 @dataclass(frozen=True)
 class Rewriting(Policy):
-    """Asks about everything, rewrites some, keeps and hides others, at random."""
+    """Queries everything, redraws some, keeps and masks others, at random."""
 
     def settled(self, canvas, clock):
         return torch.zeros_like(canvas.masked[:, 0])
@@ -375,7 +375,7 @@ def one_at_a_time(oracle: JointOracle, possible: Tensor) -> Tensor:
         chance = torch.ones(len(rows), dtype=torch.float64)
         seen = torch.full_like(rows, MASK)
         for place in order:
-            # The product of the guesses given what is seen, restricted to what is possible.
+            # The product of the predictions given what is seen, restricted to what is possible.
             prediction = oracle(seen, torch.ones(len(rows)))  # (rows, LENGTH, SIZE)
             every = prediction[:, torch.arange(LENGTH), rows].sum(2).exp() * possible
             same = rows[:, place] == rows[:, None, place]
@@ -386,8 +386,8 @@ def one_at_a_time(oracle: JointOracle, possible: Tensor) -> Tensor:
     return law
 
 
-def test_dependent_tokens_are_drawn_from_the_products_of_their_guesses():
-    """One token a step from exact guesses is near the data given the match, but not the same."""
+def test_dependent_tokens_are_drawn_from_the_products_of_their_predictions():
+    """One token per step from exact predictions is near the data given the match, not the same."""
     oracle, possible = toy(), fitting()
     law = one_at_a_time(oracle, possible)
     assert float(law.sum()) == pytest.approx(1)

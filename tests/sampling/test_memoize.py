@@ -21,7 +21,7 @@ from unmask.sampling.token_sampling import Draw
 
 
 class Asked(DenoiserWrapper):
-    """An exact denoiser that notes how many positions of each row it is asked about."""
+    """An exact denoiser that notes how many positions of each row are queried."""
 
     def __init__(self) -> None:
         super().__init__(chain())
@@ -54,7 +54,7 @@ def test_every_answer_is_that_of_the_network():
         assert torch.equal(wanted, inner.inner(xt, torch.ones(4), at=at, valid=valid))
         kept += reused.network_calls == 0
     assert 15 < kept < 40
-    # Of the rows only those that have changed are asked about, all positions of them.
+    # Of the rows only those that have changed are queried, all positions of them.
     assert all(sum(n > 0 for n in rows) == 1 for rows in inner.rows[1:])
 
 
@@ -84,7 +84,7 @@ def test_a_sampler_writes_the_same_with_fewer_calls():
     for one, other in zip(plain, reused, strict=True):
         assert torch.equal(one.canvas.ids, other.canvas.ids)
         assert torch.equal(one.confidence.nan_to_num(), other.confidence.nan_to_num())
-    # A row that has just been finished is not asked about either.
+    # A row that has just been finished is not queried either.
     open_rows = [frame.revealed.any(1) & frame.canvas.masked.any(1) for frame in plain[:-1]]
     assert reused[-1].nfe == 1 + sum(bool(rows.any()) for rows in open_rows) <= 1 + 3 * 8
     assert plain[-1].nfe == len(open_rows) > 100

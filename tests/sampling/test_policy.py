@@ -43,7 +43,7 @@ def run(
 
 @dataclass(frozen=True)
 class Restless(Policy):
-    """The same policy, but every row is always asked about and the steps never end early."""
+    """The same policy, but every row is always queried and the steps never end early."""
 
     inner: Policy
 
@@ -144,7 +144,7 @@ KNOWN |= {name: {"eta": 0.0} for name in REMASK}
 
 
 def seen(recorder: Recorder) -> set[tuple[tuple[int, ...], float]]:
-    """Return the rows that a network was asked about, each with the time that it was told."""
+    """Return the queried rows, each with the time of the call."""
     return {
         (tuple(row), time)
         for xt, t, at in recorder.calls
@@ -156,7 +156,7 @@ def seen(recorder: Recorder) -> set[tuple[tuple[int, ...], float]]:
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize(("steps", "options"), [(3, LIVELY), (20, LIVELY), (40, KNOWN)])
 def test_leaving_rows_out_and_stopping_early_change_nothing(name, steps, options):
-    """The same frames as when every row is asked about in every step until the last."""
+    """The same frames as when every row is queried in every step until the last."""
     sampler = make_sampler(name, steps=steps, **options.get(name, {}))
     grid, patient = sampler.times(8), Restless(sampler.policy)
     asked, whole = Recorder(CRITIC), Recorder(CRITIC)
@@ -179,7 +179,7 @@ def test_leaving_rows_out_and_stopping_early_change_nothing(name, steps, options
     assert all(len(xt) == len(rows) for xt, _, _ in (*asked.calls, *whole.calls))
     assert seen(asked) <= seen(whole)
     sizes = [int(at.any(1).sum()) for _, _, at in asked.calls]
-    # The row without blanks is never asked about.
+    # The row without blanks is never queried.
     assert max(sizes) <= 3 * len(rows) // 4
     if options is KNOWN and name in KNOWN:
         # The last frame is not an idle one, and the rows did not finish together.

@@ -54,8 +54,8 @@ def test_refine_enters_each_pass_with_the_mask_rate_of_its_time(schedule):
         assert (frame.time == t).all()
 
 
-def test_refine_guesses_visible_tokens_anew():
-    """What a pass keeps is its own guess of every editable token, also of those it could see."""
+def test_refine_redraws_visible_tokens():
+    """A pass keeps its own prediction of every editable token, also of visible ones."""
     for before, frame in pairwise(run(ORACLE, Renoise(), PROMPTED * 50, time_grid(3))):
         assert torch.equal(frame.revealed, frame.canvas.editable & ~frame.canvas.masked)
         assert torch.equal(frame.remasked, frame.canvas.masked & ~before.canvas.masked)
@@ -135,7 +135,7 @@ def test_sigma_is_what_its_rule_says():
     # The loop stands still at alpha = .9: u = 0, and sigma .9 / .1 comes back.
     assert float(hide(Loop(0.02))) == pytest.approx(0.02)
     assert float(Loop(0.02).rates(canvas, clock).reveal) == pytest.approx(0.18)
-    # At first everything may be hidden, and nothing is there to be hidden.
+    # At first sigma may be 1, and no token is visible.
     start = clock_of(Polynomial(), torch.tensor(1.0).double(), s, canvas, MASK)
     assert float(Capped(1.0).rates(canvas, start).remask) == pytest.approx(1)
     assert float(Capped(1.0).rates(canvas, start).reveal) == pytest.approx(0.6)
@@ -146,7 +146,7 @@ def test_the_loop_visits_its_rates():
     t = torch.tensor([1.0, 0.775, 0.55, 0.3, 0.05, 0.025, 0.0]).double()
     expected = [1, 1 - 0.45, 0.1, 0.1, 0.1, 0.05, 0]
     assert loop.mask_prob(t).tolist() == pytest.approx(expected)
-    # The network is told the time of its own schedule at which so much is masked.
+    # The network is conditioned on the time of its own schedule at which so much is masked.
     canvas = Canvas.from_rows([[None]], MASK, MASK)
     for schedule in (Polynomial(2.0), Cosine()):
         clock = clock_of(schedule, t[3], t[4], canvas, MASK)
@@ -193,7 +193,7 @@ def test_the_law_is_that_of_all_paths_summed_up(rule, oracle):
 
 
 def test_hiding_again_mends_what_many_tokens_a_step_broke():
-    """With exact guesses a loop at few masks draws the law towards the truth."""
+    """With exact predictions a loop at few masks draws the law towards the truth."""
     oracle, grid = random_joint(3, 3, seed=5), time_grid(40)
     canvas = Canvas.from_rows(blank(oracle), 3, 0)
     clocks = [clock_of(Polynomial(), t, s, canvas, 3, bool(s == 0)) for t, s in pairwise(grid)]
@@ -216,7 +216,7 @@ def test_without_hiding_it_is_ancestral_draw_for_draw(rule, schedule):
 
 
 @pytest.mark.parametrize("rule", [Capped(0.5), Rescaled(0.5)])
-def test_a_full_canvas_is_not_the_end_while_tokens_may_be_hidden_again(rule):
+def test_a_full_canvas_is_not_the_end_while_tokens_may_be_remasked(rule):
     """Each of 20 rows of 2 tokens is by itself, so that no other one keeps the sampler going."""
     again = 0
     for seed in range(20):
@@ -228,7 +228,7 @@ def test_a_full_canvas_is_not_the_end_while_tokens_may_be_hidden_again(rule):
 
 
 def test_after_the_loop_a_full_canvas_is_the_end():
-    """Of 100 steps the last 5 lie behind it; a row that is full then is not asked about again."""
+    """Of 100 steps the last 5 lie after it; a row that is full then is not queried again."""
     frames = run(ORACLE, Remask(Loop(0.5)), [[None, *[1] * 11]] * 3, time_grid(100), seed=2)
     assert 90 < len(frames) - 1 <= 95
     assert sum(int(frame.remasked.sum()) for frame in frames) > 10
@@ -236,7 +236,7 @@ def test_after_the_loop_a_full_canvas_is_the_end():
     assert len(run(ORACLE, Remask(Capped(0.5)), [[1] * 12], time_grid(100))) == 1
 
 
-def test_the_least_sure_are_hidden_most():
+def test_the_least_sure_are_masked_most():
     frames = run(ORACLE, Remask(LeastConfident()), [[None] * 12] * 4000, time_grid(12), Draw())
     sure, unsure = [], []
     for before, frame in pairwise(frames):

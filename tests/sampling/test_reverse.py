@@ -86,7 +86,7 @@ def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
     assert_law(counts_of(ids, 3), law)
 
 
-def test_a_guess_that_ignores_its_own_token_is_told_of_it():
+def test_a_prediction_that_ignores_its_own_token_is_conditioned_on_it():
     """What a sampler draws from is the full posterior p(x_0^i | x_t), own token included."""
     joint = random_joint(3, 2, seed=5)
     process = UniformProcess(Polynomial(), joint.data_ids)

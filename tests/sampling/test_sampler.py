@@ -104,7 +104,7 @@ def test_ancestral_in_many_steps_has_nearly_the_law_of_the_data():
 
 
 @pytest.mark.parametrize("schedule", [Polynomial(), Cosine()])
-def test_the_network_is_told_the_time_of_the_canvas(schedule):
+def test_the_network_is_conditioned_on_the_time_of_the_canvas(schedule):
     """The time of each frame is the one before the step: its mask rate is that of the canvas."""
     frames = written(random_joint(2, 8), 2000, time_grid(6), schedule=schedule)
     for before, frame in pairwise(frames):
@@ -176,7 +176,7 @@ def test_damaged_weights_are_one_clear_sentence():
 
 
 def test_rows_of_a_chain_do_not_depend_on_neighbours_or_padding():
-    """A row alone, among others and beside longer rows is the same text."""
+    """A row alone, among others and next to longer rows is the same text."""
     markov = chain()
     process = AbsorbingProcess(Polynomial(), 3)
     rows = [[0, None, None, None], [None] * 9, [None, 2, None, None, 1, None]]
@@ -206,8 +206,8 @@ WRITING_ONLY += ["maskgit", "fast-dllm-factor", "entropy-bound"]
 
 @pytest.mark.parametrize("name", WRITING_ONLY)
 @pytest.mark.parametrize("steps", [3, 12, 40])
-def test_no_row_is_asked_about_twice_while_it_stays_the_same(name, steps):
-    """So nothing would be gained by keeping the answers of a network that is not told the time."""
+def test_no_row_is_queried_twice_while_it_stays_the_same(name, steps):
+    """So memoising a network without time conditioning would gain nothing."""
     markov, sampler = chain(), make_sampler(name, steps=steps)
     asked: list[tuple[int, ...]] = []
 

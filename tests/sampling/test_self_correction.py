@@ -74,7 +74,7 @@ def test_in_one_step_it_draws_from_the_marginals():
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0, 2.0])
-def test_the_likeliest_of_all_are_kept(eta):
+def test_the_most_likely_of_all_are_kept(eta):
     """Old tokens by what the critic says of them, new ones by their probability when written."""
     frames = run(ORACLE, Planned(eta), PROMPTED * 60, time_grid(7))
     revised = 0
@@ -93,7 +93,7 @@ def test_the_likeliest_of_all_are_kept(eta):
     assert revised > 0
 
 
-def test_more_weight_on_the_old_hides_more():
+def test_more_weight_on_the_old_masks_more():
     def hidden(eta):
         frames = run(ORACLE, Planned(eta), [[None] * 10] * 200, time_grid(10))
         return sum(int(frame.remasked.sum()) for frame in frames)
@@ -104,7 +104,7 @@ def test_more_weight_on_the_old_hides_more():
     assert counts[1] < counts[-1]
 
 
-def test_an_impossible_old_token_is_hidden_first():
+def test_an_impossible_old_token_is_masked_first():
     """Two texts, 0000 and 1111; a canvas that begins with one wrong token of its own."""
     probs = torch.zeros((2,) * 4, dtype=torch.float64)
     probs[0, 0, 0, 0] = probs[1, 1, 1, 1] = 0.5
@@ -124,7 +124,7 @@ def test_an_impossible_old_token_is_hidden_first():
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_each_position_is_hidden_at_most_so_often_and_it_ends(times):
+def test_each_position_is_masked_at_most_so_often_and_it_ends(times):
     policy = Edited(MostConfident("confidence", 1, Threshold(0.7)), 0.45, times)
     grid = time_grid(policy.most_steps(7))
     frames = run(ORACLE, policy, PROMPTED * 100, grid)
@@ -132,12 +132,12 @@ def test_each_position_is_hidden_at_most_so_often_and_it_ends(times):
     assert hidden.max() == times
     # It stopped by itself, and not because the grid was over.
     assert len(frames) < len(grid)
-    # Whoever may still be hidden is believed in.
+    # Tokens that may still be masked are likely enough.
     open_ = frames[-1].canvas.editable & (hidden < times)
     assert (own_probability(frames[-1])[open_] >= 0.45).all()
 
 
-def test_exactly_what_is_doubted_is_hidden():
+def test_exactly_what_is_doubted_is_masked():
     policy = Edited(LeftToRight(), 0.4, 2)
     frames = run(ORACLE, policy, PROMPTED * 100, time_grid(policy.most_steps(7)))
     count = torch.zeros_like(frames[0].canvas.ids)

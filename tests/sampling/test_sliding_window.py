@@ -108,7 +108,7 @@ def test_frames_show_the_whole_row_and_count_everything_through():
         assert torch.equal(frame.canvas.ids == 3, frame.canvas.masked | ~frame.canvas.valid)
         kept = ~before.canvas.masked
         assert torch.equal(before.canvas.ids[kept], frame.canvas.ids[kept])
-        # Between stretches it is left to right: no mask is left a window behind the last token.
+        # Between chunks it is left to right: no mask is left a window after the last token.
         for row in range(3):
             seen = (frame.canvas.valid & ~frame.canvas.masked)[row].nonzero()[:, 0]
             hidden = frame.canvas.masked[row].nonzero()[:, 0]
@@ -135,7 +135,7 @@ def test_a_row_that_fits_is_written_as_without_a_window():
                 assert torch.equal(getattr(a.canvas, name), getattr(b.canvas, name))
             assert (a.step, a.nfe) == (b.step, b.nfe)
             assert torch.equal(a.time, b.time)
-    # And the first stretch of a longer row is what fills the window.
+    # And the first chunk of a longer row is what fills the window.
     *_, short = written(chain(), [[0, *[None] * 8]], None)
     *_, long = written(chain(), [[0, *[None] * 30]], Window(9, 4, 1))
     assert torch.equal(long.canvas.ids[:, :9], short.canvas.ids)
@@ -276,8 +276,8 @@ def test_a_ban_holds_across_stretches_or_is_refused(roberta):
         assert roberta.generate("", ban=ban, **options | {"length": 4, "window": size - 1}).texts
 
 
-def test_a_phrase_is_seen_where_one_stretch_meets_the_next():
-    """Of K tokens, where a stretch sees K - 1 before it; and is not where it sees fewer."""
+def test_a_phrase_is_seen_where_one_chunk_meets_the_next():
+    """Of K tokens, where a chunk sees K - 1 before it; and is not where it sees fewer."""
     rows, phrases = [[None] * 30] * 400, [(1, 1, 1), (0, 1, 1)]
     process = AbsorbingProcess(Polynomial(), 3)
 

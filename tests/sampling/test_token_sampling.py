@@ -99,7 +99,7 @@ def test_many_tokens_by_inversion():
     assert_law(counts.view(20, 50).sum(1), probs.view(20, 50).sum(1))
 
 
-def test_top_p_reaches_past_its_first_guess_of_256_tokens():
+def test_top_p_reaches_past_its_first_256_tokens():
     logits = torch.zeros(1500, 2000)
     tokens, probability = Draw(top_p=0.5)(logits, uniform(1500, 5))
     assert torch.allclose(probability, torch.tensor(1e-3), rtol=2e-3)
