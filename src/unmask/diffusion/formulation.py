@@ -1,14 +1,14 @@
-"""A method: a forward process, the bound that goes with it, and the way back that it allows.
+"""Formulations: a forward process with its schedule, its bound and its training objective.
 
     absorbing, one schedule       D3PM-absorbing, MD4, MDLM; the bound is estimated by exact k
     absorbing, one per token      spindle (DiffusionBERT), learned exponents (GenMD4)
-    absorbing, attention in the   any order: the likelihood in a fixed order is exact, and what is
-    order of writing              written is computed once
-    absorbing, in blocks          BD3-LM: the first of these for each block, given those before it
+    absorbing, any order          attention in the order of generation: the likelihood in a fixed
+                                  order is exact, and generated tokens are computed once
+    absorbing, in blocks          BD3-LM: the first of these per block, given the blocks before it
     uniform                       D3PM-uniform, in T steps or continuous time
 
-A recipe and a checkpoint name a method; nothing else of training, evaluation or sampling depends on
-which it is.
+Recipes and checkpoints name a formulation; see ``diffusion.registry``. Its reverse side is
+``sampling.reverse``.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
 
 Bound: TypeAlias = Callable[..., Loss]
-"""(denoiser, *, x0, t, editable, generator, valid=None) -> Loss: a function of ``masked``."""
+"""(denoiser, *, x0, t, editable, generator, valid=None) -> Loss; see ``objectives.masked``."""
 
 
 MAX_STEPS = 1_000_000
-"""Of a bound: with more of them it is that of continuous time, but for the rounding."""
+"""Most steps of a bound; with more it equals the continuous-time bound up to rounding."""
 
 
 def check_steps(num_steps: int) -> None:
-    """Raise a UserError unless a bound can have so many steps."""
+    """Raise a UserError unless this is a possible number of steps."""
     if not 1 <= num_steps <= MAX_STEPS:
         raise UserError(f"the bound needs 1 to {MAX_STEPS} steps, not {num_steps}")
 
 
 @dataclass(frozen=True)
 class Formulation(ABC):
-    """A forward process with what belongs to it.
+    """A forward process with its bound and its training objective.
 
     Args:
         process: The forward process.
-        num_steps: T of the bound that is trained on; 0 for continuous time.
-        cross_entropy_weight: How often training adds the plain cross-entropy to the bound; the sum
-            is divided by 1 + half of it.
+        num_steps: T of the bound in training; 0 for continuous time.
+        cross_entropy_weight: Weight of the plain cross-entropy that training adds to the bound; the
+            sum is divided by 1 + half of it.
 
     Attributes:
         kind: What models of this formulation are called in an error.
@@ -84,11 +84,11 @@ class Formulation(ABC):
     @property
     @abstractmethod
     def continuous(self) -> Bound:
-        """The bound in continuous time, as training estimates it."""
+        """The continuous-time bound, as estimated in training."""
 
     @abstractmethod
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        """Return the bound of a sampler that takes T steps.
+        """Return the bound of a sampler with T steps.
 
         Args:
             num_steps: T.
@@ -98,7 +98,7 @@ class Formulation(ABC):
 
     @property
     def token_bound(self) -> Callable[..., Tensor] | None:
-        """The bound token by token, as ``masked.exact_k_token_nats``; None where it has none."""
+        """The bound per token, as ``masked.exact_k_token_nats``; None if there is no such form."""
         return None
 
     def token_nats(
@@ -110,10 +110,10 @@ class Formulation(ABC):
         editable: Tensor,
         valid: Tensor | None = None,
     ) -> Tensor:
-        """Return the exact -log p of every token when one a call is written in a given order.
+        """Return the exact -log p of every token, generated one per network call in a given order.
 
-        The arguments and the result are those of ``objectives.chain_rule.sequential_token_nats``,
-        and the order goes across a row or, in blocks, within each of them.
+        The arguments and the result are those of ``objectives.chain_rule.sequential_token_nats``.
+        The order is that of a row or, for block models, that within each block.
 
         Raises:
             UserError: If this formulation has no likelihood in an order.
@@ -123,7 +123,7 @@ class Formulation(ABC):
         return nats
 
     def check_grid(self, grid: Tensor) -> None:
-        """Raise a UserError unless all times of a grid are among those that were trained on."""
+        """Raise a UserError unless all times of a grid are among those of training."""
         steps = grid.double() * self.num_steps
         if self.num_steps and bool(((steps - steps.round()).abs() > 1e-6).any()):
             raise UserError(
@@ -132,7 +132,7 @@ class Formulation(ABC):
             )
 
     def check_strides(self, num_steps: int) -> None:
-        """Raise a UserError unless so many steps take equal strides over the grid trained on."""
+        """Raise a UserError unless the number of steps divides that of training."""
         check_steps(num_steps)
         if self.num_steps % num_steps:
             grid = range(1, self.num_steps + 1)
@@ -146,33 +146,33 @@ class Formulation(ABC):
 
     @property
     def bound(self) -> Bound:
-        """What the model is judged by: the bound that is trained on, with its lowest variance."""
+        """The bound for evaluation: that of training, in the estimator of lowest variance."""
         return self.in_steps(self.num_steps) if self.num_steps else self.continuous
 
     def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
-        """Return an estimate of the bound, and what training minimises instead, (B,), in nats.
+        """Return an estimate of the bound, and the training objective, (B,), in nats.
 
         Args:
             denoiser: The network.
             batch: The keywords of a ``Bound``.
 
         Raises:
-            UserError: If a hybrid loss is asked of a bound that has none.
+            UserError: If the bound has no hybrid loss and ``cross_entropy_weight`` is not 0.
         """
         trained_on = self.in_steps(self.num_steps) if self.num_steps else self.continuous
         loss = trained_on(denoiser, **batch)
         if not self.cross_entropy_weight:
             return loss, loss.nats
         if loss.cross_entropy is None:
-            raise UserError("this bound knows no hybrid loss; set cross_entropy_weight to 0")
+            raise UserError("this bound has no hybrid loss; set cross_entropy_weight to 0")
         weight = self.cross_entropy_weight
-        # Half of the tokens are masked on average: divided by this, the sum has the size of the
+        # On average half of the tokens are masked, so the divisor gives the sum the scale of the
         # bound. The optimisers do not depend on the scale of a loss.
         return loss, (loss.nats + weight * loss.cross_entropy) / (1 + weight / 2)
 
 
 class MaskedFormulation(Formulation):
-    """Masks, with one schedule for all tokens; the process is an ``AbsorbingProcess``."""
+    """Masked diffusion with one schedule for all tokens; an ``AbsorbingProcess``."""
 
     @property
     def continuous(self) -> Bound:
@@ -184,7 +184,7 @@ class MaskedFormulation(Formulation):
 
     @property
     def bound(self) -> Bound:
-        """The continuous-time bound by exact k, however many steps were trained on."""
+        """The continuous-time bound by exact k, whatever ``num_steps`` is."""
         return partial(exact_k_nelbo, process=self.process)
 
     @property
@@ -193,7 +193,7 @@ class MaskedFormulation(Formulation):
 
 
 class AnyOrderFormulation(Formulation):
-    """Masks, and a network that sees tokens in the order of writing; an ``AbsorbingProcess``."""
+    """Masked diffusion with attention in the order of generation; an ``AbsorbingProcess``."""
 
     kind = "any-order models"
     supports = ALL - {"pseudo_likelihood", "bound_in_steps"}
@@ -219,11 +219,11 @@ class AnyOrderFormulation(Formulation):
 
 @dataclass(frozen=True)
 class BlockFormulation(MaskedFormulation):
-    """The same for every block of a row, given the blocks before it; see ``objectives.block``.
+    """Masked diffusion per block, given the blocks before it; see ``objectives.block``.
 
     Args:
         block_length: Tokens in a block.
-        interval: The times that training draws from.
+        interval: The interval of times in training.
     """
 
     kind: ClassVar[str] = "block models"
@@ -239,7 +239,7 @@ class BlockFormulation(MaskedFormulation):
         return partial(self._in_blocks(super().continuous), interval=self.interval)
 
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        """Return the bound of a sampler that takes T steps for every block."""
+        """Return the bound of a sampler with T steps per block."""
         return self._in_blocks(super().in_steps(num_steps, grid))
 
     def token_nats(
@@ -268,7 +268,7 @@ class BlockFormulation(MaskedFormulation):
 
 
 class PerTokenFormulation(Formulation):
-    """Masks, with a fixed schedule for every entry of the vocabulary; a ``PerTokenProcess``."""
+    """Masked diffusion with a fixed schedule per vocabulary entry; a ``PerTokenProcess``."""
 
     @property
     def continuous(self) -> Bound:
@@ -281,14 +281,14 @@ class PerTokenFormulation(Formulation):
 
     @property
     def bound(self) -> Bound:
-        """What was trained on in steps, or continuous time as a sampler goes through it."""
+        """The T-step bound of training, or the continuous-time bound of a sampler."""
         if self.num_steps:
             return self.in_steps(self.num_steps)
         return partial(tokenwise_last_step_nelbo, process=_from_masks(self.process))
 
 
 class LearnedFormulation(PerTokenFormulation):
-    """Masks, with a schedule for every entry of the vocabulary that is trained as well."""
+    """Masked diffusion with a trained schedule per vocabulary entry."""
 
     def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
         return rloo_nelbo(denoiser, self.process, **batch)
@@ -299,12 +299,12 @@ class LearnedFormulation(PerTokenFormulation):
 
 
 def _from_masks(process: PerTokenProcess) -> PerTokenProcess:
-    """Return a process as a sampler goes through it, which starts from masks alone."""
+    """Return the process of a sampler that starts from masks alone."""
     return replace(process, schedule=TokensFromMasks(process.schedule))
 
 
 class UniformFormulation(Formulation):
-    """No masks: a token turns into any other; the process is a ``UniformProcess``."""
+    """Uniform noise: a token turns into any other; a ``UniformProcess``."""
 
     kind = "uniform-noise models"
     supports = frozenset(
