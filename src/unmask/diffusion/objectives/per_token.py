@@ -7,8 +7,8 @@ negative log-likelihood is at most
 
 The first two terms compare the rate at which the model reveals masks with that of the true reverse
 process. They vanish if all schedules are equal, which leaves the cross-entropy. Without them a
-learned schedule could lower the "bound" below the likelihood. The weight is infinite at t = 0, so the
-integral starts at a time t_1; below, the decoder has no context, mu_v ~ 1 - alpha_v(t_1).
+learned schedule could lower the "bound" below the likelihood. The weight is infinite at t = 0, so
+the integral starts at a time t_1; below it the decoder has no context, mu_v ~ 1 - alpha_v(t_1).
 
     tokenwise_nelbo            continuous time
     tokenwise_last_step_nelbo  the same, but the network predicts the masks left at t_1: tighter,
