@@ -7,8 +7,8 @@ negative log-likelihood is at most
 
 The first two terms compare the rate at which the model reveals masks with that of the true reverse
 process. They vanish if all schedules are equal, which leaves the cross-entropy. Without them a
-learned schedule could lower the "bound" below the likelihood. The weight is infinite at t = 0, so
-the integral starts at a time t_1; below it the decoder has no context, mu_v ~ 1 - alpha_v(t_1).
+learned schedule could lower the "bound" below its target. The weight is infinite at t = 0, so the
+integral starts at a time t_1; below t_1 the decoder has no context, mu_v ~ 1 - alpha_v(t_1).
 
     tokenwise_nelbo            continuous time
     tokenwise_last_step_nelbo  the same, but the network predicts the masks left at t_1: tighter,
@@ -236,8 +236,8 @@ def tokenwise_last_step_nelbo(
 
     plus the prior, t uniform in (0, 1]: the last step is drawn with the probability of its length,
     so one network call estimates both. In ``tokenwise_nelbo`` the decoder without context costs
-    about t_1 log V nats per token. Here the network predicts these masks with context, which is
-    exact except in the rare case that several tokens are masked at t_1.
+    about t_1 log V nats per token. Here the network predicts these masks from the text, so they
+    cost their cross-entropy, unless several tokens are masked at t_1, which is rare.
 
     Args:
         t: Times uniform in (0, 1], shape (B,); see ``schedules.grids.stratified_times``.
