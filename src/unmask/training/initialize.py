@@ -75,7 +75,7 @@ class StartingPoint:
         start = cls(name, card, model, codec)
         if recipe.kind == "masked":
             equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
-            start._take_over(recipe)
+            start.load_extra_weights(recipe)
         _check_length(model, recipe.data.length)
         return start
 
@@ -89,7 +89,7 @@ class StartingPoint:
             "position learns to predict its own token, so train it before it generates"
         ]
 
-    def _take_over(self, recipe: Recipe) -> None:
+    def load_extra_weights(self, recipe: Recipe) -> None:
         """Load the extra weights of the model, if its method is that of the recipe."""
         schedule = recipe.schedule.as_card()
         if self.card and (self.card.time, self.card.schedule) == (recipe.model.time, schedule):
