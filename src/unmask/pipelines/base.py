@@ -15,12 +15,19 @@ from unmask.diffusion import capabilities
 from unmask.diffusion.capabilities import PAIRS, RECORDS, Kind
 from unmask.diffusion.denoiser import Denoiser, uses_time
 from unmask.diffusion.formulation import Formulation, PerTokenFormulation
+from unmask.diffusion.registry import make_formulation
 from unmask.errors import UserError, did_you_mean
 from unmask.evaluation.likelihood import RowNats, score_text
 from unmask.evaluation.scores import Score
+from unmask.models import extra_weights
+from unmask.models.any_order import make_denoiser
 from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.models.checkpoint import Card
+from unmask.models.decoder import DecoderDenoiser
+from unmask.models.encoder import not_data_ids
+from unmask.models.runtimes.openvino import ExportedDenoiser
 from unmask.models.saving import Saved
+from unmask.models.traits import traits_of
 from unmask.sampling.reverse import posterior_denoiser
 from unmask.validation import place, word, words
 
@@ -204,3 +211,40 @@ def check_cache(cache: str) -> str:
     if cache not in CACHES:
         raise UserError(f"unknown cache {cache!r}{did_you_mean(cache, CACHES)}")
     return cache
+
+
+def denoiser_of(
+    model: Any, codec: TextCodec, card: Card, network: Any, positions: int | None
+) -> Any:
+    """Return the network as a denoiser, or as a block denoiser."""
+    if card.block_length:
+        vocab_size = model.get_output_embeddings().out_features
+        return DecoderDenoiser(
+            model,
+            not_data_ids(codec.tokenizer, vocab_size),
+            codec.mask_token_id,
+            card.block_length,
+            start=len(codec.start),
+            window=row_length(card, positions),
+        )
+    not_data = not_data_ids(codec.tokenizer, traits_of(model).vocab_size)
+    original = make_denoiser(model, not_data, codec.mask_token_id)
+    return original if network is None else ExportedDenoiser(network, original)
+
+
+def formulation_of(
+    model: Any, codec: TextCodec, card: Card, denoiser: Any, counts: Tensor | None
+) -> Formulation:
+    """Return the formulation that a card names."""
+    return make_formulation(
+        card.process,
+        card.schedule,
+        mask_token_id=codec.mask_token_id,
+        vocab_size=denoiser.vocab_size,
+        data_ids=denoiser.data_ids,
+        num_steps=card.num_steps,
+        counts=counts,
+        learned=extra_weights.learned_of(model),
+        attention=card.attention,
+        block_length=card.block_length,
+    )

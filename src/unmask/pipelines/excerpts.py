@@ -1,10 +1,11 @@
-"""Blanks in a text that is longer than the model: a window around them, and the rest put back.
+"""Blanks in a text that is longer than the model: windows around them, and the rest put back.
 
     ... text | text [MASK:5] text [MASK] text | text ... text | text [MASK:3] text | text ...
                <------- a window ----------->                   <---- another --->
 
-Blanks that stand together share a window. It shows as much of the text on either side as fits, up
-to the middle between two windows; what lies outside is not seen, and comes back as it was given.
+Blanks that are close together share a window. It shows as much of the text on either side as fits,
+up to the middle between two windows. The network does not see the text outside, which comes back
+unchanged.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from unmask.data.text import TextCodec
 
 Item = TypeVar("Item")
 _SHARE = 0.75
-"""Of a window, what blanks and the text between them may take, so that there is text around."""
+"""Share of a window for blanks and the text between them; the rest is context."""
 _SPARE = 8
 """Tokens that a text may gain where it is cut."""
 
 
 @dataclass(frozen=True)
 class Excerpts:
-    """A text with blanks as windows to write in, and what stands around them.
+    """A text with blanks as windows to fill, and the text around them.
 
     Attributes:
         templates: The windows, N texts with blanks.
-        around: The text before, between and behind the windows, N + 1 texts.
+        around: The text before, between and after the windows, N + 1 texts.
     """
 
     templates: tuple[str, ...]
     around: tuple[str, ...]
 
     def filled(self, texts: Sequence[str]) -> str:
-        """Return the whole text, with what was written in each window."""
+        """Return the whole text, with the filled text of each window."""
         first, *rest = self.around
         return first + "".join(chain.from_iterable(zip(texts, rest, strict=True)))
 
@@ -78,14 +79,14 @@ def cut_out(codec: TextCodec, text: str, limit: int | None) -> Excerpts:
 def _windows(
     codec: TextCodec, inner: list[list[str | Blank]], gaps: list[str], spare: list[int]
 ) -> Excerpts:
-    """Give each group of blanks as much of the gaps beside it as it has tokens to spare."""
+    """Give each group of blanks as much of the gaps next to it as it has tokens to spare."""
     # A gap between two windows belongs to the first up to its middle.
     halves = [("", gaps[0]), *map(_halves, gaps[1:-1]), (gaps[-1], "")]
     around, templates, after = list[str](), list[str](), ""
     for group, (_, left), (right, _), tokens in zip(
         inner, halves[:-1], halves[1:], spare, strict=True
     ):
-        # What one side does not need is left to the other.
+        # One side takes what the other does not need.
         ahead = prefix(codec, right, tokens - tokens // 2)
         before = suffix(codec, left, tokens - len(codec.encode(ahead)))
         ahead = prefix(codec, right, tokens - len(codec.encode(before)))
@@ -100,7 +101,7 @@ def _groups(
 ) -> list[tuple[int, int]]:
     """Return the first and last part of each group of blanks that take at most so many tokens.
 
-    Blanks without text between them are never parted.
+    Blanks without text between them are never separated.
     """
     groups = [(blanks[0], blanks[0])]
     for index in blanks[1:]:
@@ -133,7 +134,7 @@ def prefix(codec: TextCodec, text: str, count: int) -> str:
     """Return the beginning of a text that takes at most ``count`` tokens, of whole words if any."""
 
     def part(size: int) -> str:
-        # The blank goes with the word behind it.
+        # The space goes with the word after it.
         ends = [found.start() for found in re.finditer(r"(?<=\S)(?=\s)", text[: size + 1])]
         return text[: ends[-1] if ends and size < len(text) else size]
 

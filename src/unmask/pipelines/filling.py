@@ -1,8 +1,8 @@
-"""The text of a written row: what was given, byte for byte, and between it what was written.
+"""The text of a generated row: the given text, byte for byte, with the fillings of its blanks.
 
-A tokenizer need not give a text back: it may drop case, accents, line ends and runs of blanks, and
-have no token for a character. So nothing that was given is ever decoded. A filling is what the
-decoded row has more with its tokens than without them.
+A tokenizer is not always lossless: it may drop case, accents, line ends and runs of spaces, or have
+no token for a character. So given text is never decoded. A filling is the text that its tokens add
+to the decoded row.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ _LEADING = ("Ps", "Pi", "Pd", "Pc", "Sc", "Sm")
 
 @dataclass(frozen=True)
 class Filling:
-    """What was written on one blank.
+    """The generated text of one blank.
 
     Attributes:
-        text: As it stands in the whole text. A blank at its head is left out where the given text
+        text: As it stands in the whole text. A space at its head is left out where the given text
             before it ends in one already.
-        tokens: The text that each token adds; together the text. A special symbol adds nothing, and
-            neither does a token whose character the next ones complete.
-        ids: The tokens themselves.
+        tokens: The text that each token adds; together they are ``text``. A special symbol adds
+            nothing, and neither does a token whose character the next ones complete.
+        ids: The token ids.
         probabilities: The probability of each token under the distribution that it was drawn from
-            in the step that wrote it, after temperature and filters (at a temperature of 0: without
-            them, at temperature 1), given what the row showed before that step. None where the
-            sampler did not draw. They are no joint probability: tokens that were written in one
-            step do not see each other.
+            in its step, after temperature and filters (at a temperature of 0: without them, at
+            temperature 1), given the row before that step. None where the sampler did not draw.
+            They are no joint probability: tokens of one step do not see each other.
     """
 
     text: str
@@ -60,67 +59,65 @@ def fill(
     sizes: Sequence[int],
     texts: Sequence[str],
 ) -> tuple[str, tuple[Filling, ...]]:
-    """Return the text of a row, and what was written on each of its blanks.
+    """Return the text of a row, and the filling of each of its blanks.
 
-    Nothing counts behind the first end symbol that was written after all given tokens.
+    The text ends at the first end symbol that was generated after all given tokens.
 
     Args:
         codec: The tokenizer.
         frame: The last one.
         row: Which row of it.
         sizes: Tokens of each of n blanks.
-        texts: The n + 1 given texts before, between and behind them.
+        texts: The n + 1 given texts before, between and after them.
     """
-    written = _Written.of(codec, frame, row)
-    pieces = codec.text_pieces(written.ids)
+    generated = _GeneratedRow.of(codec, frame, row)
+    pieces = codec.text_pieces(generated.ids)
     text, fillings = texts[0], []
-    for (first, last), behind in zip(
-        pairwise(accumulate(sizes, initial=0)), texts[1:], strict=True
-    ):
-        where = [i for i in written.places[first:last] if i < len(pieces)]
+    for (first, last), after in zip(pairwise(accumulate(sizes, initial=0)), texts[1:], strict=True):
+        where = [i for i in generated.positions[first:last] if i < len(pieces)]
         added = [pieces[i] for i in where]
         if where:
-            added = _without_blank(codec, added, text, "".join(pieces[: where[0]]))
-        fillings.append(written.filling(where, added))
-        text += fillings[-1].text + behind
+            added = _without_space(codec, added, text, "".join(pieces[: where[0]]))
+        fillings.append(generated.filling(where, added))
+        text += fillings[-1].text + after
     return text, tuple(fillings)
 
 
 def target(codec: TextCodec, frame: Frame, row: int) -> Filling:
-    """Return what was written behind the last given token of a row, up to the first end symbol."""
-    written = _Written.of(codec, frame, row)
-    pieces = codec.text_pieces(written.ids[written.given :])
-    return written.filling(range(written.given, len(written.ids)), pieces)
+    """Return what was generated after the last given token of a row, up to the first end symbol."""
+    generated = _GeneratedRow.of(codec, frame, row)
+    pieces = codec.text_pieces(generated.ids[generated.given :])
+    return generated.filling(range(generated.given, len(generated.ids)), pieces)
 
 
 @dataclass(frozen=True)
-class _Written:
-    """A row up to the first end symbol that was written after all given tokens.
+class _GeneratedRow:
+    """A row up to the first end symbol that was generated after all given tokens.
 
     Attributes:
-        ids: Its tokens, those that were given included.
-        given: How many there are up to the last given one.
-        places: Where something was to be written, in the whole row.
+        ids: Its tokens, given ones included.
+        given: Number of tokens up to the last given one.
+        positions: The positions of the blanks, in the whole row.
         confidence: Of every token of the whole row; nan where unknown.
     """
 
     ids: list[int]
     given: int
-    places: list[int]
+    positions: list[int]
     confidence: list[float]
 
     @classmethod
-    def of(cls, codec: TextCodec, frame: Frame, row: int) -> _Written:
+    def of(cls, codec: TextCodec, frame: Frame, row: int) -> _GeneratedRow:
         valid = frame.canvas.valid[row]
         ids = frame.canvas.ids[row, valid].tolist()
         editable = frame.canvas.editable[row, valid].tolist()
-        places = [i for i, free in enumerate(editable) if free]
+        positions = [i for i, free in enumerate(editable) if free]
         given = max((i + 1 for i, free in enumerate(editable) if not free), default=0)
         stop = next((i for i in range(given, len(ids)) if ids[i] == codec.end), len(ids))
-        return cls(ids[:stop], given, places, frame.confidence[row, valid].tolist())
+        return cls(ids[:stop], given, positions, frame.confidence[row, valid].tolist())
 
     def filling(self, where: Sequence[int], added: Sequence[str]) -> Filling:
-        """Return the filling of the tokens at some places, which add these texts."""
+        """Return the filling of the tokens at some positions, which add these texts."""
         sure = (self.confidence[i] for i in where)
         probabilities = tuple(p if math.isfinite(p) else None for p in sure)
         own = tuple(self.ids[i] for i in where)
@@ -128,23 +125,23 @@ class _Written:
 
 
 def continued(codec: TextCodec, ids: Sequence[int], given: int, prompt: str) -> str:
-    """Return a prompt, and behind it the text of all but the first ``given`` ids of a row."""
+    """Return a prompt followed by the text of all but the first ``given`` ids of a row."""
     pieces = codec.text_pieces(ids)
-    added = _without_blank(codec, pieces[given:], prompt, "".join(pieces[:given]))
+    added = _without_space(codec, pieces[given:], prompt, "".join(pieces[:given]))
     return prompt + "".join(added)
 
 
-def _without_blank(codec: TextCodec, added: list[str], text: str, decoded: str) -> list[str]:
-    """Drop the blank at the head of a filling where it is one too many.
+def _without_space(codec: TextCodec, added: list[str], text: str, decoded: str) -> list[str]:
+    """Drop the space at the head of a filling where it is one too many.
 
-    That is where the given text has one without a token, or where the decoder alone puts it behind
-    a sign that is written together with the next word: ``(`` + ``cat``.
+    That is where the given text has a space without a token, or where only the decoder puts one
+    after a sign that belongs to the next word: ``(`` + ``cat``.
 
     Args:
         codec: The tokenizer.
         added: The text that each token of the filling adds.
-        text: What stands before it.
-        decoded: What the tokens of that are decoded to.
+        text: The text before it.
+        decoded: The decoded tokens of ``text``.
     """
     first = next((i for i, piece in enumerate(added) if piece), None)
     if first is None or not added[first].startswith(" "):
@@ -160,7 +157,7 @@ def _without_blank(codec: TextCodec, added: list[str], text: str, decoded: str) 
 def _leads(text: str) -> bool:
     """Return whether a text ends in a sign that belongs to the next word, such as ``(`` or ``$``.
 
-    A quotation mark does so behind a blank.
+    A quotation mark does so after a space.
     """
     sign, before = text[-1:], text[:-1]
     if sign in ("'", '"'):

@@ -1,11 +1,10 @@
-"""Minimum Bayes risk: of several candidates, the one that all of them agree with most.
+"""Minimum Bayes risk: the candidate that agrees most with all other candidates.
 
     argmax_c  sum over the other candidates c' of BLEU(hypothesis c, reference c')
 
-A candidate is no reference of its own: the smoothed BLEU of a text with itself grows with its
-length, and an outlier of many words would win. Another candidate with the same text is one.
-Sentence BLEU is NLTK's, of words that white space separates, up to four of them, smoothed by its
-method 4.
+A candidate is not its own reference: the smoothed BLEU of a text with itself grows with its length,
+and a long outlier would win. Another candidate with the same text is a reference. Sentence BLEU is
+that of NLTK, up to 4-grams of words separated by white space, with smoothing method 4.
 
 References: Kumar, Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machine Translation",
 NAACL; Chen, Cherry 2014, "A Systematic Comparison of Smoothing Techniques for Sentence-Level BLEU",
@@ -21,7 +20,7 @@ from typing import TypeAlias
 from unmask.errors import UserError
 
 Utility: TypeAlias = Callable[[str, str], float]
-"""(hypothesis, reference) -> how good the first is if the second is right."""
+"""(hypothesis, reference) -> the quality of the hypothesis if the reference is right."""
 
 
 def bleu() -> Utility:

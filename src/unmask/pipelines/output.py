@@ -1,4 +1,4 @@
-"""What a writer returns: texts, what they cost, and every step on the way."""
+"""The result of a pipeline: texts, their cost, and a recording of every step."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from unmask.pipelines.trace import Track
 
 @dataclass(frozen=True)
 class Generated:
-    """The result of writing.
+    """The result of generation.
 
     Attributes:
-        texts: One text per sample, prompt included; for a source its target alone. What was given
-            is there as it was given, byte for byte.
+        texts: One text per sample, prompt included; for a source its target alone. Given text is
+            kept byte for byte.
         nfe: Network calls, whatever their batch size.
-        seconds: Wall-clock time in the sampler and the network, without drawing.
-        seed: What to pass to get the same texts again.
-        settings: Sampler, steps and the other choices that were in force.
-        tracks: One recording per sample; of a text that is longer than the model one per window.
-        fillings: For each text what was written on each of its blanks; a prompt without blanks has
-            one behind it, a source its target. Empty of an autoregressive model.
-        notes: What a reader has to know, one sentence each.
+        seconds: Wall-clock time in the sampler and the network, without rendering.
+        seed: The seed that gives the same texts again.
+        settings: Sampler, steps and the other options in force.
+        tracks: One recording per sample; one per window for a text that is longer than the model.
+        fillings: For each text the filling of each of its blanks; a prompt without blanks has one
+            after it, a source its target. Empty for an autoregressive model.
+        notes: Notes for the reader, one sentence each.
     """
 
     texts: tuple[str, ...]
@@ -51,7 +51,7 @@ class Generated:
 
 
 def joined(parts: Sequence[Generated]) -> Generated:
-    """Return what was written in several goes, with the same options, as one result."""
+    """Return the results of several batches with the same options as one result."""
     first = parts[0]
     lengths = [part.settings["length"] for part in parts]
     return replace(

@@ -1,6 +1,6 @@
-"""What a picture is made of: one row of the canvas after one step, as plain text and numbers.
+"""Snapshots of a generation: one row of the canvas after one step, as plain text and numbers.
 
-The renderers know this and nothing else, so a recording can be replayed without a model.
+Renderers need nothing else, so a recording can be replayed without a model.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["given", "masked", "waiting", "kept", "revealed", "remasked"]
-"""given: part of the prompt; masked: hidden; waiting: hidden, in a block whose turn has not come;
-kept: written earlier; revealed: written in this step; remasked: hidden again in this step."""
+"""given: part of the prompt; masked: masked; waiting: masked, in a later block; kept: generated in
+an earlier step; revealed: generated in this step; remasked: masked again in this step."""
 HIDDEN: tuple[Status, ...] = ("masked", "waiting", "remasked")
 
 
@@ -22,10 +22,10 @@ class Snapshot:
         step: 0 for the blank canvas.
         seconds: Wall-clock time since the start of the generation.
         nfe: Network calls so far.
-        pieces: Text of each token, spaces included, so that they read as the text in a row; empty
-            for a mask, and for a token whose character a later one completes.
+        pieces: Text of each token, spaces included; joined they are the text. Empty for a mask,
+            and for a token whose character a later one completes.
         status: State of each token.
-        confidence: Probability that each token had when it was written, None where unknown.
+        confidence: Probability of each token in its step, None where unknown.
     """
 
     step: int
@@ -38,7 +38,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Track:
-    """The snapshots of one generation, in order, and what to call it (model, sampler)."""
+    """The snapshots of one generation, in order, with a label (model, sampler)."""
 
     label: str
     snapshots: tuple[Snapshot, ...]

@@ -23,19 +23,14 @@ from unmask.data.records import RecordCodec
 from unmask.data.templates import like_a_mark
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
-from unmask.diffusion.formulation import Formulation
-from unmask.diffusion.registry import make_formulation
 from unmask.errors import UserError
-from unmask.models import extra_weights, loading
-from unmask.models.any_order import make_denoiser
+from unmask.models import loading
 from unmask.models.checkpoint import Card
-from unmask.models.decoder import DecoderDenoiser
-from unmask.models.encoder import check_vocabulary, not_data_ids
+from unmask.models.encoder import check_vocabulary
 from unmask.models.positions import entries_of, position_limit
 from unmask.models.runtimes import select
-from unmask.models.runtimes.openvino import ExportedDenoiser
 from unmask.models.traits import check_masks, traits_of
-from unmask.pipelines.base import check_cache, row_length
+from unmask.pipelines.base import check_cache, denoiser_of, formulation_of
 from unmask.pipelines.generation import Watch, generate_texts, resolve
 from unmask.pipelines.layout_options import PairOptions
 from unmask.pipelines.output import Generated
@@ -84,11 +79,11 @@ class Unmasker(ScoringMixin):
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         model, positions = model.eval(), position_limit(model)
         counts = None if counts is None else counts.to(model.device)
-        denoiser = _make_denoiser(model, codec, card, network, positions)
+        denoiser = denoiser_of(model, codec, card, network, positions)
         check_vocabulary(codec, entries_of(model))
         if not card.block_length:
             check_masks(model, codec.mask_token_id)
-        formulation = _make_formulation(model, codec, card, denoiser, counts)
+        formulation = formulation_of(model, codec, card, denoiser, counts)
         super().__init__(
             model, codec, card, denoiser, formulation, cache, backend, positions, counts
         )
@@ -332,40 +327,3 @@ class Unmasker(ScoringMixin):
         return unknown_tokens.notes(
             self.codec, texts, unknown_tokens.count(self.codec, ids), len(ids)
         )
-
-
-def _make_denoiser(
-    model: Any, codec: TextCodec, card: Card, network: Any, positions: int | None
-) -> Any:
-    """Return the network as a denoiser, or as a block denoiser."""
-    if card.block_length:
-        vocab_size = model.get_output_embeddings().out_features
-        return DecoderDenoiser(
-            model,
-            not_data_ids(codec.tokenizer, vocab_size),
-            codec.mask_token_id,
-            card.block_length,
-            start=len(codec.start),
-            window=row_length(card, positions),
-        )
-    not_data = not_data_ids(codec.tokenizer, traits_of(model).vocab_size)
-    original = make_denoiser(model, not_data, codec.mask_token_id)
-    return original if network is None else ExportedDenoiser(network, original)
-
-
-def _make_formulation(
-    model: Any, codec: TextCodec, card: Card, denoiser: Any, counts: Tensor | None
-) -> Formulation:
-    """Return the formulation that a card names."""
-    return make_formulation(
-        card.process,
-        card.schedule,
-        mask_token_id=codec.mask_token_id,
-        vocab_size=denoiser.vocab_size,
-        data_ids=denoiser.data_ids,
-        num_steps=card.num_steps,
-        counts=counts,
-        learned=extra_weights.learned_of(model),
-        attention=card.attention,
-        block_length=card.block_length,
-    )
