@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from unmask import Unmasker
-from unmask.diffusion.objectives.masked import continuous_nelbo
-from unmask.diffusion.schedules.grids import stratified_times
+from unmask.diffusion import continuous_nelbo, stratified_times
 
 TEXT = "The river runs through the town and into the sea . "
 LENGTH, BATCH, STEPS = 32, 16, 20
