@@ -93,7 +93,8 @@ def check(prepared: Prepared, report: Callable[[str], None]) -> TrainingArgument
 def _check_sampler(prepared: Prepared) -> None:
     """Raise a UserError if the model could not generate with the sampler of its recipe."""
     recipe, model = prepared.recipe, prepared.start.model
-    card = Card(sampler=dict(recipe.sampler), block_length=recipe.objective.block_length)
+    blocks = recipe.objective.block_length
+    card = Card(kind=recipe.kind, sampler=recipe.sampler, block_length=blocks)
     denoiser = prepared.denoiser_of(model)
     resolve(
         GenerationRequest(length=1),
