@@ -401,8 +401,8 @@ def test_the_options_of_the_command_line(unmask, zoo, judge):  # noqa: F811
 
 GENERATE = "generate the --model {bert} --length 5 "
 MISTAKES = [
-    (GENERATE + "--guidance-scale -1", "guidance scale"),
-    (GENERATE + "--guidance-scale nan", "guidance scale"),
+    (GENERATE + "--guidance-scale -1", "guidance-scale"),
+    (GENERATE + "--guidance-scale nan", "guidance-scale"),
     ("generate --model {bert} --guidance-scale 2", "give a prompt"),
     ("infill [MASK:3] --model {bert} --guidance-scale 2", "give a prompt"),
     (GENERATE + "--label cat", "give a classifier"),
@@ -410,7 +410,7 @@ MISTAKES = [
     (GENERATE + "--classifier-top-k 2", "give a classifier"),
     (GENERATE + "--classifier {judge}", "give the label"),
     (GENERATE + "--classifier {judge} --label bird", "choose one of cat, dog"),
-    (GENERATE + "--classifier {judge} --label cat --classifier-scale -2", "classifier scale"),
+    (GENERATE + "--classifier {judge} --label cat --classifier-scale -2", "classifier-scale"),
     (GENERATE + "--classifier {judge} --label cat --classifier-top-k 0", "classifier-top-k"),
     (GENERATE + "--classifier {judge} --label cat --classifier-top-k 3 --match .*", "leave it out"),
     (GENERATE + "--classifier {bert} --label cat", "no trained classifier"),

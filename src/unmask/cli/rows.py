@@ -266,7 +266,7 @@ def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> It
         key = name if field == "text" else field
         if key in row:
             raise UserError(
-                f"{data} has both a field {key!r} and {field!r}, which takes its name; rename one"
+                f"{data} has a field {key!r} next to {field!r}, which takes its name; rename it"
             )
         # What JSON has no form for, such as a date, is written as text.
         head = json.loads(json.dumps({**row, key: found or ""}, default=str))

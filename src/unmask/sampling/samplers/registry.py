@@ -48,6 +48,7 @@ def _all_options() -> dict[str, Option]:
     found: dict[str, Option] = {}
     for sampler in SAMPLERS.values():
         for name, known in sampler.options().items():
+            known = replace(known, optional=True)
             if found.setdefault(name, known) != known:
                 found[name] = replace(known, low=None, high=None)
     return found
