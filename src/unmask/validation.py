@@ -39,7 +39,7 @@ class Option:
         help: One sentence for ``--help`` and the documentation.
         read: Reads a value.
         low: Smallest value; None for no limit.
-        high: Largest value; None for no limit.
+        high: Largest value; None for no limit but infinity, which only ``math.inf`` lets in.
         above: Whether ``low`` itself is too small.
         below: Whether ``high`` itself is too large.
         choices: The only values; () for any.
@@ -62,7 +62,7 @@ class Option:
     @property
     def range(self) -> str:
         """The values in words, such as "above 0 and at most 1"; empty if all are possible."""
-        low, high = ("" if x is None else _spelt(x) for x in (self.low, self.high))
+        low, high = ("" if x in (None, math.inf) else _spelt(x) for x in (self.low, self.high))
         if low and high and not self.above:
             return f"from {low} to {'below ' if self.below else ''}{high}"
         least = f"{'above' if self.above else 'at least'} {low}" if low else ""
@@ -85,7 +85,7 @@ class Option:
     def _holds(self, value: float) -> bool:
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        inside = low <= value <= high and math.isfinite(value)
+        inside = low <= value <= high and (math.isfinite(value) or self.high == math.inf)
         return inside and not (self.above and value == low) and not (self.below and value == high)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +55,11 @@ class Threshold(ConfidenceSampler):
     temperature: float = with_default(Sampler, "temperature", 0.8)
     confidence_metric: str = with_default(ConfidenceSampler, "confidence_metric", "drawn")
     threshold: float = option(
-        0.9, "Reveal every token of at least this confidence; at least one.", real, low=0
+        0.9,
+        "Reveal every token of at least this confidence; at least one.",
+        real,
+        low=0,
+        high=math.inf,
     )
 
     @cached_property
@@ -93,7 +98,11 @@ class FastDLLMFactor(ConfidenceSampler):
     name: ClassVar[str] = "fast-dllm-factor"
     greedy: ClassVar[bool] = True
     factor: float = option(
-        1.0, "Reveal the n most confident tokens, (n + 1)(1 - c_n) < factor.", real, low=0
+        1.0,
+        "Reveal the n most confident tokens, (n + 1)(1 - c_n) < factor.",
+        real,
+        low=0,
+        high=math.inf,
     )
 
     @cached_property
@@ -110,7 +119,11 @@ class EntropyBound(ConfidenceSampler):
     name: ClassVar[str] = "entropy-bound"
     confidence_metric: str = with_default(ConfidenceSampler, "confidence_metric", "entropy")
     gamma: float = option(
-        0.1, "Nats by which the tokens of a step may depend on each other.", real, low=0
+        0.1,
+        "Nats by which the tokens of a step may depend on each other.",
+        real,
+        low=0,
+        high=math.inf,
     )
 
     @cached_property
