@@ -7,7 +7,7 @@ cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,8 +30,9 @@ from unmask.pipelines.recorder import LeftToRightRecorder
 from unmask.pipelines.request import GenerationRequest
 from unmask.pipelines.trace import Snapshot
 from unmask.sampling.logits_processors import Restriction
+from unmask.sampling.samplers.base import TokenOptions
 from unmask.sampling.token_sampling import Draw
-from unmask.validation import place, real, whole, word
+from unmask.validation import place, read_options, word
 
 Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
@@ -86,13 +87,8 @@ class Autoregressor(Pipeline):
         length: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        ban: str | Sequence[str] | None = None,
         watch: Watch | None = None,
+        **options: Any,
     ) -> Generated:
         """Generate exactly ``length`` tokens after a prompt, one network call a token.
 
@@ -101,29 +97,18 @@ class Autoregressor(Pipeline):
             length: Tokens to generate; 100 if None, or as many as fit.
             num_samples: Samples in one batch.
             seed: Of the random numbers.
-            temperature: Divides the logits; 0 takes the most likely token. 1 if None.
-            top_k: Draw among the k most likely tokens.
-            top_p: Draw among the fewest tokens that hold this much probability. 1 if None.
-            min_p: Draw among the tokens at least this many times as likely as the likeliest. 0 if
-                None.
-            repetition_penalty: Above 1, tokens of the row so far become less likely.
-            ban: Texts that are never generated.
             watch: Called with the first row after every token.
+            options: ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``repetition_penalty`` and
+                ``ban``; see ``sampling.samplers.base.TokenOptions``.
 
         Raises:
-            UserError: If an option is out of range or the text does not fit the model.
+            UserError: If there is no such option, one is out of range or the text does not fit the
+                model.
         """
         request = GenerationRequest(
-            (word("prompt", prompt),),
-            length=length,
-            num_samples=num_samples,
-            seed=seed,
+            (word("prompt", prompt),), length=length, num_samples=num_samples, seed=seed
         ).in_one_batch()
-        draw = _draw(temperature, top_k, top_p, min_p)
-        restriction = Restriction.of(
-            None if repetition_penalty is None else real("repetition_penalty", repetition_penalty),
-            ban,
-        )
+        draw, restriction = _read(options)
         given = [*self.codec.start, *self.codec.encode(prompt)]
         size = what_fits(self.limit, len(given)) if request.length is None else request.length
         self._check_fits(len(given), size)
@@ -220,13 +205,9 @@ class Autoregressor(Pipeline):
         return self._score(text, nats, kind="exact", **options)
 
 
-def _draw(
-    temperature: float | None, top_k: int | None, top_p: float | None, min_p: float | None
-) -> Draw:
-    """Return how a token is drawn; None for the default."""
-    return Draw(
-        1.0 if temperature is None else real("temperature", temperature),
-        None if top_k is None else whole("top_k", top_k),
-        1.0 if top_p is None else real("top_p", top_p),
-        min_p=0.0 if min_p is None else real("min_p", min_p),
-    )
+def _read(options: Mapping[str, Any]) -> tuple[Draw, Restriction]:
+    """Return how a token is drawn, and what is never generated."""
+    given = read_options(TokenOptions.options(), options, "sampling")
+    restricting = {k: v for k, v in given.items() if k in Restriction.options()}
+    drawing = {k: v for k, v in given.items() if k not in restricting}
+    return Draw(**drawing), Restriction(**restricting)
