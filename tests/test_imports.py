@@ -107,6 +107,7 @@ LAZY = (
     "evaluation.oracles",
     "models",
     "models.runtimes",
+    "pipelines",
     "sampling",
     "sampling.constraints",
     "sampling.policies",

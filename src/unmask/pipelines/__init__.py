@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,18 +25,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Autoregressor": "autoregressor",
-    "DiffusionPipeline": "base",
-    "Generated": "output",
-    "GenerationPlan": "generation",
-    "GenerationRequest": "request",
-    "Pipeline": "base",
-    "Unmasker": "unmasker",
-    "resolve": "generation",
+    "unmask.pipelines.autoregressor": "Autoregressor",
+    "unmask.pipelines.base": "DiffusionPipeline Pipeline",
+    "unmask.pipelines.generation": "GenerationPlan resolve",
+    "unmask.pipelines.output": "Generated",
+    "unmask.pipelines.request": "GenerationRequest",
+    "unmask.pipelines.unmasker": "Unmasker",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module 'unmask.pipelines' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
