@@ -124,7 +124,7 @@ def test_a_conversion_says_that_nothing_is_shifted_any_more(zoo, text_file, tmp_
     first, second = tmp_path / "first", tmp_path / "second"
     line = ("--model", zoo / "llama")
     assert run_train("block-diffusion", text_file, first, *line, **BLOCKS) == 0
-    words = "a masked position predicts its own token"
+    words = "a masked position learns to predict its own token"
     assert words in capsys.readouterr().err
     settings = {"objective__block_length": 4}
     assert run_train("block-diffusion", text_file, second, "--model", first, **settings) == 0
