@@ -189,7 +189,7 @@ def test_who_has_no_end_is_refused(ending, zoo):
     uniform = Unmasker(ending.model, ending.codec, Card(process="uniform"))
     with pytest.raises(UserError, match="may change the end again"):
         uniform.generate("The cat", length=5, stop_at_end=True)
-    with pytest.raises(UserError, match="what is repeated"):
+    with pytest.raises(UserError, match="repetition_penalty is not supported for"):
         uniform.generate("The cat", length=5, repetition_penalty=1.5)
     other = Unmasker.from_pretrained(str(zoo / "roberta"))
     other.codec.tokenizer.eos_token = other.codec.tokenizer.sep_token = None
