@@ -24,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained
 
 FIRST = "config.json"
 """Without this file a folder is not a model: moved away first, moved in last."""
@@ -49,12 +49,11 @@ def write_failure(error: BaseException) -> str | None:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise a UserError unless ``path`` can be a file in a folder that exists and is writable."""
     target = _resolved(path)
-    try:
+    with (
+        explained(f"cannot write {path}", "choose another name", (OSError,)),
+        suppress(FileNotFoundError, NotADirectoryError),
+    ):
         target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); choose another name") from error
     folder = target.parent
     if not os.path.lexists(folder):
         # Most likely a typing error: a folder made there would bury the file.
@@ -76,15 +75,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         UserError: If the operating system refuses, or the target is not an ordinary file.
     """
-    try:
+    with explained(f"cannot write {path}", "choose another place", (OSError,)):
         target = _resolved(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _renamed_to(target) as part:
             yield part
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({write_failure(error)}); choose another place"
-        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,11 +90,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: If the disk is full or not writable.
     """
-    try:
-        with _renamed_to(path) as part:
-            part.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {write_failure(error)}") from error
+    with explained(f"cannot write to {path}", kinds=(OSError,)), _renamed_to(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -155,20 +147,20 @@ def locked(directory: Path, wait: float = 0.0) -> Iterator[None]:
     # FileLock tells locks apart by path, so a reentrant one needs the same path.
     directory = directory.absolute()
     made = [] if directory.is_dir() else [directory]
-    try:
+    with (
+        explained(f"cannot write to {directory}", "choose another folder", (OSError,)),
+        explained(
+            f"another process is writing to {directory}",
+            "wait until it is done, or choose another folder",
+            (Timeout,),
+            reason=lambda _: "it is locked",
+        ),
+    ):
         while made and not made[-1].parent.exists():
             made.append(made[-1].parent)
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / LOCK, is_singleton=True)
         lock.acquire(timeout=wait)
-    except Timeout as error:
-        raise UserError(
-            f"another process is writing to {directory}; wait until it is done, or choose another "
-            "folder"
-        ) from error
-    except OSError as error:
-        reason = write_failure(error)
-        raise UserError(f"cannot write to {directory} ({reason}); choose another folder") from error
     try:
         yield
     finally:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shortened
+from typing import Any, TypeVar
 
 from unmask import files
-from unmask.errors import UserError
-from unmask.files import write_failure
+from unmask.errors import UserError, explained
 from unmask.validation import Option, Options, option, require, whole, word
 
 FORMAT = 1
@@ -40,6 +41,7 @@ REPLACED = (
 )
 """Patterns of what belongs to a model: where a new one has no such file, it would be misread."""
 
+T = TypeVar("T")
 _REMEDY = "train or save the model again"
 _VERSION = Option("", whole, low=1)
 _CARD_ALIASES = {"length": "sequence_length"}
@@ -67,7 +69,7 @@ _OPTION_ALIASES = {
 def _table(name: str, value: Any) -> dict[str, Any]:
     """Return a table."""
     if not isinstance(value, dict):
-        raise UserError(f"{name} must be a table, not {value!r}")
+        raise UserError(f"{name} must be a table, not {shortened(value)}")
     return value
 
 
@@ -77,12 +79,17 @@ def _named(name: str, value: Any) -> dict[str, Any]:
     return found | {"name": word(f"{name}.name", found.get("name"))}
 
 
+def words_by_name(name: str, value: Any) -> dict[str, str]:
+    """Return a table of texts."""
+    return {key: word(f"{name}.{key}", text) for key, text in _table(name, value).items()}
+
+
 def _pairs(name: str, value: Any) -> dict[str, str]:
     """Return the texts around a source, or an empty table."""
-    found = _table(name, value)
+    found = words_by_name(name, value)
     if found and {*found} != {"before", "between"}:
         raise UserError(f"{name} must have the texts 'before' and 'between', not {found!r}")
-    return {key: word(f"{name}.{key}", text) for key, text in found.items()}
+    return found
 
 
 def _records(name: str, value: Any) -> dict[str, list[int]]:
@@ -163,20 +170,7 @@ class Card(Options):
         Raises:
             UserError: If the file is damaged or from a newer version of this package.
         """
-        path = directory / FILE
-        if not path.exists():
-            return None
-        content = read_json(path, _REMEDY)
-        try:
-            version = _VERSION("format", content.pop("format", None))
-            if version <= FORMAT:
-                return cls(**_renamed(content))
-        except (TypeError, UserError) as error:
-            raise UserError(f"{path} is damaged ({error}); {_REMEDY}") from error
-        raise UserError(
-            f"{path} has format {version}, newer than the {FORMAT} this version reads; "
-            "update with: pip install -U unmask"
-        )
+        return read_versioned(directory / FILE, FORMAT, _REMEDY, lambda c: cls(**_renamed(c)))
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory, whole or not at all.
@@ -211,14 +205,35 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read, or holds anything else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} is damaged ({reason}); {remedy}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (it holds no JSON object); {remedy}")
-    return content
+    with explained(f"{path} is damaged", remedy, (OSError, ValueError, RecursionError), keep=()):
+        return _table("its content", json.loads(path.read_text(encoding="utf-8")))
+
+
+def read_versioned(
+    path: Path, newest: int, remedy: str, make: Callable[[dict[str, Any]], T]
+) -> T | None:
+    """Return what a JSON file of this package describes, None where there is no such file.
+
+    Args:
+        path: The file, whose object has the version of its form as ``format``.
+        newest: The newest version that is read.
+        remedy: What to do if the file is damaged, for the message.
+        make: Makes the description from the rest of the object.
+
+    Raises:
+        UserError: If the file is damaged or from a newer version of this package.
+    """
+    if not path.exists():
+        return None
+    content = read_json(path, remedy)
+    with explained(f"{path} is damaged", remedy, (TypeError, UserError), keep=()):
+        version = _VERSION("format", content.pop("format", None))
+        if version <= newest:
+            return make(content)
+    raise UserError(
+        f"{path} has format {version}, newer than the {newest} this version reads; "
+        "update with: pip install -U unmask"
+    )
 
 
 def write_extra(directory: Path, tensors: dict[str, Any]) -> None:
@@ -243,10 +258,8 @@ def read_extra(directory: Path) -> dict[str, Any]:
     path = directory / EXTRA
     if not path.exists():
         return {}
-    try:
+    with explained(f"{path} is damaged", _REMEDY, (SafetensorError, OSError)):
         return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); {_REMEDY}") from error
 
 
 def claim(directory: Path, overwrite: bool) -> None:
@@ -280,16 +293,12 @@ def check_folder(directory: Path) -> None:
     missing = directory.absolute()
     while not os.path.exists(missing.parent):
         missing = missing.parent
-    try:
+    with explained(f"cannot write to {directory}", "choose another folder", (OSError,)):
         if directory.is_dir():
             tempfile.TemporaryFile(dir=directory).close()
         else:
             missing.mkdir()
             missing.rmdir()
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {directory} ({write_failure(error)}); choose another folder"
-        ) from error
 
 
 def _contents(directory: Path) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError
-from unmask.models.checkpoint import EXPORTED, read_json
+from unmask.errors import UserError, explained, optional_library
+from unmask.models.checkpoint import EXPORTED, read_versioned, words_by_name
 from unmask.models.encoder import EncoderDenoiser, queried_rows, run_batch_invariant
 from unmask.models.exclusive import exclusive
+from unmask.validation import Options, option, word
 
 FORMAT = 1
 ENTRY, GRAPH, CONSTANTS = EXPORTED
@@ -32,29 +32,20 @@ AGAIN = "export the model again, or use --backend torch"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The contents of ``exported.json``.
-
-    Attributes:
-        backend: The runtime, ``openvino``.
-        weights: ``float32`` or ``int8``.
-        model: SHA-256 of the exported weights; see ``fingerprint``.
-        files: SHA-256 of the exported files, by name.
-        versions: Versions of the libraries that wrote them.
+class Entry(Options):
+    """The contents of ``exported.json``; an entry that exists is valid.
 
     Raises:
-        TypeError: If a name or a hash is not a string.
+        UserError: If a value has the wrong type.
     """
 
-    backend: str
-    weights: str
-    model: str
-    files: dict[str, str]
-    versions: dict[str, str]
-
-    def __post_init__(self) -> None:
-        # Raises a TypeError unless all of them are strings.
-        "".join([self.backend, self.weights, self.model, *self.files.values()])
+    backend: str = option("openvino", "The runtime.", word)
+    weights: str = option("float32", "'float32' or 'int8'.", word)
+    model: str = option("", "SHA-256 of the exported weights; see ``fingerprint``.", word)
+    files: dict[str, str] = option(dict, "SHA-256 of the exported files, by name.", words_by_name)
+    versions: dict[str, str] = option(
+        dict, "Versions of the libraries that wrote them.", words_by_name
+    )
 
     @classmethod
     def read(cls, directory: Path) -> Entry | None:
@@ -63,20 +54,7 @@ class Entry:
         Raises:
             UserError: If it is damaged or from a newer version of this package.
         """
-        path = directory / ENTRY
-        if not path.exists():
-            return None
-        content = read_json(path, AGAIN)
-        version = content.pop("format", None)
-        if isinstance(version, int) and version > FORMAT:
-            raise UserError(
-                f"{path} has format {version}, newer than the {FORMAT} this version reads; "
-                "update with: pip install -U unmask"
-            )
-        if version == FORMAT:
-            with suppress(TypeError, AttributeError):
-                return cls(**content)
-        raise UserError(f"{path} is damaged; {AGAIN}")
+        return read_versioned(directory / ENTRY, FORMAT, AGAIN, lambda content: cls(**content))
 
     def write(self, directory: Path) -> None:
         """Write ``exported.json`` into a directory."""
@@ -141,12 +119,8 @@ def runtime() -> Any:
     """
     # On import it reports the use over the network, unless its reporter cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
+    with optional_library("this", "openvino"):
         import openvino
-    except ImportError as error:
-        raise UserError(
-            "this needs OpenVINO, which is not installed; run: pip install 'unmask[openvino]'"
-        ) from error
     return openvino
 
 
@@ -185,13 +159,10 @@ def open_network(directory: Path) -> Any:
             f"unmask export --model {directory} --out DIR"
         )
     entry.check(directory)
-    try:
+    wrote, runs = entry.versions.get("openvino"), runtime().__version__
+    what = f"OpenVINO {runs} cannot open {directory / GRAPH}, which {wrote} wrote"
+    with explained(what, AGAIN, (RuntimeError,)):
         return compiled(directory / GRAPH)
-    except RuntimeError as error:
-        wrote, runs = entry.versions.get("openvino"), runtime().__version__
-        raise UserError(
-            f"OpenVINO {runs} cannot open {directory / GRAPH}, which {wrote} wrote; {AGAIN}"
-        ) from error
 
 
 def fingerprint(directory: Path) -> str:
