@@ -5,13 +5,14 @@ import re
 import pytest
 
 from unmask.diffusion import formulation
-from unmask.diffusion.capabilities import ALL, FEATURES, PAIRS, RECORDS, require, supported
+from unmask.diffusion.capabilities import ALL, FEATURES, PAIRS, RECORDS, TIMED, require, supported
 from unmask.errors import UserError
 
 KINDS = [
     *(getattr(formulation, name) for name in dir(formulation) if name.endswith("Formulation")),
     PAIRS,
     RECORDS,
+    TIMED,
 ]
 
 

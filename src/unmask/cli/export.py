@@ -32,7 +32,7 @@ def command(model: str | None, out: Path, weights: str, overwrite: bool) -> None
     from unmask.models.runtimes import openvino, openvino_export
 
     # What can be known at once costs no waiting for the model.
-    openvino_export.check_weights(weights)
+    openvino_export.PRECISION("weights", weights)
     checkpoint.claim(out, overwrite)
     openvino.runtime()
     options.open_unmasker(model, "cpu", "torch").export(out, weights=weights, overwrite=overwrite)

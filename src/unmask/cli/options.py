@@ -224,9 +224,9 @@ def open_writer(
 ) -> Unmasker | Autoregressor:
     """Open a model of either kind."""
     with loading():
-        from unmask.models.runtimes.select import check_backend
+        from unmask.models.runtimes.select import BACKEND
 
-        check_backend(backend)
+        BACKEND("backend", backend)
     if name is not None and is_causal(name):
         with loading():
             from unmask.pipelines.autoregressor import Autoregressor

@@ -1,6 +1,6 @@
 """What a kind of model supports: one table of features, and the one sentence that refuses.
 
-A kind is a formulation, or the layout of the rows that a model was trained on. Each names the
+A kind is a formulation, the layout of the rows that a model was trained on, or an input. Each names the
 features that it supports, and ``require`` raises "X is not supported for Y; do Z".
 """
 
@@ -14,6 +14,7 @@ from unmask.errors import UserError
 
 _LEAVE_OUT = "leave it out"
 _BOUND = "score by the bound"
+_TORCH = "use --backend torch"
 
 FEATURES: dict[str, tuple[str, str]] = {
     "guidance": ("guidance", "leave it out, or use a model trained with masks"),
@@ -35,6 +36,9 @@ FEATURES: dict[str, tuple[str, str]] = {
     "bound_in_steps": ("a bound in steps", "leave the number of steps out"),
     "any_steps": ("a bound in steps that were not trained on", "take steps that divide them"),
     "scoring_window": ("a window for scoring", _LEAVE_OUT),
+    "export": ("an exported network", _TORCH),
+    "eight_bits": ("rounding to eight bits", _TORCH),
+    "bfloat16": ("rounding to bfloat16", _TORCH),
 }
 """Of each feature: what it is called in an error, and what to do where it is not supported."""
 ALL = frozenset(FEATURES)
@@ -56,17 +60,18 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the texts that a model was trained on lie in rows; a ``Kind``."""
+    """How texts lie in the rows that a model was trained on, or what it reads; a ``Kind``."""
 
     kind: str
     supports: frozenset[str]
 
 
-PAIRS = Layout("models trained on pairs", ALL - {"sliding_window"})
+PAIRS = Layout("models trained on pairs", ALL - {"sliding_window", "export"})
 RECORDS = Layout(
     "models trained on records",
     ALL - {"sliding_window", "stop_at_end", "excerpts", "scoring_window"},
 )
+TIMED = Layout("models conditioned on the time", ALL - {"export", "eight_bits", "bfloat16"})
 
 
 def supported(kinds: Iterable[Kind], feature: str) -> bool:

@@ -44,19 +44,14 @@ from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.continuous import FromMasks
 from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
+from unmask.validation import Option, whole
 
 Bound: TypeAlias = Callable[..., Loss]
 """(denoiser, *, x0, t, editable, generator, valid=None) -> Loss; see ``objectives.masked``."""
 
 
-MAX_STEPS = 1_000_000
-"""Most steps of a bound; with more it equals the continuous-time bound up to rounding."""
-
-
-def check_steps(num_steps: int) -> None:
-    """Raise a UserError unless this is a possible number of steps."""
-    if not 1 <= num_steps <= MAX_STEPS:
-        raise UserError(f"the bound needs 1 to {MAX_STEPS} steps, not {num_steps}")
+STEPS = Option("Steps of a bound.", whole, low=1, high=1_000_000)
+"""Reads a number of steps. With more, a bound equals that in continuous time up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +128,7 @@ class Formulation(ABC):
 
     def check_strides(self, num_steps: int) -> None:
         """Raise a UserError unless the number of steps divides that of training."""
-        check_steps(num_steps)
+        STEPS("num_steps", num_steps)
         if self.num_steps % num_steps:
             grid = range(1, self.num_steps + 1)
             near = min(
@@ -196,7 +191,7 @@ class AnyOrderFormulation(Formulation):
     """Masked diffusion with attention in the order of generation; an ``AbsorbingProcess``."""
 
     kind = "any-order models"
-    supports = ALL - {"pseudo_likelihood", "bound_in_steps"}
+    supports = ALL - {"pseudo_likelihood", "bound_in_steps", "export"}
 
     @property
     def continuous(self) -> Bound:
@@ -229,6 +224,7 @@ class BlockFormulation(MaskedFormulation):
     kind: ClassVar[str] = "block models"
     supports: ClassVar[frozenset[str]] = frozenset(
         {"likelihood_in_order", "bound_in_steps", "any_steps", "scoring_window"}
+        | {"eight_bits", "bfloat16"}
     )
 
     block_length: int = 1
@@ -290,6 +286,9 @@ class PerTokenFormulation(Formulation):
 class LearnedFormulation(PerTokenFormulation):
     """Masked diffusion with a trained schedule per vocabulary entry."""
 
+    kind = "models with a learned schedule"
+    supports = ALL - {"bfloat16"}
+
     def objective(self, denoiser: Denoiser, **batch: Any) -> tuple[Loss, Tensor]:
         return rloo_nelbo(denoiser, self.process, **batch)
 
@@ -309,7 +308,7 @@ class UniformFormulation(Formulation):
     kind = "uniform-noise models"
     supports = frozenset(
         {"constraints", "phrase_bans", "stop_at_end", "excerpts", "text_after_blank"}
-        | {"bound_in_steps", "scoring_window"}
+        | {"bound_in_steps", "scoring_window", "export", "eight_bits", "bfloat16"}
     )
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from unmask.diffusion.formulation import (
+    STEPS,
     AnyOrderFormulation,
     BlockFormulation,
     Formulation,
@@ -20,7 +21,6 @@ from unmask.diffusion.formulation import (
     MaskedFormulation,
     PerTokenFormulation,
     UniformFormulation,
-    check_steps,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
@@ -146,7 +146,7 @@ def check_names(
             hint = no_order if word == "gaussian" else did_you_mean(word, known)
             raise UserError(f"unknown {what} {word!r}{hint}")
     if num_steps:
-        check_steps(num_steps)
+        STEPS("num_steps", num_steps)
     entry = NOISE_SCHEDULES[name]
     masks_alike = process == "absorbing" and not entry.per_token
     continuous = not (num_steps or cross_entropy_weight or entry.steps)

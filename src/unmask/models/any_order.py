@@ -21,11 +21,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained
 from unmask.models.encoder import EncoderDenoiser, gathered, rows_at_once
 from unmask.models.forward import evaluating, only_at
 from unmask.models.ordered_attention import Cache, Pass, attending, is_attached
-from unmask.models.traits import first_line
 
 
 class AnyOrderDenoiser(EncoderDenoiser):
@@ -111,18 +110,16 @@ def check_order(model: PreTrainedModel) -> None:
     text, other = picked[None, ::2], picked[None, 1::2].flip(1)
     rank = torch.arange(3, device=model.device)[None]
     everywhere = torch.ones_like(rank, dtype=torch.bool)
-    try:
-        with evaluating(model):
-            at_once = denoiser.conditionals(text, rank, everywhere)
-            elsewhere = denoiser.conditionals(other, rank, everywhere)
-            session, parts, t = denoiser.session(), [], torch.ones(1, device=model.device)
-            for i in range(3):
-                parts.append(session(text.where(rank < i, mask), t, at=rank == i))
-    except Exception as error:
-        # Architectures raise errors of any type for an input that they do not support.
-        raise UserError(
-            f"{why}it does not take masks, positions or a cache ({first_line(error)})"
-        ) from error
+    # Architectures raise errors of any type for an input that they do not support.
+    with (
+        explained(f"{why}it does not take masks, positions or a cache", keep=()),
+        evaluating(model),
+    ):
+        at_once = denoiser.conditionals(text, rank, everywhere)
+        elsewhere = denoiser.conditionals(other, rank, everywhere)
+        session, parts, t = denoiser.session(), [], torch.ones(1, device=model.device)
+        for i in range(3):
+            parts.append(session(text.where(rank < i, mask), t, at=rank == i))
     gap = (torch.cat(parts) - at_once).abs().max()
     # Relative to the effect of another context, which is small in an untrained model.
     rounding = 32 * torch.finfo(at_once.dtype).eps * at_once.abs().max()

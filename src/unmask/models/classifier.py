@@ -182,21 +182,7 @@ def _load(name: str) -> PreTrainedModel:
     if not can_classify(config):
         raise UserError(f"{name} is a {config.model_type} model, which cannot classify texts")
     place = loading.locate(name)
-    try:
-        with loading.no_bars():
-            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-                place,
-                local_files_only=loading.is_local(place),
-                output_loading_info=True,
-                dtype="float32",
-                trust_remote_code=False,
-            )
-    except Exception as error:
-        # A damaged file raises errors of any type.
-        raise UserError(
-            f"cannot load the weights of {name}: {next(iter(str(error).splitlines()), error)!s}"
-        ) from error
-    model, report = loaded
+    model, report = loading.load_weights(AutoModelForSequenceClassification, place)
     missing = sorted(report.get("missing_keys", ()))
     if missing:
         # The library would silently initialise the missing layers at random.

@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained
 from unmask.models.compat import attention_of, cache_argument, missing_arguments
 from unmask.models.encoder import split_ids, unwrap
 from unmask.models.forward import evaluating, only_at
-from unmask.models.traits import first_line
 
 _REFUSALS = (RuntimeError, ValueError, IndexError, AttributeError)
 """Errors of architectures that do not support a mask, positions or a cache: wrong shapes, checks of
@@ -288,19 +287,16 @@ def check_decoder(model: PreTrainedModel) -> None:
     # Two rows, since some architectures take a mask for one row only.
     noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
     clean = torch.tensor([[4, 1, 2, 5, 6, 3], [5, 1, 3, 2, 6, 4]], device=model.device)
-    try:
-        with evaluating(model):
-            at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
-            context, parts = denoiser.context(), []
-            for block in range(0, 6, 2):
-                parts.append(context(noised[:, block : block + 2], torch.ones(2)))
-                context.append(clean[:, block : block + 2])
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except _REFUSALS as error:
-        raise UserError(
-            f"{why}it does not take masks, positions or a cache ({first_line(error)})"
-        ) from error
+    lacks, keep = (
+        "it does not take masks, positions or a cache",
+        (UserError, torch.OutOfMemoryError),
+    )
+    with explained(why + lacks, kinds=_REFUSALS, keep=keep), evaluating(model):
+        at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
+        context, parts = denoiser.context(), []
+        for block in range(0, 6, 2):
+            parts.append(context(noised[:, block : block + 2], torch.ones(2)))
+            context.append(clean[:, block : block + 2])
     gap = (torch.cat(parts, 1) - at_once).abs().max()
     # Relative to the effect of another context, which is small in an untrained model.
     if not gap <= 1e-2 * (at_once - elsewhere).abs().max():

@@ -13,11 +13,13 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unmask.diffusion.capabilities import TIMED, Kind
+from unmask.diffusion.formulation import LearnedFormulation
 from unmask.diffusion.schedules.per_token import LearnedExponents
-from unmask.errors import UserError
+from unmask.errors import UserError, explained
 from unmask.models import ordered_attention
 from unmask.models.any_order import check_order
-from unmask.models.time_conditioning import NAME, attach, split_state
+from unmask.models.time_conditioning import NAME, attach, conditioning_of, split_state
 from unmask.models.traits import traits_of
 
 SCHEDULE = "unmask_schedule"
@@ -42,27 +44,22 @@ def equip(
         ordered_attention.attach(model)
         check_order(model)
     if attach(model, time) is not None:
-        _check_time(model, time)
+        what = f"{type(model).__name__} does not run with the time conditioning {time!r}"
+        with explained(what, "choose another model.time", (UserError,), keep=()):
+            traits_of(model)
     if schedule["name"] != "learned":
         return
     parameters = {key: value for key, value in schedule.items() if key != "name"}
     vocab_size = traits_of(model).vocab_size
-    try:
+    with explained("the schedule 'learned' does not take its parameters", kinds=(TypeError,)):
         learned = LearnedExponents(vocab_size, **parameters)
-    except TypeError as error:
-        raise UserError(f"schedule 'learned' does not take {sorted(parameters)}") from error
     model.add_module(SCHEDULE, learned.to(model.device))
 
 
-def _check_time(model: PreTrainedModel, time: str) -> None:
-    """Raise a UserError if a network does not run with a time conditioning, whose parts it has."""
-    try:
-        traits_of(model)
-    except UserError as error:
-        raise UserError(
-            f"{type(model).__name__} does not run with the time conditioning {time!r}; choose "
-            f"another model.time ({error})"
-        ) from error
+def kinds_of(model: PreTrainedModel) -> list[Kind]:
+    """Return the kinds that a model is of by its extra weights; see ``diffusion.capabilities``."""
+    own = ((conditioning_of(model), TIMED), (learned_of(model), LearnedFormulation))
+    return [kind for part, kind in own if part is not None]
 
 
 def learned_of(model: PreTrainedModel) -> LearnedExponents | None:

@@ -6,6 +6,7 @@ the network only for a name that cannot be a local path.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,16 +25,24 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained, reason_of
 from unmask.files import settle
 from unmask.models import compat
 from unmask.models.checkpoint import EXTRA, FILE, Card, read_extra, read_json
 from unmask.models.extra_weights import equip, restore
+from unmask.validation import Option, real
+from unmask.validation import place as read_name
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""
 MAX_LAYERS = 10_000
 """More layers than any network has; building more would take hours."""
+_WANTED = {
+    "masked": "an encoder with a masked-language-model head is needed here (BERT, RoBERTa, "
+    "ModernBERT, ...)",
+    "causal": "a decoder is needed here",
+}
+_LONGEST = Option("", real, high=math.inf)
 
 
 def locate(name: str) -> str:
@@ -44,8 +53,7 @@ def locate(name: str) -> str:
     Raises:
         UserError: If the name is empty, or such a folder cannot be written to.
     """
-    if not name.strip():
-        raise UserError("the name of the model is empty; give a folder or a hub id")
+    read_name("the model", name.strip())
     if name == BUNDLED and not os.path.exists(name):
         return str(resources.files("unmask") / BUNDLED)
     place = os.path.expanduser(name)
@@ -65,12 +73,10 @@ def place(model: PreTrainedModel, device: str | None) -> PreTrainedModel:
         UserError: If there is no such device, or it cannot compute in float64.
     """
     device = best_device() if device is None else device
-    try:
+    # A backend that is not built in raises errors of any type.
+    with explained(f"cannot use the device {device!r}"):
         torch.ones(1, dtype=torch.float64, device=device).tolist()
         moved: PreTrainedModel = nn.Module.to(model, device)
-    except Exception as error:
-        # A backend that is not built in raises errors of any type.
-        raise UserError(f"cannot use the device {device!r}: {_first_line(error)}") from error
     return moved
 
 
@@ -84,23 +90,6 @@ def no_bars() -> Iterator[None]:
         compat.set_bars(shown)
 
 
-@contextmanager
-def no_panic() -> Iterator[None]:
-    """Context that turns a panic of a Rust library into an ordinary error.
-
-    Raises:
-        RuntimeError: For a panic, which is not an ``Exception``.
-    """
-    try:
-        yield
-    except Exception:
-        raise
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise RuntimeError(f"a library failed: {error}") from error
-
-
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a directory or hub id.
 
@@ -108,22 +97,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         UserError: If there is none.
     """
     name = locate(name)
-    try:
-        with no_panic():
-            tokenizer = AutoTokenizer.from_pretrained(
-                name, local_files_only=is_local(name), trust_remote_code=False
-            )
-    except Exception as error:
-        if compat.wants_own_code(error):
-            raise _own_code(f"the tokenizer of {name}") from error
-        # A folder without tokenizer files raises errors of any type.
-        raise UserError(f"cannot load a tokenizer from {name}: {_first_line(error)}") from error
-    longest = tokenizer.model_max_length
-    if not isinstance(longest, int | float):
-        raise UserError(f"cannot load a tokenizer from {name}: model_max_length is {longest!r}")
+    local, what = is_local(name), f"cannot load a tokenizer from {name}"
+    # A folder without tokenizer files raises errors of any type.
+    with explained(what, keep=(), reason=_reason):
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, local_files_only=local, trust_remote_code=False
+        )
+        _LONGEST("model_max_length", tokenizer.model_max_length)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # The library silently makes an empty tokenizer if files are missing.
-        raise UserError(f"cannot load a tokenizer from {name}: its files are missing or empty")
+        raise UserError(f"{what}: its files are missing or empty")
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if model is not None and getattr(model, "dropout", None):
         # With BPE dropout, a text would get other tokens each time.
@@ -179,38 +162,42 @@ def load_model(name: str, kind: str, new_head: bool = False) -> PreTrainedModel:
     known = model_kinds(config)
     if kind not in known:
         other = "an autoregressive model" if "causal" in known else f"a {config.model_type} model"
-        want = "an encoder with a masked-language-model head" if kind == "masked" else "a decoder"
-        raise UserError(
-            f"{name} is {other}; {want} is needed here (BERT, RoBERTa, ModernBERT, ...)"
-            if kind == "masked"
-            else f"{name} is {other}; {want} is needed here"
-        )
+        raise UserError(f"{name} is {other}; {_WANTED[kind]}")
     if kind == "masked" and _looks_back_only(config):
         raise UserError(
             f"{name} sees only the tokens before a position (is_decoder is true in config.json); "
             "set it to false if the weights were trained with attention in both directions"
         )
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
-    try:
-        with no_bars():
-            loaded: Any = auto.from_pretrained(
-                name,
-                local_files_only=is_local(name),
-                output_loading_info=True,
-                dtype="float32",
-                trust_remote_code=False,
-            )
-    except Exception as error:
-        # A damaged file raises errors of any type.
-        if "ignore_mismatched_sizes" in str(error):
-            raise UserError(f"the weights of {name} do not fit its config.json") from error
-        raise UserError(f"cannot load the weights of {name}: {_first_line(error)}") from error
-    model, report = loaded
+    model, report = load_weights(auto, name)
     _check_report(name, model, report, new_head)
     # These settings of the configuration do not concern the weights.
     model.config.return_dict = True
     compat.mend_generation_config(model)
     return model.eval()
+
+
+def load_weights(auto: Any, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a model in float32, with the report of transformers on its weights.
+
+    Args:
+        auto: The class of transformers that opens it, such as ``AutoModelForMaskedLM``.
+        name: A name of ``locate``.
+
+    Raises:
+        UserError: If the weights are damaged or do not fit the configuration.
+    """
+    local = is_local(name)
+    # A damaged file raises errors of any type.
+    with explained(f"cannot load the weights of {name}", reason=_reason), no_bars():
+        loaded: tuple[PreTrainedModel, dict[str, Any]] = auto.from_pretrained(
+            name,
+            local_files_only=local,
+            output_loading_info=True,
+            dtype="float32",
+            trust_remote_code=False,
+        )
+    return loaded
 
 
 def load_config(name: str) -> Any:
@@ -226,18 +213,10 @@ def load_config(name: str) -> Any:
     damage = f"{name}/config.json is damaged"
     if local:
         check_layers(read_json(Path(name) / "config.json", "take another copy of it"), damage)
-    try:
+    lost = f"there is no folder {name}, and no model of that name could be fetched from the hub"
+    # Architectures raise errors of any type for a wrong value.
+    with explained(f"cannot read {name}/config.json" if local else lost, reason=_reason):
         config = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-    except Exception as error:
-        if compat.wants_own_code(error):
-            raise _own_code(name) from error
-        # Architectures raise errors of any type for a wrong value.
-        if local:
-            raise UserError(f"cannot read {name}/config.json: {_first_line(error)}") from error
-        raise UserError(
-            f"there is no folder {name}, and no model of that name could be fetched from the hub: "
-            f"{_first_line(error)}"
-        ) from error
     check_layers(vars(config), damage)
     return config
 
@@ -302,15 +281,15 @@ def _check_report(
         )
 
 
-def _own_code(what: str) -> UserError:
-    return UserError(
-        f"{what} needs code of its own (auto_map), which is not run; take a model whose "
-        "architecture is part of transformers"
+def _reason(error: BaseException) -> str:
+    """Return why transformers failed, with what to do."""
+    if compat.wants_own_code(error):
+        return (
+            "it needs code of its own (auto_map), which is not run; take a model whose "
+            "architecture is part of transformers"
+        )
+    return (
+        "they do not fit its config.json"
+        if "ignore_mismatched_sizes" in str(error)
+        else reason_of(error)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A line that ends in a colon only introduces the reason.
-    reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
-    return reason.rstrip(".") or type(error).__name__

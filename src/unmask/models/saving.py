@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +12,42 @@ from unmask.models.checkpoint import Card
 from unmask.models.runtimes import openvino_export, select
 
 
-@dataclass(frozen=True)
-class Saved:
-    """The parts of a saved model.
+def save(
+    directory: Path,
+    model: Any,
+    tokenizer: Any,
+    card: Card,
+    counts: Tensor | None,
+    *,
+    overwrite: bool,
+    exported_in: str | None = None,
+) -> None:
+    """Save a model; see ``Unmasker.save_pretrained`` and ``Unmasker.export``.
 
-    Attributes:
+    Args:
+        directory: Where to.
         model: The model, with weights in floating point.
         tokenizer: Its tokenizer.
         card: Process, schedule, default sampler and training history.
         counts: How often each token occurs in the training text, shape (V,); None if unknown.
+        overwrite: Replace the model in the directory.
+        exported_in: Precision of a copy of the network for OpenVINO; None for no copy.
+
+    Raises:
+        UserError: If the directory may not be written to, or the model cannot be exported.
     """
-
-    model: Any
-    tokenizer: Any
-    card: Card
-    counts: Tensor | None
-
-    def save(self, directory: Path, overwrite: bool) -> None:
-        """Save; see ``Unmasker.save_pretrained``."""
-        checkpoint.claim(directory, overwrite)
-        with checkpoint.staged(directory) as stage:
-            self._write(stage)
-
-    def export(self, directory: Path, weights: str, overwrite: bool) -> None:
-        """Save with an exported network; see ``Unmasker.export``."""
-        openvino_export.check_weights(weights)
-        checkpoint.claim(directory, overwrite)
-        select.check_exportable(self.card)
-        graph = openvino_export.convert(self.model, weights)
-        with checkpoint.staged(directory) as stage:
-            self._write(stage)
-            openvino_export.write(graph, weights, stage)
-
-    def _write(self, stage: Path) -> None:
+    if exported_in is not None:
+        openvino_export.PRECISION("weights", exported_in)
+    checkpoint.claim(directory, overwrite)
+    graph = None
+    if exported_in is not None:
+        select.check_exportable(card)
+        graph = openvino_export.convert(model, exported_in)
+    with checkpoint.staged(directory) as stage:
         with loading.no_bars():
-            self.model.save_pretrained(stage, state_dict=extra_weights.ordinary_state(self.model))
-            self.tokenizer.save_pretrained(stage)
-        checkpoint.write_extra(stage, extra_weights.extra_state(self.model, self.counts))
-        self.card.write(stage)
+            model.save_pretrained(stage, state_dict=extra_weights.ordinary_state(model))
+            tokenizer.save_pretrained(stage)
+        checkpoint.write_extra(stage, extra_weights.extra_state(model, counts))
+        card.write(stage)
+        if exported_in is not None:
+            openvino_export.write(graph, exported_in, stage)

@@ -26,13 +26,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
 from unmask.models.exclusive import exclusive
+from unmask.validation import Option, word
 
 DESIGNS = ("none", "prefix", "layerwise", "adaln")
 NAME = "unmask_time"
 """The submodule of the model under which its time conditioning is trained and saved."""
 
+_DESIGN = Option("", word, choices=DESIGNS)
 _EXTRA = (f"{NAME}.", "unmask_schedule.")
 _FEATURES, _INNER, _COND = 64, 256, 64
 
@@ -222,8 +224,7 @@ def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
         UserError: If there is no such design, the model lacks the parts that it needs, or the model
             has time conditioning already. The model is then unchanged.
     """
-    if design not in DESIGNS:
-        raise UserError(f"unknown time conditioning {design!r}{did_you_mean(design, DESIGNS)}")
+    _DESIGN("time conditioning", design)
     present = conditioning_of(model)
     if present is not None:
         raise UserError(f"the model has time conditioning already, {present.design!r}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained, reason_of
 from unmask.models.forward import evaluating, logits_of, only_at
 from unmask.models.positions import (
     entries_of,
@@ -80,14 +80,10 @@ def probe(model: PreTrainedModel) -> Traits:
     """
     with evaluating(model):
         shortest, vocab_size = shortest_row(model)
-        try:
+        # Architectures raise errors of any type.
+        what = f"{_unfit(model, 'it does not compute rows of any length')}"
+        with explained(what, keep=(UserError, torch.OutOfMemoryError)):
             return _probed(model, shortest, vocab_size)
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            # Architectures raise errors of any type.
-            why = f"it does not compute rows of any length ({first_line(error)})"
-            raise _unfit(model, why) from error
 
 
 def _probed(model: PreTrainedModel, shortest: int, vocab_size: int) -> Traits:
@@ -126,7 +122,7 @@ def shortest_row(model: PreTrainedModel) -> tuple[int, int]:
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            reason = first_line(error)
+            reason = reason_of(error)
             continue
         if answer.shape[:2] != ids.shape:
             raise _unfit(
@@ -174,11 +170,6 @@ def padded(model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor]:
 
 def _unfit(model: PreTrainedModel, why: str) -> UserError:
     return UserError(f"a {model.config.model_type} model cannot be used here: {why}")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def _length(model: PreTrainedModel, short: int, limit: int | None) -> int:

@@ -26,7 +26,7 @@ from unmask.models.checkpoint import Card
 from unmask.models.decoder import DecoderDenoiser
 from unmask.models.encoder import not_data_ids
 from unmask.models.runtimes.openvino import ExportedDenoiser
-from unmask.models.saving import Saved
+from unmask.models.saving import save
 from unmask.models.traits import traits_of
 from unmask.sampling.reverse import posterior_denoiser
 from unmask.validation import place, word, words
@@ -175,7 +175,7 @@ class DiffusionPipeline(Pipeline):
             UserError: If the directory holds something and ``overwrite`` is False, or the disk is
                 full; what was there stays as it was. If the weights are rounded.
         """
-        self._saved.save(Path(place("the folder", directory)), overwrite)
+        self._save(directory, overwrite)
 
     def export(
         self, directory: str | Path, *, weights: str = "float32", overwrite: bool = False
@@ -191,14 +191,21 @@ class DiffusionPipeline(Pipeline):
             UserError: As ``save_pretrained``; if OpenVINO is missing, or the model is conditioned
                 on the time, was trained on pairs, generates blocks or cannot be exported.
         """
-        self._saved.export(Path(place("the folder", directory)), weights, overwrite)
+        self._save(directory, overwrite, weights)
 
-    @property
-    def _saved(self) -> Saved:
+    def _save(self, directory: str | Path, overwrite: bool, exported_in: str | None = None) -> None:
         if self.backend in ("torch-bf16", "torch-int8"):
             kind = "eight bits" if self.backend == "torch-int8" else "bfloat16"
             raise UserError(f"weights in {kind} are not saved; open the model with torch")
-        return Saved(self.model, self.codec.tokenizer, self.card, self._counts)
+        save(
+            Path(place("the folder", directory)),
+            self.model,
+            self.codec.tokenizer,
+            self.card,
+            self._counts,
+            overwrite=overwrite,
+            exported_in=exported_in,
+        )
 
 
 def row_length(card: Card, positions: int | None) -> int:

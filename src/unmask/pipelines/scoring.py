@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unmask.data.text_rows import Text
 from unmask.diffusion.denoiser import uses_time
-from unmask.diffusion.formulation import Bound, check_steps
+from unmask.diffusion.formulation import STEPS, Bound
 from unmask.diffusion.objectives import chain_rule
 from unmask.errors import UserError
 from unmask.evaluation.likelihood import MAX_DRAWS, Part, bound_of_rows, bound_of_tokens
@@ -77,7 +77,7 @@ class ScoringMixin(DiffusionPipeline):
         tied = not self.supports("any_steps") or uses_time(self.denoiser)
         tied = tied and bool(self.formulation.num_steps)
         if num_steps:
-            check_steps(num_steps)
+            STEPS("num_steps", num_steps)
         if tied and grid is None:
             self.formulation.check_strides(num_steps)
             return self.formulation.in_steps(num_steps)

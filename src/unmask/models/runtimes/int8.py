@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError
+from unmask.diffusion.capabilities import require
+from unmask.errors import UserError, explained
 from unmask.models.compat import Conv1D, product_of_int8
-from unmask.models.time_conditioning import conditioning_of
+from unmask.models.extra_weights import kinds_of
 from unmask.models.traits import shortest_row
 
 
@@ -57,11 +58,7 @@ def quantise(model: PreTrainedModel) -> PreTrainedModel:
         UserError: If the model has time conditioning, reads the weights of its linear layers, or
             this build of torch has no fast product of integers. The model may then be changed.
     """
-    if conditioning_of(model) is not None:
-        raise UserError(
-            "this model is conditioned on the time, for which eight bits are too coarse; use "
-            "--backend torch"
-        )
+    require(kinds_of(model), "eight_bits")
     if not torch.backends.mkldnn.is_available():
         raise UserError("this build of torch has no oneDNN, which --backend torch-int8 needs")
     layers: dict[nn.Module, Int8Linear] = {}
@@ -76,12 +73,9 @@ def quantise(model: PreTrainedModel) -> PreTrainedModel:
 @torch.no_grad()
 def _try(model: PreTrainedModel) -> None:
     """Call a model once, since some read the weights of a layer instead of calling it."""
-    try:
+    what = f"{type(model).__name__} cannot compute in eight bits"
+    with explained(what, "use --backend torch", (UserError,), keep=()):
         shortest_row(model)
-    except UserError as error:
-        raise UserError(
-            f"{type(model).__name__} cannot compute in eight bits; use --backend torch"
-        ) from error
 
 
 def _in_eight_bits(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,11 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError, did_you_mean
+from unmask.diffusion.capabilities import require
+from unmask.errors import UserError, explained
 from unmask.models.compat import attention_of
 from unmask.models.encoder import EncoderDenoiser
+from unmask.models.extra_weights import kinds_of
 from unmask.models.forward import only_at
 from unmask.models.positions import position_limit
 from unmask.models.runtimes.openvino import (
@@ -33,9 +35,11 @@ from unmask.models.runtimes.openvino import (
     fingerprint,
     runtime,
 )
-from unmask.models.time_conditioning import conditioning_of
+from unmask.validation import Option, word
 
 WEIGHTS = ("float32", "int8")
+PRECISION = Option("Precision of the exported weights.", word, choices=WEIGHTS)
+"""Reads one of ``WEIGHTS``."""
 TOLERANCE = 1e-3
 """Largest relative difference from the logits of torch in float32."""
 
@@ -53,12 +57,6 @@ class _Graph(nn.Module):
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[0]
 
 
-def check_weights(weights: str) -> None:
-    """Raise a UserError unless ``weights`` is one of ``WEIGHTS``."""
-    if weights not in WEIGHTS:
-        raise UserError(f"unknown weights {weights!r}{did_you_mean(weights, WEIGHTS)}")
-
-
 def convert(model: PreTrainedModel, weights: str) -> Any:
     """Return a model as an OpenVINO graph.
 
@@ -69,24 +67,19 @@ def convert(model: PreTrainedModel, weights: str) -> Any:
     Raises:
         UserError: If OpenVINO is missing, or the model has time conditioning or cannot be exported.
     """
-    check_weights(weights)
+    PRECISION("weights", weights)
     openvino = runtime()
-    if conditioning_of(model) is not None:
-        raise UserError("models conditioned on the time are not exported; use --backend torch")
-    try:
+    require(kinds_of(model), "export")
+    what = f"{type(model).__name__} cannot be exported"
+    # Architectures make the libraries raise errors of any type.
+    with explained(what, keep=()):
         with torch.no_grad(), _plain_attention(model), warnings.catch_warnings():
             # Deprecations between the two libraries do not concern the user.
             warnings.simplefilter("ignore")
             graph = openvino.convert_model(_exported_program(model))
         gap = _gap(model, graph)
-    except Exception as error:
-        # Architectures make the libraries raise errors of any type.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{type(model).__name__} cannot be exported: {reason}") from error
     if not gap <= TOLERANCE:
-        raise UserError(
-            f"{type(model).__name__} cannot be exported: OpenVINO's logits differ by {gap:.1e}"
-        )
+        raise UserError(f"{what}: OpenVINO's logits differ by {gap:.1e}")
     if weights == "int8":
         _in_eight_bits(openvino, graph)
     return graph

@@ -17,21 +17,19 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from unmask.errors import UserError, did_you_mean
+from unmask.diffusion.capabilities import PAIRS, Kind, require
+from unmask.diffusion.formulation import AnyOrderFormulation, BlockFormulation
+from unmask.errors import UserError
 from unmask.models import extra_weights, loading
 from unmask.models.checkpoint import EXPORTED, Card
 from unmask.models.compat import fetched
 from unmask.models.runtimes import fastest, int8, openvino, packed
 from unmask.models.runtimes.openvino import Entry
-from unmask.models.time_conditioning import conditioning_of
+from unmask.validation import Option, word
 
 BACKENDS = ("auto", "torch", "torch-packed", "torch-bf16", "torch-int8", "openvino")
-
-
-def check_backend(backend: str) -> None:
-    """Raise a UserError unless ``backend`` is one of ``BACKENDS``."""
-    if backend not in BACKENDS:
-        raise UserError(f"unknown backend {backend!r}{did_you_mean(backend, BACKENDS)}")
+BACKEND = Option("What computes the network.", word, choices=BACKENDS)
+"""Reads the name of a backend."""
 
 
 def choose(
@@ -50,7 +48,7 @@ def choose(
     Raises:
         UserError: If there is no such backend, or it does not support the device.
     """
-    check_backend(backend)
+    BACKEND("backend", backend)
     if backend == "auto":
         if (loading.best_device() if device is None else device) != "cpu":
             return "torch", device
@@ -83,15 +81,13 @@ def _tokens_of_a_call(card: Card) -> int:
 
 
 def check_exportable(card: Card) -> None:
-    """Raise a UserError if a model needs inputs that an exported network does not take."""
-    if card.pairs:
-        raise UserError("this model was trained on pairs, which are not exported")
-    if card.block_length or card.attention != "full":
-        what = "a block diffusion model" if card.block_length else "an any-order model"
-        raise UserError(
-            f"{what} reads through a cache, which is not exported; "
-            "use --backend torch or torch-int8"
-        )
+    """Raise a UserError if a model reads what an exported network does not, such as a cache."""
+    kinds: tuple[tuple[object, Kind], ...] = (
+        (card.pairs, PAIRS),
+        (card.block_length, BlockFormulation),
+        (card.attention != "full", AnyOrderFormulation),
+    )
+    require([kind for present, kind in kinds if present], "export")
 
 
 def entry_of(name: str) -> Entry | None:
@@ -147,11 +143,7 @@ def label(backend: str, name: str) -> str:
 
 
 def _in_bfloat16(model: PreTrainedModel) -> None:
-    if conditioning_of(model) is not None or extra_weights.learned_of(model) is not None:
-        raise UserError(
-            "this model is conditioned on the time or has a learned schedule, for which bfloat16 "
-            "is too coarse; use --backend torch"
-        )
+    require(extra_weights.kinds_of(model), "bfloat16")
     if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError("this GPU does not compute in bfloat16; use --backend torch")
     model.bfloat16()
