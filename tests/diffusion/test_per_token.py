@@ -186,7 +186,7 @@ def test_what_makes_no_schedule_process_or_bound_is_refused():
     with pytest.raises(UserError, match="all zero"):
         PerTokenProcess(exponents(1, 1), 2, torch.zeros(2))
     for first_time in (0.0, 1.0):
-        with pytest.raises(UserError, match="first time"):
+        with pytest.raises(UserError, match="first_time"):
             tokenwise_bound(golden(), exponents(1, 1), first_time=first_time)
 
 

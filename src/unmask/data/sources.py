@@ -17,7 +17,7 @@ from typing import Any
 from unmask.data import fasta
 from unmask.data.tables import READERS, Row, read_table
 from unmask.data.text_files import PACKED, check_ordinary, ending, read_lines
-from unmask.errors import UserError, is_unicode
+from unmask.errors import UserError, explained, is_unicode, optional_library
 
 TEXTS = (".txt", ".text", ".md", ".rst", ".py", ".tokens")
 KNOWN = (*TEXTS, *READERS, *fasta.ENDINGS)
@@ -186,13 +186,9 @@ def read_hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator
         raise UserError(f"there is no file or folder {source}")
     datasets = _library()
     name, _, config = source.partition(":")
-    try:
+    lost = f"there is no file {name}, and no data set of that name could be fetched"
+    with explained(lost):
         rows = datasets.load_dataset(name, config or None, split=split)
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "it has no rows")
-        raise UserError(
-            f"there is no file {name}, and no data set of that name could be fetched: {reason}"
-        ) from error
     if columns is not None and not {*columns} - {*rows.column_names}:
         rows = rows.select_columns(list(columns))
     yield from rows
@@ -247,10 +243,8 @@ def check_apart(source: str, out: Path) -> None:
 
 
 def _library() -> Any:
-    try:
+    with optional_library("a hub data set", "train"):
         import datasets
-    except ImportError as error:
-        raise UserError("hub data sets need: pip install 'unmask[train]'") from error
     # Errors are reported once, as a ``UserError``.
     quiet_datasets(datasets)
     return datasets

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.data.text_files import ending, open_bytes, open_text
-from unmask.errors import UserError
+from unmask.errors import UserError, explained, optional_library
 
 Row = dict[str, object]
 
@@ -33,7 +33,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row
 
 
 def _damaged(path: Path, reason: object) -> UserError:
-    return UserError(f"cannot read {path} as {ending(path)[1:]}: {reason}")
+    return UserError(f"{_unreadable(path)}: {reason}")
+
+
+def _unreadable(path: Path) -> str:
+    return f"cannot read {path} as {ending(path)[1:]}"
 
 
 def _json_lines(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
@@ -44,7 +48,7 @@ def _json_lines(path: Path, _columns: Sequence[str] | None) -> Iterator[Row]:
             if number == 1 and line.lstrip().startswith("["):
                 yield from _array(path)
                 return
-            yield _object(path, _parsed(path, line, f"line {number}: "), f"line {number}")
+            yield _object(path, _parsed(path, line, f": line {number}"), f"line {number}")
 
 
 def _json(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
@@ -67,10 +71,9 @@ def _array(path: Path) -> Iterator[Row]:
 
 
 def _parsed(path: Path, text: str, where: str) -> object:
-    try:
+    kinds = (ValueError, RecursionError)
+    with explained(f"{_unreadable(path)}{where}", kinds=kinds):
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"{where}{error}") from error
 
 
 def _object(path: Path, row: object, where: str) -> Row:
@@ -135,24 +138,17 @@ def _delimited(path: Path, **dialect: Any) -> Iterator[Row]:
 
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
-    try:
+    with optional_library("a parquet file", "train"):
         # A dependency of datasets.
         from pyarrow import parquet
-    except ImportError as error:
-        raise UserError("parquet files need: pip install 'unmask[train]'") from error
-    try:
-        with open_bytes(path) as file:
-            table = parquet.ParquetFile(file)
-            names = table.schema_arrow.names
-            wanted = None if columns is None or {*columns} - {*names} else list(columns)
-            # Small batches, since a row may hold a long document.
-            for batch in table.iter_batches(batch_size=1024, columns=wanted):
-                yield from batch.to_pylist()
-    except UserError:
-        raise
-    except Exception as error:
-        # A value that Python cannot represent, such as a year of five digits, raises any error.
-        raise _damaged(path, next(iter(str(error).splitlines()), type(error).__name__)) from error
+    # A value that Python cannot represent, such as a year of five digits, raises any error.
+    with explained(_unreadable(path)), open_bytes(path) as file:
+        table = parquet.ParquetFile(file)
+        names = table.schema_arrow.names
+        wanted = None if columns is None or {*columns} - {*names} else list(columns)
+        # Small batches, since a row may hold a long document.
+        for batch in table.iter_batches(batch_size=1024, columns=wanted):
+            yield from batch.to_pylist()
 
 
 READERS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Row]]] = {

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from unmask.errors import UserError
+from unmask.errors import UserError, explained
 
 PIECE = 2**20
 """Characters of a text that are read at a time."""
@@ -96,14 +96,10 @@ def _open_plain(path: Path) -> Any:
 
 
 def _open_zstandard(path: Path) -> Any:
-    try:
+    what = f"{path} is compressed by zstd, which this Python cannot read"
+    with explained(what, "unpack it, or compress it by gzip or xz", (ImportError,)):
         # Part of Python from 3.14 on.
         zstd = import_module("compression.zstd")
-    except ImportError as error:
-        raise UserError(
-            f"{path} is compressed by zstd, which this Python cannot read; unpack it, or compress "
-            "it by gzip or xz"
-        ) from error
     return zstd.open(path)
 
 

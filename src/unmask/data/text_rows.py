@@ -24,7 +24,7 @@ from unmask.data.pairs import PairRows
 from unmask.data.records import Records
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
-from unmask.validation import whole
+from unmask.validation import Option, whole
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Text:
         if len(ids) == 0:
             raise UserError("there is no text to score")
         body = length - len(codec.start)
-        if stride is not None and not 1 <= stride <= body:
-            raise UserError(f"stride must be from 1 to {body}, the tokens of a row, not {stride}")
+        if stride is not None:
+            Option("", whole, low=1, high=body)("stride", stride)
         begin = torch.tensor(row_starts(len(ids), body, stride or body))
         columns = begin[:, None] + torch.arange(body)
         valid = columns < len(ids)
@@ -201,12 +201,9 @@ def window_of(window: int | None, usual: int, limit: int | None, block_length: i
     """
     if window is None:
         return usual
-    window = whole("window", window)
+    window = int(Option("", whole, low=2, high=limit)("window", window))
     if block_length and window != usual:
         raise UserError(f"a block diffusion model scores rows of {usual} tokens; leave window out")
-    if window < 2 or (limit is not None and window > limit):
-        most = "" if limit is None else f", and at most {limit}, the positions of the model"
-        raise UserError(f"window must be at least 2 tokens{most}, not {window}")
     return window
 
 

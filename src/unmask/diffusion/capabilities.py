@@ -1,7 +1,7 @@
 """What a kind of model supports: one table of features, and the one sentence that refuses.
 
-A kind is a formulation, the layout of the rows that a model was trained on, or an input. Each names the
-features that it supports, and ``require`` raises "X is not supported for Y; do Z".
+A kind is a formulation, the layout of the rows that a model was trained on, or an input. Each names
+the features that it supports, and ``require`` raises "X is not supported for Y; do Z".
 """
 
 from __future__ import annotations

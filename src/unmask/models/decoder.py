@@ -287,11 +287,8 @@ def check_decoder(model: PreTrainedModel) -> None:
     # Two rows, since some architectures take a mask for one row only.
     noised = torch.tensor([[0, 1, 2, 0, 0, 3], [5, 0, 0, 2, 6, 0]], device=model.device)
     clean = torch.tensor([[4, 1, 2, 5, 6, 3], [5, 1, 3, 2, 6, 4]], device=model.device)
-    lacks, keep = (
-        "it does not take masks, positions or a cache",
-        (UserError, torch.OutOfMemoryError),
-    )
-    with explained(why + lacks, kinds=_REFUSALS, keep=keep), evaluating(model):
+    what, keep = f"{why}it does not take masks, positions or a cache", torch.OutOfMemoryError
+    with explained(what, kinds=_REFUSALS, keep=(UserError, keep)), evaluating(model):
         at_once, elsewhere = denoiser(noised, clean), denoiser(noised, clean.flip(1))
         context, parts = denoiser.context(), []
         for block in range(0, 6, 2):

@@ -36,7 +36,7 @@ from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.base import Corrupted
 from unmask.diffusion.rng import Generator
 from unmask.diffusion.schedules.grids import grid_step
-from unmask.errors import UserError
+from unmask.validation import Option, real
 
 
 def _predict(
@@ -170,14 +170,12 @@ def _prior(denoiser: Denoiser, process: PerTokenProcess, x0: Tensor, editable: T
     return (visible[x0] * editable).sum(1) * math.log(len(denoiser.data_ids))
 
 
-def _check_first(first_time: float) -> None:
-    if not 0 < first_time < 1:
-        raise UserError(f"the first time of the bound lies between 0 and 1, not at {first_time}")
+_FIRST = Option("", real, low=0, high=1, above=True, below=True)
 
 
 def _times(t: Tensor, first_time: float) -> Tensor:
     """Map uniform times t in (0, 1] to (first_time, 1], float64."""
-    _check_first(first_time)
+    _FIRST("first_time", first_time)
     return first_time + (1 - first_time) * t.double()
 
 
@@ -249,7 +247,7 @@ def tokenwise_last_step_nelbo(
     Returns:
         Nats per sequence, all in ``diffusion`` except the prior, and editable tokens per sequence.
     """
-    _check_first(first_time)
+    _FIRST("first_time", first_time)
     time = t.double().clamp_min(first_time)
     noised = process.corrupt(x0, time, editable, generator)
     # With equal rates the integrand is the cross-entropy times that rate.
