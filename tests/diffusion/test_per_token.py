@@ -158,9 +158,9 @@ def test_ids_that_are_no_data_do_not_count():
 @pytest.mark.parametrize(
     ("counts", "strength", "message"),
     [
-        ([1, 2, 3], 0.4, "turn back"),
-        ([1, 2, 3], -0.1, "from 0 up"),
-        ([1, 2, 3], math.nan, "from 0 up"),
+        ([1, 2, 3], 0.4, "from 0 to 0.318"),
+        ([1, 2, 3], -0.1, "from 0 to 0.318"),
+        ([1, 2, 3], math.nan, "from 0 to 0.318"),
         ([1, 2], 0.3, "do not fit the tokenizer"),
         ([1, 2, -3], 0.3, "not negative"),
         ([1, 2, math.inf], 0.3, "finite"),
@@ -177,9 +177,9 @@ def test_what_makes_no_schedule_process_or_bound_is_refused():
     with pytest.raises(UserError, match="between -1 and 1"):
         Spindle(torch.tensor([1.5, 0.0]))
     for start in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(UserError, match="positive start"):
+        with pytest.raises(UserError, match="power_init must be above 0"):
             LearnedExponents(2, power_init=start)
-    with pytest.raises(UserError, match="share of tokens"):
+    with pytest.raises(UserError, match="eps must be from 0 to below 1"):
         LearnedExponents(2, eps=1.0)
     with pytest.raises(UserError, match="as many weights"):
         PerTokenProcess(exponents(1, 1), 2, torch.ones(3))

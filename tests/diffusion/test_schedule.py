@@ -90,11 +90,11 @@ def test_make_schedule_names_the_mistake():
     assert make_schedule("cosine") == Cosine()
     for name, parameters, words in [
         ("cosin", {}, "did you mean 'cosine'"),
-        ("linear", {"exponent": 2.0}, "takes no parameters"),
-        ("cosine", {"exponent": 2.0}, "does not take"),
-        ("polynomial", {"exponent": -1.0}, "positive"),
-        ("geometric", {"b_min": 3.0, "b_max": 2.0}, "b_min < b_max"),
-        ("log-linear", {"eps": 1.0}, "0 <= eps < 1"),
+        ("linear", {"exponent": 2.0}, "goes with the schedule 'polynomial'"),
+        ("cosine", {"exponent": 2.0}, "no cosine schedule option 'exponent'"),
+        ("polynomial", {"exponent": -1.0}, "above 0"),
+        ("geometric", {"b_min": 3.0, "b_max": 2.0}, "goes with a larger b_max"),
+        ("log-linear", {"eps": 1.0}, "from 0 to below 1"),
     ]:
         with pytest.raises(UserError, match=words):
             make_schedule(name, **parameters)

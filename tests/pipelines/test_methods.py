@@ -165,7 +165,7 @@ def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"}, "turn back"),
+        ({"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"}, "from 0 to 0.318"),
         (
             {"schedule.name": "spindle", "process.name": "uniform"},
             "goes with the absorbing",

@@ -14,7 +14,6 @@ Table 4; Sahoo et al. 2024, "Simple and Effective Masked Diffusion", arXiv:2406.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError, did_you_mean
+from unmask.validation import Options, option, read_options, real, require
 
 
 @runtime_checkable
@@ -51,14 +51,10 @@ def rate(schedule: Schedule, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Polynomial:
+class Polynomial(Options):
     """alpha(t) = 1 - t^w. With w = 1 the linear schedule, whose weight is 1 / t."""
 
-    exponent: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.exponent) and self.exponent > 0):
-            raise UserError(f"a polynomial schedule needs a positive exponent, not {self.exponent}")
+    exponent: float = option(1.0, "w.", real, low=0, above=True)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t**self.exponent
@@ -74,7 +70,7 @@ class Polynomial:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Options):
     """alpha(t) = 1 - cos(pi/2 (1 - t)): flat near t = 1, so the first steps reveal few tokens."""
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -93,21 +89,19 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Geometric:
+class Geometric(Options):
     """alpha(t) = exp(-b(t)) with b(t) = b_min^(1-t) b_max^t.
 
     alpha(0) = exp(-b_min) and alpha(1) = exp(-b_max) miss 1 and 0 by 1e-5 and 2e-9 at the defaults:
     the share of the bound that lies outside the schedule's range is the reconstruction term.
     """
 
-    b_min: float = 1e-5
-    b_max: float = 20.0
+    b_min: float = option(1e-5, "b at time 0.", real, low=0, above=True)
+    b_max: float = option(20.0, "b at time 1.", real, low=0, above=True)
 
     def __post_init__(self) -> None:
-        if not 0 < self.b_min < self.b_max < math.inf:
-            raise UserError(
-                f"a geometric schedule needs 0 < b_min < b_max, not {self.b_min} and {self.b_max}"
-            )
+        super().__post_init__()
+        require((f"b_min = {self.b_min}", self.b_min < self.b_max, "a larger b_max"))
 
     def _b(self, t: Tensor) -> Tensor:
         return torch.exp(math.log(self.b_min) * (1 - t) + math.log(self.b_max) * t)
@@ -130,7 +124,7 @@ class Geometric:
 
 
 @dataclass(frozen=True)
-class LogLinear:
+class LogLinear(Options):
     """alpha(t) = 1 - (1 - eps) t, of which -log alpha is the total noise: MDLM's schedule.
 
     It ends at alpha(1) = eps; the tokens still visible there give the prior term of the bound.
@@ -138,11 +132,7 @@ class LogLinear:
     Reference: Sahoo et al. 2024, arXiv:2406.07524, Appendix E.1 (log-linear).
     """
 
-    eps: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eps < 1:
-            raise UserError(f"a log-linear schedule needs 0 <= eps < 1, not {self.eps}")
+    eps: float = option(1e-3, "alpha at time 1.", real, low=0, high=1, below=True)
 
     def alpha(self, t: Tensor) -> Tensor:
         # (1 - t) + eps t keeps its digits where t is near 1.
@@ -187,7 +177,7 @@ class FromMasks:
         return self.inner.inverse(1 - (1 - alpha) * self._last(alpha))
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
+SCHEDULES: dict[str, type[Polynomial | Cosine | Geometric | LogLinear]] = {
     "linear": Polynomial,
     "polynomial": Polynomial,
     "cosine": Cosine,
@@ -208,11 +198,6 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
     """
     if name not in SCHEDULES:
         raise UserError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
-    if name == "linear" and parameters:
-        raise UserError("the linear schedule takes no parameters; use 'polynomial' for an exponent")
-    try:
-        return SCHEDULES[name](**parameters)
-    except TypeError as error:
-        raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
-    except OverflowError as error:
-        raise UserError(f"a parameter of the schedule {name!r} is too large: {error}") from error
+    require(("a parameter", name != "linear" or not parameters, "the schedule 'polynomial'"))
+    kind = SCHEDULES[name]
+    return kind(**read_options(kind.options(), parameters, f"{name} schedule"))

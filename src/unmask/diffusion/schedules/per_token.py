@@ -25,6 +25,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from unmask.errors import UserError
+from unmask.validation import Option, real
+
+# With a greater strength the schedule would turn back.
+_STRENGTH = Option("Of a spindle.", real, low=0, high=1 / math.pi)
+_POWER = Option("Initial exponent.", real, low=0, above=True)
+_EPS = Option("Share of the tokens still visible at t = 1.", real, low=0, high=1, below=True)
 
 
 @runtime_checkable
@@ -63,13 +69,7 @@ class Spindle:
     strength: float = 0.3
 
     def __post_init__(self) -> None:
-        if not self.strength >= 0:
-            raise UserError(f"the strength of a spindle must be from 0 up, not {self.strength}")
-        if self.strength > 1 / math.pi:
-            raise UserError(
-                f"with a spindle of strength {self.strength} the schedule would turn back; "
-                "1 / pi = 0.3183 is the most"
-            )
+        _STRENGTH("strength", self.strength)
         if not bool((self.information.abs() <= 1).all()):
             raise UserError("the information of a word must be between -1 and 1")
 
@@ -173,11 +173,7 @@ class LearnedExponents(nn.Module):
 
     def __init__(self, vocab_size: int, power_init: float = 1.0, eps: float = 1e-4) -> None:
         super().__init__()
-        if not 0 < power_init < math.inf:
-            raise UserError(f"learned exponents need a positive start, not {power_init}")
-        if not 0 <= eps < 1:
-            raise UserError(f"eps is a share of tokens, from 0 to less than 1, not {eps}")
-        self.eps = eps
+        power_init, self.eps = _POWER("power_init", power_init), _EPS("eps", eps)
         # The inverse of softplus, x + log(1 - exp(-x)), does not overflow for a large start.
         start = power_init + math.log(-math.expm1(-power_init))
         self.param = nn.Parameter(torch.full((vocab_size,), start))
