@@ -150,7 +150,7 @@ MISTAKES = [
     ("score Hello --model {bert} --draws 0", "draws"),
     ("score Hello --model {zoo}/gpt2 --draws 4", "leave --draws out"),
     ("evaluate --model {zoo}/gpt2 --data {text} --num-steps 4", "leave --num-steps out"),
-    ("evaluate --model {bert} --data {text} --num-steps 100000000000000000", "1 to 1000000"),
+    ("evaluate --model {bert} --data {text} --num-steps 100000000000000000", "from 1 to 1,000,000"),
     ("evaluate --model {bert} --data {text} --report {text}", "is a file"),
     ("bench samplers --data {text} --steps 9999999", "1 to 100000"),
     ("bench samplers --data {text} --steps 200000", "1 to 100000"),
@@ -161,7 +161,7 @@ MISTAKES = [
     (GENERATE + "--sampler threshold --tokens-per-step 9223372036854775808", "1 to 1,000,000"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --seed 9999999999999999999", "2^40"),
     # Names that are empty, as of a variable that is not set, or that no file can have.
-    ("info ''", "empty"),
+    ("info ''", "the name of a folder or on the hub, not ''"),
     (GENERATE + "--device ''", "device ''"),
     (GENERATE + "--sampler ''", "unknown sampler ''"),
     (GENERATE + "--gif ''", "'--gif': it is empty"),
