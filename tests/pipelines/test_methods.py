@@ -103,7 +103,7 @@ def test_the_bound_of_a_number_of_steps_can_be_asked_for(zoo):
     assert one[0] == pytest.approx(one[1], rel=1e-5)
     two = [writer.score(TEXT, draws=1, num_steps=2, seed=seed).nats for seed in (0, 9)]
     assert two[0] != pytest.approx(two[1], rel=1e-5)
-    with pytest.raises(UserError, match="the bound needs 1 to"):
+    with pytest.raises(UserError, match="num_steps must be from 1 to"):
         writer.score(TEXT, num_steps=-1)
 
 
@@ -165,7 +165,10 @@ def test_what_a_checkpoint_was_trained_for_is_not_changed(zoo, text_file, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"}, "from 0 to 0.318"),
+        (
+            {"schedule.name": "spindle", "schedule.parameters": "{strength = 0.4}"},
+            "from 0 to 0.318",
+        ),
         (
             {"schedule.name": "spindle", "process.name": "uniform"},
             "goes with the absorbing",
