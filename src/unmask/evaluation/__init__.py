@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.evaluation.likelihood import bound_of_rows, bound_of_tokens, score_text
@@ -27,16 +28,12 @@ __all__ = [
     "true_text",
 ]
 
-_HOMES = {
-    "likelihood": "bound_of_rows bound_of_tokens score_text",
-    "report": "difference_table legend lines table",
-    "sampler_benchmark": "Measured against_joint against_text true_text",
-    "scores": "Difference Score",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "likelihood": "bound_of_rows, bound_of_tokens, score_text",
+        "report": "difference_table, legend, lines, table",
+        "sampler_benchmark": "Measured, against_joint, against_text, true_text",
+        "scores": "Difference, Score",
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.pipelines.autoregressor import Autoregressor
@@ -24,22 +25,14 @@ __all__ = [
     "resolve",
 ]
 
-_HOMES = {
-    "unmask.pipelines.autoregressor": "Autoregressor",
-    "unmask.pipelines.base": "DiffusionPipeline Pipeline",
-    "unmask.pipelines.generation": "GenerationPlan resolve",
-    "unmask.pipelines.output": "Generated",
-    "unmask.pipelines.request": "GenerationRequest",
-    "unmask.pipelines.unmasker": "Unmasker",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.pipelines' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "autoregressor": "Autoregressor",
+        "base": "DiffusionPipeline, Pipeline",
+        "generation": "GenerationPlan, resolve",
+        "output": "Generated",
+        "request": "GenerationRequest",
+        "unmasker": "Unmasker",
+    },
+)

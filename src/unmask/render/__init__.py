@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.render.gif import write_gif
@@ -25,21 +26,13 @@ __all__ = [
     "write_tracks",
 ]
 
-_HOMES = {
-    "LiveCanvas": "terminal",
-    "Point": "plots",
-    "exponents": "plots",
-    "loss_curve": "plots",
-    "play": "terminal",
-    "read_tracks": "jsonl",
-    "sampler_curves": "plots",
-    "write_gif": "gif",
-    "write_html": "html",
-    "write_tracks": "jsonl",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'unmask.render' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "gif": "write_gif",
+        "html": "write_html",
+        "jsonl": "read_tracks, write_tracks",
+        "plots": "Point, exponents, loss_curve, sampler_curves",
+        "terminal": "LiveCanvas, play",
+    },
+)

@@ -10,8 +10,9 @@ package does not import torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.diffusion.rng import RowRng
@@ -89,31 +90,22 @@ __all__ = [
     "sample",
 ]
 
-_HOMES = {
-    "unmask.diffusion.rng": "RowRng",
-    "unmask.sampling.canvas": "Canvas Frame",
-    "unmask.sampling.policies.base": "Clock Move Past Policy Prediction best grid_time quota",
-    "unmask.sampling.sampler": "sample",
-    "unmask.sampling.samplers.base": "Custom Sampler",
-    "unmask.sampling.samplers.confidence": (
-        "EntropyBound FastDLLMFactor MaskGIT Threshold ThresholdEdit"
-    ),
-    "unmask.sampling.samplers.fixed_order": "Ancestral FirstHitting LeftToRight Random",
-    "unmask.sampling.samplers.gibbs": "Gibbs GibbsSequential",
-    "unmask.sampling.samplers.registry": "SAMPLERS make_sampler",
-    "unmask.sampling.samplers.remasking": (
-        "P2 ForwardBackward Refine ReMDMCap ReMDMConf ReMDMLoop ReMDMNextRate ReMDMRescale"
-    ),
-    "unmask.sampling.token_sampling": "Draw",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.sampling' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".diffusion.rng": "RowRng",
+        "canvas": "Canvas, Frame",
+        "policies.base": "Clock, Move, Past, Policy, Prediction, best, grid_time, quota",
+        "sampler": "sample",
+        "samplers.base": "Custom, Sampler",
+        "samplers.confidence": "EntropyBound, FastDLLMFactor, MaskGIT, Threshold, ThresholdEdit",
+        "samplers.fixed_order": "Ancestral, FirstHitting, LeftToRight, Random",
+        "samplers.gibbs": "Gibbs, GibbsSequential",
+        "samplers.registry": "SAMPLERS, make_sampler",
+        "samplers.remasking": (
+            "P2, ForwardBackward, Refine, ReMDMCap, ReMDMConf, ReMDMLoop, ReMDMNextRate, "
+            "ReMDMRescale"
+        ),
+        "token_sampling": "Draw",
+    },
+)

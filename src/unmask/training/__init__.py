@@ -9,7 +9,9 @@ Importing this package imports neither torch nor transformers; they come with th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.training.job import Result, train
@@ -29,21 +31,13 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "DiffusionTrainer": ("trainer", "DiffusionTrainer"),
-    "Recipe": ("recipe", "Recipe"),
-    "Result": ("job", "Result"),
-    "TrainingJob": ("prepare", "TrainingJob"),
-    "load_recipe": ("recipe_file", "load"),
-    "recipe_names": ("recipe_file", "names"),
-    "train": ("job", "train"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    module, own = _HOMES[name]
-    return getattr(importlib.import_module(f"{__name__}.{module}"), own)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "job": "Result, train",
+        "prepare": "TrainingJob",
+        "recipe": "Recipe",
+        "recipe_file": "load as load_recipe, names as recipe_names",
+        "trainer": "DiffusionTrainer",
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.evaluation.oracles.block import BlockOracle
@@ -24,15 +25,11 @@ __all__ = [
     "TokenwiseOracle",
 ]
 
-_HOMES = {
-    "block": "BlockOracle",
-    "joint": "JointOracle LeaveOneOutOracle MarkovOracle TokenwiseOracle",
-    "markov": "SecondOrderOracle",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "block": "BlockOracle",
+        "joint": "JointOracle, LeaveOneOutOracle, MarkovOracle, TokenwiseOracle",
+        "markov": "SecondOrderOracle",
+    },
+)

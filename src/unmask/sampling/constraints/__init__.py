@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.sampling.constraints.matching import Allowed, Matching
@@ -18,19 +19,11 @@ __all__ = [
     "compile_regex",
 ]
 
-_HOMES = {
-    "unmask.sampling.constraints.matching": "Allowed Matching",
-    "unmask.sampling.constraints.regex": "Dfa compile_regex",
-    "unmask.sampling.constraints.token_automaton": "Automaton",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.sampling.constraints' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "matching": "Allowed, Matching",
+        "regex": "Dfa, compile_regex",
+        "token_automaton": "Automaton",
+    },
+)

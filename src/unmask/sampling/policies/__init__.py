@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import (
@@ -72,28 +73,18 @@ __all__ = [
     "quota",
 ]
 
-_HOMES = {
-    "unmask.sampling.policies.base": "Clock Move Past Policy Prediction best grid_time quota",
-    "unmask.sampling.policies.confidence": "EntropyBound Factor MostConfident Threshold",
-    "unmask.sampling.policies.confidence_scores": "confidence_score",
-    "unmask.sampling.policies.fixed_order": (
-        "ByToken FirstHitting LeftToRight RandomOrder RandomQuota"
-    ),
-    "unmask.sampling.policies.gibbs": "Gibbs",
-    "unmask.sampling.policies.remasking": (
-        "Capped ForwardBackward LeastConfident Loop NextRate Remask Renoise Rescaled"
-    ),
-    "unmask.sampling.policies.self_correction": "Edited Planned",
-    "unmask.sampling.policies.uniform": "UniformReverse",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.sampling.policies' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "base": "Clock, Move, Past, Policy, Prediction, best, grid_time, quota",
+        "confidence": "EntropyBound, Factor, MostConfident, Threshold",
+        "confidence_scores": "confidence_score",
+        "fixed_order": "ByToken, FirstHitting, LeftToRight, RandomOrder, RandomQuota",
+        "gibbs": "Gibbs",
+        "remasking": (
+            "Capped, ForwardBackward, LeastConfident, Loop, NextRate, Remask, Renoise, Rescaled"
+        ),
+        "self_correction": "Edited, Planned",
+        "uniform": "UniformReverse",
+    },
+)
