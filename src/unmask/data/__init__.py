@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.data.codec import Codec
@@ -29,20 +30,16 @@ __all__ = [
     "read_records",
 ]
 
-_HOMES = {
-    "codec": "Codec",
-    "documents": "Documents joined read_documents",
-    "pairs": "Pair PairCodec",
-    "records": "RecordCodec",
-    "sources": "read_records",
-    "templates": "Blank",
-    "text": "TextCodec",
-    "text_rows": "Text",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "codec": "Codec",
+        "documents": "Documents, joined, read_documents",
+        "pairs": "Pair, PairCodec",
+        "records": "RecordCodec",
+        "sources": "read_records",
+        "templates": "Blank",
+        "text": "TextCodec",
+        "text_rows": "Text",
+    },
+)

@@ -7,8 +7,9 @@ Importing this package does not import torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.diffusion.denoiser import Denoiser
@@ -69,29 +70,21 @@ __all__ = [
     "uniform_nelbo",
 ]
 
-_HOMES = {
-    "unmask.diffusion.denoiser": "Denoiser",
-    "unmask.diffusion.formulation": "Formulation",
-    "unmask.diffusion.registry": "make_formulation",
-    "unmask.diffusion.rng": "RowRng",
-    "unmask.diffusion.objectives": (
-        "Loss block_nelbo continuous_nelbo discrete_nelbo exact_k_nelbo order_nelbo "
-        "rloo_nelbo tokenwise_nelbo transition_nelbo uniform_nelbo"
-    ),
-    "unmask.diffusion.processes": "AbsorbingProcess PerTokenProcess UniformProcess",
-    "unmask.diffusion.schedules": (
-        "Cosine Geometric LearnedExponents LogLinear Polynomial make_schedule spindle "
-        "stratified_times time_grid"
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.diffusion' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "denoiser": "Denoiser",
+        "formulation": "Formulation",
+        "objectives": (
+            "Loss, block_nelbo, continuous_nelbo, discrete_nelbo, exact_k_nelbo, "
+            "order_nelbo, rloo_nelbo, tokenwise_nelbo, transition_nelbo, uniform_nelbo"
+        ),
+        "processes": "AbsorbingProcess, PerTokenProcess, UniformProcess",
+        "registry": "make_formulation",
+        "rng": "RowRng",
+        "schedules": (
+            "Cosine, Geometric, LearnedExponents, LogLinear, Polynomial, make_schedule, "
+            "spindle, stratified_times, time_grid"
+        ),
+    },
+)

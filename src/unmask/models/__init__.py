@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.models.any_order import AnyOrderDenoiser, make_denoiser
@@ -31,20 +32,16 @@ __all__ = [
     "traits_of",
 ]
 
-_HOMES = {
-    "any_order": "AnyOrderDenoiser make_denoiser",
-    "approximate_cache": "FrozenDenoiser",
-    "checkpoint": "Card",
-    "classifier": "TextClassifier",
-    "decoder": "DecoderDenoiser",
-    "encoder": "EncoderDenoiser",
-    "loading": "load_card load_equipped load_model load_tokenizer",
-    "traits": "Traits traits_of",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "any_order": "AnyOrderDenoiser, make_denoiser",
+        "approximate_cache": "FrozenDenoiser",
+        "checkpoint": "Card",
+        "classifier": "TextClassifier",
+        "decoder": "DecoderDenoiser",
+        "encoder": "EncoderDenoiser",
+        "loading": "load_card, load_equipped, load_model, load_tokenizer",
+        "traits": "Traits, traits_of",
+    },
+)

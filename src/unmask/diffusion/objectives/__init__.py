@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.diffusion.objectives.any_order import order_nelbo, order_token_nats
@@ -50,28 +51,18 @@ __all__ = [
     "uniform_nelbo",
 ]
 
-_HOMES = {
-    "unmask.diffusion.objectives.any_order": "order_nelbo order_token_nats",
-    "unmask.diffusion.objectives.block": "block_nelbo",
-    "unmask.diffusion.objectives.chain_rule": (
-        "block_token_nats pseudo_token_nats sequential_token_nats"
-    ),
-    "unmask.diffusion.objectives.masked": (
-        "Loss continuous_nelbo discrete_nelbo exact_k_nelbo exact_k_token_nats masked_mean"
-    ),
-    "unmask.diffusion.objectives.per_token": (
-        "rloo_nelbo tokenwise_discrete_nelbo tokenwise_last_step_nelbo tokenwise_nelbo"
-    ),
-    "unmask.diffusion.objectives.transition": "transition_nelbo uniform_nelbo",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.diffusion.objectives' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "any_order": "order_nelbo, order_token_nats",
+        "block": "block_nelbo",
+        "chain_rule": "block_token_nats, pseudo_token_nats, sequential_token_nats",
+        "masked": (
+            "Loss, continuous_nelbo, discrete_nelbo, exact_k_nelbo, exact_k_token_nats, masked_mean"
+        ),
+        "per_token": (
+            "rloo_nelbo, tokenwise_discrete_nelbo, tokenwise_last_step_nelbo, tokenwise_nelbo"
+        ),
+        "transition": "transition_nelbo, uniform_nelbo",
+    },
+)

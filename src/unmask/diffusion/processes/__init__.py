@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.diffusion.processes.absorbing import AbsorbingProcess, bert_replacement
@@ -23,21 +24,13 @@ __all__ = [
     "bert_replacement",
 ]
 
-_HOMES = {
-    "unmask.diffusion.processes.absorbing": "AbsorbingProcess bert_replacement",
-    "unmask.diffusion.processes.absorbing_per_token": "PerTokenProcess",
-    "unmask.diffusion.processes.base": "Corrupted MaskingProcess TransitionProcess",
-    "unmask.diffusion.processes.gaussian": "GaussianProcess",
-    "unmask.diffusion.processes.uniform": "UniformProcess",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.diffusion.processes' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "absorbing": "AbsorbingProcess, bert_replacement",
+        "absorbing_per_token": "PerTokenProcess",
+        "base": "Corrupted, MaskingProcess, TransitionProcess",
+        "gaussian": "GaussianProcess",
+        "uniform": "UniformProcess",
+    },
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.diffusion.schedules.continuous import (
@@ -54,26 +55,15 @@ __all__ = [
     "time_grid",
 ]
 
-_HOMES = {
-    "unmask.diffusion.schedules.continuous": (
-        "Cosine FromMasks Geometric LogLinear Polynomial SCHEDULES Schedule make_schedule"
-    ),
-    "unmask.diffusion.schedules.grids": "given_grid stratified_times time_grid",
-    "unmask.diffusion.schedules.per_token": (
-        "LearnedExponents Spindle TokenSchedule TokensFromMasks spindle"
-    ),
-    "unmask.diffusion.schedules.tabulated": (
-        "Tabulated d3pm_cosine gaussian_betas mutual_information"
-    ),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module 'unmask.diffusion.schedules' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "continuous": (
+            "Cosine, FromMasks, Geometric, LogLinear, Polynomial, SCHEDULES, Schedule, "
+            "make_schedule"
+        ),
+        "grids": "given_grid, stratified_times, time_grid",
+        "per_token": "LearnedExponents, Spindle, TokenSchedule, TokensFromMasks, spindle",
+        "tabulated": "Tabulated, d3pm_cosine, gaussian_betas, mutual_information",
+    },
+)

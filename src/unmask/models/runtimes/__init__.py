@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unmask.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.models.runtimes.int8 import quantise
@@ -19,16 +20,12 @@ __all__ = [
     "quantise",
 ]
 
-_HOMES = {
-    "int8": "quantise",
-    "openvino": "ExportedDenoiser open_network",
-    "packed": "pack",
-    "select": "BACKENDS",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "int8": "quantise",
+        "openvino": "ExportedDenoiser, open_network",
+        "packed": "pack",
+        "select": "BACKENDS",
+    },
+)
