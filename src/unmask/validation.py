@@ -20,7 +20,8 @@ import dataclasses
 import math
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -76,8 +77,8 @@ class Option:
             UserError: If it has another type, is out of range, infinite or not a number.
         """
         value = self.read(name, value)
-        if self.choices and value not in self.choices:
-            raise UserError(f"unknown {name} {value!r}{did_you_mean(value, self.choices)}")
+        if self.choices:
+            one_of(name, value, self.choices)
         if isinstance(value, int | float) and not self._holds(value):
             raise UserError(f"{name} must be {self.range or 'a finite number'}, not {value}")
         return value
@@ -177,10 +178,31 @@ def read_options(
         UserError: If there is no such option, or a value is refused.
     """
     said = {name: value for name, value in given.items() if value is not None}
-    for name in said:
-        if name not in known:
-            raise UserError(f"there is no {what} option {name!r}{did_you_mean(name, known)}")
-    return {name: known[name](name, value) for name, value in said.items()}
+    return {
+        name: known[one_of(f"{what} option", name, known)](name, value)
+        for name, value in said.items()
+    }
+
+
+def one_of(what: str, value: Any, choices: Collection[str]) -> str:
+    """Return a value that is one of several names.
+
+    Raises:
+        UserError: As "unknown ...", with the nearest name or all of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise UserError(f"unknown {what} {value!r}{did_you_mean(value, choices)}")
+    return value
+
+
+def within(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """Return a whole number from a range that is known only when it is used.
+
+    Raises:
+        UserError: As that of an ``Option``.
+    """
+    number: int = Option("", whole, low, high)(name, value)
+    return number
 
 
 def require(*rules: tuple[str, object, str]) -> None:
@@ -197,6 +219,20 @@ def require(*rules: tuple[str, object, str]) -> None:
             raise UserError(f"{what} goes with {needed}")
 
 
+def exclude(*rules: tuple[str, object, str]) -> None:
+    """Refuse the first of several combinations that contradict each other.
+
+    Args:
+        rules: What is set, whether something else is too (by truth value), and what that is.
+
+    Raises:
+        UserError: As "... goes without ...; leave it out".
+    """
+    for what, clashes, other in rules:
+        if clashes:
+            raise UserError(f"{what} goes without {other}; leave it out")
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
@@ -205,22 +241,18 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def whole(name: str, value: Any) -> int:
     """Return a whole number; 1.0 and True are none."""
-    if _is_flag(value):
-        raise UserError(f"{name} must be a whole number, not {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise UserError(f"{name} must be a whole number, not {value!r}") from error
+    with suppress(TypeError):
+        if not _is_flag(value):
+            return operator.index(value)
+    raise UserError(f"{name} must be a whole number, not {value!r}")
 
 
 def real(name: str, value: Any) -> float:
     """Return a number; a text that spells one is none."""
-    if _is_flag(value) or isinstance(value, str | bytes):
-        raise UserError(f"{name} must be a number, not {value!r}")
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise UserError(f"{name} must be a number, not {value!r}") from error
+    with suppress(TypeError, ValueError, OverflowError, RuntimeError):
+        if not (_is_flag(value) or isinstance(value, str | bytes)):
+            return float(value)
+    raise UserError(f"{name} must be a number, not {value!r}")
 
 
 def flag(name: str, value: Any) -> bool:

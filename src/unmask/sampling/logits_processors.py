@@ -28,7 +28,7 @@ from torch import Tensor
 from unmask.diffusion.denoiser import Denoiser, DenoiserWrapper
 from unmask.errors import UserError
 from unmask.sampling.samplers.base import Sampler, TokenOptions
-from unmask.validation import Options, with_default
+from unmask.validation import Options, exclude, require, with_default
 
 Spell = Callable[[str], list[list[int]]]
 """text -> the ids of every spelling that counts as the same"""
@@ -59,8 +59,7 @@ class Restriction(Options):
         for text in self.ban:
             if not text.strip():
                 raise UserError(f"a ban must be a text to be left out, not {text!r}")
-        for name in {*self.ban} & {*self.unban}:
-            raise UserError(f"{name!r} is both banned and not; leave it out of one of the two")
+        exclude(*((f"ban of {name!r}", name in self.unban, "its unban") for name in self.ban))
 
     @classmethod
     def of(
@@ -86,14 +85,11 @@ class Restriction(Options):
         """
         for name in self.unban:
             ids = [i for i, own in symbols.items() if own == name]
-            if not ids:
-                some = ", ".join([*dict.fromkeys(symbols.values())][:5]) or "none"
-                raise UserError(
-                    f"{name!r} is no symbol that is banned by default (here: {some}); leave it "
-                    "out of unban"
-                )
-            if not {*ids} & {*possible}:
-                raise UserError(f"{name!r} is never predicted by this model; leave it out of unban")
+            some = ", ".join([*dict.fromkeys(symbols.values())][:5]) or "none"
+            require(
+                (f"unban of {name!r}", ids, f"a symbol that is banned by default (here: {some})"),
+                (f"unban of {name!r}", {*ids} & {*possible}, "a model that predicts it"),
+            )
         never = tuple(i for i, name in symbols.items() if name not in self.unban)
         return replace(self, symbols=never)
 

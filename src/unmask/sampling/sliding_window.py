@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas, CanvasSampler, Frame
+from unmask.validation import within
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,9 @@ class Window:
     start: int
 
     def __post_init__(self) -> None:
-        most = self.size - self.start - 1
-        if most < 1:
-            raise UserError(f"window must be at least {self.start + 2} tokens, not {self.size}")
-        if not 1 <= self.stride <= most:
-            raise UserError(
-                f"stride must be from 1 to {most}, so that a window of {self.size} tokens holds at "
-                f"least one earlier token, not {self.stride}"
-            )
+        within("window", self.size, low=self.start + 2)
+        # A window holds at least one earlier token.
+        within(f"stride in a window of {self.size}", self.stride, 1, self.size - self.start - 1)
 
     def columns(self, done: int, total: int) -> list[int]:
         """Return the columns of a row in its next window, in order.

@@ -29,7 +29,7 @@ from unmask.errors import UserError
 from unmask.sampling import categorical
 from unmask.sampling.categorical import Drawn
 from unmask.sampling.samplers.base import Sampler, TokenOptions
-from unmask.validation import Options, with_default
+from unmask.validation import Options, require, with_default
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Draw(Options):
         greedy: Take the most likely token and report its probability at ``temperature``.
         min_p: Keep the tokens at least this many times as likely as the most likely one; 0 keeps
             all.
-        top_p_crossing: ``keep`` or ``drop`` the token that crosses p.
+        top_p_crossing: ``keep`` or ``drop`` the token that crosses p; None keeps it.
 
     Raises:
         UserError: If a number is out of range, or something is set that would have no effect.
@@ -56,7 +56,7 @@ class Draw(Options):
     top_p: float = with_default(TokenOptions, "top_p")
     greedy: bool = False
     min_p: float = with_default(TokenOptions, "min_p")
-    top_p_crossing: str = with_default(Sampler, "top_p_crossing", "keep")
+    top_p_crossing: str | None = with_default(Sampler, "top_p_crossing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,8 +66,7 @@ class Draw(Options):
                 "no effect; leave them out, or choose a sampler that draws and a temperature "
                 "above 0"
             )
-        if self.top_p_crossing == "drop" and self.top_p == 1:
-            raise UserError("there is no token that crosses p without top-p; set it below 1")
+        require(("top_p_crossing", not self.top_p_crossing or self.top_p < 1, "a top_p below 1"))
 
     @property
     def filters(self) -> bool:
@@ -112,7 +111,7 @@ class Draw(Options):
         weights = categorical.padded_softmax(categorical.cooled(logits.float(), self.temperature))
         categorical.check_usable(weights[:, 0], logits)
         if self.top_p < 1:
-            weights = categorical.keep_nucleus(weights, self.top_p, self.top_p_crossing)
+            weights = categorical.keep_nucleus(weights, self.top_p, self.top_p_crossing or "keep")
         if self.min_p > 0:
             weights = weights.masked_fill_(
                 weights < self.min_p * weights.amax(1, keepdim=True), 0.0
@@ -129,7 +128,7 @@ class Draw(Options):
         weights = torch.exp((scaled - scaled[:, :1]).double())
         reached = weights.cumsum(1)
         beyond = categorical.beyond_nucleus(
-            weights, reached, self.top_p * reached[:, -1:], self.top_p_crossing
+            weights, reached, self.top_p * reached[:, -1:], self.top_p_crossing or "keep"
         )
         beyond[:, 0] = False
         if self.min_p > 0:

@@ -76,8 +76,6 @@ def compile_regex(pattern: str, alphabet: Iterable[str]) -> Dfa:
     positions = _Positions(pattern)
     try:
         flags = re.compile(pattern).flags
-        if flags & re.VERBOSE:
-            raise UserError(f"the regular expression {pattern!r} has the flag x; leave it out")
         tree = _Sequence((_Repeat(_Atom(" "), 0, 1), _Reader(pattern).whole()))
         part = tree.lay(positions)
     except (re.error, OverflowError, RecursionError) as error:
@@ -109,25 +107,24 @@ class _Positions:
         self._work = 0
 
     def add(self, atom: str) -> int:
-        self.check(len(self.atoms))
+        self.expand_to(len(self.atoms))
         self.atoms.append(atom)
         self.follow.append(0)
         return 1 << len(self.atoms) - 1
 
-    def check(self, count: int) -> None:
-        if count > MAX_POSITIONS:
+    def expand_to(self, count: int) -> None:
+        self.check(count, MAX_POSITIONS, "characters when its repetitions are expanded")
+
+    def check(self, count: int, most: int, what: str) -> None:
+        if count > most:
             raise UserError(
-                f"the regular expression {self.pattern!r} is longer than {MAX_POSITIONS} "
-                "characters when its repetitions are expanded; make their counts smaller"
+                f"the regular expression {self.pattern[:200]!r} needs more than {most} {what}; "
+                "make it simpler, or its counts smaller"
             )
 
     def spend(self, work: int) -> None:
         self._work += work
-        if self._work > MAX_WORK:
-            raise UserError(
-                f"the regular expression {self.pattern[:200]!r} needs too much work; make it "
-                "simpler, or its counts smaller"
-            )
+        self.check(self._work, MAX_WORK, "steps of work")
 
     def link(self, last: int, first: int) -> None:
         self.spend(1 + last.bit_count())
@@ -185,7 +182,7 @@ class _Repeat:
         return self.item.is_nothing()
 
     def lay(self, positions: _Positions) -> _Part:
-        positions.check(max(self.least, self.most or 0))
+        positions.expand_to(max(self.least, self.most or 0))
         if self.item.is_nothing():
             # However often it is repeated, it has no positions.
             return _Part(True, 0, 0)
@@ -284,7 +281,7 @@ class _Reader:
         return UserError(
             f"the regular expression {self.pattern!r} uses at position {self.place} what cannot be "
             "kept token by token: lookaround, back-references, word boundaries, possessive "
-            "repetition, flags within, and ^ or $ anywhere but at its ends"
+            "repetition, flags within, the flag x, and ^ or $ anywhere but at its ends"
         )
 
 
@@ -309,11 +306,7 @@ def _determinised(positions: _Positions, part: _Part, flags: int, alphabet: Iter
                 states[after] = len(states)
                 pending.append(after)
             rows[-1].append(states[after])
-        if len(states) > MAX_STATES:
-            raise UserError(
-                f"the regular expression {positions.pattern!r} needs more than {MAX_STATES} "
-                "states; make it simpler"
-            )
+        positions.check(len(states), MAX_STATES, "states")
     column = {character: number[kind] for character, kind in accepted.items()}
     return Dfa(column, rows, [bool(state & 1) for state in states])
 

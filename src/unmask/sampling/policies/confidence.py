@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best, quota
 from unmask.sampling.samplers import confidence as samplers
-from unmask.validation import Options, with_default
+from unmask.validation import Options, require, with_default
 
 DRAWN = "drawn"
 """The score that comes with the draw: a token's probability after temperature and filters."""
@@ -121,17 +120,14 @@ class MostConfident(Options, Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rule is not None and self.confidence_metric not in self.rule.measures:
-            fits = " or ".join(map(repr, self.rule.measures))
-            raise UserError(
-                f"this sampler ranks predictions by {fits}, not by {self.confidence_metric!r}; "
-                "choose one of these, or another sampler"
-            )
-        if self.alg_temperature is not None and self.rule is not None:
-            raise UserError(
-                "alg_temperature makes the order of a fixed share random, and this sampler reveals "
-                "what is confident enough; use 'maskgit', or leave it out"
-            )
+        if self.rule is None:
+            return
+        metric, fits = self.confidence_metric, self.rule.measures
+        ranks = f"this one ranks predictions by {' or '.join(map(repr, fits))}"
+        require(
+            (f"confidence_metric = {metric!r}", metric in fits, f"another sampler; {ranks}"),
+            ("alg_temperature", self.alg_temperature is None, "a fixed share, as in 'maskgit'"),
+        )
 
     @property
     def reads(self) -> str | None:

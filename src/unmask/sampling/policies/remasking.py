@@ -26,17 +26,17 @@ Reference: Wang et al. 2025, "Remasking Discrete Diffusion Models with Inference
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_time
 from unmask.sampling.samplers.remasking import ReMDMCap, ReMDMLoop, ReMDMRescale
-from unmask.validation import Options, with_default
+from unmask.validation import Options, option, real, require, with_default
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,9 @@ class LeastConfident(_OnGrid):
         return True
 
 
+_inner = partial(option, read=real, low=0, high=1, above=True, below=True)
+
+
 @dataclass(frozen=True)
 class Loop(Options):
     r"""sigma = eta while the mask rate is constant, between two phases without remasking.
@@ -237,17 +240,15 @@ class Loop(Options):
     """
 
     eta: float = with_default(ReMDMLoop, "eta")
-    begin: float = 0.55
-    end: float = 0.05
-    visible: float = 0.9
+    begin: float = _inner(0.55, "Time at which the loop begins.")
+    end: float = _inner(0.05, "Time at which it ends.")
+    visible: float = _inner(0.9, "Share of the tokens that are visible in it.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (0 < self.end < self.begin < 1 and 0 < self.visible < 1):
-            raise UserError(
-                "a loop needs 0 < end < begin < 1 and a visible share between 0 and 1, not "
-                f"{self.end}, {self.begin} and {self.visible}"
-            )
+        require(
+            (f"begin = {self.begin}", self.end < self.begin, f"an end below it, not {self.end}")
+        )
 
     def mask_prob(self, t: Tensor) -> Tensor:
         """Return 1 - alpha(t), float64, same shape as t."""

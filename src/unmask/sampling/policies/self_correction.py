@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
-from unmask.errors import UserError
 from unmask.sampling.canvas import Canvas
 from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, best
 from unmask.sampling.samplers.confidence import ThresholdEdit
 from unmask.sampling.samplers.remasking import P2
-from unmask.validation import Options, with_default
+from unmask.validation import Options, option, require, whole, with_default
 
 
 @dataclass(frozen=True)
@@ -98,17 +97,12 @@ class Edited(Options, Policy):
 
     order: Policy
     edit_threshold: float = with_default(ThresholdEdit, "edit_threshold")
-    times: int = 1
+    times: int = option(1, "How often a position may be masked again.", whole, low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.times < 1:
-            raise UserError(f"a position must be editable at least once, not {self.times} times")
-        if self.order.reads not in (None, self.reads):
-            raise UserError(
-                f"editing judges tokens by {self.reads!r}, so the order cannot go by "
-                f"{self.order.reads!r}"
-            )
+        reads, fits = self.order.reads, f"another sampler; editing judges by {self.reads!r}"
+        require((f"confidence_metric = {reads!r}", reads in (None, self.reads), fits))
 
     @property
     def reads(self) -> str:

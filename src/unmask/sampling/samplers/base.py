@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unmask.errors import UserError
-from unmask.validation import Options, option, real, whole, word, words
+from unmask.validation import Options, exclude, option, real, require, whole, word, words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ MAX_LENGTH = 1_000_000
 """Tokens of the longest text."""
 CROSSINGS = ("keep", "drop")
 METRICS = ("drawn", "confidence", "margin", "entropy")
-FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_crossing": "keep"}
+FILTERS: dict[str, Any] = {"top_k": None, "top_p": 1.0, "min_p": 0.0, "top_p_crossing": None}
 """Options that keep tokens out of a draw, with the values that let all in."""
 
 
@@ -45,18 +45,14 @@ def _grid(name: str, value: Any) -> str | tuple[float, ...]:
     """Return the name of a grid, or its times as numbers."""
     from unmask.diffusion.schedules.grids import GRIDS, given_grid
 
-    if isinstance(value, str) and "," not in value:
-        if value not in GRIDS:
-            raise UserError(
-                f"unknown {name} {value!r}; choose uniform or cosine, or list its times, as in "
-                "1,0.5,0"
-            )
+    if isinstance(value, str) and value in GRIDS:
         return value
     try:
         times = tuple(float(x) for x in (value.split(",") if isinstance(value, str) else value))
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"cannot read the {name} {value!r}; list its times from 1 down to 0, as in 1,0.5,0"
+            f"cannot read the {name} {value!r}; choose uniform or cosine, or list its times from 1 "
+            "down to 0, as in 1,0.5,0"
         ) from error
     given_grid(times)
     Sampler.options()["steps"]("steps", len(times) - 1)
@@ -150,10 +146,7 @@ class Sampler(TokenOptions):
         Args:
             given: Names of the options that were asked for.
         """
-        draw = self._draw(given)
-        if "top_p_crossing" in given and draw.top_p == 1:
-            raise UserError("there is no token that crosses p without top-p; set it below 1")
-        _ = self.policy, self.restriction
+        _ = self._draw(given), self.policy, self.restriction
 
     @cached_property
     def policy(self) -> Policy:
@@ -238,10 +231,10 @@ class GridSampler(Sampler):
 
     def check(self, given: Collection[str]) -> None:
         """Raise a UserError if options contradict each other; see ``Sampler.check``."""
-        if "grid" in given and not isinstance(self.grid, str) and "steps" in given:
-            raise UserError("a grid of times has steps of its own, so leave steps out")
-        if "grid" in given and self.num_steps is None:
-            raise UserError(f"sampler {self.label!r} follows a grid only if it is given steps")
+        times = "grid" in given and not isinstance(self.grid, str)
+        exclude(("steps", times and "steps" in given, "a grid of times, which has its own"))
+        has_steps = self.num_steps is not None
+        require((f"the grid of {self.label!r}", "grid" not in given or has_steps, "steps"))
         super().check(given)
 
     @property
@@ -281,9 +274,8 @@ class PacedSampler(GridSampler):
 
     def check(self, given: Collection[str]) -> None:
         """Raise a UserError if options contradict each other; see ``Sampler.check``."""
-        for name, said in (("steps", "steps"), ("grid", "a grid")):
-            if "tokens_per_step" in given and name in given:
-                raise UserError(f"{said} and tokens per step both set the pace; leave one out")
+        paces = [name for name in ("steps", "grid") if {name, "tokens_per_step"} <= {*given}]
+        exclude(*(("tokens_per_step", True, f"{name}, which sets the pace too") for name in paces))
         super().check(given)
 
     @property

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from unmask.errors import UserError
 from unmask.sampling.samplers.base import METRICS, PacedSampler, Sampler
-from unmask.validation import option, real, with_default, word
+from unmask.validation import exclude, option, real, with_default, word
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import Policy
@@ -32,11 +31,9 @@ class ConfidenceSampler(PacedSampler):
     def check(self, given: Collection[str]) -> None:
         """Raise a UserError if options contradict each other; see ``Sampler.check``."""
         idle = self.greedy and self.confidence_metric != "drawn"
-        if "temperature" in given and self.temperature and idle:
-            raise UserError(
-                f"sampler {self.name!r} takes the likeliest token and judges it at temperature 1 "
-                "here, so temperature would have no effect; leave it out"
-            )
+        clash = "temperature" in given and self.temperature and idle
+        metric = f"confidence_metric = {self.confidence_metric!r}"
+        exclude(("temperature", clash, f"{metric}, which is at temperature 1 in {self.name!r}"))
         super().check(given)
 
     def order(self, rule: Rule | None, alg_temperature: float | None = None) -> MostConfident:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unmask.errors import UserError
 from unmask.sampling.samplers.base import Sampler, has_filters
-from unmask.validation import option, whole, with_default
+from unmask.validation import option, require, whole, with_default, within
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import Policy
@@ -33,21 +32,16 @@ class Gibbs(Sampler):
 
     def check(self, given: Collection[str]) -> None:
         """Raise a UserError if options contradict each other; see ``Sampler.check``."""
-        if self.burn_in is not None and self.burn_in > self.steps:
-            raise UserError(f"burn-in must be from 0 to the {self.steps} steps, not {self.burn_in}")
+        within("burn_in", self.burn_in or 0, high=self.steps)
         super().check(given)
-        if "burn_in" in given and self.burn_in and not self.burnt_in:
-            raise UserError(
-                "burn-in would have no effect, as the steps after it have no top-k, top-p or min-p "
-                "either (temperature 0 drops them); leave it out"
-            )
-        if self.burnt_in == self.steps and has_filters(
-            {name: getattr(self, name) for name in given}
-        ):
-            raise UserError(
-                "all steps are burn-in, which draws among all tokens; leave top-k, top-p and min-p "
-                "out, or set burn-in lower"
-            )
+        idle = "burn_in" in given and self.burn_in and not self.burnt_in
+        filters = "top_k, top_p or min_p"
+        filtered = has_filters({name: getattr(self, name) for name in given})
+        full = filtered and self.burnt_in == self.steps
+        require(
+            ("burn_in", not idle, f"{filters} in the steps after it (temperature 0 drops them)"),
+            (filters, not full, "a burn_in below steps, as all tokens are possible in those steps"),
+        )
 
     @cached_property
     def policy(self) -> Policy:

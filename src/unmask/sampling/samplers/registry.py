@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
 from unmask.sampling.samplers.base import Custom, Sampler
 from unmask.sampling.samplers.confidence import (
     EntropyBound,
@@ -27,7 +27,7 @@ from unmask.sampling.samplers.remasking import (
     ReMDMNextRate,
     ReMDMRescale,
 )
-from unmask.validation import Option
+from unmask.validation import Option, one_of
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import Policy
@@ -70,11 +70,10 @@ def make_sampler(name: str, **options: Any) -> Sampler:
         UserError: If the name is unknown, the sampler does not take an option, or as the class of
             the sampler does.
     """
-    if not isinstance(name, str) or name not in SAMPLERS:
-        raise UserError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}")
+    kind = SAMPLERS[one_of("sampler", name, SAMPLERS)]
     given = {option: value for option, value in options.items() if value is not None}
-    check_taken(name, SAMPLERS[name], given)
-    sampler = SAMPLERS[name](**given)
+    check_taken(name, kind, given)
+    sampler = kind(**given)
     # An option that is given counts as such even with the value of its default.
     sampler.check(given)
     return sampler
@@ -90,8 +89,6 @@ def custom(policy: Policy, **options: Any) -> Custom:
 def check_taken(name: str, sampler: type[Sampler], given: Collection[str]) -> None:
     """Raise a UserError for an option that a sampler does not take, which names those that do."""
     for option in given:
-        if option not in OPTIONS:
-            raise UserError(f"there is no sampler option {option!r}{did_you_mean(option, OPTIONS)}")
-        if option not in sampler.options():
+        if one_of("sampler option", option, OPTIONS) not in sampler.options():
             said, others = option.replace("_", "-"), ", ".join(takers(option))
             raise UserError(f"sampler {name!r} has no {said}; these have: {others}")
