@@ -196,5 +196,5 @@ def test_options_are_inherited_with_another_default():
 
 def test_options_by_name():
     assert read_options(Walk.options(), {"steps": 2, "gait": None}, "walk") == {"steps": 2}
-    with pytest.raises(UserError, match="there is no walk option 'step'; did you mean 'steps'"):
+    with pytest.raises(UserError, match="unknown walk option 'step'; did you mean 'steps'"):
         read_options(Walk.options(), {"step": 2}, "walk")

@@ -98,7 +98,7 @@ def test_an_object_is_the_sampler_of_its_name():
 def test_what_an_object_refuses_is_what_the_name_refuses():
     with pytest.raises(UserError, match=r"eta must be from 0 to 1, not 1\.5"):
         ReMDMCap(eta=1.5)
-    with pytest.raises(UserError, match="leave one out"):
+    with pytest.raises(UserError, match="leave it out"):
         MaskGIT(steps=5, tokens_per_step=2)
     with pytest.raises(UserError, match="would have no effect"):
         Refine(temperature=0, top_k=7)
@@ -163,7 +163,7 @@ def test_as_many_steps_as_the_policy_may_need():
 
 
 def test_two_paces_are_refused_and_the_saved_one_gives_way():
-    with pytest.raises(UserError, match="leave one out"):
+    with pytest.raises(UserError, match="leave it out"):
         make_sampler("left-to-right", steps=5, tokens_per_step=2)
     saved = {"name": "maskgit", "steps": 5, "top_p": 0.5}
     sampler, settings = choose_preset(saved, {"tokens_per_step": 2})
@@ -218,10 +218,10 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("threshold-edit", {"edit_threshold": 2.0}, "edit_threshold"),
         ("threshold", {"confidence_metric": "margn"}, "'margin'"),
         ("threshold", {"confidence_metric": "entropy"}, "ranks predictions by"),
-        ("threshold-edit", {"confidence_metric": "margin"}, "cannot go by 'margin'"),
-        ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "all steps are burn-in"),
-        ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn-in would have no effect"),
-        ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "no token that crosses p"),
+        ("threshold-edit", {"confidence_metric": "margin"}, "margin' goes with .* editing judges by"),
+        ("gibbs", {"steps": 6, "burn_in": 6, "top_k": 1}, "a burn_in below steps"),
+        ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn_in goes with top_k"),
+        ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "top_p_crossing goes with"),
         ("maskgit", {"alg_temperature": -1.0}, "alg_temperature"),
         ("maskgit", {"alg_temperature": 1e308}, "alg_temperature"),
         ("ancestral", {"alg_temperature": 1.0}, "these have: maskgit$"),
@@ -233,13 +233,13 @@ def test_numbers_out_of_range_are_refused(name, options, says):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(UserError, match="there is no sampler option 'warmth'"):
+    with pytest.raises(UserError, match="unknown sampler option 'warmth'"):
         choose_preset({}, {"warmth": 1})
 
 
 def test_a_grid_and_tokens_per_step_exclude_each_other_and_the_saved_one_gives_way():
     for grid in ("cosine", [1, 0.5, 0]):
-        with pytest.raises(UserError, match="a grid and tokens per step both set the pace"):
+        with pytest.raises(UserError, match="tokens_per_step goes without grid"):
             make_sampler("random", grid=grid, tokens_per_step=2)
     saved = {"name": "random", "tokens_per_step": 3}
     sampler = choose_preset(saved, {"grid": [1, 0.5, 0]})[0]
@@ -294,7 +294,7 @@ def test_saved_filters_give_way_where_all_steps_are_burn_in():
         assert sampler.burnt_in == sampler.steps == settings["burn_in"]
         assert sampler.draw == Draw()
         assert (settings["top_k"], "min_p" in settings) == (None, False)
-    with pytest.raises(UserError, match="all steps are burn-in"):
+    with pytest.raises(UserError, match="a burn_in below steps"):
         choose_preset(saved, {"burn_in": 100, "top_k": 7})
     # And a saved burn-in where a filter is asked for.
     saved = {"name": "gibbs", "steps": 100, "burn_in": 100}
@@ -316,7 +316,7 @@ def test_top_p_1_takes_the_saved_convention_with_it():
     saved = {"name": "ancestral", "top_p": 0.9, "top_p_crossing": "drop"}
     assert choose_preset(saved, {"top_p": 0.5})[0].draw.top_p_crossing == "drop"
     assert choose_preset(saved, {"top_p": 1})[0].draw == Draw()
-    with pytest.raises(UserError, match="without top-p"):
+    with pytest.raises(UserError, match="a top_p below 1"):
         choose_preset(saved, {"top_p": 1, "top_p_crossing": "drop"})
 
 
@@ -385,14 +385,14 @@ def test_restrictions_of_a_model_can_be_taken_back():
         ("ancestral", {"grid": 5}, "cannot read the grid"),
         ("ancestral", {"grid": [1, None, 0]}, "cannot read the grid"),
         ("ancestral", {"grid": "cosin"}, "choose uniform or cosine"),
-        ("ancestral", {"grid": [1, 0.5, 0], "steps": 2}, "leave steps out"),
+        ("ancestral", {"grid": [1, 0.5, 0], "steps": 2}, "steps goes without a grid"),
         ("gibbs", {"grid": "cosine"}, "has no grid"),
         ("gibbs-sequential", {"grid": [1, 0]}, "has no grid"),
-        ("threshold", {"grid": "cosine"}, "only if it is given steps"),
+        ("threshold", {"grid": "cosine"}, "goes with steps"),
         ("threshold", {"min_p": 0.1}, "min-p"),
-        ("ancestral", {"top_p_crossing": "drop"}, "without top-p"),
+        ("ancestral", {"top_p_crossing": "drop"}, "a top_p below 1"),
         ("refine", {"top_p_crossing": "dorp"}, "'drop'"),
-        ("ancestral", {"top_p_crossing": "keep"}, "without top-p"),
+        ("ancestral", {"top_p_crossing": "keep"}, "a top_p below 1"),
         ("refine", {"min_p": 2}, "from 0 to 1"),
     ],
 )
