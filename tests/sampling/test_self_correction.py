@@ -171,7 +171,7 @@ def test_what_does_not_go_together_is_refused():
         Edited(MostConfident("margin"))
     with pytest.raises(UserError, match="edit_threshold"):
         Edited(RandomOrder(), 1.5)
-    with pytest.raises(UserError, match="at least once"):
+    with pytest.raises(UserError, match="times must be at least 1"):
         Edited(RandomOrder(), 0.5, 0)
     with pytest.raises(UserError, match="eta"):
         Planned(-1.0)

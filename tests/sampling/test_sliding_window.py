@@ -238,7 +238,7 @@ def test_what_cannot_slide_is_refused(roberta, zoo):
     for options, says in [
         ({"window": POSITIONS + 1}, f"at most the {POSITIONS} positions"),
         ({"window": 2}, "at least 3"),
-        ({"window": -5}, "at least 3"),
+        ({"window": -5}, "at least 1"),
         ({"window": 10, "stride": 9}, "from 1 to 8"),
         ({"window": 10, "stride": 0}, "from 1 to 8"),
         ({"stride": POSITIONS}, f"from 1 to {POSITIONS - 2}"),
@@ -270,7 +270,7 @@ def test_a_ban_holds_across_stretches_or_is_refused(roberta):
     for stride, size in [(2, longest + 2), (5, longest + 5)]:
         options = {"length": 40, "steps": 1, "window": size, "stride": stride}
         assert roberta.generate("The cat", ban=ban, **options).texts
-        with pytest.raises(UserError, match=f"is {longest} tokens, but a stretch sees only"):
+        with pytest.raises(UserError, match=f"is {longest} tokens, but a chunk sees only"):
             roberta.generate("The cat", ban=ban, **options | {"window": size - 1})
         # Where nothing slides there is no seam.
         assert roberta.generate("", ban=ban, **options | {"length": 4, "window": size - 1}).texts

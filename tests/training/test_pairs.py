@@ -515,10 +515,10 @@ def test_the_canvas_is_shown_live(writer):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("Hello --source dog --model {trained}", "goes without a prompt"),
-        ("--source dog --length 4 --model {trained}", "goes without a prompt"),
-        ("--source dog --choose-length likeliest --model {trained}", "goes without a prompt"),
-        ("--source dog --num-samples 2 --model {trained}", "goes without a prompt"),
+        ("Hello --source dog --model {trained}", "a prompt goes without a source"),
+        ("--source dog --length 4 --model {trained}", "goes without a source"),
+        ("--source dog --choose-length likeliest --model {trained}", "goes without a source"),
+        ("--source dog --num-samples 2 --model {trained}", "goes without a source"),
         ("--candidates 3 --model {trained}", "--candidates goes with --source"),
         ("Hello --candidates 1 --model {trained}", "--candidates goes with --source"),
         ("--source dog --candidates 0 --model {trained}", "candidates must be from 1"),

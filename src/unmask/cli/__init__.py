@@ -16,7 +16,8 @@ import click
 
 import unmask
 from unmask.cli import libraries, printing
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
+from unmask.validation import one_of
 
 VERBS = {
     "demo": "A guided tour: generate, fine-tune on your text, generate again.",
@@ -69,8 +70,8 @@ class LazyGroup(click.Group):
                 f"{first[:40]!r} is a text, not a command; to continue it use: unmask generate "
                 "TEXT, and for blanks mark them as [MASK] or [MASK:5]"
             )
-        elif first not in VERBS and not first.startswith("-"):
-            raise UserError(f"unknown command {first!r}{did_you_mean(first, VERBS)}")
+        elif not first.startswith("-"):
+            one_of("command", first, VERBS)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

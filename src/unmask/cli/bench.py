@@ -13,6 +13,7 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
+from unmask.validation import exclude
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,8 +47,12 @@ def command() -> None:
     show_default=True,
     help="Lower-case letters and spaces, or the text as it is.",
 )
-@click.option("--length", default=64, show_default=True, help="Symbols per sequence.")
-@click.option("--rows", default=64, show_default=True, help="Sequences per sampler.")
+@click.option(
+    "--length", default=64, type=click.IntRange(3), show_default=True, help="Symbols per sequence."
+)
+@click.option(
+    "--rows", default=64, type=click.IntRange(2), show_default=True, help="Sequences per sampler."
+)
 @click.option("--steps", help=f"Numbers of steps, for samplers with this option; default {STEPS}.")
 @click.option("--sampler", multiple=True, help="Measure only this sampler; repeatable.")
 @click.option("--plot", type=options.PLACE, help="Draw error against calls, as a PNG.")
@@ -73,15 +78,11 @@ def samplers(
     error. Ctrl-C prints what is measured so far.
     """
     counts = _numbers(STEPS if steps is None else steps)
-    if length < 3 or rows < 2:
-        raise UserError("--length must be at least 3 and --rows at least 2")
     options.check_pictures(plot=plot)
     chosen = _settings(counts, length, sampler)
-    if steps is not None and _settings([1], length, sampler) == _settings([2], length, sampler):
-        names = " and ".join(dict.fromkeys(sampler))
-        raise UserError(
-            f"--steps would have no effect on {names}, measured at other numbers here; leave it out"
-        )
+    fixed = _settings([1], length, sampler) == _settings([2], length, sampler)
+    names = " and ".join(dict.fromkeys(sampler))
+    exclude(("--steps", steps is not None and fixed, f"{names}, measured at other numbers here"))
     ids, size = _read(data, field, symbols, length, rows)
     joint: list[Measured] = []
     chain: list[Measured] = []

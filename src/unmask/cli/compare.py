@@ -11,9 +11,9 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
-from unmask.errors import UserError
 from unmask.pipelines.layout_options import LayoutOptions
 from unmask.sampling.samplers.registry import OPTIONS
+from unmask.validation import exclude
 
 if TYPE_CHECKING:
     from unmask.pipelines.output import Generated
@@ -69,9 +69,8 @@ def race(
     writers = [options.open_writer(name, device) for name in models]
     diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO
     asked = [key for key in values if key in diffusion_only and values[key] is not None]
-    if asked and not any(isinstance(writer, Unmasker) for writer in writers):
-        option = asked[0].replace("_", "-")
-        raise UserError(f"--{option} is for diffusion models, and both of these are causal")
+    causal = not any(isinstance(writer, Unmasker) for writer in writers)
+    exclude(*((f"--{key.replace('_', '-')}", causal, "two causal models") for key in asked))
     if values.get("length") is None:
         from unmask.pipelines.prompts import what_fits
 

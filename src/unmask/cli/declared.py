@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from unmask.errors import UserError, did_you_mean
 from unmask.sampling.samplers.registry import OPTIONS, SAMPLERS, takers
-from unmask.validation import Option, Options, flag, real, whole
+from unmask.validation import Option, Options, flag, one_of, real, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -26,12 +25,7 @@ class Choice(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the choice, or raise a UserError."""
-        try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            name = "value" if param is None else param.name
-            known = [str(choice) for choice in self.choices]
-            raise UserError(f"unknown {name} {value!r}{did_you_mean(value, known)}") from error
+        return one_of(str("value" if param is None else param.name), value, self.choices)
 
 
 class Declared(click.ParamType):  # type: ignore[type-arg]

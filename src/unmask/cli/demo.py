@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from unmask.cli import options, printing
+from unmask.cli.declared import declared
 from unmask.cli.grouped import Command
-from unmask.errors import UserError
+from unmask.pipelines.layout_options import SampleOptions
+from unmask.validation import Options, exclude, option, real, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +30,14 @@ LINGER = 0.1
 HELD_OUT = 20_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class TourOptions(Options):
+    """What becomes part of the recipe of a tour."""
+
+    minutes: float = option(1.0, "Time for fine-tuning.", real, low=0, high=1e6, above=True)
+    seed: int = option(0, SampleOptions.options()["seed"].help, whole, low=0, high=2**32 - 1)
+
+
 @click.command("demo", cls=Command)
 @click.option("--text", default="pydoc", show_default=True, help="What to fine-tune on.")
 @click.option(
@@ -39,15 +48,9 @@ HELD_OUT = 20_000
     help="Folder for all.",
 )
 @click.option("--prompt", default=PROMPT, show_default=True, help="What is continued.")
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0, max=1e6, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Time for fine-tuning.",
-)
+@declared(TourOptions, ["minutes"])
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
-@options.seed
+@declared(TourOptions, ["seed"])
 def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int) -> None:
     """Generate with the small model, fine-tune it on a text, and generate again.
 
@@ -60,12 +63,7 @@ def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, 
         from unmask.data.documents import read_documents
 
     checkpoint.claim(out, overwrite)
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be from 0 to 2^32 - 1 here, not {seed}")
-    if not math.isfinite(minutes):
-        raise UserError(f"--minutes must be a number, not {minutes}")
-    if "[MASK" in prompt:
-        raise UserError("--prompt is a text to be continued, without blanks")
+    exclude(("--prompt", "[MASK" in prompt, "blanks"))
     documents = read_documents(text, note=options.note)
     tour(Tour(console, out, prompt, minutes, seed), text, documents)
 

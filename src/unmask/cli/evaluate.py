@@ -13,6 +13,7 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
+from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A model -> the data as rows for it, and facts about them for the report."""
 TITLE = "# Likelihood on"
+EXACT = "causal models, whose score is exact, without masks"
 TEXTS = "Rows are predicted one by one from their own start symbol."
 PAIRS = (
     "Targets are predicted given their sources. The bound is on a target with its length, and is "
@@ -95,20 +97,13 @@ def command(
     _check_paired(paired, names)
     of_pairs = _of_pairs(names)
     cut = {"window": window, "stride": stride}
-    lay = (
-        _pairs(data, split, field, max_chars, cut)
-        if of_pairs
-        else _texts(data, split, field, max_chars, cut)
-    )
+    lay = (_pairs if of_pairs else _texts)(data, split, field, max_chars, cut)
     if report is not None:
         checkpoint.check_folder(report)
         _check_report(report)
     asked = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
-    if asked and all(map(options.is_causal, names)):
-        option = next(iter(asked)).replace("_", "-")
-        raise UserError(
-            f"the score of a causal model is exact, without masks; leave --{option} out"
-        )
+    exact = asked and all(map(options.is_causal, names))
+    exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in asked))
     bound: dict[str, Any] = {"draws": 4, **asked}
     results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
     scores = {name: result.score for name, result in results.items()}
@@ -128,8 +123,7 @@ def command(
 def _check_paired(paired: bool, names: tuple[str, ...]) -> None:
     if len(set(names)) < len(names):
         raise UserError("a model is named twice; name each --model once")
-    if paired and len(names) < 2:
-        raise UserError("--paired compares models; name at least two with --model")
+    require(("--paired", not paired or len(names) > 1, "at least two models, each with --model"))
 
 
 def _of_pairs(names: tuple[str, ...]) -> bool:
@@ -171,9 +165,7 @@ def _records(
     """Put each text on a row of its own, and say which do not fit."""
     from unmask.data.text_rows import Text
 
-    for option, value in cut.items():
-        if value is not None:
-            raise UserError(f"--{option} is for texts; this model was trained on records")
+    exclude(*((f"--{key}", value is not None, "models of records") for key, value in cut.items()))
     rows = writer.records.lay_out(records)
     for line in rows.tally.left_out:
         options.note(line)
@@ -199,9 +191,8 @@ def _pairs(
     from unmask.data.text_rows import Text
     from unmask.training.pair_dataset import read_pairs
 
-    for option, value in {"max-chars": max_chars, **cut}.items():
-        if value is not None:
-            raise UserError(f"--{option} is for texts; this model was trained on pairs")
+    given = {"max-chars": max_chars, **cut}
+    exclude(*((f"--{key}", value is not None, "models of pairs") for key, value in given.items()))
     pairs = read_pairs(data, split, field, options.note)
 
     def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
@@ -234,15 +225,13 @@ def _score(
     device: str | None,
     backend: str,
 ) -> Result:
-    from rich.progress import Progress
-
     from unmask.pipelines.unmasker import Unmasker
+    from unmask.render.console import progress_bar
 
     writer = options.open_writer(name, device, backend)
     text, facts = lay(writer)
     masked = isinstance(writer, Unmasker)
-    console = options.console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    with progress_bar(options.console()) as progress:
         total = len(text.rows) * (bound["draws"] if masked else 1)
         task = progress.add_task(name, total=total)
         shared: dict[str, Any] = {

@@ -10,8 +10,8 @@ import click
 from unmask.cli import options
 from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
-from unmask.errors import UserError
 from unmask.pipelines.layout_options import LayoutOptions, PairOptions
+from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.cli.rows import Files
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 """Options that do not go with a source."""
-ALONE_SAYS = (
-    "--source goes without a prompt, --length, --window, --stride, --stop-at-end, "
-    "--choose-length and --num-samples"
-)
 
 
 @click.command("generate", cls=GroupedCommand)
@@ -59,23 +55,18 @@ def command(
 
     files = Files.take(values, prompt, "PROMPT")
     if files is not None:
-        if files.data is not None and source is not None:
-            raise UserError("--data has the texts, so leave --source out")
-        if source is None:
-            writer = options.open_unmasker(model, device, backend, cache)
-            _write_file(files, writer, prompt, candidates, values)
-            return
-        raise UserError("--out is for prompts; for the targets of sources name them with --data")
+        require(("--source", source is None, "neither --data nor --out; name them with --data"))
+        writer = options.open_unmasker(model, device, backend, cache)
+        _write_file(files, writer, prompt, candidates, values)
+        return
     options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if source is None:
-        if options.is_given("candidates"):
-            raise UserError("--candidates goes with --source; for a prompt use --num-samples")
+        chosen = options.is_given("candidates")
+        require(("--candidates", not chosen, "--source; for a prompt use --num-samples"))
         writer = options.open_unmasker(model, device, backend, cache)
         write(writer, partial(writer.generate, options.read_text(prompt or "")), **values)
         return
-    if prompt is not None:
-        raise UserError(ALONE_SAYS)
-    _check_alone(values)
+    _check_alone(values, prompt)
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
     writer = options.open_unmasker(model, device, backend, cache)
@@ -94,8 +85,8 @@ def _write_file(
     from unmask.cli.writing import write_file
 
     if files.data is None or not writer.card.pairs:
-        if options.is_given("candidates"):
-            raise UserError("--candidates is for models that were trained on pairs, with --data")
+        pairs = "models that were trained on pairs, and --data or --source"
+        require(("--candidates", not options.is_given("candidates"), pairs))
         text = options.read_text(prompt or "")
         write_file(files, writer, text, writer.generate, "prompt", **values)
         return
@@ -104,8 +95,9 @@ def _write_file(
     write_file(files, writer, "", writer.transform, "source", **values)
 
 
-def _check_alone(values: dict[str, Any]) -> None:
+def _check_alone(values: dict[str, Any], prompt: str | None = None) -> None:
     """Remove the options that do not go with sources; refuse those that were given."""
-    asked = [name for name in ALONE if values.pop(name) not in (None, False)]
-    if values.pop("num_samples") != 1 or asked:
-        raise UserError(ALONE_SAYS)
+    asked = {name: values.pop(name) not in (None, False) for name in ALONE}
+    asked["num_samples"] = values.pop("num_samples") != 1
+    rules = ((f"--{name.replace('_', '-')}", given) for name, given in asked.items())
+    exclude(*((*rule, "a source") for rule in (("a prompt", prompt is not None), *rules)))

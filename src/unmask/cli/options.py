@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -263,12 +263,18 @@ def check_pictures(**paths: Path | None) -> None:
         if path is None:
             continue
         check_writable(path)
-        endings = PICTURES[option]
-        if path.suffix.lower() not in endings:
-            raise UserError(
-                f"--{option} takes a file name that ends in {' or '.join(endings)}, not {path}"
-            )
+        check_ending(option, path, PICTURES[option])
         (jsonl if option == "frames" else marks).check_replaceable(path)
+
+
+def check_ending(
+    option: str, path: Path, endings: Sequence[str], named: Sequence[str] = ()
+) -> None:
+    """Raise a UserError for a file name with another ending; ``named`` are those that it names."""
+    if path.suffix.lower() not in endings:
+        raise UserError(
+            f"--{option} takes a file name that ends in {' or '.join(named or endings)}, not {path}"
+        )
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:

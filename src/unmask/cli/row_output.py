@@ -72,19 +72,19 @@ class Output:
 
     def _check(self, line: bytes, number: int, row: Row) -> None:
         """Raise a UserError unless a line, or what was written of it, is a result of a row."""
+        found: dict[str, Any] = {MARK: self.mark}
         if not line.endswith(b"\n"):
             begins = [
                 _spelt(row.head, plain)[:-1].encode("utf-8", "surrogatepass")
                 for plain in (True, False)
             ]
-            if not any(line.startswith(b[: len(line)]) for b in begins):
-                raise self._foreign(number)
-            return
-        try:
-            found = json.loads(line)
-            same = all(_spelt(found[key]) == _spelt(value) for key, value in row.head.items())
-        except (ValueError, TypeError, KeyError):
-            same = False
+            same = any(line.startswith(b[: len(line)]) for b in begins)
+        else:
+            try:
+                found = json.loads(line)
+                same = all(_spelt(found[key]) == _spelt(value) for key, value in row.head.items())
+            except (ValueError, TypeError, KeyError):
+                same = False
         if not same:
             raise self._foreign(number)
         if found.get(MARK) != self.mark:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unmask.cli import options, printing
 from unmask.cli.row_output import MARK, Output, Row
 from unmask.errors import UserError
+from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.pipelines.autoregressor import Autoregressor
@@ -70,23 +71,22 @@ class Files:
         if files.data is None and files.out is None:
             files.check_unused()
             return None
-        if files.data is not None and text is not None:
-            raise UserError(f"--data has the texts, so leave {what} out")
-        if files.data is not None and files.out is None:
-            raise UserError("--data needs --out, the file that the results go to")
-        for name in SHOWN:
-            if values.pop(name, None):
-                option = name.removeprefix("as_").replace("_", "-")
-                raise UserError(f"--out takes the texts, so leave --{option} out")
+        shown = {name.removeprefix("as_"): values.pop(name, None) for name in SHOWN}
+        exclude(
+            (what, files.data is not None and text is not None, "--data"),
+            *((f"--{key.replace('_', '-')}", value, "--out") for key, value in shown.items()),
+        )
+        require(("--data", files.out, "--out, the file that the results go to"))
         files.check_out()
         return files
 
     def check_unused(self) -> None:
         """Raise a UserError for an option about files if there are none."""
-        if self.field != "text":
-            raise UserError(f"--field goes with --data; leave --field {self.field} out")
-        if self.resume or self.overwrite:
-            raise UserError("--resume and --overwrite are about --out")
+        require(
+            (f"--field {self.field}", self.field == "text", "--data"),
+            ("--resume", not self.resume, "--data and --out"),
+            ("--overwrite", not self.overwrite, "--out"),
+        )
 
     def check_out(self) -> None:
         """Raise a UserError for a file that cannot be written or may not be replaced."""
@@ -95,14 +95,11 @@ class Files:
         from unmask.files import check_writable
 
         assert self.out is not None
-        if self.out.suffix.lower() not in (*LINES, *ENDINGS):
-            raise UserError(
-                f"--out takes a name that ends in {LINES[0]} or {ENDINGS[0]}, not {self.out}"
-            )
-        if self.resume and self.overwrite:
-            raise UserError("--resume continues what --overwrite would replace; choose one")
-        if self.resume and (self.data is None or self.is_fasta):
-            raise UserError(f"--resume goes with --data and an --out that ends in {LINES[0]}")
+        options.check_ending("out", self.out, (*LINES, *ENDINGS), (LINES[0], ENDINGS[0]))
+        exclude(("--resume", self.resume and self.overwrite, "--overwrite"))
+        possible = self.data is not None and not self.is_fasta
+        lines = f"--data and an --out that ends in {LINES[0]}"
+        require(("--resume", possible or not self.resume, lines))
         check_writable(self.out)
         if self.out.exists() and not (self.resume or self.overwrite):
             raise UserError(f"{self.out} is there already; pass --resume or --overwrite")
@@ -161,10 +158,11 @@ def write_rows(
         UserError: If a row has no text or cannot be worked on; what is written by then stays.
     """
     assert files.out is not None
-    total = _check(files, text, name, (*adds, MARK), asks, demand)
+    taken = {*adds, MARK}
+    total = _check(files, text, name, taken, asks, demand)
     full = (
         row
-        for row in _rows(files, text, name, lambda line: None)
+        for row in _rows(files, text, name, taken, lambda line: None)
         if row.text.strip() or files.data is None
     )
     with Output(files.out, mark, files.is_fasta) as output:
@@ -176,29 +174,23 @@ def _check(
     files: Files,
     text: str,
     name: str,
-    adds: tuple[str, ...],
+    taken: set[str],
     asks: Callable[[str], bool],
     demand: Callable[[str], None],
 ) -> int:
     """Read all rows before anything is written, to find what is wrong; return how many have text.
 
-    The arguments are those of ``write_rows``.
+    The arguments are those of ``write_rows``; for ``taken`` see ``_rows``.
     """
     from unmask.data.sources import check_whole
 
     total = empty = idle = 0
     first: Row | None = None
-    for row in _rows(files, text, name, options.note):
+    for row in _rows(files, text, name, taken, options.note):
         if not row.text.strip() and files.data is not None:
             empty += 1
             continue
         total += 1
-        clash = [key for key in adds if key in row.head]
-        if clash:
-            raise UserError(
-                f"{files.data} has a field {clash[0]!r} of its own, which the result would "
-                "replace; rename it"
-            )
         if files.data is not None:
             check_whole(row.text, row.number, files.data)
         with _named(files.data, row):
@@ -223,10 +215,10 @@ def _work_on(
     rows: Iterator[Row], total: int, size: int, work: Work, output: Output, files: Files
 ) -> None:
     from rich.markup import escape
-    from rich.progress import Progress
 
-    console = options.console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    from unmask.render.console import progress_bar
+
+    with progress_bar(options.console()) as progress:
         title = escape(printing.visible(Path(files.data or "").name))
         task = progress.add_task(title, total=total, completed=output.done)
         while part := list(islice(rows, size)):
@@ -246,13 +238,25 @@ def _named(data: str | None, row: Row) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if data is None:
-            raise
-        raise UserError(f"row {row.number} of {data}: {error}") from error
+        where = "" if data is None else f"row {row.number} of {data}: "
+        raise UserError(f"{where}{error}") from error
 
 
-def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> Iterator[Row]:
-    """Yield the rows of a file with all their fields, or the only text."""
+def _rows(
+    files: Files, text: str, name: str, taken: set[str], note: Callable[[str], None]
+) -> Iterator[Row]:
+    """Yield the rows of a file with all their fields, or the only text.
+
+    Args:
+        files: What to read.
+        text: The only text, if there is no file of them.
+        name: What a column "text" of the data is called in the result.
+        taken: Names of what is added to the rows.
+        note: Called with lines about the data.
+
+    Raises:
+        UserError: If a row has no text, or a field with one of these names.
+    """
     from unmask.data.sources import labelled, without_text
 
     data, field = files.data, files.field
@@ -264,9 +268,11 @@ def _rows(files: Files, text: str, name: str, note: Callable[[str], None]) -> It
         if found is not None and not isinstance(found, str):
             raise without_text(number, data, field, row, "choose one with --field")
         key = name if field == "text" else field
-        if key in row:
+        clash = sorted({*row} & {*taken, key} | {key} & taken)
+        if clash:
             raise UserError(
-                f"{data} has a field {key!r} next to {field!r}, which takes its name; rename it"
+                f"{data} has a field {clash[0]!r} of its own, which the result would replace; "
+                "rename it"
             )
         # What JSON has no form for, such as a date, is written as text.
         head = json.loads(json.dumps({**row, key: found or ""}, default=str))

@@ -11,6 +11,7 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
+from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.evaluation.scores import Score
@@ -64,14 +65,13 @@ def command(
     from unmask.cli.rows import Files, mark_of, write_rows
     from unmask.evaluation import report
 
-    if pseudo and order is not None:
-        raise UserError("--pseudo and --order are two ways to score; choose one")
+    exclude(("--pseudo", pseudo and order is not None, "--order"))
     possible = {"draws": draws, "order": order, "pseudo": pseudo or None}
     asked = {k: v for k, v in possible.items() if v is not None}
     given = Files.take(files | {"as_json": as_json}, text, "TEXT")
     if given is not None:
-        if given.data is None or given.is_fasta:
-            raise UserError("of score, --out takes rows of --data, in a file that ends in .jsonl")
+        lines = given.data is not None and not given.is_fasta
+        require(("--out", lines, "rows of --data, in a file that ends in .jsonl"))
         writer = options.open_writer(model, device, backend)
 
         def work(texts: list[str]) -> list[dict[str, Any]]:
@@ -120,16 +120,13 @@ def _score(
     from unmask.pipelines.unmasker import Unmasker
 
     if not isinstance(writer, Unmasker):
-        for option in asked:
-            raise UserError(
-                f"a causal model has one exact score, from left to right; leave --{option} out"
-            )
+        exact = "a causal model, whose score is exact and from left to right"
+        exclude(*((f"--{option}", True, exact) for option in asked))
         return writer.score(text, seed=seed)
     way = next((name for name in ("order", "pseudo") if name in asked), None)
     if way is None:
         return writer.score(text, draws=asked.get("draws"), seed=seed, per_token=per_token)
-    if "draws" in asked:
-        raise UserError(f"--{way} masks no token at random; leave --draws out")
+    exclude(("--draws", "draws" in asked, f"--{way}, which masks no token at random"))
     if way == "pseudo":
         return writer.pseudo_score(text)
     return writer.score_in_order(text, _order(asked["order"]))

@@ -11,6 +11,7 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
+from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,16 +51,15 @@ def command(
     from unmask.training import recipe_file as recipes
 
     if list_recipes:
-        if any((recipe, data, validation, model, out, settings, resume, overwrite)):
-            raise UserError("--list shows the recipes and does nothing else; leave the rest out")
+        others = any((recipe, data, validation, model, out, settings, resume, overwrite))
+        require(("--list", not others, "nothing else; it only shows the recipes"))
         for name in recipes.names():
             click.echo(f"{name:30} {recipes.summary(name)}")
         return
     if data is None or out is None:
         raise UserError("train needs --data (what to learn from) and --out (where the model goes)")
     options.quiet_libraries()
-    if resume and overwrite:
-        raise UserError("--resume continues what --overwrite would delete; choose one")
+    exclude(("--resume", resume and overwrite, "--overwrite"))
     from unmask.models.checkpoint import WORK
     from unmask.training import TrainingJob
     from unmask.training.resume import as_long

@@ -12,6 +12,7 @@ import click
 from unmask.cli import options, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
+from unmask.validation import require
 
 if TYPE_CHECKING:
     from unmask.models.checkpoint import Card
@@ -145,8 +146,7 @@ def _folder(model: str | None, out: Path | None, overwrite: bool) -> Path:
             raise UserError("--out is the model itself; leave it out to keep the choice there")
         claim(out, overwrite)
         return out
-    if overwrite:
-        raise UserError("--overwrite is about --out; pass both, or neither")
+    require(("--overwrite", not overwrite, "--out"))
     if model is not None:
         options.quiet_libraries()
         from unmask.models.loading import is_local

@@ -43,7 +43,11 @@ def stderr_console() -> Console:
     return Console(file=stream, stderr=True)
 
 
-def progress_bar() -> Progress:
-    """Return a progress bar on standard error, only on a terminal, that is removed at the end."""
-    console = stderr_console()
+def progress_bar(console: Console | None = None) -> Progress:
+    """Return a progress bar, only on a terminal, that is removed at the end.
+
+    Args:
+        console: Where it is shown; None for standard error.
+    """
+    console = console or stderr_console()
     return Progress(console=console, disable=not console.is_terminal, transient=True)
