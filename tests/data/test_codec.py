@@ -3,7 +3,7 @@
 import torch
 
 from unmask.data.records import RecordCodec
-from unmask.pipelines.recorder import left_to_right
+from unmask.pipelines.recorder import LeftToRightRecorder
 
 MASK, PAD, START, END = 4, 5, 6, 7
 
@@ -43,6 +43,8 @@ def test_records_of_another_modality_are_laid_out():
 
 
 def test_a_row_of_another_modality_is_drawn():
-    picture = left_to_right(Levels(), [START, 0, 3, 1], given=2, total=5, seconds=0.0)
+    recorder = LeftToRightRecorder(Levels(), given=2, total=5)
+    recorder(0.0, [START, 0, 3, 1])
+    (picture,) = recorder.track().snapshots
     assert picture.pieces == (" ", "█", "░", "")
     assert picture.status == ("given", "kept", "revealed", "masked")
