@@ -91,7 +91,7 @@ def test_make_schedule_names_the_mistake():
     for name, parameters, words in [
         ("cosin", {}, "did you mean 'cosine'"),
         ("linear", {"exponent": 2.0}, "goes with the schedule 'polynomial'"),
-        ("cosine", {"exponent": 2.0}, "no cosine schedule option 'exponent'"),
+        ("cosine", {"exponent": 2.0}, "unknown cosine schedule option 'exponent'"),
         ("polynomial", {"exponent": -1.0}, "above 0"),
         ("geometric", {"b_min": 3.0, "b_max": 2.0}, "goes with a larger b_max"),
         ("log-linear", {"eps": 1.0}, "from 0 to below 1"),

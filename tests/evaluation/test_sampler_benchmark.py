@@ -221,7 +221,7 @@ def test_what_the_command_line_prints(capsys, tmp_path):
         (["--sampler", "ancestrel"], "did you mean"),
         (["--steps", "0"], "whole numbers from 1"),
         (["--steps", "x"], "whole numbers from 1"),
-        (["--length", "2"], "at least 3"),
+        (["--length", "2"], "x>=3"),
         (["--rows", "1"], "at least 2"),
     ]:
         assert main([*line, *wrong]) == 2

@@ -293,7 +293,7 @@ def test_the_score_is_the_bound_of_the_blocks(trained):
         ("generate '[MASK:3] the river'", "leave the text after the blank out"),
         ("infill 'The cat [MASK:2-5]'", "give one length"),
         ("generate 'The cat' --block-length 4", "No such option"),
-        ("generate 'The cat' --source 'A dog'", "--source"),
+        ("generate 'The cat' --source 'A dog'", "goes without a source"),
         ("generate 'The cat' --threshold 0.5", "threshold"),
         ("score 'The cat' --draws 0", "draws"),
     ],
