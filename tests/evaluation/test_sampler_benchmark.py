@@ -222,7 +222,7 @@ def test_what_the_command_line_prints(capsys, tmp_path):
         (["--steps", "0"], "whole numbers from 1"),
         (["--steps", "x"], "whole numbers from 1"),
         (["--length", "2"], "x>=3"),
-        (["--rows", "1"], "at least 2"),
+        (["--rows", "1"], "x>=2"),
     ]:
         assert main([*line, *wrong]) == 2
         assert words in capsys.readouterr().err

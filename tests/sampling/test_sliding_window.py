@@ -251,7 +251,7 @@ def test_what_cannot_slide_is_refused(roberta, zoo):
     with pytest.raises(UserError, match=f"{POSITIONS} positions"):
         roberta.infill(f"The [MASK:{POSITIONS}] sat.")
     for card, says in [
-        (Card(process="uniform"), "without masks"),
+        (Card(process="uniform"), "is not supported for uniform-noise models"),
         (Card(pairs={"before": "", "between": " "}), "on pairs"),
     ]:
         other = Unmasker(roberta.model, roberta.codec, card)
