@@ -17,6 +17,8 @@ GROUPS = (
     "startup",
     "overhead",
 )
+ON_REQUEST = ("alternatives",)
+"""Groups that run only if they are named, since they need more libraries."""
 
 
 def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:
@@ -26,7 +28,7 @@ def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:
         only: A group such as ``generation`` or a comparison such as ``generation-int8``.
         quick: Smaller networks and fewer tokens, as a smoke test.
     """
-    for group in GROUPS:
+    for group in GROUPS if only is None else GROUPS + ON_REQUEST:
         if only is None or only.startswith(group):
             for comparison in import_module(f"benchmarks.{group}").comparisons(quick):
                 if only in (None, group, comparison.name):
