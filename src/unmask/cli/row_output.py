@@ -89,8 +89,8 @@ class Output:
             raise self._foreign(number)
         if found.get(MARK) != self.mark:
             raise UserError(
-                f"line {number} of {self.path} is of another model or of other options; pass the "
-                "same, or choose another --out"
+                f"line {number} of {self.path} is of another model or of other options, "
+                "or of an earlier version; pass the same, or choose another --out"
             )
 
     def _foreign(self, number: int) -> UserError:
