@@ -10,9 +10,6 @@ Importing this package imports neither torch nor transformers; they come with th
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,38 +23,18 @@ from unmask.errors import UserError
 __version__ = "0.1.0"
 __all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__", "sampling"]
 
-
-def lazy(
-    package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package.
-
-    Args:
-        package: Its name.
-        homes: Names to import by module, as in ``from .recipe_file import load as load_recipe``:
-            ``{"recipe_file": "load as load_recipe"}``; ``*`` is the module itself.
-    """
-    places = dict[str, tuple[str, str]]()
-    for module, names in homes.items():
-        for own, _, public in (name.partition(" as ") for name in names.split(", ")):
-            places[public or own] = (f".{module}", own)
-
-    def find(name: str) -> Any:
-        if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, own = places[name]
-        found = import_module(module, package)
-        return found if own == "*" else getattr(found, own)
-
-    return find, lambda: sorted({*vars(sys.modules[package]), *places})
+_HOMES = {
+    "Autoregressor": "unmask.pipelines.autoregressor",
+    "Generated": "unmask.pipelines.output",
+    "Unmasker": "unmask.pipelines.unmasker",
+}
 
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "pipelines.autoregressor": "Autoregressor",
-        "pipelines.output": "Generated",
-        "pipelines.unmasker": "Unmasker",
-        "sampling": "* as sampling",
-    },
-)
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "sampling":
+        return import_module("unmask.sampling")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unmask' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
