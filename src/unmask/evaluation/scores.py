@@ -103,7 +103,7 @@ class Score:
     @property
     def bits_per_char(self) -> float:
         """Bits per Unicode character."""
-        return self.nats_per("characters") / math.log(2)
+        return self.nats / math.log(2) / max(self.characters, 1)
 
     @property
     def word_perplexity(self) -> float:
