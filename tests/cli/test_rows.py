@@ -1,11 +1,13 @@
 """``generate``, ``infill`` and ``score`` on files: every row with its result, and going on."""
 
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import story
@@ -208,13 +210,62 @@ def test_a_run_goes_on_only_with_the_same_model_and_options(run, zoo, table, tmp
     out.write_bytes(begun)
     for other in OTHERS:
         said = run(*line, *other, "--resume", code=2, model=model)
-        assert f"line 1 of {out} is of another model or of other options, or of an earlier" in said
+        assert f"line 1 of {out} is of another model or of other options;" in said
     weights = load_file(model / "model.safetensors")
     name = min(weights)
     save_file(weights | {name: weights[name] + 0.01}, model / "model.safetensors", {"format": "pt"})
     assert "another model" in run(*line, "--resume", code=2, model=model)
     assert out.read_bytes() == begun
     run(*line, "--resume")
+    assert out.read_bytes() == whole
+
+
+def test_neither_order_nor_a_default_is_another_option(run, table, tmp_path):
+    out = tmp_path / "out.jsonl"
+    line = ("infill", "--data", table, "--out", out)
+    run(*line, "--steps", 2, "--seed", 0, "--temperature", 1)
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) // 2])
+    same = ("--temperature", 1, "--num-samples", 1, "--guidance-scale", 1, "--steps", 2)
+    run(*line, *same, "--resume")
+    assert out.read_bytes() == whole
+
+
+FIRST_CARD = (
+    '{"kind": "masked", "process": "absorbing", "schedule": {"name": "linear"}, "num_steps": 0, '
+    '"time": "none", "attention": "full", "sampler": {"name": "confidence-edit", "edit_below": '
+    '0.2}, "length": 40, "block_length": 0, "pairs": {}, "records": {}}'
+)
+FIRST_OPTIONS = (
+    '{"work": "template", "sampler": "schedule-confidence", "seed": 3, "steps": 2, "measure": '
+    '"margin", "ban": ["cat"], "choose_length": null, "grid": null, "tokens_per_step": null, '
+    '"temperature": null, "top_k": null, "top_p": null, "top_p_crossing": null, "min_p": null, '
+    '"threshold": null, "factor": null, "gamma": null, "eta": null, "edit_below": null, '
+    '"order_temperature": null, "burn_in": null, "repetition_penalty": null, "unban": null, '
+    '"guidance_scale": null, "classifier": null, "label": null, "classifier_scale": null, '
+    '"classifier_top_k": null, "matching": [], "num_samples": 1}'
+)
+"""What version b3bb289 hashed, with its names, in its order and behind the options given."""
+
+
+def test_what_an_earlier_version_began_goes_on(run, zoo, table, tmp_path):
+    out, model = tmp_path / "out.jsonl", tmp_path / "model"
+    shutil.copytree(zoo / "roberta", model)
+    card = json.loads(FIRST_CARD) | {"format": 1}
+    (model / "unmask.json").write_text(json.dumps(card), encoding="utf-8")
+    digest = hashlib.blake2b(f'[{FIRST_CARD}, {FIRST_OPTIONS}, "", false]'.encode(), digest_size=8)
+    for name, tensor in Unmasker.from_pretrained(str(model)).model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    line = ("infill", "--data", table, "--out", out, "--sampler", "maskgit", "--seed", 3)
+    line += ("--steps", 2, "--confidence-metric", "margin", "--ban", "cat")
+    run(*line, model=model)
+    today = read(out)[0]["unmask"]
+    whole = out.read_bytes().replace(today.encode(), digest.hexdigest().encode())
+    out.write_bytes(whole[: len(whole) // 2])
+    said = run(*line, "--temperature", 0.5, "--resume", code=2, model=model)
+    assert "other options" in said
+    run(*line, "--resume", model=model)
     assert out.read_bytes() == whole
 
 

@@ -9,10 +9,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unmask.cli.marks import Marks
 from unmask.errors import UserError, is_unicode
 
 MARK = "unmask"
-"""The field of a result that says how it was made; see ``rows.mark_of``."""
+"""The field of a result that says how it was made; see ``marks``."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Row:
 class Output:
     """The file that rows go to; it is opened, and an old one replaced, with the first of them."""
 
-    def __init__(self, path: Path, mark: str, fasta: bool) -> None:
+    def __init__(self, path: Path, marks: Marks, fasta: bool) -> None:
         self.path = path
         self.fasta = fasta
-        self.mark = mark
+        self.marks, self._mark = marks, marks.now
         self.done = 0
         self._kept = 0
         self._file: BinaryIO | None = None
@@ -72,7 +73,7 @@ class Output:
 
     def _check(self, line: bytes, number: int, row: Row) -> None:
         """Raise a UserError unless a line, or what was written of it, is a result of a row."""
-        found: dict[str, Any] = {MARK: self.mark}
+        found: dict[str, Any] = {MARK: self._mark}
         if not line.endswith(b"\n"):
             begins = [
                 _spelt(row.head, plain)[:-1].encode("utf-8", "surrogatepass")
@@ -87,11 +88,13 @@ class Output:
                 same = False
         if not same:
             raise self._foreign(number)
-        if found.get(MARK) != self.mark:
+        if not self.marks.known(mark := found.get(MARK)):
             raise UserError(
-                f"line {number} of {self.path} is of another model or of other options, "
-                "or of an earlier version; pass the same, or choose another --out"
+                f"line {number} of {self.path} is of another model or of other options; "
+                "pass the same, or choose another --out"
             )
+        # Results of an earlier version go on under its mark.
+        self._mark = str(mark)
 
     def _foreign(self, number: int) -> UserError:
         return UserError(
@@ -113,7 +116,7 @@ class Output:
 
     def _line(self, row: Row, more: dict[str, Any]) -> str:
         if not self.fasta:
-            content = row.head | more | {MARK: self.mark}
+            content = row.head | more | {MARK: self._mark}
             line = _spelt(content, plain=False)
             # Half a character, which JSON can spell, has no bytes of its own.
             return (line if is_unicode(line) else _spelt(content)) + "\n"

@@ -7,23 +7,19 @@ of the model and the options, so that it goes on as it was begun.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unmask.cli import options, printing
+from unmask.cli.marks import Marks
 from unmask.cli.row_output import MARK, Output, Row
 from unmask.errors import UserError
 from unmask.validation import exclude, require
-
-if TYPE_CHECKING:
-    from unmask.pipelines.autoregressor import Autoregressor
-    from unmask.pipelines.unmasker import Unmasker
 
 Work = Callable[[list[str]], list[dict[str, Any]]]
 """Texts -> what is added to their rows, the same number of rows for each text."""
@@ -112,23 +108,6 @@ class Files:
         return self.out is not None and self.out.suffix.lower() not in LINES
 
 
-def mark_of(writer: Unmasker | Autoregressor, values: dict[str, Any]) -> str:
-    """Return a hash of the model and the options, on which results depend."""
-    import torch
-
-    card = {k: v for k, v in asdict(writer.card).items() if k not in ("training", "scores")}
-    # The others compute the same, and which of them is taken is a matter of speed.
-    rounded = "int8" in writer.backend or "bf16" in writer.backend
-    frozen = getattr(writer, "cache", "") == "frozen"
-    facts = [card, values, writer.backend if rounded else "", frozen]
-    digest = hashlib.blake2b(json.dumps(facts, default=str).encode(), digest_size=8)
-    for name, tensor in writer.model.state_dict().items():
-        digest.update(name.encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def write_rows(
     files: Files,
     text: str,
@@ -136,7 +115,7 @@ def write_rows(
     *,
     name: str,
     adds: tuple[str, ...],
-    mark: str,
+    marks: Marks,
     each: int = 1,
     asks: Callable[[str], bool] = lambda text: True,
     demand: Callable[[str], None] = lambda text: None,
@@ -149,7 +128,7 @@ def write_rows(
         work: What to do.
         name: What a column "text" of the data is called in the result.
         adds: Names of all that the work may add.
-        mark: See ``mark_of``.
+        marks: The mark of the results.
         each: Rows that are written for a text.
         asks: Whether a text asks for anything; raises a UserError for one that cannot be worked on.
         demand: Raises a UserError for a text that asks for nothing; called if none does.
@@ -165,7 +144,7 @@ def write_rows(
         for row in _rows(files, text, name, taken, lambda line: None)
         if row.text.strip() or files.data is None
     )
-    with Output(files.out, mark, files.is_fasta) as output:
+    with Output(files.out, marks, files.is_fasta) as output:
         rest = output.resume(full, each) if files.resume else full
         _work_on(rest, total, max(AT_ONCE // each, 1), work, output, files)
 

@@ -62,7 +62,8 @@ def command(
     An upper bound with its error for a masked model, the exact value for a causal one. With --data,
     score every text of a file by itself.
     """
-    from unmask.cli.rows import Files, mark_of, write_rows
+    from unmask.cli.marks import Marks
+    from unmask.cli.rows import Files, write_rows
     from unmask.evaluation import report
 
     exclude(("--pseudo", pseudo and order is not None, "--order"))
@@ -78,8 +79,8 @@ def command(
             found = [_score(writer, text, asked, seed, per_token) for text in texts]
             return [{"score": _facts(score, writer, per_token)} for score in found]
 
-        mark = mark_of(writer, {"work": "score", "seed": seed, "per_token": per_token, **asked})
-        write_rows(given, "", work, name="text", adds=("score",), mark=mark)
+        marks = Marks(writer, {"work": "score", "seed": seed, "per_token": per_token, **asked})
+        write_rows(given, "", work, name="text", adds=("score",), marks=marks)
         return
     text = _read("" if text is None else text)
     writer = options.open_writer(model, device, backend)

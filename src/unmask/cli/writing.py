@@ -71,7 +71,8 @@ def write_file(
         blanks: Fill blanks only: a text without any stays as it is.
         values: Options of ``work``.
     """
-    from unmask.cli.rows import mark_of, write_rows
+    from unmask.cli.marks import Marks
+    from unmask.cli.rows import write_rows
     from unmask.pipelines.prompts import has_blank
 
     samples = int(values.get("num_samples", 1))
@@ -106,7 +107,7 @@ def write_file(
         rows,
         name=name,
         adds=("text", "fillings", *(("sample",) if samples > 1 else ())),
-        mark=mark_of(writer, {"work": name, **values}),
+        marks=Marks(writer, {"work": name, **values}),
         each=max(samples, 1),
         asks=asks,
         demand=lambda text: writer.require_blank([text]),

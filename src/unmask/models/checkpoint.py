@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from unmask import files
 from unmask.errors import UserError, explained
+from unmask.models.earlier_names import today
 from unmask.validation import Option, Options, option, require, whole, word
 
 FORMAT = 1
@@ -44,26 +45,6 @@ REPLACED = (
 T = TypeVar("T")
 _REMEDY = "train or save the model again"
 _VERSION = Option("", whole, low=1)
-_CARD_ALIASES = {"length": "sequence_length"}
-_SAMPLER_ALIASES = {
-    "random-quota": "random",
-    "confidence": "threshold",
-    "schedule-confidence": "maskgit",
-    "confidence-factor": "fast-dllm-factor",
-    "remask-capped": "remdm-cap",
-    "remask-rescaled": "remdm-rescale",
-    "remask-least-sure": "remdm-conf",
-    "remask-loop": "remdm-loop",
-    "remask-next-rate": "remdm-next-rate",
-    "remask-forward-backward": "forward-backward",
-    "keep-likeliest": "p2",
-    "confidence-edit": "threshold-edit",
-}
-_OPTION_ALIASES = {
-    "measure": "confidence_metric",
-    "order_temperature": "alg_temperature",
-    "edit_below": "edit_threshold",
-}
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
@@ -170,7 +151,7 @@ class Card(Options):
         Raises:
             UserError: If the file is damaged or from a newer version of this package.
         """
-        return read_versioned(directory / FILE, FORMAT, _REMEDY, lambda c: cls(**_renamed(c)))
+        return read_versioned(directory / FILE, FORMAT, _REMEDY, lambda c: cls(**today(c)))
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory, whole or not at all.
@@ -180,19 +161,6 @@ class Card(Options):
         """
         content = {"format": FORMAT, **asdict(self)}
         files.write_text(directory / FILE, json.dumps(content, indent=2) + "\n")
-
-
-def _renamed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a saved card with the names of today."""
-    found = {_CARD_ALIASES.get(key, key): value for key, value in content.items()}
-    sampler = found.get("sampler")
-    if not isinstance(sampler, dict):
-        return found
-    own = {_OPTION_ALIASES.get(key, key): value for key, value in sampler.items()}
-    name = own.get("name")
-    if isinstance(name, str):
-        own["name"] = _SAMPLER_ALIASES.get(name, name)
-    return found | {"sampler": own}
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
