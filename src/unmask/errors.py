@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from unmask import earlier_names
+
 
 class UserError(ValueError):
     """An error that the user can fix; the message says what is wrong and what to do."""
@@ -25,8 +27,11 @@ def is_unicode(text: str) -> bool:
 
 
 def did_you_mean(word: object, choices: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for a close match, else "; choose one of ..."."""
+    """Return "; it is called X now", "; did you mean X?" of a close match, or "; choose one of"."""
     known = sorted(choices)
+    now = earlier_names.ALL.get(str(word))
+    if now in known:
+        return f"; it is called {now!r} now"
     if not known:
         return "; there are none"
     near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)

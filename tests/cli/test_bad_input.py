@@ -57,7 +57,23 @@ def place(zoo, text_file, tmp_path) -> dict[str, object]:
 
 
 GENERATE = "generate Hello --model {bert} "
+RENAMED = [
+    (
+        GENERATE + "--sampler confidence",
+        "unknown sampler 'confidence'; it is called 'threshold' now",
+    ),
+    (GENERATE + "--edit-below 0.1", "it is called '--edit-threshold' now; see unmask generate"),
+    *(
+        ("train --data {text} --out {tmp}/out --set " + setting, f"it is called {now!r} now")
+        for setting, now in (
+            ("training.schedule=cosine", "lr_schedule"),
+            ("sampler.name=keep-likeliest", "p2"),
+            ("sampler.measure=margin", "confidence_metric"),
+        )
+    ),
+]
 MISTAKES = [
+    *RENAMED,
     # A model that is none.
     ("generate --model {tmp}/nothing", "no model folder"),
     ("generate --model {tmp}", "no config.json"),

@@ -619,13 +619,16 @@ def test_a_model_without_pairs_names_the_recipe(zoo):
 
 
 def test_a_run_that_was_started_before_a_key_existed_goes_on(tmp_path):
-    what = resume.describe(recipes.load("diffuse", ["training.steps=9"]), "m", "d", None)
+    settings = ["training.steps=9", "sampler.confidence_metric=margin", "sampler.name=maskgit"]
+    what = resume.describe(recipes.load("diffuse", settings), "m", "d", None)
     resume.begin(tmp_path, what, "")
     before = json.loads((tmp_path / RUN).read_text("utf-8"))
     for key in ("pairs", "before", "between"):
         del before["recipe"]["data"][key]
     training = before["recipe"]["training"]
     training["schedule"] = training.pop("lr_schedule")
+    sampler = before["recipe"]["sampler"]
+    sampler |= {"name": "schedule-confidence", "measure": sampler.pop("confidence_metric")}
     (tmp_path / RUN).write_text(json.dumps(before))
     (tmp_path / "checkpoint-2").mkdir()
     state = {"global_step": 2, "epoch": 0.5}

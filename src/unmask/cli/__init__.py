@@ -16,6 +16,7 @@ import click
 
 import unmask
 from unmask.cli import libraries, printing
+from unmask.earlier_names import OPTIONS
 from unmask.errors import UserError
 from unmask.validation import one_of
 
@@ -106,11 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         printing.error(error.format_message())  # The whole help, line by line.
         return 2
     except click.UsageError as error:
-        where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-        message = error.format_message().rstrip(".")
-        if "unexpected extra argument" in message:
-            where = f'; put a text with spaces into quotes, as in "two words"{where}'
-        return _complain(message + where)
+        return _complain(_usage(error))
     except click.ClickException as error:
         return _complain(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -140,6 +137,20 @@ def _forget_output() -> None:
     """Keep Python from complaining while it shuts down, of what can no longer be written."""
     with suppress(OSError, AttributeError):  # There may be no such file at all.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage(error: click.UsageError) -> str:
+    """Return what is wrong with a command line, and where to read on."""
+    where = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+    message = error.format_message().rstrip(".")
+    if "unexpected extra argument" in message:
+        return f'{message}; put a text with spaces into quotes, as in "two words"{where}'
+    if isinstance(error, click.NoSuchOption):
+        now = OPTIONS.get(error.option_name.lstrip("-").replace("-", "_"))
+        if now is not None:
+            called = f"--{now.replace('_', '-')}"
+            return f"No such option {error.option_name!r}; it is called {called!r} now{where}"
+    return message + where
 
 
 def _complain(message: str) -> int:

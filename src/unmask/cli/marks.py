@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmask import earlier_names
 from unmask.cli.options import is_given
-from unmask.models import earlier_names
 from unmask.models.checkpoint import Card
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 from unmask import files
+from unmask.earlier_names import card_today
 from unmask.errors import UserError, explained
-from unmask.models.earlier_names import today
 from unmask.validation import Option, Options, option, require, whole, word
 
 FORMAT = 1
@@ -151,7 +151,7 @@ class Card(Options):
         Raises:
             UserError: If the file is damaged or from a newer version of this package.
         """
-        return read_versioned(directory / FILE, FORMAT, _REMEDY, lambda c: cls(**today(c)))
+        return read_versioned(directory / FILE, FORMAT, _REMEDY, lambda c: cls(**card_today(c)))
 
     def write(self, directory: Path) -> None:
         """Write ``unmask.json`` into a directory, whole or not at all.

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unmask.earlier_names import recipe_today
 from unmask.errors import UserError
 from unmask.files import PARTIAL, write_failure, write_text
 from unmask.models import checkpoint
@@ -27,9 +28,6 @@ MAY_CHANGE = (
     *("recipe.training.report_to", "recipe.name", "recipe.summary", "recipe.model.save_dtype"),
 )
 """Keys that change how long a run is and what it shows, not what a step computes."""
-
-_KEY_ALIASES = {"recipe.training.schedule": "recipe.training.lr_schedule"}
-"""Keys of older versions."""
 
 LENGTH = ("steps", "minutes", "epochs")
 """Keys of ``training`` that set the length of a run."""
@@ -192,8 +190,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     defaults = {"recipe": json.loads(json.dumps(asdict(Recipe())))}
     # It had no such limit.
     defaults["recipe"]["training"]["warmup_share"] = 1.0
-    known = {_KEY_ALIASES.get(key, key): value for key, value in _flat(before).items()}
-    old, new = _flat(defaults) | known, _flat(now)
+    known = before | {"recipe": recipe_today(before.get("recipe", {}))}
+    old, new = _flat(defaults) | _flat(known), _flat(now)
     for key in sorted({*old, *new}):
         if key not in MAY_CHANGE and old.get(key) != new.get(key):
             raise UserError(

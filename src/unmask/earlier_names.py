@@ -1,4 +1,4 @@
-"""Names of samplers, options and fields of the card in files that an earlier version wrote."""
+"""Names of an earlier version, in files that it wrote and in what its users remember."""
 
 from __future__ import annotations
 
@@ -26,13 +26,21 @@ OPTIONS = {
 }
 
 
-def today(content: dict[str, Any]) -> dict[str, Any]:
+RECIPE = {"schedule": "lr_schedule"}
+"""Keys of ``[training]``."""
+ALL = CARD | SAMPLERS | OPTIONS | RECIPE
+
+
+def card_today(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a saved card with the names of today."""
-    found = _renamed(content, CARD)
-    sampler = found.get("sampler")
-    if isinstance(sampler, dict):
-        found["sampler"] = _chosen(_renamed(sampler, OPTIONS), "name", SAMPLERS)
-    return found
+    return _with_sampler(_renamed(content, CARD))
+
+
+def recipe_today(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a saved recipe with the names of today."""
+    training = content.get("training")
+    found = {"training": _renamed(training, RECIPE)} if isinstance(training, dict) else {}
+    return _with_sampler(content | found)
 
 
 def earlier(card: dict[str, Any], options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -43,6 +51,14 @@ def earlier(card: dict[str, Any], options: dict[str, Any]) -> list[dict[str, Any
         _renamed(card | {"sampler": sampler}, _turned(CARD)),
         _chosen(_renamed(options, names), "sampler", samplers),
     ]
+
+
+def _with_sampler(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a table in which the default sampler and its options have the names of today."""
+    sampler = content.get("sampler")
+    if not isinstance(sampler, dict):
+        return content
+    return content | {"sampler": _chosen(_renamed(sampler, OPTIONS), "name", SAMPLERS)}
 
 
 def _renamed(content: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
