@@ -14,7 +14,11 @@ from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Clock, Past, Policy, Prediction
 from unmask.sampling.policies.confidence_scores import confidence_score
 from unmask.sampling.sampler import sample
+from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.sampling.token_sampling import Draw
+
+CHAINS = [name for name, kind in SAMPLERS.items() if "burn_in" in kind.options()]
+"""Samplers that draw one position anew per step, so that they need more steps than tokens."""
 
 
 def run(

@@ -50,6 +50,7 @@ TEMPLATES = [
 @pytest.fixture(scope="module")
 def codecs(tmp_path_factory):
     kinds = vocabularies.every_kind(tmp_path_factory.mktemp("esm"))
+    assert list(kinds) == KINDS, "a kind of tests/vocabularies.py belongs in KINDS"
     return {name: TextCodec(tokenizer) for name, tokenizer in kinds.items()}
 
 

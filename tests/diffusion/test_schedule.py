@@ -7,6 +7,7 @@ import torch
 from scipy.stats import kstest
 
 from checks import SCHEDULES, assert_mean, generator
+from unmask.diffusion.schedules import continuous
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial, make_schedule, rate
 from unmask.diffusion.schedules.grids import stratified_times, time_grid
 from unmask.errors import UserError
@@ -24,6 +25,17 @@ WEIGHTS = {
     "cosine": math.pi / 2 * torch.tan(math.pi / 2 * (1 - T)),
     "geometric": GEOMETRIC_B * math.log(B_MAX / B_MIN) / torch.expm1(GEOMETRIC_B),
 }
+# The power of t with which 1 - alpha begins at t = 0; the geometric one begins above 0.
+EXPONENTS = {"linear": 1, "quadratic": 2, "root": 0.5, "cosine": 1, "log-linear": 1, "geometric": 0}
+
+
+def test_every_schedule_is_tested():
+    tested = {type(schedule) for schedule in SCHEDULES.values()}
+    missing = [name for name, kind in continuous.SCHEDULES.items() if kind not in tested]
+    assert not missing, f"add an instance of {missing} to SCHEDULES in tests/checks.py"
+    for table, known in {"WEIGHTS": WEIGHTS, "EXPONENTS": EXPONENTS}.items():
+        missing = [name for name in SCHEDULES if name not in known]
+        assert not missing, f"add {missing} to {table} in tests/diffusion/test_schedule.py"
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -60,7 +72,7 @@ def test_mask_prob_is_what_alpha_leaves(name):
 def test_the_weight_keeps_its_digits_near_the_clean_end(name):
     """At t = 1e-30 the difference 1 - alpha has none left; its own closed form has all."""
     tiny = torch.tensor([1e-30], dtype=torch.float64)
-    exponent = {"linear": 1, "quadratic": 2, "root": 0.5, "cosine": 1, "log-linear": 1}.get(name)
+    exponent = EXPONENTS[name]
     limit = exponent / 1e-30 if exponent else math.log(B_MAX / B_MIN)
     assert rate(SCHEDULES[name], tiny).item() == pytest.approx(limit, rel=1e-5)
 

@@ -19,6 +19,7 @@ from transformers import (
 
 from checks import assert_law
 from conftest import BODY, SHARP, story
+from laws import CHAINS
 from test_bad_input import refused  # noqa: F401
 from test_cli import unmask  # noqa: F401
 from unmask import Unmasker
@@ -32,7 +33,7 @@ from unmask.models.checkpoint import Card
 from unmask.models.ordered_attention import attach
 from unmask.sampling.samplers.registry import SAMPLERS
 
-FEW_STEPS = {name: {"steps": 30 if "gibbs" in name else 5} for name in SAMPLERS}
+FEW_STEPS = {name: {"steps": 30 if name in CHAINS else 5} for name in SAMPLERS}
 FEW_STEPS["threshold"] = {"threshold": 0.2}
 FEW_STEPS["threshold-edit"] = {"edit_threshold": 0.3}
 EXPRESSIONS = ["[a-z]+( [a-z]+)*", "(the|a) (cat|dog|mat|moon)", "[a-z ]{2,9}", "(.e)+.*", ".*"]

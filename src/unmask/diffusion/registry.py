@@ -1,13 +1,13 @@
 """Build a formulation from the names in a recipe or a checkpoint.
 
-``NOISE_SCHEDULES`` has an entry for every noise schedule, which states what the schedule needs.
+The noise schedules are ``SCHEDULES``, in continuous time, which need nothing, and
+``NOISE_SCHEDULES``, whose entries state what a schedule on a grid or per token needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -88,10 +88,6 @@ class NoiseSchedule:
     per_token: type[PerTokenFormulation | LearnedFormulation] | None = None
 
 
-def _continuous(name: str, _: Inputs, **parameters: float) -> Any:
-    return make_schedule(name, **parameters)
-
-
 def _spindle(inputs: Inputs, **parameters: Any) -> Any:
     return spindle(inputs.known_counts, inputs.vocab_size, inputs.data_ids, **parameters)
 
@@ -110,7 +106,6 @@ def _mutual_information(inputs: Inputs) -> Any:
 
 
 NOISE_SCHEDULES = {
-    **{name: NoiseSchedule(partial(_continuous, name)) for name in SCHEDULES},
     "d3pm-cosine": NoiseSchedule(lambda inputs: d3pm_cosine(inputs.num_steps), steps=True),
     "mutual-information": NoiseSchedule(_mutual_information, steps=True, counts=True),
     "spindle": NoiseSchedule(
@@ -126,6 +121,13 @@ NOISE_SCHEDULES = {
 }
 
 
+def noise_schedule(name: str) -> NoiseSchedule:
+    """Return what makes a noise schedule, and what it needs."""
+    if name in SCHEDULES:
+        return NoiseSchedule(lambda _, **parameters: make_schedule(name, **parameters))
+    return NOISE_SCHEDULES[name]
+
+
 def check_names(
     process: str,
     schedule: dict[str, Any],
@@ -138,7 +140,7 @@ def check_names(
     name = str(schedule["name"])
     for what, word, known in (
         ("process", process, PROCESSES),
-        ("schedule", name, tuple(NOISE_SCHEDULES)),
+        ("schedule", name, (*SCHEDULES, *NOISE_SCHEDULES)),
         ("attention", attention, ATTENTION),
     ):
         if word not in known:
@@ -147,7 +149,7 @@ def check_names(
             raise UserError(f"unknown {what} {word!r}{hint}")
     if num_steps:
         STEPS("num_steps", num_steps)
-    entry = NOISE_SCHEDULES[name]
+    entry = noise_schedule(name)
     masks_alike = process == "absorbing" and not entry.per_token
     continuous = not (num_steps or cross_entropy_weight or entry.steps)
     grid = "a number of steps; set num_steps" if entry.steps else "continuous time: num_steps = 0"
@@ -214,7 +216,7 @@ def make_formulation(
     # In D3PM's code lambda weights one step of the bound, not all T.
     weight = cross_entropy_weight * max(num_steps, 1)
     name, parameters = str(schedule["name"]), {k: v for k, v in schedule.items() if k != "name"}
-    entry = NOISE_SCHEDULES[name]
+    entry = noise_schedule(name)
     inputs = Inputs(process, num_steps, vocab_size, data_ids, counts, learned)
     try:
         own = entry.make(inputs, **parameters)

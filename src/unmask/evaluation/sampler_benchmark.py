@@ -40,9 +40,6 @@ from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.evaluation.oracles.joint import JointOracle
 from unmask.evaluation.oracles.markov import SecondOrderOracle
 from unmask.sampling.canvas import Canvas
-from unmask.sampling.policies.base import Policy
-from unmask.sampling.policies.confidence import MostConfident
-from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomOrder, RandomQuota
 from unmask.sampling.sampler import sample
 from unmask.sampling.samplers.base import Sampler
 from unmask.sampling.samplers.registry import custom, make_sampler
@@ -190,13 +187,6 @@ def draw_samples(
     return Samples(last.canvas.ids, last.confidence.double().log().sum(1), calls, seconds)
 
 
-def is_blind(policy: Policy) -> bool:
-    """Return whether an order depends on no drawn token, and never revises one."""
-    if isinstance(policy, MostConfident):
-        return policy.confidence_metric in ("margin", "entropy")
-    return isinstance(policy, RandomOrder | RandomQuota | FirstHitting | LeftToRight)
-
-
 def against_joint(
     oracle: JointOracle,
     name: str,
@@ -233,7 +223,7 @@ def against_text(
     """Measure a sampler against the chain of a text; see ``Measured``."""
     found = draw_samples(oracle, oracle.mask_token_id, sampler, rows, length, seed)
     bound: tuple[float | None, float | None] = (None, None)
-    if is_blind(sampler.policy):
+    if sampler.policy.blind:
         bound = _mean((found.log_prob - oracle.log_prob(found.ids)) / length)
     cost = _above_entropy(oracle, found.ids)
     distance = _distance(oracle, found.ids)

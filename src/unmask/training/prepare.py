@@ -15,7 +15,7 @@ from transformers import TrainingArguments, set_seed
 from unmask.data import unknown_tokens
 from unmask.data.sources import Note
 from unmask.diffusion.formulation import Formulation
-from unmask.diffusion.registry import NOISE_SCHEDULES, make_formulation
+from unmask.diffusion.registry import make_formulation, noise_schedule
 from unmask.evaluation.likelihood import Part, bound_of_rows, score_text
 from unmask.evaluation.scores import Score
 from unmask.files import settle
@@ -201,7 +201,7 @@ def _vocab_size(start: StartingPoint, recipe: Recipe) -> int:
 
 def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     """Return how often each id is noised, (V,), for the schedules that depend on it."""
-    if not NOISE_SCHEDULES[recipe.schedule.name].counts:
+    if not noise_schedule(recipe.schedule.name).counts:
         return None
     counts = torch.zeros(vocab_size, dtype=torch.int64)
     for part in noised.split(_COUNTED):

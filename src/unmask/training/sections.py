@@ -227,9 +227,8 @@ class ScheduleSection(Options):
 
     name: str = option(
         "linear",
-        "'linear', 'polynomial', 'cosine', 'geometric' or 'log-linear'; of the T-step bound also "
-        "'d3pm-cosine' and 'mutual-information'; per token 'spindle' (from the counts of the data) "
-        "and 'learned'.",
+        "A key of SCHEDULES in diffusion.schedules.continuous, such as 'linear', or of "
+        "NOISE_SCHEDULES in diffusion.registry: on the grid of the T-step bound, or per token.",
         word,
     )
     parameters: dict[str, float] = option(

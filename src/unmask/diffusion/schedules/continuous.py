@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -177,7 +177,7 @@ class FromMasks:
         return self.inner.inverse(1 - (1 - alpha) * self._last(alpha))
 
 
-SCHEDULES: dict[str, type[Polynomial | Cosine | Geometric | LogLinear]] = {
+SCHEDULES: dict[str, type[Any]] = {
     "linear": Polynomial,
     "polynomial": Polynomial,
     "cosine": Cosine,
@@ -190,7 +190,7 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
     """Build a schedule by name.
 
     Args:
-        name: One of ``linear``, ``polynomial``, ``cosine``, ``geometric``, ``log-linear``.
+        name: A key of ``SCHEDULES``.
         parameters: Constructor arguments, such as ``exponent`` for ``polynomial``.
 
     Raises:
@@ -200,4 +200,5 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
         raise UserError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
     require(("a parameter", name != "linear" or not parameters, "the schedule 'polynomial'"))
     kind = SCHEDULES[name]
-    return kind(**read_options(kind.options(), parameters, f"{name} schedule"))
+    schedule: Schedule = kind(**read_options(kind.options(), parameters, f"{name} schedule"))
+    return schedule

@@ -115,6 +115,14 @@ class Policy(ABC):
     """Whether many steps may query a row in which nothing has changed; see ``memoize``."""
 
     @property
+    def blind(self) -> bool:
+        """Whether no drawn token decides which positions a step reveals, and none is revised.
+
+        Then the probabilities of the drawn tokens multiply to that of the sequence.
+        """
+        return False
+
+    @property
     def reads(self) -> str | None:
         """The score of the network's distribution that it needs; see ``confidence_scores``."""
         return None

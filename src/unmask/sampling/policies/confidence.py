@@ -130,6 +130,10 @@ class MostConfident(Options, Policy):
         )
 
     @property
+    def blind(self) -> bool:
+        return self.confidence_metric in ("margin", "entropy")
+
+    @property
     def reads(self) -> str | None:
         return None if self.confidence_metric == DRAWN else self.confidence_metric
 

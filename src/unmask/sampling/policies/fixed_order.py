@@ -32,8 +32,19 @@ from unmask.sampling.samplers.base import PacedSampler
 from unmask.validation import Options, with_default
 
 
+class FixedOrder(Policy):
+    """Base of the policies that choose before the network runs: every candidate is revealed."""
+
+    blind = True
+
+    def choose(
+        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
+    ) -> Move:
+        return Move(candidates)
+
+
 @dataclass(frozen=True)
-class RandomOrder(Policy):
+class RandomOrder(FixedOrder):
     """Reveal each masked token with probability u(s, t): exact ancestral sampling.
 
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 2 (the reverse process).
@@ -46,14 +57,9 @@ class RandomOrder(Policy):
         chance = rng.uniform("reveal", clock.step, canvas.ids.shape[1])
         return canvas.masked & (chance < clock.process.reveal_prob(clock.t, clock.s))
 
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
-    ) -> Move:
-        return Move(candidates)
-
 
 @dataclass(frozen=True)
-class RandomQuota(Options, Policy):
+class RandomQuota(Options, FixedOrder):
     """Reveal a fixed number of masked tokens per step, in random order.
 
     Args:
@@ -70,11 +76,6 @@ class RandomQuota(Options, Policy):
             order.masked_fill(~canvas.masked, -1), quota(canvas, clock, self.tokens_per_step)
         )
         return due & canvas.masked
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
-    ) -> Move:
-        return Move(candidates)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class FirstHitting(RandomQuota):
 
 
 @dataclass(frozen=True)
-class LeftToRight(Options, Policy):
+class LeftToRight(Options, FixedOrder):
     """Reveal the leftmost masked tokens, as an autoregressive model does.
 
     Args:
@@ -117,11 +118,6 @@ class LeftToRight(Options, Policy):
     def candidates(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         due = quota(canvas, clock, self.tokens_per_step)
         return canvas.masked & (canvas.masked.cumsum(1) <= due[:, None])
-
-    def choose(
-        self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
-    ) -> Move:
-        return Move(candidates)
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unmask.errors import UserError
+from unmask.sampling.samplers import confidence, fixed_order, gibbs, remasking
 from unmask.sampling.samplers.base import Custom, Sampler
-from unmask.sampling.samplers.confidence import (
-    EntropyBound,
-    FastDLLMFactor,
-    MaskGIT,
-    Threshold,
-    ThresholdEdit,
-)
-from unmask.sampling.samplers.fixed_order import Ancestral, FirstHitting, LeftToRight, Random
-from unmask.sampling.samplers.gibbs import Gibbs, GibbsSequential
-from unmask.sampling.samplers.remasking import (
-    P2,
-    ForwardBackward,
-    Refine,
-    ReMDMCap,
-    ReMDMConf,
-    ReMDMLoop,
-    ReMDMNextRate,
-    ReMDMRescale,
-)
 from unmask.validation import Option, one_of
 
 if TYPE_CHECKING:
@@ -35,10 +17,13 @@ if TYPE_CHECKING:
 SAMPLERS: dict[str, type[Sampler]] = {
     sampler.name: sampler
     for sampler in (
-        *(Ancestral, Random, FirstHitting, LeftToRight),
-        *(Threshold, MaskGIT, FastDLLMFactor, EntropyBound),
-        *(Refine, ReMDMCap, ReMDMRescale, ReMDMConf, ReMDMLoop, ReMDMNextRate, ForwardBackward),
-        *(P2, ThresholdEdit, Gibbs, GibbsSequential),
+        *(fixed_order.Ancestral, fixed_order.Random),
+        *(fixed_order.FirstHitting, fixed_order.LeftToRight),
+        *(confidence.Threshold, confidence.MaskGIT),
+        *(confidence.FastDLLMFactor, confidence.EntropyBound),
+        *(remasking.Refine, remasking.ReMDMCap, remasking.ReMDMRescale, remasking.ReMDMConf),
+        *(remasking.ReMDMLoop, remasking.ReMDMNextRate, remasking.ForwardBackward, remasking.P2),
+        *(confidence.ThresholdEdit, gibbs.Gibbs, gibbs.GibbsSequential),
     )
 }
 
