@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 
-def lazy(
-    package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and ``__dir__`` of a package.
+
+    What it imports under ``if TYPE_CHECKING:``, where readers and type checkers find it, is
+    imported when it is used. (``lazy_loader`` reads the same from a stub.)
 
     Args:
         package: Its name.
-        homes: Names to import by module, as in ``from .recipe_file import load as load_recipe``:
-            ``{"recipe_file": "load as load_recipe"}``.
     """
-    places = dict[str, tuple[str, str]]()
-    for module, names in homes.items():
-        for own, _, public in (name.partition(" as ") for name in names.split(", ")):
-            places[public or own] = (f".{module}", own)
+
+    @cache
+    def homes() -> dict[str, tuple[str, str]]:
+        tree = ast.parse(files(package).joinpath("__init__.py").read_text("utf-8"))
+        blocks = [node for node in tree.body if isinstance(node, ast.If)]
+        return {
+            alias.asname or alias.name: (str(node.module), alias.name)
+            for node in (node for block in blocks for node in block.body)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
 
     def find(name: str) -> Any:
-        if name not in places:
+        if name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, own = places[name]
-        return getattr(import_module(module, package), own)
+        module, own = homes()[name]
+        return getattr(import_module(module), own)
 
-    return find, lambda: sorted({*vars(sys.modules[package]), *places})
+    return find, lambda: sorted({*vars(sys.modules[package]), *homes()})

@@ -30,16 +30,4 @@ __all__ = [
     "read_records",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "codec": "Codec",
-        "documents": "Documents, joined, read_documents",
-        "pairs": "Pair, PairCodec",
-        "records": "RecordCodec",
-        "sources": "read_records",
-        "templates": "Blank",
-        "text": "TextCodec",
-        "text_rows": "Text",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

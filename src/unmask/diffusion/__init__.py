@@ -70,21 +70,4 @@ __all__ = [
     "uniform_nelbo",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "denoiser": "Denoiser",
-        "formulation": "Formulation",
-        "objectives": (
-            "Loss, block_nelbo, continuous_nelbo, discrete_nelbo, exact_k_nelbo, "
-            "order_nelbo, rloo_nelbo, tokenwise_nelbo, transition_nelbo, uniform_nelbo"
-        ),
-        "processes": "AbsorbingProcess, PerTokenProcess, UniformProcess",
-        "registry": "make_formulation",
-        "rng": "RowRng",
-        "schedules": (
-            "Cosine, Geometric, LearnedExponents, LogLinear, Polynomial, make_schedule, "
-            "spindle, stratified_times, time_grid"
-        ),
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

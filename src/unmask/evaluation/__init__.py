@@ -28,12 +28,4 @@ __all__ = [
     "true_text",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "likelihood": "bound_of_rows, bound_of_tokens, score_text",
-        "report": "difference_table, legend, lines, table",
-        "sampler_benchmark": "Measured, against_joint, against_text, true_text",
-        "scores": "Difference, Score",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

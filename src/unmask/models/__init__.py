@@ -32,16 +32,4 @@ __all__ = [
     "traits_of",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "any_order": "AnyOrderDenoiser, make_denoiser",
-        "approximate_cache": "FrozenDenoiser",
-        "checkpoint": "Card",
-        "classifier": "TextClassifier",
-        "decoder": "DecoderDenoiser",
-        "encoder": "EncoderDenoiser",
-        "loading": "load_card, load_equipped, load_model, load_tokenizer",
-        "traits": "Traits, traits_of",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

@@ -25,14 +25,4 @@ __all__ = [
     "resolve",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "autoregressor": "Autoregressor",
-        "base": "DiffusionPipeline, Pipeline",
-        "generation": "GenerationPlan, resolve",
-        "output": "Generated",
-        "request": "GenerationRequest",
-        "unmasker": "Unmasker",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

@@ -26,13 +26,4 @@ __all__ = [
     "write_tracks",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "gif": "write_gif",
-        "html": "write_html",
-        "jsonl": "read_tracks, write_tracks",
-        "plots": "Point, exponents, loss_curve, sampler_curves",
-        "terminal": "LiveCanvas, play",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

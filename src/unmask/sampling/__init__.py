@@ -90,22 +90,4 @@ __all__ = [
     "sample",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        ".diffusion.rng": "RowRng",
-        "canvas": "Canvas, Frame",
-        "policies.base": "Clock, Move, Past, Policy, Prediction, best, grid_time, quota",
-        "sampler": "sample",
-        "samplers.base": "Custom, Sampler",
-        "samplers.confidence": "EntropyBound, FastDLLMFactor, MaskGIT, Threshold, ThresholdEdit",
-        "samplers.fixed_order": "Ancestral, FirstHitting, LeftToRight, Random",
-        "samplers.gibbs": "Gibbs, GibbsSequential",
-        "samplers.registry": "SAMPLERS, make_sampler",
-        "samplers.remasking": (
-            "P2, ForwardBackward, Refine, ReMDMCap, ReMDMConf, ReMDMLoop, ReMDMNextRate, "
-            "ReMDMRescale"
-        ),
-        "token_sampling": "Draw",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

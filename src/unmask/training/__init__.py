@@ -31,13 +31,4 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "job": "Result, train",
-        "prepare": "TrainingJob",
-        "recipe": "Recipe",
-        "recipe_file": "load as load_recipe, names as recipe_names",
-        "trainer": "DiffusionTrainer",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

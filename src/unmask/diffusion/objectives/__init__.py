@@ -51,18 +51,4 @@ __all__ = [
     "uniform_nelbo",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "any_order": "order_nelbo, order_token_nats",
-        "block": "block_nelbo",
-        "chain_rule": "block_token_nats, pseudo_token_nats, sequential_token_nats",
-        "masked": (
-            "Loss, continuous_nelbo, discrete_nelbo, exact_k_nelbo, exact_k_token_nats, masked_mean"
-        ),
-        "per_token": (
-            "rloo_nelbo, tokenwise_discrete_nelbo, tokenwise_last_step_nelbo, tokenwise_nelbo"
-        ),
-        "transition": "transition_nelbo, uniform_nelbo",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

@@ -24,13 +24,4 @@ __all__ = [
     "bert_replacement",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "absorbing": "AbsorbingProcess, bert_replacement",
-        "absorbing_per_token": "PerTokenProcess",
-        "base": "Corrupted, MaskingProcess, TransitionProcess",
-        "gaussian": "GaussianProcess",
-        "uniform": "UniformProcess",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

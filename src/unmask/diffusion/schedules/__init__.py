@@ -55,15 +55,4 @@ __all__ = [
     "time_grid",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "continuous": (
-            "Cosine, FromMasks, Geometric, LogLinear, Polynomial, SCHEDULES, Schedule, "
-            "make_schedule"
-        ),
-        "grids": "given_grid, stratified_times, time_grid",
-        "per_token": "LearnedExponents, Spindle, TokenSchedule, TokensFromMasks, spindle",
-        "tabulated": "Tabulated, d3pm_cosine, gaussian_betas, mutual_information",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

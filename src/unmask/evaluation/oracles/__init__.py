@@ -25,11 +25,4 @@ __all__ = [
     "TokenwiseOracle",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "block": "BlockOracle",
-        "joint": "JointOracle, LeaveOneOutOracle, MarkovOracle, TokenwiseOracle",
-        "markov": "SecondOrderOracle",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

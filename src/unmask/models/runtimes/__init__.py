@@ -20,12 +20,4 @@ __all__ = [
     "quantise",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "int8": "quantise",
-        "openvino": "ExportedDenoiser, open_network",
-        "packed": "pack",
-        "select": "BACKENDS",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

@@ -19,11 +19,4 @@ __all__ = [
     "compile_regex",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "matching": "Allowed, Matching",
-        "regex": "Dfa, compile_regex",
-        "token_automaton": "Automaton",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)

@@ -73,18 +73,4 @@ __all__ = [
     "quota",
 ]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "base": "Clock, Move, Past, Policy, Prediction, best, grid_time, quota",
-        "confidence": "EntropyBound, Factor, MostConfident, Threshold",
-        "confidence_scores": "confidence_score",
-        "fixed_order": "ByToken, FirstHitting, LeftToRight, RandomOrder, RandomQuota",
-        "gibbs": "Gibbs",
-        "remasking": (
-            "Capped, ForwardBackward, LeastConfident, Loop, NextRate, Remask, Renoise, Rescaled"
-        ),
-        "self_correction": "Edited, Planned",
-        "uniform": "UniformReverse",
-    },
-)
+__getattr__, __dir__ = lazy(__name__)
