@@ -136,25 +136,37 @@ def check_split(split: str, usual: str, source: str) -> None:
 
 def files_in(folder: Path, endings: tuple[str, ...], note: Note = lambda line: None) -> list[Path]:
     """Return the files with some endings in a folder and below it, and note the others."""
-    found = sorted(_walk(folder))
-    files = [
-        path
-        for path in found
-        if ending(path) in endings and path.is_file() and not _is_hidden(path, folder)
-    ]
-    others = Counter(path.suffix or path.name for path in found) - Counter(
-        path.suffix or path.name for path in files
-    )
+    files, others = partition(folder, endings)
     if not files:
         raise UserError(
             f"{folder} holds no file that ends in {', '.join(endings)} (or these + "
             f"{', '.join(PACKED)})"
         )
-    if others:
-        names = ", ".join(name for name, _ in others.most_common(5))
-        more = ", ..." if len(others) > 5 else ""
-        note(f"left out {others.total()} of {len(found)} files in {folder}: {names}{more}")
+    note_left_out(folder, files, others, note)
     return files
+
+
+def partition(folder: Path, endings: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """Return the files with some endings in a folder and below it, and all others, sorted.
+
+    Hidden files, links to folders and what is no ordinary file are among the others.
+    """
+    files: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(_walk(folder)):
+        wanted = ending(path) in endings and path.is_file() and not _is_hidden(path, folder)
+        (files if wanted else others).append(path)
+    return files, others
+
+
+def note_left_out(folder: Path, files: list[Path], others: list[Path], note: Note) -> None:
+    """Note how many files of a folder are not read, with the endings of the most common ones."""
+    kinds = Counter(path.suffix or path.name for path in others)
+    if kinds:
+        names = ", ".join(name for name, _ in kinds.most_common(5))
+        more = ", ..." if len(kinds) > 5 else ""
+        total = len(files) + len(others)
+        note(f"left out {len(others)} of {total} files in {folder}: {names}{more}")
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:
@@ -181,6 +193,18 @@ def read_hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator
     Raises:
         UserError: If it cannot be fetched.
     """
+    rows = open_hub(source, split)
+    if columns is not None and not {*columns} - {*rows.column_names}:
+        rows = rows.select_columns(list(columns))
+    yield from rows
+
+
+def open_hub(source: str, split: str) -> Any:
+    """Return a split of a hub data set as a ``datasets.Dataset``.
+
+    Raises:
+        UserError: If it cannot be fetched, or the source is the name of a file or folder.
+    """
     known = (*KNOWN, *PACKED)
     if source.startswith((".", "/", "~")) or Path(source).suffix.lower() in known:
         raise UserError(f"there is no file or folder {source}")
@@ -188,10 +212,7 @@ def read_hub(source: str, split: str, columns: Sequence[str] | None) -> Iterator
     name, _, config = source.partition(":")
     lost = f"there is no file {name}, and no data set of that name could be fetched"
     with explained(lost):
-        rows = datasets.load_dataset(name, config or None, split=split)
-    if columns is not None and not {*columns} - {*rows.column_names}:
-        rows = rows.select_columns(list(columns))
-    yield from rows
+        return datasets.load_dataset(name, config or None, split=split)
 
 
 def without_text(number: int, source: object, field: str, row: Row, remedy: str) -> UserError:
