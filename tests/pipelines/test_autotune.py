@@ -106,8 +106,8 @@ def test_samplers_that_a_model_cannot_use_are_left_out(zoo):
     found = measure_samplers(uniform, text, candidates=few, length=12, rows=2)
     assert [t.sampler for t in found.trials] == few[1:]
     assert list(found.refused) == ["refine, steps 3"]
-    assert "has no masks" in found.refused["refine, steps 3"]
-    with pytest.raises(UserError, match="none of the samplers: a model of the uniform process"):
+    assert "have no masks" in found.refused["refine, steps 3"]
+    with pytest.raises(UserError, match="none of the samplers: uniform-noise models have no masks"):
         measure_samplers(uniform, text, candidates=few[:1], length=12, rows=2)
     with pytest.raises(UserError, match="positions"):
         measure_samplers(uniform, text, candidates=few, length=200, rows=2)

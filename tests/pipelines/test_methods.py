@@ -201,7 +201,7 @@ def test_time_is_refused_where_there_are_no_layers(zoo, text_file, tmp_path, cap
 @pytest.mark.parametrize(
     ("recipe", "sampler", "words"),
     [
-        ("d3pm-uniform", {"name": "refine"}, "has no masks"),
+        ("d3pm-uniform", {"name": "refine"}, "have no masks"),
         ("md4", {"ban": ["☃"]}, "no tokens for"),
         (
             "block-diffusion",

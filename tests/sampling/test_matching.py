@@ -29,7 +29,7 @@ from unmask.sampling.policies.confidence import MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
 from unmask.sampling.policies.remasking import Renoise
 from unmask.sampling.policies.self_correction import Edited
-from unmask.sampling.policies.uniform import UniformReverse
+from unmask.sampling.policies.transition import TransitionReverse
 from unmask.sampling.sampler import sample
 from unmask.sampling.samplers.registry import SAMPLERS
 from unmask.sampling.token_sampling import Draw
@@ -450,7 +450,7 @@ def test_a_process_without_masks_ends_in_a_match():
             denoiser,
             process,
             started,
-            UniformReverse(),
+            TransitionReverse(),
             Draw(),
             time_grid(5),
             rng,

@@ -34,6 +34,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "likelihood_in_order": ("a likelihood in a fixed order", _BOUND),
     "pseudo_likelihood": ("a pseudo-log-likelihood", _BOUND),
     "bound_in_steps": ("a bound in steps", "leave the number of steps out"),
+    "continuous_time": ("a bound in continuous time", "take one in steps"),
     "any_steps": ("a bound in steps that were not trained on", "take steps that divide them"),
     "scoring_window": ("a window for scoring", _LEAVE_OUT),
     "export": ("an exported network", _TORCH),

@@ -6,6 +6,7 @@
                                   order is exact, and generated tokens are computed once
     absorbing, in blocks          BD3-LM: the first of these per block, given the blocks before it
     uniform                       D3PM-uniform, in T steps or continuous time
+    Gaussian                      D3PM's discretised Gaussian for ordered values, in T steps
 
 Recipes and checkpoints name a formulation; see ``diffusion.registry``. Its reverse side is
 ``sampling.reverse``.
@@ -42,6 +43,7 @@ from unmask.diffusion.objectives.per_token import (
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.schedules.continuous import FromMasks
+from unmask.diffusion.schedules.grids import check_strides, check_times
 from unmask.diffusion.schedules.per_token import TokensFromMasks
 from unmask.errors import UserError
 from unmask.validation import Option, whole
@@ -67,10 +69,12 @@ class Formulation(ABC):
     Attributes:
         kind: What models of this formulation are called in an error.
         supports: Names of ``capabilities.FEATURES``.
+        on_grid: Whether the process exists only at the times j / T, T = ``num_steps``.
     """
 
     kind: ClassVar[str] = "masked models"
     supports: ClassVar[frozenset[str]] = ALL
+    on_grid: ClassVar[bool] = False
 
     process: Any
     num_steps: int = 0
@@ -119,25 +123,14 @@ class Formulation(ABC):
 
     def check_grid(self, grid: Tensor) -> None:
         """Raise a UserError unless all times of a grid are among those of training."""
-        steps = grid.double() * self.num_steps
-        if self.num_steps and bool(((steps - steps.round()).abs() > 1e-6).any()):
-            raise UserError(
-                f"the times of this grid are not among the {self.num_steps} steps that this model "
-                "was trained in; take the grid 'uniform' with a number of steps that divides them"
-            )
+        if self.num_steps:
+            check_times(grid, self.num_steps)
 
     def check_strides(self, num_steps: int) -> None:
         """Raise a UserError unless the number of steps divides that of training."""
         STEPS("num_steps", num_steps)
-        if self.num_steps % num_steps:
-            grid = range(1, self.num_steps + 1)
-            near = min(
-                (n for n in grid if self.num_steps % n == 0), key=lambda n: abs(n - num_steps)
-            )
-            raise UserError(
-                f"{num_steps} steps take no equal strides over the {self.num_steps} that this "
-                f"model was trained in; {near} would"
-            )
+        if self.num_steps:
+            check_strides(num_steps, self.num_steps)
 
     @property
     def bound(self) -> Bound:
@@ -223,8 +216,8 @@ class BlockFormulation(MaskedFormulation):
 
     kind: ClassVar[str] = "block models"
     supports: ClassVar[frozenset[str]] = frozenset(
-        {"likelihood_in_order", "bound_in_steps", "any_steps", "scoring_window"}
-        | {"eight_bits", "bfloat16"}
+        {"likelihood_in_order", "bound_in_steps", "any_steps", "continuous_time"}
+        | {"scoring_window", "eight_bits", "bfloat16"}
     )
 
     block_length: int = 1
@@ -302,18 +295,50 @@ def _from_masks(process: PerTokenProcess) -> PerTokenProcess:
     return replace(process, schedule=TokensFromMasks(process.schedule))
 
 
-class UniformFormulation(Formulation):
-    """Uniform noise: a token turns into any other; a ``UniformProcess``."""
+class TransitionFormulation(Formulation):
+    """Noise that turns a token into other tokens; a ``TransitionProcess``."""
 
-    kind = "uniform-noise models"
+    kind = "models without masks"
     supports = frozenset(
         {"constraints", "phrase_bans", "stop_at_end", "excerpts", "text_after_blank"}
         | {"bound_in_steps", "scoring_window", "export", "eight_bits", "bfloat16"}
     )
 
+    def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
+        return partial(transition_nelbo, process=self.process, num_steps=num_steps, grid=grid)
+
+
+class UniformFormulation(TransitionFormulation):
+    """Uniform noise: a token turns into any other; a ``UniformProcess``."""
+
+    kind = "uniform-noise models"
+    supports = TransitionFormulation.supports | {"continuous_time"}
+
     @property
     def continuous(self) -> Bound:
         return partial(uniform_nelbo, process=self.process)
 
+
+class GaussianFormulation(TransitionFormulation):
+    """Gaussian noise on ordered values; a ``GaussianProcess`` of ``num_steps`` steps."""
+
+    kind = "Gaussian-noise models"
+    on_grid = True
+
+    def __post_init__(self) -> None:
+        if self.num_steps != self.process.num_steps:
+            raise UserError(
+                f"this Gaussian noise has {self.process.num_steps} steps, not {self.num_steps}"
+            )
+
+    @property
+    def continuous(self) -> Bound:
+        raise unsupported(self, "continuous_time")
+
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
-        return partial(transition_nelbo, process=self.process, num_steps=num_steps, grid=grid)
+        """Return the bound of a sampler in equal strides, or at some of the times j / T."""
+        if grid is None:
+            self.check_strides(num_steps)
+        else:
+            self.check_grid(grid)
+        return super().in_steps(num_steps, grid)

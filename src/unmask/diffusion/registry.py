@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unmask.diffusion.formulation import (
@@ -17,6 +18,7 @@ from unmask.diffusion.formulation import (
     AnyOrderFormulation,
     BlockFormulation,
     Formulation,
+    GaussianFormulation,
     LearnedFormulation,
     MaskedFormulation,
     PerTokenFormulation,
@@ -24,14 +26,17 @@ from unmask.diffusion.formulation import (
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
+from unmask.diffusion.processes.gaussian import GaussianProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.schedules.continuous import SCHEDULES, make_schedule
 from unmask.diffusion.schedules.per_token import LearnedExponents, spindle
-from unmask.diffusion.schedules.tabulated import d3pm_cosine, mutual_information
+from unmask.diffusion.schedules.tabulated import LinearBeta, d3pm_cosine, mutual_information
 from unmask.errors import UserError, did_you_mean
-from unmask.validation import require
+from unmask.validation import read_options, require
 
-PROCESSES = ("absorbing", "uniform")
+TOKEN_PROCESSES = ("absorbing", "uniform")
+"""Forward processes for values without an order, such as tokens."""
+PROCESSES = (*TOKEN_PROCESSES, "gaussian")
 ATTENTION = ("full", "any-order")
 
 
@@ -82,10 +87,24 @@ class NoiseSchedule:
     """
 
     make: Callable[..., Any]
-    processes: tuple[str, ...] = PROCESSES
+    processes: tuple[str, ...] = TOKEN_PROCESSES
     steps: bool | None = None
     counts: bool = False
     per_token: type[PerTokenFormulation | LearnedFormulation] | None = None
+
+
+def _linear_beta(**parameters: float) -> LinearBeta:
+    return LinearBeta(
+        **read_options(LinearBeta.options(), parameters, "linear-beta schedule"),
+    )
+
+
+def _betas(inputs: Inputs, **parameters: float) -> Tensor:
+    levels = len(inputs.data_ids)
+    if not torch.equal(inputs.data_ids.cpu(), torch.arange(levels)):
+        raise UserError("Gaussian noise needs data whose ids are the levels 0, 1, 2, ... in order")
+    betas = _linear_beta(**parameters).betas(inputs.num_steps, levels)
+    return betas.to(inputs.data_ids.device)
 
 
 def _spindle(inputs: Inputs, **parameters: Any) -> Any:
@@ -108,6 +127,7 @@ def _mutual_information(inputs: Inputs) -> Any:
 NOISE_SCHEDULES = {
     "d3pm-cosine": NoiseSchedule(lambda inputs: d3pm_cosine(inputs.num_steps), steps=True),
     "mutual-information": NoiseSchedule(_mutual_information, steps=True, counts=True),
+    "linear-beta": NoiseSchedule(_betas, processes=("gaussian",), steps=True),
     "spindle": NoiseSchedule(
         _spindle, processes=("absorbing",), counts=True, per_token=PerTokenFormulation
     ),
@@ -135,11 +155,15 @@ def check_names(
     cross_entropy_weight: float = 0.0,
     attention: str = "full",
     block_length: int = 0,
+    ordered: bool = False,
 ) -> None:
-    """Raise a UserError unless these go together; values that need data are checked later."""
+    """Raise a UserError unless these go together; values that need data are checked later.
+
+    The arguments are those of ``make_formulation``.
+    """
     name = str(schedule["name"])
     for what, word, known in (
-        ("process", process, PROCESSES),
+        ("process", process, PROCESSES if ordered else TOKEN_PROCESSES),
         ("schedule", name, (*SCHEDULES, *NOISE_SCHEDULES)),
         ("attention", attention, ATTENTION),
     ):
@@ -164,7 +188,11 @@ def check_names(
             masks_alike or not block_length,
             "the absorbing process and one schedule for all tokens",
         ),
-        (f"the schedule {name!r}", process in entry.processes, "the absorbing process"),
+        (
+            f"the schedule {name!r}",
+            process in entry.processes,
+            f"the {' or '.join(entry.processes)} process",
+        ),
         (f"the schedule {name!r}", entry.steps in (None, num_steps > 0), grid),
         (
             f"the hybrid loss with the schedule {name!r}",
@@ -174,6 +202,12 @@ def check_names(
     )
     if name in SCHEDULES:
         make_schedule(**schedule)
+    if name == "linear-beta":
+        _linear_beta(**_parameters(schedule))
+
+
+def _parameters(schedule: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schedule.items() if key != "name"}
 
 
 def make_formulation(
@@ -190,11 +224,12 @@ def make_formulation(
     attention: str = "full",
     block_length: int = 0,
     interval: tuple[float, float] = (0.0, 1.0),
+    ordered: bool = False,
 ) -> Formulation:
     """Build a formulation from the names in a recipe or a checkpoint.
 
     Args:
-        process: ``absorbing`` or ``uniform``.
+        process: ``absorbing`` or ``uniform``; ``gaussian`` for ordered values.
         schedule: ``name`` and parameters.
         mask_token_id: The id of [MASK].
         vocab_size: Logits per position, V.
@@ -208,14 +243,17 @@ def make_formulation(
             order.
         block_length: Tokens in a block; 0 for no blocks.
         interval: Times between which training draws those of a block.
+        ordered: Whether the data ids are levels in order, such as those of pixels.
 
     Raises:
         UserError: If a name is unknown, two do not go together, or the counts do not fit.
     """
-    check_names(process, schedule, num_steps, cross_entropy_weight, attention, block_length)
+    check_names(
+        process, schedule, num_steps, cross_entropy_weight, attention, block_length, ordered
+    )
     # In D3PM's code lambda weights one step of the bound, not all T.
     weight = cross_entropy_weight * max(num_steps, 1)
-    name, parameters = str(schedule["name"]), {k: v for k, v in schedule.items() if k != "name"}
+    name, parameters = str(schedule["name"]), _parameters(schedule)
     entry = noise_schedule(name)
     inputs = Inputs(process, num_steps, vocab_size, data_ids, counts, learned)
     try:
@@ -226,6 +264,8 @@ def make_formulation(
         return entry.per_token(PerTokenProcess(own, mask_token_id, counts), num_steps, weight)
     if process == "uniform":
         return UniformFormulation(UniformProcess(own, data_ids), num_steps, weight)
+    if process == "gaussian":
+        return GaussianFormulation(GaussianProcess(own, len(data_ids)), num_steps, weight)
     masks = AbsorbingProcess(own, mask_token_id)
     if attention == "any-order":
         return AnyOrderFormulation(masks)

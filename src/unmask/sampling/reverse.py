@@ -2,7 +2,8 @@
 
 absorbing       start from masks; the policy as it is
 per token       start from masks; random order follows the schedules of the tokens
-uniform         start from random tokens; every step redraws every token, so there is no order
+transition      (uniform, Gaussian noise) start from random tokens; every step redraws every token,
+                so there is no order
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from unmask.diffusion.formulation import (
     BlockFormulation,
     Formulation,
     PerTokenFormulation,
-    UniformFormulation,
+    TransitionFormulation,
 )
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
-from unmask.diffusion.processes.uniform import UniformProcess
+from unmask.diffusion.processes.base import TransitionProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import make_schedule
 from unmask.errors import UserError
@@ -32,7 +33,7 @@ from unmask.sampling import sampler
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.policies.base import Policy
 from unmask.sampling.policies.fixed_order import ByToken, RandomOrder
-from unmask.sampling.policies.uniform import UniformReverse
+from unmask.sampling.policies.transition import TransitionReverse
 from unmask.sampling.token_sampling import BurnIn, Draw
 
 
@@ -58,8 +59,11 @@ def sample(
     The other arguments and the frames are those of ``sampling.sampler.sample``.
 
     Raises:
-        UserError: If the process cannot follow this policy.
+        UserError: If the process cannot follow this policy, or does not exist at a time of the
+            grid.
     """
+    if formulation.on_grid:
+        formulation.check_grid(grid)
     policy, process = reverse(formulation, policy)
     started = start(formulation, canvas, rng)
     return sampler.sample(denoiser, process, started, policy, draw, grid, rng, **options)
@@ -88,10 +92,10 @@ def _(formulation: PerTokenFormulation, policy: Policy) -> tuple[Policy, Any]:
 
 
 @reverse.register
-def _(formulation: UniformFormulation, policy: Policy) -> tuple[Policy, Any]:
+def _(formulation: TransitionFormulation, policy: Policy) -> tuple[Policy, Any]:
     if not isinstance(policy, RandomOrder):
-        raise UserError("a model of the uniform process has no masks; use sampler 'ancestral'")
-    return UniformReverse(), formulation.process
+        raise UserError(f"{formulation.kind} have no masks; use sampler 'ancestral'")
+    return TransitionReverse(), formulation.process
 
 
 @singledispatch
@@ -101,7 +105,7 @@ def start(formulation: Formulation, canvas: Canvas, rng: RowRng) -> Canvas:
 
 
 @start.register
-def _(formulation: UniformFormulation, canvas: Canvas, rng: RowRng) -> Canvas:
+def _(formulation: TransitionFormulation, canvas: Canvas, rng: RowRng) -> Canvas:
     ids = formulation.process.noise_ids(rng.uniform("start", 0, canvas.ids.shape[1]))
     return canvas.reveal(canvas.masked, ids)
 
@@ -132,7 +136,7 @@ def _(formulation: BlockFormulation, denoiser: Any, cached: bool = True) -> Deno
 
 
 @posterior_denoiser.register
-def _(formulation: UniformFormulation, denoiser: Any, cached: bool = True) -> Denoiser:
+def _(formulation: TransitionFormulation, denoiser: Any, cached: bool = True) -> Denoiser:
     return PosteriorDenoiser(denoiser, formulation.process)
 
 
@@ -144,7 +148,7 @@ class PosteriorDenoiser(DenoiserWrapper):
     the noised token itself is q(x_t | x_0).
     """
 
-    process: UniformProcess
+    process: TransitionProcess
 
     @property
     def uses_time(self) -> bool:

@@ -1,8 +1,12 @@
 r"""The discretised Gaussian process for ordered values: noise moves a value to near values first.
 
 A ``TransitionProcess`` on the values 0..K-1, such as the levels of a pixel. There is no closed form
-beyond a single step, so q(x_t | x_0) is read from a table of K x K matrices in float64. A step over
-several points of the grid is a product of single steps, never an inverse.
+beyond a single step, so q(x_t | x_0) is read from a table of K x K matrices in float64. (Steps of
+different sizes do not commute, because of their diagonals, so no common eigenvectors would do.) A
+step over several points of the grid is a product of single steps, never an inverse.
+
+For T = 1000 and K = 256 the table has 526 MB and takes some seconds; it is made on first use. Laws
+of single positions, K numbers in float64 each, are only ever made for a part of a batch.
 
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Appendix A.2.3.
@@ -25,6 +29,8 @@ _LARGEST_TABLE = 2**31  # bytes
 # Lower bound of all transition probabilities, which avoids 0 / 0. It is far below what 53 random
 # bits can draw.
 _RAREST = 1e-300
+# Positions whose laws are in memory at once.
+_PART = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +43,8 @@ class GaussianProcess:
     so pure noise is uniform. Times are rounded to the grid j / T.
 
     Args:
-        betas: The step sizes b, shape (T,), on the device of the batches.
+        betas: The step sizes b, shape (T,), on the device of the batches; see
+            ``schedules.tabulated.LinearBeta``.
         levels: K; the values are the ids 0..K-1.
 
     Raises:
@@ -57,6 +64,11 @@ class GaussianProcess:
                 f"{len(self.betas)} steps of {self.levels} levels need more than 2 GiB of tables; "
                 "take fewer steps or levels, or uniform noise"
             )
+
+    @property
+    def num_steps(self) -> int:
+        """The number of steps of the chain, T."""
+        return len(self.betas)
 
     @cached_property
     def data_ids(self) -> Tensor:
@@ -101,12 +113,17 @@ class GaussianProcess:
 
     def corrupt(self, x0: Tensor, t: Tensor, editable: Tensor, generator: Generator) -> Corrupted:
         u = uniform(x0.shape, generator, x0.device)
+        step = self._step(t)[:, None].expand_as(x0)
         # A given token need not be a level.
-        law = self._cumulative[self._step(t)[:, None], x0.masked_fill(~editable, 0)]  # (B, L, K)
-        return Corrupted(torch.where(editable, _invert(law, u), x0), editable)
+        parts = _parts(step[editable], x0[editable], u[editable])
+        drawn = [_invert(self._cumulative[now, clean], v) for now, clean, v in parts]
+        return Corrupted(x0.masked_scatter(editable, torch.cat(drawn)), editable)
 
     def log_forward(self, x0: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        return self._cumulative[self._step(t), x0].log().to(dtype)
+        result = torch.empty(len(x0), self.levels, dtype=dtype, device=x0.device)
+        for step, rows in _groups(self._step(t)):
+            result[rows] = self._cumulative[step].log().to(dtype)[x0[rows]]
+        return result
 
     def log_likelihood(
         self, xt: Tensor, t: Tensor, s: Tensor, dtype: torch.dtype = torch.float64
@@ -134,9 +151,11 @@ class GaussianProcess:
         return result
 
     def step_back(self, xt: Tensor, x0: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
-        like = self._between(int(self._step(s)), int(self._step(t))).T.log()[xt]
-        law = torch.softmax(like + self._cumulative[self._step(s)].log()[x0], -1)
-        return _invert(law, u)
+        start, end = int(self._step(s)), int(self._step(t))
+        like, forward = self._between(start, end).T.log(), self._cumulative[start].log()
+        parts = _parts(xt.flatten(), x0.flatten(), u.flatten())
+        drawn = [_invert(torch.softmax(like[a] + forward[b], -1), v) for a, b, v in parts]
+        return torch.cat(drawn).view(xt.shape)
 
     def noise_ids(self, u: Tensor) -> Tensor:
         return (u * self.levels).long()
@@ -144,6 +163,11 @@ class GaussianProcess:
     def prior_nats(self, x0: Tensor) -> Tensor:
         last = self._cumulative[-1]
         return torch.xlogy(last, last * self.levels).sum(1)[x0]
+
+
+def _parts(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the same part of every tensor (N,) in turn, at least one."""
+    return zip(*(value.split(_PART) for value in values), strict=True)
 
 
 def _groups(keys: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         spindle,
     )
     from unmask.diffusion.schedules.tabulated import (
+        LinearBeta,
         Tabulated,
         d3pm_cosine,
         gaussian_betas,
@@ -38,6 +39,7 @@ __all__ = [
     "FromMasks",
     "Geometric",
     "LearnedExponents",
+    "LinearBeta",
     "LogLinear",
     "Polynomial",
     "Schedule",

@@ -86,6 +86,27 @@ def grid_step(t: Tensor, num_steps: int, grid: Tensor | None = None) -> tuple[Te
     return grid[place], grid[place + 1]
 
 
+def check_times(grid: Tensor, trained: int) -> None:
+    """Raise a UserError unless all times of a grid are among j / T, T = ``trained`` steps."""
+    steps = grid.double() * trained
+    if bool(((steps - steps.round()).abs() > 1e-6).any()):
+        raise UserError(
+            f"the times of this grid are not among the {trained} steps that this model was trained "
+            "in; take the grid 'uniform' with a number of steps that divides them"
+        )
+
+
+def check_strides(num_steps: int, trained: int) -> None:
+    """Raise a UserError, with the nearest that would, unless a number of steps divides another."""
+    if trained % num_steps:
+        divisors = (n for n in range(1, trained + 1) if trained % n == 0)
+        near = min(divisors, key=lambda n: abs(n - num_steps))
+        raise UserError(
+            f"{num_steps} steps take no equal strides over the {trained} that this model was "
+            f"trained in; {near} would"
+        )
+
+
 def given_grid(times: Sequence[float]) -> Tensor:
     """Return a user's own times as the time grid of a sampler, float64.
 

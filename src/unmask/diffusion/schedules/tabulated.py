@@ -7,6 +7,9 @@ A chain of T steps keeps a token with probability 1 - b_j in step j, so
 and alpha is linear between the points of the grid. Every such chain is thus a ``Schedule``, for
 absorbing and for uniform noise, with any number of steps at sampling time.
 
+``LinearBeta`` has the step sizes of discretised Gaussian noise. It is no ``Schedule``: values move
+to near values, so there is no probability to be replaced.
+
 Reference: Austin et al. 2021, "Structured Denoising Diffusion Models in Discrete State-Spaces"
 (D3PM), arXiv:2107.03006, Appendix A.
 """
@@ -20,6 +23,12 @@ import torch
 from torch import Tensor
 
 from unmask.errors import UserError
+from unmask.validation import Options, option, real
+
+# Least sum of the mean squared moves of all steps, as a share of the squared range. Of a random
+# walk between walls the slowest mode falls to exp(-pi^2 / 2 * sum): here 8 %, or a prior term below
+# 0.01 nats per value.
+_LEAST_SPREAD = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +95,46 @@ class Tabulated:
 def gaussian_betas(num_steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """Return step sizes that grow linearly, shape (num_steps,), float64.
 
-    The defaults are D3PM's for discretised Gaussian noise; 0.02 to 1 are those for uniform noise on
-    pixels (``Tabulated.from_betas``).
+    The defaults are D3PM's for 1000 steps of discretised Gaussian noise, see ``LinearBeta``; 0.02
+    to 1 are those for uniform noise on pixels (``Tabulated.from_betas``).
     """
     return torch.linspace(first, last, num_steps, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class LinearBeta(Options):
+    """The step sizes of discretised Gaussian noise over T steps: D3PM's, scaled by 1000 / T.
+
+        b_j = 1000 / T * (first + (last - first) (j - 1) / (T - 1)),    j = 1..T
+
+    In units of the whole range a step of size b moves a value by b / 8 in the mean square, if that
+    is at least about one level. The scale keeps the sum of the steps, so values are pure noise at
+    t = 1 whatever T is. What is left is the prior term of the bound: with the defaults and 256
+    levels at most 5e-6 nats per value for T = 1000, 1e-4 for T = 20 and 2e-3 for T = 10.
+
+    Reference: Austin et al. 2021, arXiv:2107.03006, Appendix A.2.3 and B.2 (the defaults).
+    """
+
+    first: float = option(1e-4, "b of the first of 1000 steps.", real, low=0, above=True)
+    last: float = option(0.02, "b of the last of 1000 steps.", real, low=0, above=True)
+
+    def betas(self, num_steps: int, levels: int) -> Tensor:
+        """Return the step sizes b of T steps, shape (num_steps,), float64.
+
+        Raises:
+            UserError: If a value of so many levels is not yet noise after the last step. Steps that
+                are much smaller than a level hardly ever change it, so few levels need few steps.
+        """
+        scale = 1000 / num_steps
+        betas = gaussian_betas(num_steps, scale * self.first, scale * self.last)
+        move = torch.arange(-(levels - 1), levels, dtype=torch.float64) / (levels - 1)
+        weight = torch.softmax(-4 * move.square() / betas[:, None], 1)
+        if float((weight @ move.square()).sum()) < _LEAST_SPREAD:
+            raise UserError(
+                f"{num_steps} steps of this noise do not hide which of {levels} levels a value has;"
+                " change the number of steps or take a larger first and last of the schedule"
+            )
+        return betas
 
 
 def d3pm_cosine(num_steps: int) -> Tabulated:

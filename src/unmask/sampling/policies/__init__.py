@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Rescaled,
     )
     from unmask.sampling.policies.self_correction import Edited, Planned
-    from unmask.sampling.policies.uniform import UniformReverse
+    from unmask.sampling.policies.transition import TransitionReverse
 
 __all__ = [
     "ByToken",
@@ -66,7 +66,7 @@ __all__ = [
     "Renoise",
     "Rescaled",
     "Threshold",
-    "UniformReverse",
+    "TransitionReverse",
     "best",
     "confidence_score",
     "grid_time",

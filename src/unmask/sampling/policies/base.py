@@ -13,7 +13,7 @@ query every mask. Policies hold no state: all they need is on the canvas and the
     remasking         visible tokens are masked again at random
     self_correction   visible tokens are masked again if the network finds them unlikely
     gibbs             every step redraws one position of a full canvas
-    uniform           every step redraws all positions of a full canvas
+    transition        every step redraws all positions of a full canvas
 """
 
 from __future__ import annotations

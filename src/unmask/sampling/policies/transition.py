@@ -1,10 +1,9 @@
-"""The reverse process of uniform noise as a policy: every step redraws every token."""
+"""The reverse of token-to-token noise as a policy: every step redraws every token."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from unmask.diffusion.rng import RowRng
@@ -13,7 +12,7 @@ from unmask.sampling.policies.base import Clock, Move, Policy, Prediction, grid_
 
 
 @dataclass(frozen=True)
-class UniformReverse(Policy):
+class TransitionReverse(Policy):
     """Draw x_s from q(x_s | x_t, x_0), x_0 drawn from the prediction, at every editable position.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Section 3 (the x_0 parametrisation).
@@ -33,7 +32,9 @@ class UniformReverse(Policy):
     def choose(
         self, canvas: Canvas, candidates: Tensor, prediction: Prediction, clock: Clock, rng: RowRng
     ) -> Move:
-        u = rng.uniform("transition", clock.step, canvas.ids.shape[1])
-        tokens = clock.process.step_back(canvas.ids, prediction.tokens, clock.t, clock.s, u)
-        tokens = torch.where(canvas.editable, tokens, canvas.ids)
+        u, here = rng.uniform("transition", clock.step, canvas.ids.shape[1]), canvas.editable
+        # Given tokens need not be data of the process.
+        now, goal = canvas.ids[here], prediction.tokens[here]
+        drawn = clock.process.step_back(now, goal, clock.t, clock.s, u[here])
+        tokens = canvas.ids.masked_scatter(here, drawn)
         return Move(tokens != canvas.ids, tokens=tokens)
