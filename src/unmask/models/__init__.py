@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unmask.models.decoder import DecoderDenoiser
     from unmask.models.encoder import EncoderDenoiser
     from unmask.models.loading import load_card, load_equipped, load_model, load_tokenizer
+    from unmask.models.logistic_head import LogisticHead
     from unmask.models.traits import Traits, traits_of
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "DecoderDenoiser",
     "EncoderDenoiser",
     "FrozenDenoiser",
+    "LogisticHead",
     "TextClassifier",
     "Traits",
     "load_card",
