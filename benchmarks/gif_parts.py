@@ -17,7 +17,7 @@ from unittest.mock import patch
 from PIL import Image, ImageDraw
 
 from unmask.pipelines.unmasker import Unmasker
-from unmask.render import gif, gif_page
+from unmask.render import gif, gif_page, gif_panels
 
 _ROUNDS = 5
 
@@ -41,7 +41,10 @@ def _palette_of_pillow() -> Iterator[None]:
 
 @contextmanager
 def _round_corners_of_pillow() -> Iterator[None]:
-    with patch.object(gif_page, "_rounded", _corners_of_pillow):
+    with (
+        patch.object(gif_page, "rounded", _corners_of_pillow),
+        patch.object(gif_panels, "rounded", _corners_of_pillow),
+    ):
         yield
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from unmask.errors import UserError
 from unmask.files import replacing
@@ -14,8 +15,11 @@ from unmask.render.marks import GIF_COMMENT
 from unmask.render.optional import viz_extra
 from unmask.render.timeline import Moment, timeline
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 LAST_SECONDS = 3.0
-"""How long the finished text is held."""
+"""How long the finished text or picture is held."""
 LONGEST_TEXT = 160
 """Most lines of text: a taller GIF is too large to send and to scroll."""
 _FRAME_SECONDS = 0.06
@@ -58,14 +62,32 @@ def write_gif(
         )
     shown = [[t.snapshots[i] for t, i in zip(tracks, m.shown, strict=True)] for m in moments]
     shown.append([_without_highlights(track.snapshots[-1]) for track in tracks])
-    first, *rest = map(page.draw, shown)
+    steps = durations(moments)
+    pause = max([*steps[-1:], round(1000 * _PAUSE_SECONDS)])
+    save_animation(path, map(page.draw, shown), [*steps, pause, round(1000 * LAST_SECONDS)])
+
+
+def save_animation(
+    path: str | os.PathLike[str], pictures: Iterable[Image], milliseconds: Sequence[int]
+) -> None:
+    """Write pictures, in palette mode and of one size, as a GIF that loops.
+
+    Args:
+        path: The file; replaced whole or not at all.
+        pictures: At least one.
+        milliseconds: How long each is shown.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    first, *rest = pictures
     with replacing(path) as part:
         first.save(
             part,
             format="GIF",
             save_all=True,
             append_images=rest,
-            duration=_durations(moments),
+            duration=list(milliseconds),
             loop=0,
             comment=GIF_COMMENT,
             # Unchanged pixels become transparent, which compresses better.
@@ -74,14 +96,12 @@ def write_gif(
         )
 
 
+def durations(moments: Sequence[Moment]) -> list[int]:
+    """Return milliseconds from each moment to the next; rounding errors do not add up."""
+    ticks = [round(moment.at / _TICK) for moment in moments]
+    return [10 * max(after - before, 2) for before, after in pairwise(ticks)]
+
+
 def _without_highlights(snapshot: Snapshot) -> Snapshot:
     status = tuple("kept" if state == "revealed" else state for state in snapshot.status)
     return replace(snapshot, status=status)
-
-
-def _durations(moments: Sequence[Moment]) -> list[int]:
-    """Return milliseconds per frame; rounding errors do not add up."""
-    ticks = [round(moment.at / _TICK) for moment in moments]
-    steps = [max(after - before, 2) for before, after in pairwise(ticks)]
-    pause = max([*steps[-1:], round(_PAUSE_SECONDS / _TICK)])
-    return [10 * tick for tick in [*steps, pause, round(LAST_SECONDS / _TICK)]]
