@@ -6,6 +6,8 @@ waiting   a fainter block   masked, in a later block of the sequence
 remasked  a rose block      masked again in this step
 revealed  mint on green     revealed in this step
 kept      ink ... amber     revealed earlier; amber for low confidence
+
+An undecided pixel of a picture is a square of a chequered ground.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ def mix(start: Colour, end: Colour, share: float) -> Colour:
     """Return the colour between start (share 0) and end (share 1)."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(start, end, strict=True))
     return red, green, blue
+
+
+UNDECIDED = (FAINT, mix(FAINT, FAINTER, 0.4))
+"""The two colours of the chequered ground that stands for undecided pixels."""
 
 
 def text_colour(status: Status, confidence: float | None) -> Colour:
