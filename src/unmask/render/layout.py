@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
+from unmask.pipelines.picture_trace import PictureFrame
 from unmask.pipelines.trace import HIDDEN, Snapshot
 
 UNKNOWN = " ???"
@@ -99,7 +100,7 @@ def one_line(text: str) -> str:
     return _printable(text).strip().replace("\n", " ")
 
 
-def counts(snapshot: Snapshot) -> str:
+def counts(snapshot: Snapshot | PictureFrame) -> str:
     """Return the cost so far as text: steps, network calls, seconds."""
     calls = "call" if snapshot.nfe == 1 else "calls"
     return f"step {snapshot.step} · {snapshot.nfe} {calls} · {snapshot.seconds:.2f} s"
