@@ -14,9 +14,16 @@ from unmask.files import replacing
 from unmask.pipelines.trace import Snapshot, Track
 from unmask.render.layout import reserved
 from unmask.render.marks import HTML_GENERATOR
-from unmask.render.timeline import timeline
+from unmask.render.timeline import Moment, timeline
 
-TEMPLATE = "replay.html"
+_LEGEND = """\
+<ul class="legend" aria-label="Legend">
+  <li><span class="token given">prompt</span></li>
+  <li><span class="token masked"><span class="last">mask</span></span> masked</li>
+  <li><span class="token revealed">word</span> new in this step</li>
+  <li><span class="token kept" style="--share: 42%">word</span> low confidence</li>
+  <li><span class="token remasked"><span class="last">mask</span></span> masked again</li>
+</ul>"""
 
 
 def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str) -> None:
@@ -30,18 +37,48 @@ def write_html(path: str | os.PathLike[str], tracks: Sequence[Track], title: str
     Raises:
         UserError: If there is nothing to show, or the file cannot be written.
     """
-    moments = timeline(tracks)
     data = {
-        "moments": [[round(1000 * moment.at), *moment.shown] for moment in moments],
+        "moments": instants(timeline(tracks)),
         "tracks": [_track(track) for track in tracks],
     }
-    template = Template(files("unmask.render").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    page = template.substitute(
-        title=escape(title), data=_script_json(data), generator=HTML_GENERATOR
+    write_page(path, "text", title, _LEGEND, data)
+
+
+def write_page(
+    path: str | os.PathLike[str], kind: str, title: str, legend: str, data: dict[str, Any]
+) -> None:
+    """Write the page that replays a kind of recording.
+
+    ``replay.html`` has the player and the style that all kinds share, ``replay_KIND.js`` and
+    ``replay_KIND.css`` what shows one.
+
+    Args:
+        path: The file; replaced whole or not at all.
+        kind: "text" or "picture".
+        title: The heading of the page.
+        legend: A list, as HTML.
+        data: What the script of the kind reads, and "moments".
+    """
+    page = Template(_read("replay.html")).substitute(
+        title=escape(title),
+        legend=legend,
+        style=_read(f"replay_{kind}.css"),
+        script=_read(f"replay_{kind}.js").rstrip(),
+        data=_script_json(data),
+        generator=HTML_GENERATOR,
     )
     # A title may hold half a surrogate pair, which UTF-8 cannot encode; the data is ASCII.
     with replacing(path) as part:
         part.write_text(page, encoding="utf-8", errors="replace")
+
+
+def instants(moments: Sequence[Moment]) -> list[list[int]]:
+    """Return moments as the page reads them: milliseconds, then the index for each track."""
+    return [[round(1000 * moment.at), *moment.shown] for moment in moments]
+
+
+def _read(name: str) -> str:
+    return files("unmask.render").joinpath(name).read_text(encoding="utf-8")
 
 
 def _track(track: Track) -> dict[str, Any]:
