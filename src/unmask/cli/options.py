@@ -257,14 +257,14 @@ def check_pictures(**paths: Path | None) -> None:
         paths: By the name of the option.
     """
     from unmask.files import check_writable
-    from unmask.render import jsonl, marks
+    from unmask.render import json_lines, marks
 
     for option, path in paths.items():
         if path is None:
             continue
         check_writable(path)
         check_ending(option, path, PICTURES[option])
-        (jsonl if option == "frames" else marks).check_replaceable(path)
+        (json_lines if option == "frames" else marks).check_replaceable(path)
 
 
 def check_ending(
