@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from unmask import earlier_names
+from unmask._names import earlier
 
 
 class UserError(ValueError):
@@ -29,7 +29,7 @@ def is_unicode(text: str) -> bool:
 def did_you_mean(word: object, choices: Iterable[str]) -> str:
     """Return "; it is called X now", "; did you mean X?" of a close match, or "; choose one of"."""
     known = sorted(choices)
-    now = earlier_names.ALL.get(str(word))
+    now = earlier.ALL.get(str(word))
     if now in known:
         return f"; it is called {now!r} now"
     if not known:

@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 import unmask
+from unmask._names.earlier import OPTIONS
 from unmask.cli import libraries, printing
-from unmask.earlier_names import OPTIONS
 from unmask.errors import UserError
 from unmask.validation import one_of
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask import earlier_names
+from unmask._names import earlier
 from unmask.cli.options import is_given
 from unmask.models.checkpoint import Card
 
@@ -71,7 +71,7 @@ class Marks:
             options["matching"] = options["matching"] or []
             if not is_given("guidance_scale"):
                 options["guidance_scale"] = None
-        return self._hashed(*earlier_names.earlier(self._card(), options))
+        return self._hashed(*earlier.card_and_options(self._card(), options))
 
     def _card(self) -> dict[str, Any]:
         card = asdict(self.model.card)

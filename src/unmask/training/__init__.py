@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unmask.lazy import lazy
+from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.training.job import Result, train

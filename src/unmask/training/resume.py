@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmask.earlier_names import recipe_today
+from unmask._names.earlier import recipe_today
 from unmask.errors import UserError
 from unmask.files import PARTIAL, write_failure, write_text
 from unmask.models import checkpoint

@@ -24,8 +24,6 @@ OPTIONS = {
     "order_temperature": "alg_temperature",
     "edit_below": "edit_threshold",
 }
-
-
 RECIPE = {"schedule": "lr_schedule"}
 """Keys of ``[training]``."""
 ALL = CARD | SAMPLERS | OPTIONS | RECIPE
@@ -43,7 +41,7 @@ def recipe_today(content: dict[str, Any]) -> dict[str, Any]:
     return _with_sampler(content | found)
 
 
-def earlier(card: dict[str, Any], options: dict[str, Any]) -> list[dict[str, Any]]:
+def card_and_options(card: dict[str, Any], options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the content of a card and the options of a command with the names of before."""
     samplers, names = _turned(SAMPLERS), _turned(OPTIONS)
     sampler = _chosen(_renamed(card["sampler"], names), "name", samplers)

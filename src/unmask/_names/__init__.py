@@ -1,0 +1,1 @@
+"""Names: those that packages re-export on first use, and those of an earlier version."""
