@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Codec(Protocol):
@@ -32,6 +36,22 @@ class Codec(Protocol):
     @property
     def symbols(self) -> Mapping[int, str]:
         """Ids that belong to no datum, such as start and padding, with their names."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer that the codec is made of; None if there is none."""
+
+    def not_data(self, vocab_size: int) -> list[int]:
+        """Return the ids below ``vocab_size`` that occur in no datum."""
+
+    def check_entries(self, entries: int) -> None:
+        """Raise a UserError unless a model with so many embeddings reads every id."""
+
+    def save(self, directory: Path) -> None:
+        """Write the files into a folder that ``unmask.json`` does not replace."""
+
+    def spellings(self, text: str) -> list[list[int]]:
+        """Return the ids of a text that is banned or wanted, in every form, for text only."""
 
     def encode(self, datum: Any) -> list[int]:
         """Return the ids of a datum, without start and end."""

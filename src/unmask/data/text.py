@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -202,6 +203,42 @@ class TextCodec:
     @cached_property
     def _left_out(self) -> frozenset[int]:
         return frozenset(self.tokenizer.all_special_ids) - {self.unknown}
+
+    def not_data(self, vocab_size: int) -> list[int]:
+        """Return the ids below ``vocab_size`` that occur in no text.
+
+        These are the special symbols other than unknown and end of text, and the ids by which a
+        model's vocabulary exceeds its tokenizer's.
+        """
+        tokenizer = self.tokenizer
+        text = {tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
+        known = set(tokenizer.get_vocab().values()) - (set(tokenizer.all_special_ids) - text)
+        return sorted(set(range(vocab_size)) - known)
+
+    def check_entries(self, entries: int) -> None:
+        """Raise a UserError unless a model has an embedding for every id that a text can have.
+
+        Args:
+            entries: Number of embeddings.
+        """
+        tokenizer = self.tokenizer
+        laid_out = {*self.start, self.end, tokenizer.mask_token_id, tokenizer.pad_token_id}
+        beyond = [
+            token
+            for token, i in tokenizer.get_vocab().items()
+            if i >= entries and (i in laid_out or i not in self.symbols)
+        ]
+        if beyond:
+            more = f" and {len(beyond) - 1} more" if beyond[1:] else ""
+            raise UserError(
+                f"the tokenizer has {beyond[0]!r}{more} beyond the {entries} embeddings of the "
+                "model; it belongs to another model, or the model was saved without "
+                "resize_token_embeddings"
+            )
+
+    def save(self, directory: Path) -> None:
+        """Write the files of the tokenizer into a folder."""
+        self.tokenizer.save_pretrained(directory)
 
     def template(self, text: str) -> list[Part]:
         """Split a text at its blanks.

@@ -27,6 +27,11 @@ def count(codec: TextCodec, ids: Tensor) -> int:
     return 0 if codec.unknown is None else int((ids == codec.unknown).sum())
 
 
+def noted(codec: TextCodec, texts: Iterable[str], ids: Tensor) -> tuple[str, ...]:
+    """Return ``notes`` on the ids (N,) of texts."""
+    return notes(codec, texts, count(codec, ids), len(ids))
+
+
 def notes(codec: TextCodec, texts: Iterable[str], unknown: int, tokens: int) -> tuple[str, ...]:
     """Return a sentence about unknown tokens, none if they are few.
 

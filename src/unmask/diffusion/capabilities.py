@@ -19,6 +19,7 @@ _TORCH = "use --backend torch"
 FEATURES: dict[str, tuple[str, str]] = {
     "guidance": ("guidance", "leave it out, or use a model trained with masks"),
     "constraints": ("a constraint", _LEAVE_OUT),
+    "classifier": ("a classifier", _LEAVE_OUT),
     "repetition_penalty": ("repetition_penalty", _LEAVE_OUT),
     "phrase_bans": ("a ban of several tokens", "ban single tokens only"),
     "stop_at_end": ("stop_at_end", _LEAVE_OUT),
@@ -71,6 +72,12 @@ PAIRS = Layout("models trained on pairs", ALL - {"sliding_window", "export"})
 RECORDS = Layout(
     "models trained on records",
     ALL - {"sliding_window", "stop_at_end", "excerpts", "scoring_window"},
+)
+IMAGES = Layout(
+    "models of images",
+    ALL
+    - {"constraints", "repetition_penalty", "phrase_bans", "stop_at_end", "sliding_window"}
+    - {"excerpts", "length_search", "top", "scoring_window", "export", "classifier"},
 )
 TIMED = Layout("models conditioned on the time", ALL - {"export", "eight_bits", "bfloat16"})
 

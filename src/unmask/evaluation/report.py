@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from unmask.data.codec import Codec
@@ -27,33 +28,78 @@ _LOSSY = (
 )
 
 
+@dataclass(frozen=True)
+class Column:
+    """A reported property of a score.
+
+    Attributes:
+        unit: A name in ``scores.UNITS``.
+        name: What it is called.
+        digits: Decimals.
+        skewed: Whether its interval is asymmetric, so that both ends are shown.
+    """
+
+    unit: str
+    name: str
+    digits: int
+    skewed: bool = False
+
+    def spelt(self, score: Score, over: str) -> str:
+        """Return the property with its interval as words."""
+        if self.skewed:
+            return f"{self.name} {_with_range(score, self.unit, self.digits, over)}"
+        return f"{_with_margin(score, self.unit, self.digits, over)} {self.name}"
+
+
+COLUMNS = (
+    Column("bits_per_dim", "bits/dim", 4),
+    Column("nats_per_token", "nats/token", 4),
+    Column("perplexity", "perplexity", 2, skewed=True),
+    Column("bits_per_char", "bits/char", 4),
+    Column("word_perplexity", "word perplexity", 1, skewed=True),
+)
+
+
+def columns(scores: Iterable[Score]) -> list[Column]:
+    """Return what is reported of scores; of images no perplexity, which nobody gives."""
+    known = {unit for score in scores for unit in score.known}
+    hidden = {"perplexity"} if "bits_per_dim" in known else set()
+    return [column for column in COLUMNS if column.unit in known - hidden]
+
+
+def _size(score: Score) -> str:
+    """Return the size of the data in words."""
+    if "dims" in score.units:
+        return f"{len(score.text.rows)} images of {score.tokens // len(score.text.rows)} sub-pixels"
+    return (
+        f"{score.tokens} tokens, {score.characters} characters, {score.words} words and line ends"
+    )
+
+
+def _these(score: Score) -> str:
+    return "these images" if "dims" in score.units else "this text"
+
+
 def lines(score: Score) -> list[str]:
     """Return a score as a few lines of text."""
     sign = "<= " if score.kind == "bound" else ""
     margin = "" if score.masks is None else f" ± {score.masks.margin:.2f}"
     found = [
-        f"{sign}{score.nats:.2f}{margin} nats in {score.tokens} tokens, "
-        f"{score.characters} characters, {score.words} words and line ends",
-        " · ".join(
-            [
-                f"{sign}{_with_margin(score, 'nats_per_token', 4, 'masks')} nats/token",
-                f"perplexity {_with_range(score, 'perplexity', 2, 'masks')}",
-                f"{_with_margin(score, 'bits_per_char', 4, 'masks')} bits/char",
-                f"word perplexity {_with_range(score, 'word_perplexity', 1, 'masks')}",
-            ]
-        ),
+        f"{sign}{score.nats:.2f}{margin} nats in {_size(score)}",
+        sign + " · ".join(column.spelt(score, "masks") for column in columns([score])),
     ]
     if score.masks is not None:
-        found.append(f"±: 95 % over {score.draws} random masks of each row, for this text")
+        found.append(f"±: 95 % over {score.draws} random masks of each row, for {_these(score)}")
     elif score.kind == "bound":
         found.append("one random mask a row gives no error; raise --draws")
     if score.texts:
-        found.append(
-            "for texts like this one: "
-            f"± {_half(score, 'nats_per_token', 'texts'):.4f} nats/token, "
-            f"± {_half(score, 'bits_per_char', 'texts'):.4f} bits/char "
-            f"(95 %, over {score.clusters})"
+        margins = (
+            f"± {_half(score, column.unit, 'texts'):.{column.digits}f} {column.name}"
+            for column in columns([score])
+            if not column.skewed
         )
+        like = "images like these" if "dims" in score.units else "texts like this one"
+        found.append(f"for {like}: {', '.join(margins)} (95 %, over {score.clusters})")
     return found + notes(score)
 
 
@@ -62,10 +108,9 @@ def brief(score: Score) -> str:
     over = "texts" if score.masks is None else "masks"
     sign = "at most " if score.kind == "bound" else ""
     error = "" if score.interval("nats_per_token", over) is None else f" (95 % over {over})"
-    return (
-        f"{sign}{_with_margin(score, 'nats_per_token', 3, over)} nats/token, "
-        f"{_with_margin(score, 'bits_per_char', 3, over)} bits/char{error}"
-    )
+    shown = [column for column in columns([score]) if not column.skewed]
+    parts = [f"{_with_margin(score, column.unit, 3, over)} {column.name}" for column in shown]
+    return f"{sign}{', '.join(parts)}{error}"
 
 
 def token_scores(score: Score, codec: Codec) -> list[tuple[str, float]]:
@@ -89,17 +134,19 @@ def notes(score: Score) -> list[str]:
 
 def table(scores: Mapping[str, Score]) -> str:
     """Return scores, by the names of their models, as a Markdown table."""
-    rows = [
-        "| model | nats/token | perplexity | bits/char | word perplexity | tokens |",
-        "|---|---|---|---|---|---|",
-    ]
+    shown = columns(scores.values())
+    names = ["model", *(column.name for column in shown), "tokens"]
+    rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for name, score in scores.items():
         sign = "≤ " if score.kind == "bound" else ""
         cells = [
-            sign + _with_both(score, "nats_per_token", 4),
-            sign + _with_range(score, "perplexity", 2, "texts"),
-            sign + _with_both(score, "bits_per_char", 4),
-            sign + _with_range(score, "word_perplexity", 1, "texts"),
+            sign
+            + (
+                _with_range(score, column.unit, column.digits, "texts")
+                if column.skewed
+                else _with_both(score, column.unit, column.digits)
+            )
+            for column in shown
         ]
         unknown = f" ({score.unknown} unknown)" if score.unknown else ""
         mark = " †" if score.lossy else ""
@@ -128,13 +175,13 @@ def differences(scores: Mapping[str, Score]) -> dict[str, Difference]:
 
 def difference_table(first: str, found: Mapping[str, Difference]) -> str:
     """Return paired differences to the first model as a Markdown table."""
-    rows = [
-        f"| model, less {first} | nats/token | bits/char | p (masks) | p (texts) |",
-        "|---|---|---|---|---|",
-    ]
+    kinds = {name for difference in found.values() for name in difference.as_dict()}
+    shown = [column for column in COLUMNS if column.unit in kinds]
+    names = [f"model, less {first}", *(column.name for column in shown), "p (masks)", "p (texts)"]
+    rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for name, difference in found.items():
         facts = difference.as_dict()
-        cells = [_signed(facts, unit) for unit in ("nats_per_token", "bits_per_char")]
+        cells = [_signed(facts, column.unit) for column in shown]
         cells += [_p(facts, over) for over in ("masks", "texts")]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -3,7 +3,8 @@ r"""Negative log-likelihoods in several units, with errors.
 Nats are summed first and converted to other units last:
 
     perplexity = exp(nats / tokens),  bits per character = nats / (characters ln 2),
-    word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>).
+    word perplexity = exp(nats / words), a line end counting as a word (WikiText's <eos>),
+    bits per dimension = nats / (dims ln 2), the sub-pixels of images.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ UNITS = {
     "perplexity": "tokens",
     "bits_per_char": "characters",
     "word_perplexity": "words",
+    "bits_per_dim": "dims",
 }
 """Reported properties of a ``Score``, and the unit that their nats are divided by."""
 
@@ -34,7 +36,8 @@ class Score:
 
     Attributes:
         nats: Total nats.
-        units: The size of the text: ``tokens``, ``characters``, ``words``; see ``Text``.
+        units: The size of the data: ``tokens``; of text ``characters`` and ``words``, of images
+            ``dims``; see ``Text``.
         unknown: Number of unknown tokens; see ``Text``.
         lossy: Whether the tokenizer does not reproduce the text; see ``Text``.
         kind: ``bound`` (an upper bound), ``exact``, or ``pseudo`` (a pseudo-log-likelihood, which
@@ -106,6 +109,16 @@ class Score:
         return self.nats / math.log(2) / max(self.characters, 1)
 
     @property
+    def bits_per_dim(self) -> float:
+        """Bits per sub-pixel of an image."""
+        return self.nats_per("dims") / math.log(2)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names in ``UNITS`` whose unit the data have."""
+        return tuple(name for name, unit in UNITS.items() if unit in self.units)
+
+    @property
     def word_perplexity(self) -> float:
         """exp(nats per word), a line end counting as a word."""
         return _exp(self.nats_per("words"))
@@ -131,7 +144,7 @@ class Score:
         float64 is None.
         """
         result: dict[str, Any] = {"kind": self.kind, "exact": self.exact}
-        for unit in (name for name, size in UNITS.items() if size in self.units):
+        for unit in self.known:
             result[unit] = _finite(getattr(self, unit))
             for over in ("masks", "texts"):
                 interval = self.interval(unit, over)
@@ -212,8 +225,9 @@ class Difference:
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers, with units in the names, fit for JSON; unknown ones are left out."""
         per: dict[str, float] = {"nats_per_token": self.units["tokens"]}
-        if "characters" in self.units:
-            per["bits_per_char"] = self.units["characters"] * math.log(2)
+        for name, size in (("bits_per_char", "characters"), ("bits_per_dim", "dims")):
+            if size in self.units:
+                per[name] = self.units[size] * math.log(2)
         result: dict[str, Any] = {unit: self.nats / count for unit, count in per.items()}
         for unit, count in per.items():
             for over, spread in (("masks", self.masks), ("texts", self.texts.get(UNITS[unit]))):

@@ -18,7 +18,8 @@ from reprlib import repr as shortened
 from typing import Any, TypeVar
 
 from unmask import files
-from unmask.earlier_names import card_today
+from unmask._names.earlier import card_today
+from unmask.data.pixels import PixelCodec
 from unmask.errors import UserError, explained
 from unmask.validation import Option, Options, option, require, whole, word
 
@@ -83,6 +84,12 @@ def _records(name: str, value: Any) -> dict[str, list[int]]:
     return {key: [size(f"{name}.{key}", n) for n in sizes] for key, sizes in found.items()}
 
 
+def _images(name: str, value: Any) -> dict[str, Any]:
+    """Return the description of images, or an empty table."""
+    found = _table(name, value)
+    return PixelCodec(**found).as_card() if found else found
+
+
 @dataclass(frozen=True)
 class Card(Options):
     """The content of ``unmask.json``; a card that exists is valid.
@@ -98,7 +105,9 @@ class Card(Options):
         word,
         choices=KINDS,
     )
-    process: str = option("absorbing", "Forward process, 'absorbing' or 'uniform'.", word)
+    process: str = option(
+        "absorbing", "Forward process, 'absorbing', 'uniform' or 'gaussian'.", word
+    )
     schedule: dict[str, Any] = option(
         partial(dict, name="linear"), "Name and parameters of the noise schedule.", _named
     )
@@ -133,6 +142,9 @@ class Card(Options):
         "Of a model that was trained on one text per row, some of their 'lengths' in tokens, "
         "equally likely.",
         _records,
+    )
+    images: dict[str, Any] = option(
+        dict, "Of a model of images, their size, levels and classes; see data.pixels.", _images
     )
     training: dict[str, Any] = option(
         dict, "Recipe, data, steps, seed, time, software: how to make the model again.", _table

@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from unmask.data.text import TextCodec
 from unmask.errors import UserError
 from unmask.models.compat import switch_token_dropout_off, wrapped_in
 from unmask.models.forward import only_at, repeatable
@@ -208,35 +207,3 @@ def queried_rows(
     if at is None or len(at) == 1 or len(rows := at.any(1).nonzero()[:, 0]) in (0, len(at)):
         return xt, t, at, valid
     return xt[rows], t[rows], at[rows], None if valid is None else valid[rows]
-
-
-def not_data_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> list[int]:
-    """Return the ids below ``vocab_size`` that occur in no text.
-
-    These are the special symbols other than unknown and end of text, and the ids by which a model's
-    vocabulary exceeds its tokenizer's.
-    """
-    text = {tokenizer.unk_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id}
-    known = set(tokenizer.get_vocab().values()) - (set(tokenizer.all_special_ids) - text)
-    return sorted(set(range(vocab_size)) - known)
-
-
-def check_vocabulary(codec: TextCodec, entries: int) -> None:
-    """Check that a model has an embedding for every id that a text can have.
-
-    Raises:
-        UserError: If an embedding is missing.
-    """
-    tokenizer = codec.tokenizer
-    laid_out = {*codec.start, codec.end, tokenizer.mask_token_id, tokenizer.pad_token_id}
-    beyond = [
-        token
-        for token, i in tokenizer.get_vocab().items()
-        if i >= entries and (i in laid_out or i not in codec.symbols)
-    ]
-    if beyond:
-        more = f" and {len(beyond) - 1} more" if beyond[1:] else ""
-        raise UserError(
-            f"the tokenizer has {beyond[0]!r}{more} beyond the {entries} embeddings of the model; "
-            "it belongs to another model, or the model was saved without resize_token_embeddings"
-        )

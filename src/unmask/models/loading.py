@@ -27,7 +27,7 @@ from transformers import (
 
 from unmask.errors import UserError, explained, reason_of
 from unmask.files import settle
-from unmask.models import compat
+from unmask.models import compat, pixel_unet
 from unmask.models.checkpoint import EXTRA, FILE, Card, read_extra, read_json
 from unmask.models.extra_weights import equip, restore
 from unmask.validation import Option, real
@@ -212,7 +212,10 @@ def load_config(name: str) -> Any:
         raise UserError(f"{name} holds no model: there is no config.json in it")
     damage = f"{name}/config.json is damaged"
     if local:
-        check_layers(read_json(Path(name) / "config.json", "take another copy of it"), damage)
+        content = read_json(Path(name) / "config.json", "take another copy of it")
+        check_layers(content, damage)
+        if content.get("model_type") == pixel_unet.TYPE:
+            pixel_unet.register()
     lost = f"there is no folder {name}, and no model of that name could be fetched from the hub"
     # Architectures raise errors of any type for a wrong value.
     with explained(f"cannot read {name}/config.json" if local else lost, reason=_reason):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unmask.data.codec import Codec
 from unmask.models import checkpoint, extra_weights, loading
 from unmask.models.checkpoint import Card
 from unmask.models.runtimes import openvino_export, select
@@ -15,7 +16,7 @@ from unmask.models.runtimes import openvino_export, select
 def save(
     directory: Path,
     model: Any,
-    tokenizer: Any,
+    codec: Codec,
     card: Card,
     counts: Tensor | None,
     *,
@@ -27,7 +28,7 @@ def save(
     Args:
         directory: Where to.
         model: The model, with weights in floating point.
-        tokenizer: Its tokenizer.
+        codec: Its tokenizer, or what a modality has in its place.
         card: Process, schedule, default sampler and training history.
         counts: How often each token occurs in the training text, shape (V,); None if unknown.
         overwrite: Replace the model in the directory.
@@ -46,7 +47,7 @@ def save(
     with checkpoint.staged(directory) as stage:
         with loading.no_bars():
             model.save_pretrained(stage, state_dict=extra_weights.ordinary_state(model))
-            tokenizer.save_pretrained(stage)
+            codec.save(stage)
         checkpoint.write_extra(stage, extra_weights.extra_state(model, counts))
         card.write(stage)
         if exported_in is not None:

@@ -4,9 +4,11 @@
     prefix     a token e(t) before all others, attended to like them, its output dropped
     layerwise  h <- h + MLP_l(sinusoid(t))            h: output of the attention of layer l
     adaln      h <- (1 + scale(t)) * h + shift(t)     h: output of each norm in or after the layers
+    input      the network has an input for the time, such as a U-Net
 
-The last two are initialised to zero, so that a pretrained network is unchanged at the start. If all
-tokens share one schedule, nothing is lost without t; otherwise the optimal prediction depends on t.
+``layerwise`` and ``adaln`` are initialised to zero, so that a pretrained network is unchanged at
+the start. If all tokens share one schedule, nothing is lost without t; otherwise the optimal
+prediction depends on t.
 Layers are found by their number, attention and norms by their class names.
 
 References: He et al. 2022, "DiffusionBERT", arXiv:2211.15029 (prefix and layerwise); Shi et al.
@@ -30,7 +32,7 @@ from unmask.errors import UserError
 from unmask.models.exclusive import exclusive
 from unmask.validation import Option, word
 
-DESIGNS = ("none", "prefix", "layerwise", "adaln")
+DESIGNS = ("none", "prefix", "layerwise", "adaln", "input")
 NAME = "unmask_time"
 """The submodule of the model under which its time conditioning is trained and saved."""
 
@@ -80,15 +82,20 @@ class TimeConditioning(nn.Module):
                 self._time = before
                 self._signals = []
 
-    def _begin(self, _body: nn.Module, _args: Any) -> None:
+    def _current(self) -> Tensor:
+        """Return the time of the current call."""
         if self._time is None:
             raise UserError(
                 f"this model is conditioned on the time ({NAME}: {self.design}); "
                 "call it within conditioning.at(t)"
             )
+        return self._time
+
+    def _begin(self, _body: nn.Module, _args: Any) -> None:
+        time = self._current()
         # A bfloat16 sinusoid would be too coarse: always in the precision of the weights.
-        with torch.autocast(self._time.device.type, enabled=False):
-            self._signals = self(self._time)
+        with torch.autocast(time.device.type, enabled=False):
+            self._signals = self(time)
 
     def _sinusoid(self, t: Tensor, width: int) -> Tensor:
         """Return ``sinusoid`` in the dtype of the weights, shape (B, width)."""
@@ -210,6 +217,20 @@ class _AdaLN(TimeConditioning):
         return torch.addcmul(shift, output, scale)
 
 
+class _Input(TimeConditioning):
+    """The network's own input for the time, an attribute ``time`` of its body; no weights."""
+
+    design = "input"
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        if not hasattr(model.base_model, "time"):
+            raise _missing(model, self.design, "an input for the time")
+        super().__init__(model.base_model)
+
+    def _begin(self, body: nn.Module, _args: Any) -> None:
+        body.time = self._current()
+
+
 def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
     """Condition a model on the time, by a submodule ``unmask_time``.
 
@@ -230,7 +251,7 @@ def attach(model: PreTrainedModel, design: str) -> TimeConditioning | None:
         raise UserError(f"the model has time conditioning already, {present.design!r}")
     if design == "none":
         return None
-    kinds: tuple[type[Any], ...] = (_Prefix, _Layerwise, _AdaLN)
+    kinds: tuple[type[Any], ...] = (_Prefix, _Layerwise, _AdaLN, _Input)
     kind = next(kind for kind in kinds if kind.design == design)
     conditioning: TimeConditioning = kind(model).to(model.device, model.dtype)
     model.add_module(NAME, conditioning)

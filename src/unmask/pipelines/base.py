@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from unmask.data.text import TextCodec
+from unmask.data.codec import Codec
 from unmask.data.text_rows import Text, window_of
 from unmask.diffusion import capabilities
-from unmask.diffusion.capabilities import PAIRS, RECORDS, Kind
+from unmask.diffusion.capabilities import IMAGES, PAIRS, RECORDS, Kind
 from unmask.diffusion.denoiser import Denoiser, uses_time
 from unmask.diffusion.formulation import Formulation, PerTokenFormulation
 from unmask.diffusion.registry import make_formulation
@@ -24,10 +24,10 @@ from unmask.models.any_order import make_denoiser
 from unmask.models.approximate_cache import FrozenDenoiser
 from unmask.models.checkpoint import Card
 from unmask.models.decoder import DecoderDenoiser
-from unmask.models.encoder import not_data_ids
 from unmask.models.runtimes.openvino import ExportedDenoiser
 from unmask.models.saving import save
 from unmask.models.traits import traits_of
+from unmask.sampling.canvas import Canvas
 from unmask.sampling.reverse import posterior_denoiser
 from unmask.validation import place, word, words
 
@@ -51,9 +51,11 @@ class Pipeline:
     """
 
     def __init__(
-        self, model: Any, codec: TextCodec, card: Card, backend: str, positions: int | None
+        self, model: Any, codec: Codec, card: Card, backend: str, positions: int | None
     ) -> None:
-        self.model, self.codec, self.card, self.backend = model, codec, card, backend
+        self.model, self.card, self.backend = model, card, backend
+        # Each pipeline uses more of the codec of its modality than the protocol has.
+        self.codec: Any = codec
         self.positions = self.limit = positions
 
     @property
@@ -67,9 +69,7 @@ class Pipeline:
         """Tokens in a row of text to be scored: what the model was trained on, at most 512."""
         return row_length(self.card, self.positions)
 
-    def rows(
-        self, text: str | Sequence[str], window: int | None = None, stride: int | None = None
-    ) -> Text:
+    def rows(self, text: Any, window: int | None = None, stride: int | None = None) -> Text:
         """Return a text, or several documents, in the rows that ``score`` cuts it into.
 
         Args:
@@ -84,10 +84,14 @@ class Pipeline:
         length = window_of(window, self.row_length, self.positions, self.card.block_length)
         return Text.from_documents(words("text", text), self.codec, length, stride)
 
-    def _score(self, text: str | Text, row_nats: RowNats, **options: Any) -> Score:
-        """Return the score of a text; see ``evaluation.likelihood.score_text``."""
-        rows = text if isinstance(text, Text) else self.rows(word("text", text))
+    def _score(self, data: Any, row_nats: RowNats, **options: Any) -> Score:
+        """Return the score of data; see ``evaluation.likelihood.score_text``."""
+        rows = data if isinstance(data, Text) else self._rows_of(data)
         return score_text(rows, row_nats, device=self.device, **options)
+
+    def _rows_of(self, data: Any) -> Text:
+        """Return what ``score`` is given as rows: one text."""
+        return self.rows(word("text", data))
 
     @property
     def computed_by(self) -> dict[str, str]:
@@ -113,7 +117,7 @@ class DiffusionPipeline(Pipeline):
     def __init__(
         self,
         model: Any,
-        codec: TextCodec,
+        codec: Codec,
         card: Card,
         denoiser: Any,
         formulation: Formulation,
@@ -128,10 +132,20 @@ class DiffusionPipeline(Pipeline):
         self.cache = cache
         self._counts = counts
 
+    unconditioned: ClassVar[str] = (
+        "guidance weighs the text with and without what is given, and nothing is: give a prompt, a "
+        "source or words around the blanks, or leave the scale out"
+    )
+    """The error for guidance where nothing is given."""
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of model that this one is of; see ``diffusion.capabilities``."""
-        layouts = ((self.card.pairs, PAIRS), (self.card.records, RECORDS))
+        layouts = (
+            (self.card.pairs, PAIRS),
+            (self.card.records, RECORDS),
+            (self.card.images, IMAGES),
+        )
         return (*(layout for trained, layout in layouts if trained), self.formulation)
 
     def supports(self, feature: str) -> bool:
@@ -151,6 +165,10 @@ class DiffusionPipeline(Pipeline):
     def mask_is_evidence(self) -> bool:
         """Whether a mask tells the network about its token; see ``ClassifierFree``."""
         return isinstance(self.formulation, PerTokenFormulation) and uses_time(self.denoiser)
+
+    def condition(self, canvas: Canvas) -> Tensor:
+        """Return the tokens that guidance hides, shape (B, L), bool: all that are given."""
+        return canvas.given(len(self.codec.start))
 
     def new_denoiser(self) -> Denoiser:
         """Return the denoiser of one run on one chunk of text, with its cache.
@@ -200,7 +218,7 @@ class DiffusionPipeline(Pipeline):
         save(
             Path(place("the folder", directory)),
             self.model,
-            self.codec.tokenizer,
+            self.codec,
             self.card,
             self._counts,
             overwrite=overwrite,
@@ -220,27 +238,25 @@ def check_cache(cache: str) -> str:
     return cache
 
 
-def denoiser_of(
-    model: Any, codec: TextCodec, card: Card, network: Any, positions: int | None
-) -> Any:
+def denoiser_of(model: Any, codec: Codec, card: Card, network: Any, positions: int | None) -> Any:
     """Return the network as a denoiser, or as a block denoiser."""
     if card.block_length:
         vocab_size = model.get_output_embeddings().out_features
         return DecoderDenoiser(
             model,
-            not_data_ids(codec.tokenizer, vocab_size),
+            codec.not_data(vocab_size),
             codec.mask_token_id,
             card.block_length,
             start=len(codec.start),
             window=row_length(card, positions),
         )
-    not_data = not_data_ids(codec.tokenizer, traits_of(model).vocab_size)
+    not_data = codec.not_data(traits_of(model).vocab_size)
     original = make_denoiser(model, not_data, codec.mask_token_id)
     return original if network is None else ExportedDenoiser(network, original)
 
 
 def formulation_of(
-    model: Any, codec: TextCodec, card: Card, denoiser: Any, counts: Tensor | None
+    model: Any, codec: Codec, card: Card, denoiser: Any, counts: Tensor | None
 ) -> Formulation:
     """Return the formulation that a card names."""
     return make_formulation(

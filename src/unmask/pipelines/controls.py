@@ -30,6 +30,7 @@ class Controls:
 
     Attributes:
         codec: The tokenizer.
+        condition: Returns the tokens of a canvas, (B, L), bool, that guidance hides.
         scale: Of classifier-free guidance; 1 for none.
         classified: How a classifier guides a denoiser, None for none.
         picks: Whether it does so by picking a few tokens, of which one is generated.
@@ -39,6 +40,7 @@ class Controls:
     """
 
     codec: Codec
+    condition: Callable[[Canvas], Tensor]
     scale: float = 1.0
     classified: Callable[[Denoiser], Denoiser] | None = None
     picks: bool = False
@@ -61,9 +63,12 @@ class Controls:
             mask_is_evidence: See ``ClassifierFree``.
         """
         if self.scale != 1:
-            given = canvas.given(len(self.codec.start))
             denoiser = ClassifierFree(
-                denoiser, self.scale, given, self.codec.mask_token_id, mask_is_evidence
+                denoiser,
+                self.scale,
+                self.condition(canvas),
+                self.codec.mask_token_id,
+                mask_is_evidence,
             )
         return denoiser if self.classified is None else self.classified(denoiser)
 
@@ -103,11 +108,8 @@ def control(
     codec, canvas = pipeline.codec, rows.canvas
     patterns = options.matching
     length = canvas.ids.shape[1]
-    if options.guidance_scale != 1 and not canvas.given(len(codec.start)).any(1).all():
-        raise UserError(
-            "guidance weighs the text with and without what is given, and nothing is: give a "
-            "prompt, a source or words around the blanks, or leave the scale out"
-        )
+    if options.guidance_scale != 1 and not pipeline.condition(canvas).any(1).all():
+        raise UserError(pipeline.unconditioned)
     if window is not None and length > window.size and (patterns or options.allowed is not None):
         raise UserError(
             "what is to match or allowed is known for a text that is seen as a whole, and this "
@@ -129,6 +131,7 @@ def control(
         rows = rows.only(possible)
     controls = Controls(
         codec,
+        pipeline.condition,
         options.guidance_scale,
         _classified(options, pipeline, length if window is None else min(length, window.size)),
         options.classifier_top_k is not None,

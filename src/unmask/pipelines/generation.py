@@ -243,6 +243,8 @@ def _check_supported(
     for name in options.settings:
         constraint = name in ("matching", "allowed")
         pipeline.require("constraints" if constraint else "guidance", name)
+        if name == "classifier":
+            pipeline.require(name)
 
 
 def _check_bans(restriction: Restriction, window: Window, pipeline: DiffusionPipeline) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from unmask.data.text_rows import Text
 from unmask.diffusion.denoiser import uses_time
 from unmask.diffusion.formulation import STEPS, Bound
 from unmask.diffusion.objectives import chain_rule
@@ -24,7 +23,7 @@ class ScoringMixin(DiffusionPipeline):
 
     def score(
         self,
-        text: str | Text,
+        text: Any,
         *,
         draws: int | None = None,
         seed: int = 0,
@@ -37,8 +36,8 @@ class ScoringMixin(DiffusionPipeline):
         """Return an upper bound on -log p(text), with its error.
 
         Args:
-            text: Cut into rows of the length that the model was trained on, unless they are rows
-                already.
+            text: A text, which is cut into rows of the length that the model was trained on; of a
+                model of images (N, H, W, C), uint8; or rows, see ``rows``.
             draws: Mask patterns per row; None for as many as bring the standard error over masks
                 under 1 % of the nats.
             seed: Of the masks.
@@ -88,7 +87,7 @@ class ScoringMixin(DiffusionPipeline):
 
     def score_in_order(
         self,
-        text: str | Text,
+        text: Any,
         order: str | Sequence[int] = "left-to-right",
         *,
         batch_size: int = 32,
@@ -117,7 +116,7 @@ class ScoringMixin(DiffusionPipeline):
         return self._score(text, nats, kind="exact", batch_size=batch_size, advance=advance)
 
     def pseudo_score(
-        self, text: str | Text, *, batch_size: int = 32, advance: Advance = lambda rows: None
+        self, text: Any, *, batch_size: int = 32, advance: Advance = lambda rows: None
     ) -> Score:
         """Return the pseudo-log-likelihood of a text: every token given all others in its row.
 

@@ -26,7 +26,6 @@ from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.models import loading
 from unmask.models.checkpoint import Card
-from unmask.models.encoder import check_vocabulary
 from unmask.models.positions import entries_of, position_limit
 from unmask.models.runtimes import select
 from unmask.models.traits import check_masks, traits_of
@@ -80,7 +79,7 @@ class Unmasker(ScoringMixin):
         model, positions = model.eval(), position_limit(model)
         counts = None if counts is None else counts.to(model.device)
         denoiser = denoiser_of(model, codec, card, network, positions)
-        check_vocabulary(codec, entries_of(model))
+        codec.check_entries(entries_of(model))
         if not card.block_length:
             check_masks(model, codec.mask_token_id)
         formulation = formulation_of(model, codec, card, denoiser, counts)
@@ -272,9 +271,7 @@ class Unmasker(ScoringMixin):
             )
         return RecordCodec(self.codec, self.card.sequence_length or self.row_length)
 
-    def rows(
-        self, text: str | Sequence[str], window: int | None = None, stride: int | None = None
-    ) -> Text:
+    def rows(self, text: Any, window: int | None = None, stride: int | None = None) -> Text:
         """Return the rows that ``score`` cuts a text into; see ``Pipeline.rows``.
 
         For a model of records each document is a row; those that do not fit are left out.
@@ -324,6 +321,4 @@ class Unmasker(ScoringMixin):
         parts = chain.from_iterable(map(self.codec.template, prompts))
         texts = [part for part in dict.fromkeys(parts) if isinstance(part, str)]
         ids = torch.tensor([i for own in self.codec.encode_all(texts) for i in own])
-        return unknown_tokens.notes(
-            self.codec, texts, unknown_tokens.count(self.codec, ids), len(ids)
-        )
+        return unknown_tokens.noted(self.codec, texts, ids)

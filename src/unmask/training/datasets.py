@@ -12,8 +12,10 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from unmask.data import unknown_tokens
 from unmask.data.codec import Codec
 from unmask.data.documents import Documents, Piece
+from unmask.data.pixels import PixelCodec
 from unmask.data.sources import Note, check_field
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
@@ -42,8 +44,9 @@ class Material:
         validation: Returns the validation text, of a number of rows at most; None for no
             validation.
         facts: What the checkpoint's card says about the data.
-        notes: Lines about data that is left out.
+        notes: Lines about data that is left out, and about unknown tokens.
         records: What the card says about the length of records; empty for other data.
+        length: Tokens of a row, where the data decide it; else None.
     """
 
     items: Items
@@ -53,13 +56,37 @@ class Material:
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
     records: dict[str, Any] = field(default_factory=dict)
+    length: int | None = None
 
 
-def fingerprint(texts: Iterable[str]) -> str:
-    """Return a hash of texts in their order."""
+class Source(Protocol):
+    """Data that has been read, of one modality."""
+
+    @property
+    def texts(self) -> Iterable[str]:
+        """The training texts, for a fresh tokenizer."""
+        ...
+
+    @property
+    def everything(self) -> Iterable[str | bytes]:
+        """All data in pieces, the validation data last."""
+        ...
+
+    @property
+    def codec(self) -> PixelCodec | None:
+        """The codec that the data decide; None if it belongs to the model."""
+        ...
+
+    def lay_out(self, codec: Any, recipe: Recipe, folder: Path) -> Material:
+        """Lay everything out in rows; large files may go to a folder."""
+        ...
+
+
+def fingerprint(parts: Iterable[str | bytes]) -> str:
+    """Return a hash of texts or bytes in their order."""
     digest = hashlib.blake2b(digest_size=16)
-    for text in texts:
-        content = text.encode("utf-8", "surrogatepass")
+    for part in parts:
+        content = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
 
@@ -77,6 +104,7 @@ class Texts:
     source: Documents
     cut: Cut | None
     validation: Documents | None
+    codec = None
 
     @classmethod
     def read(
@@ -140,6 +168,7 @@ class Texts:
             noised=stream,
             validation=of_rows,
             facts={"data_tokens": len(stream)},
+            notes=unknown_tokens.noted(codec, self.texts, stream),
         )
 
 

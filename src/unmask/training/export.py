@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from unmask.data.pixels import PixelCodec
 from unmask.models import checkpoint, extra_weights
 from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
@@ -25,6 +26,7 @@ def make_card(prepared: Prepared, trainer: DiffusionTrainer) -> Card:
     import transformers
 
     recipe, data, material = prepared.recipe, prepared.recipe.data, prepared.material
+    codec = prepared.start.codec
     training = {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         **prepared.job.sources,
@@ -52,6 +54,7 @@ def make_card(prepared: Prepared, trainer: DiffusionTrainer) -> Card:
         block_length=recipe.objective.block_length,
         pairs={"before": data.before, "between": data.between} if data.pairs else {},
         records=material.records,
+        images=codec.as_card() if isinstance(codec, PixelCodec) else {},
         training=training,
         scores={} if trainer.score is None else {"validation": trainer.score.as_dict()},
     )
@@ -64,7 +67,7 @@ def save(prepared: Prepared, card: Card) -> None:
     dtype = getattr(torch, job.recipe.model.save_dtype)
     with checkpoint.staged(job.out) as stage, no_bars():
         extra_weights.plain(start.model).to(dtype).save_pretrained(stage)
-        start.codec.tokenizer.save_pretrained(stage)
+        start.codec.save(stage)
         checkpoint.write_extra(stage, extra)
         card.write(stage)
 

@@ -16,15 +16,17 @@ from transformers import (
     PreTrainedModel,
 )
 
+from unmask.data.codec import Codec
+from unmask.data.pixels import PixelCodec
 from unmask.data.text import TextCodec
 from unmask.errors import UserError, did_you_mean
-from unmask.models import loading
+from unmask.models import loading, pixel_unet
 from unmask.models.checkpoint import Card, read_extra
 from unmask.models.decoder import add_mask_token, check_decoder
-from unmask.models.encoder import check_vocabulary
 from unmask.models.extra_weights import equip, restore
 from unmask.models.positions import entries_of, position_limit
 from unmask.models.traits import check_masks, traits_of
+from unmask.training.datasets import Source
 from unmask.training.recipe import Recipe
 from unmask.training.tokenizer import train_tokenizer
 
@@ -46,16 +48,16 @@ class StartingPoint:
     name: str | None
     card: Card | None
     model: PreTrainedModel
-    codec: TextCodec
+    codec: Codec
 
     @classmethod
-    def open(cls, recipe: Recipe, name: str | None, documents: Iterable[str]) -> StartingPoint:
+    def open(cls, recipe: Recipe, name: str | None, source: Source) -> StartingPoint:
         """Load the model, or make a fresh one with a tokenizer trained on the data.
 
         Args:
             recipe: Decides between the two where no name is given.
             name: Directory or hub id; None for the recipe's.
-            documents: What a fresh tokenizer is trained on.
+            source: The data, which a fresh tokenizer is trained on.
 
         Raises:
             UserError: If there is no such model, it is of the wrong kind, or too short for the
@@ -68,15 +70,20 @@ class StartingPoint:
         card = loading.load_card(name) if name is not None and continues else None
         if card is not None and recipe.kind == "masked":
             _check_same_method(recipe, card, str(name))
-        model, tokenizer = _load(recipe, name) if name else _fresh(recipe, documents)
-        codec = _codec(recipe, model, tokenizer, name or recipe.model.type)
+        codec: Codec
+        if source.codec is None:
+            model, tokenizer = _load(recipe, name) if name else _fresh(recipe, source.texts)
+            codec = _codec(recipe, model, tokenizer, name or recipe.model.type)
+        else:
+            codec = source.codec
+            model = _for_images(recipe, name, card, source.codec)
         if recipe.model.dropout is not None:
             set_dropout(model, recipe.model.dropout)
         start = cls(name, card, model, codec)
         if recipe.kind == "masked":
             equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
             start.load_extra_weights(recipe)
-        _check_length(model, recipe.data.length)
+        _check_length(model, recipe, source.codec)
         return start
 
     def notes(self, recipe: Recipe) -> list[str]:
@@ -125,7 +132,7 @@ def _codec(recipe: Recipe, model: PreTrainedModel, tokenizer: Any, name: str) ->
     if masked:
         # What is wrong with the network is reported first.
         traits_of(model)
-    check_vocabulary(codec, entries_of(model))
+    codec.check_entries(entries_of(model))
     if masked:
         check_masks(model, codec.mask_token_id)
     if recipe.kind == "causal" and not codec.start:
@@ -137,13 +144,17 @@ def _codec(recipe: Recipe, model: PreTrainedModel, tokenizer: Any, name: str) ->
 
 def _load(recipe: Recipe, name: str) -> tuple[PreTrainedModel, Any]:
     """Return a model, or with random weights its architecture, and its tokenizer."""
-    if recipe.model.from_scratch:
-        config = loading.load_config(name)
-        _check_kind(recipe, config, name)
-        model = _auto(recipe).from_config(config, trust_remote_code=False)
-    else:
-        model = loading.load_model(name, _head(recipe), recipe.model.new_head)
-    return model, loading.load_tokenizer(name)
+    return _load_model(recipe, name), loading.load_tokenizer(name)
+
+
+def _load_model(recipe: Recipe, name: str) -> PreTrainedModel:
+    """Return a model, or with random weights its architecture."""
+    if not recipe.model.from_scratch:
+        return loading.load_model(name, _head(recipe), recipe.model.new_head)
+    config = loading.load_config(name)
+    _check_kind(recipe, config, name)
+    model: PreTrainedModel = _auto(recipe).from_config(config, trust_remote_code=False)
+    return model
 
 
 def _fresh(recipe: Recipe, documents: Iterable[str]) -> tuple[PreTrainedModel, Any]:
@@ -154,6 +165,43 @@ def _fresh(recipe: Recipe, documents: Iterable[str]) -> tuple[PreTrainedModel, A
     # Under the names of BERT's family too, or the configuration keeps ids of another vocabulary.
     special = {"bos": start, "cls": start, "eos": end, "sep": end, "pad": pad}
     known = {f"{kind}_token_id": value for kind, value in special.items()}
+    return _made(recipe, known | {"vocab_size": len(tokenizer)}), tokenizer
+
+
+def _for_images(
+    recipe: Recipe, name: str | None, card: Card | None, codec: PixelCodec
+) -> PreTrainedModel:
+    """Return a model of images, loaded or of the recipe's configuration.
+
+    Raises:
+        UserError: If a loaded one is of other images.
+    """
+    if name is None:
+        return _made(recipe, {"bos_token_id": None, "eos_token_id": None, **_shape(recipe, codec)})
+    model = _load_model(recipe, name)
+    if card is not None and card.images != codec.as_card():
+        what = f"images of {card.images}" if card.images else "text"
+        raise UserError(f"{name} was trained on {what}, not on images of {codec.as_card()}")
+    codec.check_entries(entries_of(model))
+    return model
+
+
+def _shape(recipe: Recipe, codec: PixelCodec) -> dict[str, Any]:
+    """Return the keys of a configuration that follow from the images."""
+    if recipe.model.type == pixel_unet.TYPE:
+        pixel_unet.register()
+        values = (*codec.shape, codec.levels, len(codec.classes))
+        return dict(zip(pixel_unet.SHAPE, values, strict=True))
+    pad = codec.pad_token_id
+    return {
+        "vocab_size": codec.entries,
+        "max_position_embeddings": codec.length,
+        **{f"{kind}_token_id": pad for kind in ("pad", "cls", "sep")},
+    }
+
+
+def _made(recipe: Recipe, known: dict[str, Any]) -> PreTrainedModel:
+    """Return a new model of the recipe's configuration, with what the data decide."""
     loading.check_layers(recipe.model.config, f"cannot make a {recipe.model.type} model")
     try:
         # Transformers accepts any name and ignores it, so names are checked here.
@@ -161,11 +209,10 @@ def _fresh(recipe: Recipe, documents: Iterable[str]) -> tuple[PreTrainedModel, A
         for key in recipe.model.config:
             if key not in declared:
                 raise UserError(f"unknown key 'model.config.{key}'{did_you_mean(key, declared)}")
-        config = AutoConfig.for_model(
-            recipe.model.type, **known, vocab_size=len(tokenizer), **recipe.model.config
-        )
+        config = AutoConfig.for_model(recipe.model.type, **known, **recipe.model.config)
         _check_kind(recipe, config, "model.type")
-        return _auto(recipe).from_config(config, trust_remote_code=False), tokenizer
+        model: PreTrainedModel = _auto(recipe).from_config(config, trust_remote_code=False)
+        return model
     except UserError:
         raise
     except Exception as error:
@@ -203,10 +250,17 @@ def set_dropout(model: nn.Module, rate: float) -> None:
                 setattr(module, name, rate)
 
 
-def _check_length(model: PreTrainedModel, length: int) -> None:
+def _check_length(model: PreTrainedModel, recipe: Recipe, images: PixelCodec | None) -> None:
     limit = position_limit(model)
-    if limit is not None and length > limit:
+    length = recipe.data.length if images is None else images.length
+    if limit is None or length <= limit:
+        return
+    if images is not None:
         raise UserError(
-            f"data.length is {length}, but the model has only {limit} positions; "
-            f"pass --set data.length={limit}"
+            f"an image has {length} tokens, but the model has only {limit} positions; pass "
+            "--set images.resize=N, or take another model"
         )
+    raise UserError(
+        f"data.length is {length}, but the model has only {limit} positions; "
+        f"pass --set data.length={limit}"
+    )

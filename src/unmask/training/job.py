@@ -15,6 +15,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainingArguments
 
+from unmask.data.pixels import PixelCodec
 from unmask.data.sources import check_apart
 from unmask.errors import UserError
 from unmask.evaluation.scores import Score
@@ -23,7 +24,8 @@ from unmask.models import checkpoint
 from unmask.models.checkpoint import Card
 from unmask.models.loading import no_bars
 from unmask.pipelines.base import DiffusionPipeline
-from unmask.pipelines.generation import resolve
+from unmask.pipelines.generation import plan_rows, resolve
+from unmask.pipelines.images import blank
 from unmask.pipelines.request import GenerationRequest
 from unmask.training import export, precision, resume
 from unmask.training.arguments import training_arguments
@@ -95,11 +97,12 @@ def _check_sampler(prepared: Prepared) -> None:
     recipe, model = prepared.recipe, prepared.start.model
     blocks = recipe.objective.block_length
     card = Card(kind=recipe.kind, sampler=recipe.sampler, block_length=blocks)
-    denoiser = prepared.denoiser_of(model)
-    resolve(
-        GenerationRequest(length=1),
-        DiffusionPipeline(model, prepared.start.codec, card, denoiser, prepared.formulation),
-    )
+    denoiser, codec = prepared.denoiser_of(model), prepared.start.codec
+    pipeline = DiffusionPipeline(model, codec, card, denoiser, prepared.formulation)
+    if isinstance(codec, PixelCodec):
+        plan_rows(blank(codec).to(pipeline.device), GenerationRequest(), pipeline)
+    else:
+        resolve(GenerationRequest(length=1), pipeline)
 
 
 def fit(

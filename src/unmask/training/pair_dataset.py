@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unmask.data import unknown_tokens
 from unmask.data.pairs import Pair, PairCodec, PairRows
 from unmask.data.sources import Note, check_whole, read_records, without_text
 from unmask.data.text import TextCodec
@@ -99,6 +100,7 @@ class PairTexts:
 
     pairs: list[Pair]
     held_out: list[Pair]
+    codec = None
 
     @classmethod
     def read(
@@ -135,11 +137,12 @@ class PairTexts:
             facts["validation_pairs"] = held_out.counts
             notes += held_out.left_out
             validation = partial(Text.from_pairs, held_out, codec)
+        noised = rows.ids[rows.editable]
         return Material(
             items=PairDataset(rows),
             batcher=PairBatcher(),
-            noised=rows.ids[rows.editable],
+            noised=noised,
             validation=validation,
             facts=facts,
-            notes=tuple(notes),
+            notes=(*notes, *unknown_tokens.noted(codec, self.texts, noised)),
         )

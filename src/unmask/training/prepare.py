@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments, set_seed
 
-from unmask.data import unknown_tokens
 from unmask.data.sources import Note
 from unmask.diffusion.formulation import Formulation
 from unmask.diffusion.registry import make_formulation, noise_schedule
@@ -23,12 +22,13 @@ from unmask.models import checkpoint, extra_weights, loading
 from unmask.models.any_order import make_denoiser
 from unmask.models.causal import next_token_nats
 from unmask.models.decoder import DecoderDenoiser
-from unmask.models.encoder import not_data_ids, split_ids
+from unmask.models.encoder import split_ids
 from unmask.models.loading import best_device
 from unmask.models.traits import traits_of
 from unmask.training import resume
-from unmask.training.datasets import Material, Texts, fingerprint
+from unmask.training.datasets import Material, Source, Texts, fingerprint
 from unmask.training.export import label
+from unmask.training.image_dataset import ImageSource
 from unmask.training.initialize import StartingPoint
 from unmask.training.loss import Loss
 from unmask.training.pair_dataset import PairTexts
@@ -142,15 +142,14 @@ def prepare(job: TrainingJob, report: Callable[[str], None]) -> Prepared:
         resume.check_content(job.work, content)
     set_seed(recipe.training.seed)
     folder = None if point is None else str(point.folder)
-    start = StartingPoint.open(recipe, folder or job.model, source.texts)
+    start = StartingPoint.open(recipe, folder or job.model, source)
     material = source.lay_out(start.codec, recipe, _nearest(job.out))
-    unknown = unknown_tokens.count(start.codec, material.noised)
-    notes = unknown_tokens.notes(start.codec, source.texts, unknown, len(material.noised))
-    for line in (*material.notes, *notes, *([] if point else start.notes(recipe))):
+    job = replace(job, recipe=recipe.with_length(material.length or recipe.data.length))
+    for line in (*material.notes, *([] if point else start.notes(recipe))):
         report(line)
     vocab_size = _vocab_size(start, recipe)
     counts = _counts(recipe, material.noised, vocab_size)
-    not_data = not_data_ids(start.codec.tokenizer, vocab_size)
+    not_data = start.codec.not_data(vocab_size)
     return Prepared(
         job=job,
         what=what,
@@ -178,12 +177,13 @@ def _point(
     return point
 
 
-def _read(job: TrainingJob, note: Note) -> Texts | RecordTexts | PairTexts:
-    """Read the data as texts, records or pairs."""
+def _read(job: TrainingJob, note: Note) -> Source:
+    """Read the data as texts, records, pairs or images."""
     data = job.recipe.data
-    kind: type[Texts] | type[PairTexts] = RecordTexts if data.rows == "records" else Texts
-    kind = PairTexts if data.pairs else kind
-    return kind.read(job.data, job.validation, job.field, job.recipe, note)
+    kinds: dict[str, Any] = {"packed": Texts, "records": RecordTexts, "images": ImageSource}
+    kind = PairTexts if data.pairs else kinds[data.rows]
+    source: Source = kind.read(job.data, job.validation, job.field, job.recipe, note)
+    return source
 
 
 def _nearest(folder: Path) -> Path:

@@ -107,6 +107,7 @@ class ProgressLog(TrainerCallback):
             "eval_nats_per_token": "validation {:.3f} nats/token",
             "eval_perplexity": "ppl {:.1f}",
             "eval_bits_per_char": "{:.3f} bits/char",
+            "eval_bits_per_dim": "{:.3f} bits/dim",
             "tokens_per_second": "{:,.0f} tokens/s",
         }
         numbers = " · ".join(

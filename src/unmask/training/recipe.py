@@ -13,6 +13,7 @@ from typing import Any
 
 from unmask.training.sections import (
     DataSection,
+    ImagesSection,
     ModelSection,
     ObjectiveSection,
     ProcessSection,
@@ -37,6 +38,7 @@ class Recipe(Options):
     model: ModelSection = field(default_factory=ModelSection)
     tokenizer: TokenizerSection = field(default_factory=TokenizerSection)
     data: DataSection = field(default_factory=DataSection)
+    images: ImagesSection = field(default_factory=ImagesSection)
     objective: ObjectiveSection = field(default_factory=ObjectiveSection)
     process: ProcessSection = field(default_factory=ProcessSection)
     schedule: ScheduleSection = field(default_factory=ScheduleSection)
@@ -54,6 +56,15 @@ class Recipe(Options):
         if self.objective.block_length:
             return "block"
         return "causal" if self.objective.name == "next-token" else "masked"
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the data are images."""
+        return self.data.rows == "images"
+
+    def with_length(self, length: int) -> Recipe:
+        """Return the recipe for rows of so many tokens."""
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, length=length))
 
     def without_fresh(self) -> Recipe:
         """Return the recipe for an existing model: without what describes a fresh one."""
@@ -107,8 +118,13 @@ class Recipe(Options):
         for key in ("random_length_share", "skip_empty_lines"):
             yield f"data.{key}", packed, "data.rows = 'packed' and data.pairs = false"
         yield "data.rows", not data.pairs, "data.pairs = false"
-        for key in ("rows", "pairs"):
-            yield f"data.{key}", masked, "masked models, not with 'next-token' or blocks"
+        rows_fit = masked or (self.of_images and self.kind == "causal")
+        yield "data.rows", rows_fit, "masked models, not with 'next-token' or blocks"
+        yield "data.pairs", masked, "masked models, not with 'next-token' or blocks"
+        for key in ImagesSection.options():
+            yield f"images.{key}", self.of_images, "data.rows = 'images'"
+        yield "data.prefix_share", not self.of_images, "texts, not with data.rows = 'images'"
+        yield "tokenizer.vocab_size", not self.of_images, "texts, not with data.rows = 'images'"
 
     def _fitting_blocks(self) -> str:
         """Return which blocks fill the rows."""

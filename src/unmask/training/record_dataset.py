@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unmask.data import unknown_tokens
 from unmask.data.documents import Documents, Piece, whole_documents
 from unmask.data.records import RecordCodec, Tally, quantiles
 from unmask.data.sources import Note, check_field
@@ -111,7 +112,7 @@ class RecordTexts(Texts):
             noised=stream,
             validation=validation,
             facts=facts,
-            notes=tuple(notes),
+            notes=(*notes, *unknown_tokens.noted(codec, self.texts, stream)),
             records={"lengths": quantiles(sizes - 1)},
         )
 

@@ -10,7 +10,7 @@ from unmask.errors import UserError
 from unmask.validation import Option, Options, Reader, flag, option, real, whole, word
 
 OBJECTIVES = ("nelbo", "masked-mean", "next-token")
-ROWS = ("packed", "records")
+ROWS = ("packed", "records", "images")
 _MOST = 1_000_000_000  # Of anything that is counted; the libraries count in 32 bits.
 _BYTES = 260  # Entries of the smallest tokenizer: 256 bytes and four special tokens.
 
@@ -152,7 +152,7 @@ class DataSection(Options):
     rows: str = option(
         "packed",
         "'packed': texts one after the other, cut into rows of 'length'; 'records': each text is a "
-        "row, with its end; see data.records.",
+        "row, with its end, see data.records; 'images': each image is a row, see data.pixels.",
         word,
         choices=ROWS,
     )
@@ -168,6 +168,26 @@ class DataSection(Options):
         "Text between source and target of a pair; '<sep>' stands for the tokenizer's separator.",
         word,
     )
+
+
+@dataclass(frozen=True)
+class ImagesSection(Options):
+    """Images, for ``data.rows = 'images'``."""
+
+    section: ClassVar[str] = "images."
+
+    levels: int = option(256, "Values of a sub-pixel; fewer quantise.", whole, low=2, high=256)
+    resize: int = option(
+        0, "Crops to the middle square and resizes to this side; 0 for no change.", whole, low=0
+    )
+    channels: int = option(
+        0, "1 for grey, 3 for RGB; 0 for those of the data.", whole, low=0, high=3
+    )
+    classes: bool = option(False, "Conditions the network on the class of an image.", flag)
+    label_dropout: float = option(
+        0.1, "Share of images that are trained on without their class.", real, low=0, high=1
+    )
+    flip: bool = option(False, "Mirrors every other image left to right.", flag)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ from unmask.training.recipe import Recipe
 from unmask.training.rows import Batch, MakeBatch
 from unmask.training.stopping import Clock, Pace
 
+LOGGED = ("nats_per_token", "perplexity", "bits_per_char", "bits_per_dim")
+"""Properties of a score that validation logs, where they are known."""
+
 
 class DiffusionTrainer(Trainer):
     """Trains any masked (or, for the baseline, causal) language model by a recipe.
@@ -158,11 +161,7 @@ class DiffusionTrainer(Trainer):
         with self.pace.validating.timed(), averaged:
             score = self.score = self.validate(model.eval(), self.pace.validation_rows())
         self.scored_at = self.state.global_step
-        metrics = {
-            "eval_nats_per_token": score.nats_per_token,
-            "eval_perplexity": score.perplexity,
-            "eval_bits_per_char": score.bits_per_char,
-        }
+        metrics = {f"eval_{unit}": getattr(score, unit) for unit in LOGGED if unit in score.known}
         self.log(dict(metrics))
         return metrics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unmask.lazy import lazy
+from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import (

@@ -1,0 +1,158 @@
+"""The autoregressive baseline on sub-pixels: raster order, exact scores in the same units.
+
+Reference: Chen et al. 2020, "Generative Pretraining from Pixels" (ImageGPT).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unmask.data.image_rows import text_of
+from unmask.data.images import Images
+from unmask.data.pixels import PixelCodec
+from unmask.data.text_rows import Text
+from unmask.errors import UserError
+from unmask.evaluation.likelihood import Part
+from unmask.evaluation.scores import Score
+from unmask.models import loading
+from unmask.models.causal import next_token_nats
+from unmask.models.checkpoint import Card
+from unmask.pipelines.base import Advance, Pipeline
+from unmask.pipelines.images import GeneratedImages
+from unmask.pipelines.layout_options import SampleOptions
+from unmask.sampling.token_sampling import Draw
+from unmask.validation import place
+
+ROWS = 64
+"""Images in one batch."""
+
+
+class ImageAutoregressor(Pipeline):
+    """A causal language model over sub-pixels that generates and scores images.
+
+    Args:
+        model: Any ``*ForCausalLM`` over the ids of ``codec``.
+        codec: Size, levels and classes of its images.
+        card: Its history.
+    """
+
+    def __init__(self, model: Any, codec: PixelCodec, card: Card) -> None:
+        super().__init__(model.eval(), codec, card, "torch", codec.length)
+
+    @classmethod
+    def from_pretrained(cls, name: str, device: str | None = None) -> ImageAutoregressor:
+        """Open a causal model of images from a directory or hub id.
+
+        Raises:
+            UserError: If there is no such model, it is damaged, or it was not trained on images.
+        """
+        name = place("the model", name)
+        card = loading.load_card(name)
+        if card is None or not card.images or card.kind != "causal":
+            raise UserError(f"{name} is no autoregressive model of images")
+        model = loading.place(loading.load_model(name, "causal"), device)
+        return cls(model, PixelCodec(**card.images), card)
+
+    def generate(
+        self,
+        *,
+        num_samples: int = 1,
+        label: str | int | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+    ) -> GeneratedImages:
+        """Generate images, one network call for each sub-pixel.
+
+        Args:
+            num_samples: How many.
+            label: Name or number of their class; None for no class.
+            seed: Of the random numbers.
+            temperature: Divides the logits; 0 takes the most likely value.
+            top_k: As for ``Unmasker.generate``, like ``top_p``.
+            top_p: See ``top_k``.
+
+        Raises:
+            UserError: If an option is out of range, or there is no such class.
+        """
+        asked = SampleOptions(num_samples=num_samples, seed=seed)
+        draw = Draw(temperature=temperature, top_k=top_k, top_p=top_p)
+        first = self.codec.class_id(label)
+        begun = time.perf_counter()
+        parts = [
+            self._sample(first, min(ROWS, asked.num_samples - done), asked.seed + done, draw)
+            for done in range(0, asked.num_samples, ROWS)
+        ]
+        rows = torch.cat(parts)[:, 1:].cpu().numpy()
+        return GeneratedImages(
+            images=np.stack([self.codec.decode(row) for row in rows]),
+            nfe=len(parts) * self.codec.dims,
+            seconds=time.perf_counter() - begun,
+            seed=asked.seed,
+            settings={
+                "sampler": "autoregressive",
+                "num_samples": asked.num_samples,
+                "temperature": draw.temperature,
+                "top_k": draw.top_k,
+                "top_p": draw.top_p,
+            },
+        )
+
+    def _sample(self, first: int, count: int, seed: int, draw: Draw) -> Tensor:
+        """Return the rows that transformers generates after the class, (count, L)."""
+        ids = torch.full((count, 1), first, device=self.device)
+        greedy = draw.temperature == 0
+        filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            rows: Tensor = self.model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=not greedy,
+                min_new_tokens=self.codec.dims,
+                max_new_tokens=self.codec.dims,
+                pad_token_id=self.codec.pad_token_id,
+                suppress_tokens=list(range(self.codec.levels, self.codec.entries)),
+                **({} if greedy else filters),
+            )
+        return rows
+
+    def rows(self, text: Any, window: int | None = None, stride: int | None = None) -> Text:
+        """Return the rows of images; see ``ImageUnmasker.rows``."""
+        images = text if isinstance(text, Images) else Images(np.asarray(text), None, ())
+        return text_of(images, self.codec)
+
+    def score(
+        self,
+        text: Any,
+        *,
+        seed: int = 0,
+        batch_size: int = 32,
+        advance: Advance = lambda rows: None,
+    ) -> Score:
+        """Return the exact -log p(images).
+
+        The softmax is over all ids, those of the classes included, which the network learns never
+        to predict.
+
+        Args:
+            text: Shape (N, H, W, C), uint8, an ``Images``, or rows of ``rows``.
+            seed: For the record; nothing here is random.
+            batch_size: Rows at a time.
+            advance: Called with the number of rows done.
+        """
+
+        def nats(part: Part) -> Tensor:
+            return next_token_nats(self.model, part.rows, part.editable)
+
+        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "advance": advance}
+        return self._score(text, nats, kind="exact", **options)
+
+    def _rows_of(self, data: Any) -> Text:
+        return self.rows(data)
