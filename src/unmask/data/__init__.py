@@ -9,6 +9,7 @@ from unmask._names.lazy import lazy
 if TYPE_CHECKING:
     from unmask.data.codec import Codec
     from unmask.data.documents import Documents, joined, read_documents
+    from unmask.data.images import Images, read_image, read_images
     from unmask.data.pairs import Pair, PairCodec
     from unmask.data.records import RecordCodec
     from unmask.data.sources import read_records
@@ -20,6 +21,7 @@ __all__ = [
     "Blank",
     "Codec",
     "Documents",
+    "Images",
     "Pair",
     "PairCodec",
     "RecordCodec",
@@ -27,6 +29,8 @@ __all__ = [
     "TextCodec",
     "joined",
     "read_documents",
+    "read_image",
+    "read_images",
     "read_records",
 ]
 

@@ -28,17 +28,17 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 """The pixels of one image, (H, W, C) with C = 1 (grey) or 3 (RGB)."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif")
 """Endings of image files. The format itself is found in the file, whatever its ending."""
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF")
-"""Pillow's names of the formats; MPO is a JPEG with a second picture, as phones write it."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""Pillow's names of the formats that are decoded."""
 MOST_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded."""
 
-_PALETTE = "palette images to RGB"
-_ALPHA = "images with transparency to opaque ones, on white"
-_CMYK = "CMYK images to RGB"
-_DEEP = "images from 16 to 8 bits, so that 65535 becomes 255"
-_BILEVEL = "images of 1 bit to 8-bit grey"
-_TURNED = "images to upright ones, by their EXIF orientation"
+_PALETTE = "palette to RGB"
+_ALPHA = "transparency to white"
+_CMYK = "CMYK to RGB"
+_DEEP = "16 bits to 8, so that 65535 becomes 255"
+_BILEVEL = "1 bit to 8-bit grey"
+_TURNED = "EXIF orientation to upright"
 # What Pillow has to do for each value of the EXIF orientation; 1 is upright.
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -58,7 +58,8 @@ class Conversions(Counter[str]):
     def tell(self, source: object, note: Note) -> None:
         """Note each kind of conversion with its count."""
         for kind, count in sorted((+self).items()):
-            note(f"converted {count} {kind}, in {source}")
+            images = "1 image" if count == 1 else f"{count} images"
+            note(f"converted {kind}: {images} of {source}")
 
 
 class Shape(NamedTuple):
@@ -180,8 +181,8 @@ def _decode(file: BinaryIO | io.BufferedReader, name: object, conversions: Conve
     with optional_library("an image file", "images"):
         from PIL import Image
     with warnings.catch_warnings():
-        # Our own limit is the lower one.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Our own limit on the size is the lower one, and the other warnings are about metadata.
+        warnings.simplefilter("ignore")
         try:
             image: Image.Image = Image.open(file, formats=FORMATS)
         except Image.DecompressionBombError as error:
@@ -190,7 +191,7 @@ def _decode(file: BinaryIO | io.BufferedReader, name: object, conversions: Conve
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise _too_large(name, f"{width} x {height} pixels, more than 64 megapixels")
-            # The further pictures of an MPO file are thumbnails or depths, not frames.
+            # Phones write JPEG files with a second picture (MPO), a depth or a brightness.
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise UserError(
                     f"the image {name} is animated; save one of its frames as an image, or take "
@@ -239,7 +240,8 @@ def to_pixels(image: Image, name: object, conversions: Conversions, deep: bool =
         deep: Whether the file has 16 bits per channel.
 
     Raises:
-        UserError: If the pixels are real numbers or whole numbers above 16 bits.
+        UserError: If the pixels are real numbers or whole numbers above 16 bits, or a colour of 16
+            bits is called transparent.
     """
     from PIL import Image
 
@@ -247,14 +249,14 @@ def to_pixels(image: Image, name: object, conversions: Conversions, deep: bool =
     turn = _TURNS.get(_orientation(image))
     if turn is not None:
         conversions[_TURNED] += 1
-        transparency = image.info.get("transparency")
         image = image.transpose(Image.Transpose[turn])
-        if transparency is not None:
-            image.info["transparency"] = transparency
     if image.mode == "F":
         raise _unfit(name, "real numbers as pixels")
     if image.mode.startswith("I"):
         return _from_16_bits(image, name, conversions)
+    if deep and image.mode == "RGB" and "transparency" in image.info:
+        # Pillow compares the colour of 16 bits with those of 8, and so finds none.
+        raise _unfit(name, "a transparent colour of 16 bits")
     conversions[_DEEP] += deep
     conversions[_BILEVEL] += image.mode == "1"
     conversions[_PALETTE] += image.mode in ("P", "PA")
@@ -274,15 +276,16 @@ def _orientation(image: Image) -> int:
 
 
 def _unfit(name: object, what: str) -> UserError:
-    return UserError(f"the image {name} has {what}; save it with 8 or 16 bits per channel")
+    return UserError(f"the image {name} has {what}; save it with 8 bits per channel")
 
 
 def _from_16_bits(image: Image, name: object, conversions: Conversions) -> Pixels:
     """Scale 16-bit grey to 8 bits; the grey value that a PNG file calls transparent is white."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.size and not 0 <= values.min() <= values.max() <= 65535:
         raise _unfit(name, "pixels of more than 16 bits")
     conversions[_DEEP] += 1
+    values = values.astype(np.uint32)
     clear = image.info.get("transparency")
     if clear is not None:
         conversions[_ALPHA] += 1
@@ -292,7 +295,7 @@ def _from_16_bits(image: Image, name: object, conversions: Conversions) -> Pixel
 
 def _on_white(image: Image, grey: bool) -> Pixels:
     """Composite an image with transparency on white: round((a c + (255 - a) 255) / 255)."""
-    content = _array(image.convert("RGBA")).astype(np.uint32)
+    content = _array(image.convert("RGBA")).astype(np.uint16)
     colours, alpha = content[..., :3], content[..., 3:]
     opaque = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return opaque[..., :1] if grey else opaque
@@ -319,4 +322,5 @@ def _resampled(pixels: Pixels, height: int, width: int) -> Pixels:
     wide = min(max(round(scale * width), 1), image.width)
     top, left = (image.height - tall) // 2, (image.width - wide) // 2
     box = (left, top, left + wide, top + tall)
-    return _array(image.resize((width, height), Image.Resampling.LANCZOS, box))
+    # Cropped first: a box given to ``resize`` lets the filter see the pixels around it.
+    return _array(image.crop(box).resize((width, height), Image.Resampling.LANCZOS))

@@ -67,7 +67,7 @@ def read_folder(
             f"{folder} has no table of labels, {' or '.join(TABLES)}; leave out --label-field "
             f"{label_field}"
         )
-    note_left_out(folder, files, [path for path in others if path not in tables], note)
+    note_left_out(folder, [*files, *tables], [path for path in others if path not in tables], note)
     labels = _read_labels(tables, {*files}, label_field)
     for table in tables:
         _check_complete(table, (f for f in chosen if table.parent in (folder, root_of(f))), labels)

@@ -160,6 +160,7 @@ def _open_folder(
         return read_parquet_folder(folder, tables, split, columns, conversions, note)
     if idx:
         check_no_columns(source, *columns)
+        note_left_out(folder, list(idx.values()), files, note)
         return read_idx_folder(source, idx, split)
     if not files:
         raise UserError(

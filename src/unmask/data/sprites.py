@@ -105,7 +105,8 @@ def read_sprites(source: str, split: str, conversions: Conversions, note: Note) 
             f"{sheets.folder} holds several JSON files, {tables[0].name} and {tables[1].name}; "
             "leave the one with the labels"
         )
-    note_left_out(sheets.folder, files, [path for path in others if path not in tables], note)
+    rest = [path for path in others if path not in tables]
+    note_left_out(sheets.folder, [*files, *tables], rest, note)
     files.sort(key=lambda file: natural(str(file)))
     chosen = _choose(source, sheets, files, split)
     classes, labels = _read_labels(tables[0]) if tables else (None, None)
