@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from unmask.pipelines.picture_trace import PictureFrame
 from unmask.pipelines.trace import HIDDEN, Snapshot, Status, Track
 from unmask.render import style
 from unmask.render.layout import arrange, counts, fit, one_line, reserved
-from unmask.render.timeline import timeline
+from unmask.render.timeline import Moment, timeline
 
 BLOCKS: dict[Status, str] = {"masked": "░", "waiting": "·", "remasked": "▒"}
 NARROWEST = 28
 """Columns that a track needs; tracks that do not fit side by side go below."""
 WIDEST = 100
 """Columns beyond which lines are hard to read."""
+LOWEST = 3
+"""Lines of a panel with one line of text."""
 UNSURE = 0.5
 """Kept tokens with a lower confidence have another colour."""
 # The background is the user's, so text has named colours, which the user's theme makes readable.
@@ -36,39 +41,27 @@ STYLES: dict[Status, str] = {
 UNSURE_STYLE = "yellow"
 _REFRESH_SECONDS = 1 / 30
 _BORDER = 4  # columns of a panel that are not text
-_LOWEST = 3  # lines of a panel with one line of text
 
 
-class LiveCanvas:
-    """Shows one or several generations while they run; a context manager.
+class LiveDrawing(ABC):
+    """Redraws something on a terminal until its block ends; a context manager.
 
     On a console that is not a terminal, or cannot draw blocks, it shows nothing. The terminal is
     restored even if the block raises.
 
     Args:
         console: Where to draw.
-        labels: A label per track; tracks are drawn in this order.
-        known: The last piece of each position of each track, if known, so that no token moves.
-        transient: Remove the picture at the end, because the caller prints the text itself.
+        transient: Remove the picture at the end, because the caller prints the result itself.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        labels: Sequence[str],
-        *,
-        known: Sequence[Sequence[str]] | None = None,
-        transient: bool = False,
-    ) -> None:
+    def __init__(self, console: Console, transient: bool) -> None:
         self._console = console
-        pieces = known or [()] * len(labels)
-        self._views = [_View(*pair) for pair in zip(labels, pieces, strict=True)]
         self._transient = transient
         self._whole = False
         self._refreshed = 0.0
         self._live: Live | None = None
 
-    def __enter__(self) -> LiveCanvas:
+    def __enter__(self) -> Self:
         if can_animate(self._console):
             self._live = Live(
                 get_renderable=self._picture,
@@ -93,22 +86,49 @@ class LiveCanvas:
             self._live.stop()
             self._live = None
 
+    @abstractmethod
+    def _picture(self) -> Group:
+        """Return what is shown; all of it if ``_whole``, else no more than fits the screen."""
+
+    def _refresh(self, now: bool = True) -> None:
+        """Draw; unless ``now``, at most 30 times per second."""
+        if self._live and (now or time.monotonic() - self._refreshed >= _REFRESH_SECONDS):
+            self._live.refresh()
+            self._refreshed = time.monotonic()
+
+
+class LiveCanvas(LiveDrawing):
+    """Shows one or several generations of text while they run.
+
+    Args:
+        console: Where to draw.
+        labels: A label per track; tracks are drawn in this order.
+        known: The last piece of each position of each track, if known, so that no token moves.
+        transient: Remove the picture at the end, because the caller prints the text itself.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        labels: Sequence[str],
+        *,
+        known: Sequence[Sequence[str]] | None = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(console, transient)
+        pieces = known or [()] * len(labels)
+        self._views = [_View(*pair) for pair in zip(labels, pieces, strict=True)]
+
     def update(self, index: int, snapshot: Snapshot) -> None:
         """Show a new snapshot of a track; at most 30 per second are drawn."""
         self._views[index].update(snapshot)
-        if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
-            self._refresh()
+        self._refresh(now=False)
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         """Show a snapshot of every track at once; each call is drawn."""
         for view, snapshot in zip(self._views, snapshots, strict=True):
             view.update(snapshot)
         self._refresh()
-
-    def _refresh(self) -> None:
-        if self._live:
-            self._live.refresh()
-            self._refreshed = time.monotonic()
 
     def _picture(self) -> Group:
         """Return the tracks in rows: as many side by side as are readable."""
@@ -118,7 +138,7 @@ class LiveCanvas:
         if self._whole or not rows:
             return Group(*(_row(row, width, None) for row in rows))
         height = self._console.height - 1
-        rows = rows[: max(height // _LOWEST, 1)]
+        rows = rows[: max(height // LOWEST, 1)]
         room = max(height // len(rows) - 2, 1)
         return Group(*(_row(row, width, room) for row in rows))
 
@@ -146,11 +166,17 @@ def play(
     if not can_animate(console):
         return
     known = [reserved(track.snapshots) for track in tracks]
-    begun = time.monotonic()
     with LiveCanvas(console, [track.label for track in tracks], known=known) as canvas:
-        for moment in moments:
-            time.sleep(max(begun + moment.at - time.monotonic(), 0.0))
-            canvas.show([track.snapshots[i] for track, i in zip(tracks, moment.shown, strict=True)])
+        for shown in on_time(moments):
+            canvas.show([track.snapshots[i] for track, i in zip(tracks, shown, strict=True)])
+
+
+def on_time(moments: Iterable[Moment]) -> Iterator[tuple[int, ...]]:
+    """Yield what each moment of a replay shows, when its time has come."""
+    begun = time.monotonic()
+    for moment in moments:
+        time.sleep(max(begun + moment.at - time.monotonic(), 0.0))
+        yield moment.shown
 
 
 def can_animate(console: Console) -> bool:
@@ -166,6 +192,21 @@ def _row(views: Sequence[_View], width: int, room: int | None) -> Table:
     grid = Table.grid()
     grid.add_row(*(v.panel(t, width, height, room) for v, t in zip(views, lines, strict=True)))
     return grid
+
+
+def framed(
+    content: RenderableType, label: str, state: Snapshot | PictureFrame | None, width: int
+) -> Panel:
+    """Return a frame with a label above its content and the cost so far below."""
+    return Panel(
+        content,
+        title=Text(label, "bold default"),
+        title_align="left",
+        subtitle=Text(counts(state) if state else "waiting", "default"),
+        subtitle_align="right",
+        border_style="bright_black",
+        width=width,
+    )
 
 
 class _View:
@@ -209,15 +250,8 @@ class _View:
         if room is not None and height > room:
             first, shown = min(max(self._focus - room // 2, 0), height - room), room
         texts = lines[first : first + shown]
-        return Panel(
-            Group(*texts, *[Text()] * (shown - len(texts))),
-            title=Text(self._label, "bold default"),
-            title_align="left",
-            subtitle=Text(counts(self._snapshot) if self._snapshot else "waiting", "default"),
-            subtitle_align="right",
-            border_style="bright_black",
-            width=width,
-        )
+        content = Group(*texts, *[Text()] * (shown - len(texts)))
+        return framed(content, self._label, self._snapshot, width)
 
 
 def _style(status: Status, confidence: float | None) -> str:
