@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from unmask.pipelines.autoregressor import Autoregressor
     from unmask.pipelines.output import Generated
+    from unmask.pipelines.picture_trace import PictureTrack
     from unmask.pipelines.unmasker import Unmasker
 
 PICTURES = {
@@ -278,7 +279,7 @@ def check_ending(
 
 
 def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path | None) -> None:
-    """Write the recordings to the files that are given."""
+    """Write recordings of texts to the files that are given."""
     title = " against ".join(track.label for track in tracks[:2])
     if frames is not None:
         from unmask.render.jsonl import write_tracks
@@ -292,6 +293,25 @@ def save_pictures(tracks: Any, frames: Path | None, gif: Path | None, html: Path
         from unmask.render.html import write_html
 
         write_html(html, tracks, title)
+
+
+def save_picture_tracks(
+    tracks: Sequence[PictureTrack], frames: Path | None, gif: Path | None, html: Path | None
+) -> None:
+    """Write recordings of pictures to the files that are given."""
+    title = " against ".join(list(dict.fromkeys(track.label for track in tracks))[:2])
+    if frames is not None:
+        from unmask.render.picture_jsonl import save_frames
+
+        save_frames(tracks, frames)
+    if gif is not None:
+        from unmask.render.picture_gif import save_gif
+
+        save_gif(tracks, gif)
+    if html is not None:
+        from unmask.render.picture_html import save_html
+
+        save_html(tracks, html, title)
 
 
 def print_texts(result: Generated, as_json: bool) -> None:

@@ -95,9 +95,10 @@ def check_replaceable(path: Path) -> None:
 def holds_pictures(path: Path) -> bool:
     """Return whether a file is a recording of pictures; what it is else, its reader finds out."""
     try:
-        return path.is_file() and PICTURES in json.loads(_first_line(path))
-    except (OSError, ValueError, TypeError, RecursionError):
+        header = json.loads(_first_line(path)) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(header, dict) and PICTURES in header
 
 
 def number(value: Any) -> float:
