@@ -23,7 +23,7 @@ SIDES = (320, 224, 160)
 _NARROWEST = 260  # pixels that the footer needs
 _BETWEEN = 6  # pixels between the pictures of a panel
 _ACROSS = 3  # panels side by side
-_SAMPLE = 2**18  # most colours from which a palette is made
+_SAMPLE = 2**14  # about as many colours make a palette
 _COLOURS = 255  # of a GIF, one of whose 256 is kept for transparency
 
 
@@ -147,9 +147,9 @@ def _representatives(colours: Pixels, last: NDArray[np.bool_], room: int) -> Pix
     """
     ground = np.array(style.UNDECIDED, dtype=np.uint8)
     room -= len(ground)
-    others = colours[~last]
-    others = others[:: len(others) // _SAMPLE + 1]
-    ends = colours[last].repeat(max(len(others) // int(last.sum()), 1), axis=0)
+    # More colours would make the palette no better, and the search for it take minutes.
+    others, ends = (some[:: len(some) // _SAMPLE + 1] for some in (colours[~last], colours[last]))
+    ends = ends.repeat(max(len(others) // len(ends), 1), axis=0)
     sample = Image.fromarray(np.concatenate([ends, others])[None])
     kept = sample.quantize(room, Image.Quantize.MEDIANCUT, kmeans=1).getpalette()
     return np.concatenate([ground, np.array(kept, dtype=np.uint8).reshape(-1, 3)[:room]])
