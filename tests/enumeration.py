@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from checks import generator
-from unmask.diffusion.denoiser import BlockDenoiser, Denoiser
+from unmask.diffusion.denoiser import BlockDenoiser, Denoiser, masked_cross_entropy
 from unmask.diffusion.objectives.per_token import tokenwise_discrete_nelbo, tokenwise_nelbo
 from unmask.diffusion.objectives.transition import transition_nelbo, uniform_nelbo
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
@@ -48,6 +48,23 @@ def absorbing_bound(denoiser: Denoiser, joint: JointOracle) -> float:
             surprise = -(right * at).sum(1)
             total += float(joint.probs.flatten() @ surprise) / count / len(masks)
     return total
+
+
+def every_mask(oracle: JointOracle, denoiser: Denoiser, t: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return all masks (2^L, L) and S(x, mask) at t for every sequence, shape (V^L, 2^L)."""
+    masks = torch.tensor(list(itertools.product([False, True], repeat=oracle.length)))
+    x0, count = oracle.sequences(), len(masks)
+    rows = x0.repeat_interleave(count, 0)
+    masked = masks.repeat(len(x0), 1)
+    xt = rows.masked_fill(masked, oracle.mask_token_id)
+    time = torch.full((len(xt),), t, dtype=torch.float64)
+    nats = masked_cross_entropy(denoiser, xt, time, rows, masked)
+    return masks, nats.view(len(x0), count)
+
+
+def mask_law(masks: Tensor, hide: Tensor) -> Tensor:
+    """Return the chance of every mask at mask probabilities ``hide`` (T,), shape (T, 2^L)."""
+    return torch.where(masks, hide[:, None, None], 1 - hide[:, None, None]).prod(2)
 
 
 # --- masks, a schedule for every token ---

@@ -1,6 +1,7 @@
 """Running a sampler on an exact denoiser, and laws that are multiplied out instead of sampled."""
 
-from itertools import pairwise
+import math
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -133,3 +134,24 @@ class LeaveOneOut:
             columns.append(self.oracle(unseen, t, valid=valid)[:, i])
         logits = torch.stack(columns, 1)
         return logits if at is None else logits[at]
+
+
+def gaussian_step(beta: float, levels: int) -> Tensor:
+    """Return D3PM's matrix of one step on ordered levels, (K, K), entry by entry."""
+    size, far = (levels - 1) ** 2 * beta, levels - 1
+    total = sum(math.exp(-4 * n * n / size) for n in range(-far, far + 1))
+    matrix = torch.zeros(levels, levels, dtype=torch.float64)
+    for i, j in product(range(levels), repeat=2):
+        if i != j:
+            matrix[i, j] = math.exp(-4 * (i - j) ** 2 / size) / total
+    for i in range(levels):
+        matrix[i, i] = 1 - matrix[i].sum()
+    return matrix
+
+
+def gaussian_chain(betas: Tensor, levels: int, start: int = 0, end: int | None = None) -> Tensor:
+    """Return q(x_end | x_start), rows x_start, as the product of single steps, (K, K)."""
+    matrix = torch.eye(levels, dtype=torch.float64)
+    for beta in betas.tolist()[start:end]:
+        matrix = matrix @ gaussian_step(beta, levels)
+    return matrix

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from checks import SCHEDULES, TimeTold, assert_mean, draw_rows, generator, golden, random_joint
-from unmask.diffusion.denoiser import Denoiser, masked_cross_entropy
+from enumeration import every_mask, mask_law
 from unmask.diffusion.formulation import BlockFormulation, MaskedFormulation
 from unmask.diffusion.objectives.masked import (
     continuous_nelbo,
@@ -36,23 +36,6 @@ def linear(mask_token_id: int) -> AbsorbingProcess:
 
 def iid_times(count: int, seed: int) -> Tensor:
     return 1 - torch.rand(count, dtype=torch.float64, generator=generator(seed))
-
-
-def every_mask(oracle: JointOracle, denoiser: Denoiser, t: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return all masks (2^L, L) and S(x, mask) at t for every sequence, shape (V^L, 2^L)."""
-    masks = torch.tensor(list(product([False, True], repeat=oracle.length)))
-    x0, count = oracle.sequences(), len(masks)
-    rows = x0.repeat_interleave(count, 0)
-    masked = masks.repeat(len(x0), 1)
-    xt = rows.masked_fill(masked, oracle.mask_token_id)
-    time = torch.full((len(xt),), t, dtype=torch.float64)
-    nats = masked_cross_entropy(denoiser, xt, time, rows, masked)
-    return masks, nats.view(len(x0), count)
-
-
-def mask_law(masks: Tensor, hide: Tensor) -> Tensor:
-    """Return the chance of every mask at mask probabilities ``hide`` (T,), shape (T, 2^L)."""
-    return torch.where(masks, hide[:, None, None], 1 - hide[:, None, None]).prod(2)
 
 
 def discrete_value(

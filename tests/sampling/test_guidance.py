@@ -113,6 +113,30 @@ def test_a_condition_that_says_nothing_guides_nowhere():
         assert torch.equal(frames[-1].canvas.ids, plain[-1].canvas.ids)
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0, 20.0])
+@pytest.mark.parametrize("policy", [RandomOrder(), MostConfident("confidence")])
+def test_a_network_that_does_not_read_the_label_generates_the_same_images(policy, scale):
+    """Binary images of 2 x 3 pixels behind a label, to the bit."""
+    images, label, mask, rows = random_joint(2, 6, seed=3), 3, 2, 4000
+
+    class Blind:
+        vocab_size, data_ids = 2, torch.arange(2)
+
+        def __call__(self, xt, t, *, at=None, valid=None):
+            logits = torch.cat([torch.zeros(len(xt), 1, 2), images(xt[:, 1:], t)], 1)
+            return logits if at is None else logits[at]
+
+    def ids(denoiser) -> Tensor:
+        canvas = Canvas.from_rows([[label] + [None] * 6] * rows, mask, mask)
+        process, rng = AbsorbingProcess(Polynomial(), mask), RowRng(torch.arange(rows))
+        *_, last = sample(denoiser, process, canvas, policy, Draw(), time_grid(6), rng)
+        assert (last.canvas.ids[:, 0] == label).all()
+        return last.canvas.ids[:, 1:]
+
+    given = (torch.arange(7) == 0).expand(rows, 7)
+    assert torch.equal(ids(ClassifierFree(Blind(), scale, given, mask)), ids(Blind()))
+
+
 @pytest.mark.parametrize("scale", [0.5, 2.5])
 def test_a_single_blank_has_the_guided_law(scale):
     rows = 20_000

@@ -7,16 +7,23 @@ import torch
 from torch import Tensor
 
 from checks import assert_law, golden, random_joint
-from laws import counts_of
-from unmask.diffusion.formulation import PerTokenFormulation, UniformFormulation
+from laws import counts_of, divergence, gaussian_chain
+from unmask.diffusion.formulation import (
+    GaussianFormulation,
+    PerTokenFormulation,
+    UniformFormulation,
+)
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
 from unmask.diffusion.processes.absorbing_per_token import PerTokenProcess
 from unmask.diffusion.processes.base import posterior
+from unmask.diffusion.processes.gaussian import GaussianProcess
 from unmask.diffusion.processes.uniform import UniformProcess
 from unmask.diffusion.rng import RowRng
 from unmask.diffusion.schedules.continuous import Cosine, Polynomial
-from unmask.diffusion.schedules.grids import time_grid
+from unmask.diffusion.schedules.grids import given_grid, time_grid
 from unmask.diffusion.schedules.per_token import LearnedExponents
+from unmask.diffusion.schedules.tabulated import gaussian_betas
+from unmask.errors import UserError
 from unmask.evaluation.oracles.joint import JointOracle, LeaveOneOutOracle, TokenwiseOracle
 from unmask.sampling import reverse
 from unmask.sampling.canvas import Canvas
@@ -84,6 +91,92 @@ def test_ancestral_with_uniform_noise_has_the_law_of_its_steps(schedule):
         law = law @ torch.einsum("xa,xb->xab", *steps).reshape(count, count)
     ids = written(UniformFormulation(process), oracle, make_sampler("ancestral"), joint, grid)
     assert_law(counts_of(ids, 3), law)
+
+
+BETAS = gaussian_betas(6, 0.1, 0.8)
+
+
+def gaussian_law(joint: JointOracle, grid: list[int]) -> Tensor:
+    """Return the law of a sampler at the times j / T of a grid, from explicit matrix products.
+
+    From x_t each value gets its exact law given x_t, independently:
+    p(x_s^i | x_t) = sum over x_0 of p(x_0 | x_t) q(x_s^i | x_t^i, x_0^i).
+    """
+    size, states = joint.vocab_size, joint.sequences()
+    law = torch.full((size**2,), size**-2.0, dtype=torch.float64)
+    for t, s in pairwise(grid):
+        past, step = gaussian_chain(BETAS, size, 0, s), gaussian_chain(BETAS, size, s, t)
+        whole = past @ step  # [x_0, x_t]
+        # Of both values, [x_0^1, x_0^2, x_t^1, x_t^2], normalised over x_0.
+        clean = joint.probs[..., None, None] * torch.einsum("ac,bd->abcd", whole, whole)
+        clean = clean / clean.sum((0, 1))
+        back = past[:, :, None] * step[None] / whole[:, None]  # [x_0, x_s, x_t]
+        first = torch.einsum("abcd,aec->cde", clean, back)
+        second = torch.einsum("abcd,bfd->cdf", clean, back)
+        kernel = torch.einsum("cde,cdf->cdef", first, second).reshape(len(states), len(states))
+        law = law @ kernel
+    return law
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 6])
+def test_ancestral_with_gaussian_noise_has_the_law_of_its_steps(stride):
+    """All T = 6 steps, and strides over several; false alarms 1e-6 each."""
+    joint = random_joint(4, 2, seed=4)
+    process = GaussianProcess(BETAS, 4)
+    oracle, grid = LeaveOneOutOracle(joint, process), time_grid(6 // stride)
+    law = gaussian_law(joint, list(range(6, -1, -stride)))
+    formulation = GaussianFormulation(process, 6)
+    ids = written(formulation, oracle, make_sampler("ancestral"), joint, grid)
+    assert_law(counts_of(ids, 4), law)
+
+
+def test_shorter_strides_with_gaussian_noise_come_nearer_to_the_data():
+    joint = random_joint(4, 2, seed=4)
+    grids = [list(range(6, -1, -stride)) for stride in (1, 2, 3, 6)]
+    gaps = [divergence(joint.probs, gaussian_law(joint, grid)) for grid in grids]
+    assert gaps == sorted(gaps)
+    assert 0 < 3 * gaps[0] < gaps[-1]
+
+
+def test_uneven_strides_with_gaussian_noise_have_the_law_of_their_steps():
+    joint, process = random_joint(4, 2, seed=4), GaussianProcess(BETAS, 4)
+    oracle, grid = LeaveOneOutOracle(joint, process), given_grid([1, 5 / 6, 2 / 6, 0])
+    formulation = GaussianFormulation(process, 6)
+    ids = written(formulation, oracle, make_sampler("ancestral"), joint, grid)
+    assert_law(counts_of(ids, 4), gaussian_law(joint, [6, 5, 2, 0]))
+
+
+def test_given_ids_need_not_be_levels():
+    """A label in front and a given value: neither changes, and the rest is a value."""
+    process = GaussianProcess(BETAS, 4)
+    formulation = GaussianFormulation(process, 6)
+
+    class Flat:
+        vocab_size, data_ids = 9, torch.arange(4)
+
+        def __call__(self, xt, t, *, at=None, valid=None):
+            return torch.zeros(int(at.sum()), 9)
+
+    canvas = Canvas.from_rows([[8, None, 2, None], [None, 7, None, 6]] * 200, 5, 5)
+    denoiser = reverse.posterior_denoiser(formulation, Flat())
+    draw, rng = make_sampler("ancestral").drawing, RowRng(torch.arange(400))
+    *_, last = reverse.sample(formulation, denoiser, canvas, RandomOrder(), draw, time_grid(3), rng)
+    ids = last.canvas.ids
+    assert (ids[::2, [0, 2]] == torch.tensor([8, 2])).all()
+    assert (ids[1::2, [1, 3]] == torch.tensor([7, 6])).all()
+    assert ids[::2, [1, 3]].unique().tolist() == [0, 1, 2, 3]
+
+
+def test_gaussian_noise_has_one_order_and_its_own_times():
+    formulation = GaussianFormulation(GaussianProcess(BETAS, 4), 6)
+    canvas, draw = Canvas.from_rows([[None, None]], 4, 4), make_sampler("ancestral").drawing
+    rest = (RandomOrder(), draw, time_grid(3, "cosine"), RowRng(torch.arange(1)))
+    with pytest.raises(UserError, match=r"not among the 6 steps .* take the grid 'uniform'"):
+        reverse.sample(formulation, random_joint(4, 2), canvas, *rest)
+    with pytest.raises(UserError, match=r"not among the 6 steps"):
+        reverse.sample(formulation, random_joint(4, 2), canvas, *rest[:2], time_grid(4), rest[3])
+    with pytest.raises(UserError, match="Gaussian-noise models have no masks; use sampler 'anc"):
+        reverse.reverse(formulation, make_sampler("threshold").policy)
 
 
 def test_a_prediction_that_ignores_its_own_token_is_conditioned_on_it():

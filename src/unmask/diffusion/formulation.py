@@ -319,11 +319,12 @@ class UniformFormulation(TransitionFormulation):
         return partial(uniform_nelbo, process=self.process)
 
 
+@dataclass(frozen=True)
 class GaussianFormulation(TransitionFormulation):
     """Gaussian noise on ordered values; a ``GaussianProcess`` of ``num_steps`` steps."""
 
-    kind = "Gaussian-noise models"
-    on_grid = True
+    kind: ClassVar[str] = "Gaussian-noise models"
+    on_grid: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.num_steps != self.process.num_steps:

@@ -25,9 +25,9 @@ from torch import Tensor
 from unmask.errors import UserError
 from unmask.validation import Options, option, real
 
-# Least sum of the mean squared moves of all steps, as a share of the squared range. Of a random
-# walk between walls the slowest mode falls to exp(-pi^2 / 2 * sum): here 8 %, or a prior term below
-# 0.01 nats per value.
+# Least sum of the mean squared moves of all steps, as a share of the squared range. In many small
+# steps the slowest mode of a random walk between walls falls to exp(-pi^2 / 2 * sum): here 8 %, or
+# a prior term below 0.01 nats per value. In 3 large steps the prior term is up to 0.3 nats.
 _LEAST_SPREAD = 0.5
 
 
@@ -110,7 +110,7 @@ class LinearBeta(Options):
     In units of the whole range a step of size b moves a value by b / 8 in the mean square, if that
     is at least about one level. The scale keeps the sum of the steps, so values are pure noise at
     t = 1 whatever T is. What is left is the prior term of the bound: with the defaults and 256
-    levels at most 5e-6 nats per value for T = 1000, 1e-4 for T = 20 and 2e-3 for T = 10.
+    levels at most 5e-6 nats per value for T = 1000, 2e-5 for T = 50 and 2e-3 for T = 10.
 
     Reference: Austin et al. 2021, arXiv:2107.03006, Appendix A.2.3 and B.2 (the defaults).
     """
