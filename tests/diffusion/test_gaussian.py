@@ -81,6 +81,21 @@ def test_the_posterior_is_that_of_explicit_products():
         assert torch.allclose(found, law / law.sum(1, keepdim=True), atol=1e-13), (s, t)
 
 
+@pytest.mark.parametrize(("s", "t"), [(0, 6), (1, 6), (2, 6), (1, 2), (2, 5), (5, 6)])
+def test_steps_back_have_the_law_of_explicit_products(s, t):
+    """Without chance: an even grid of u falls on every level as often as its probability says."""
+    process, count = GaussianProcess(BETAS, 5), 10_000
+    xt, x0 = torch.arange(5).repeat_interleave(5), torch.arange(5).repeat(5)
+    law = gaussian_chain(BETAS, 5, s, t).T[xt] * gaussian_chain(BETAS, 5, 0, s)[x0]
+    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    now, before = times(t, 6, 1)[0], times(s, 6, 1)[0]
+    drawn = process.step_back(
+        *(x[:, None].expand(25, count) for x in (xt, x0)), now, before, u.expand(25, count)
+    )
+    share = torch.nn.functional.one_hot(drawn, 5).double().mean(1)
+    assert torch.allclose(share, law / law.sum(1, keepdim=True), rtol=0, atol=2 / count)
+
+
 def test_a_batch_in_parts_is_the_same_batch(monkeypatch):
     process, rng = GaussianProcess(BETAS, 5), generator(0)
     x0 = torch.randint(5, (7, 9), generator=rng)
