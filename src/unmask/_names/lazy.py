@@ -12,10 +12,11 @@ from typing import Any
 
 
 def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package.
+    """Return the ``__getattr__`` and ``__dir__`` of a package; the first has its ``__all__`` too.
 
-    What it imports under ``if TYPE_CHECKING:``, where readers and type checkers find it, is
-    imported when it is used. (``lazy_loader`` reads the same from a stub.)
+    The public names are those that it imports under ``if TYPE_CHECKING:``, as ``Name as Name``,
+    which tells type checkers that they are public. They are imported when they are used.
+    (``lazy_loader`` reads the same from a stub.)
 
     Args:
         package: Its name.
@@ -33,6 +34,8 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
         }
 
     def find(name: str) -> Any:
+        if name == "__all__":
+            return sorted(homes())
         if name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, own = homes()[name]

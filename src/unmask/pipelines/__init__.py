@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
-    from unmask.pipelines.autoregressor import Autoregressor
-    from unmask.pipelines.base import DiffusionPipeline, Pipeline
-    from unmask.pipelines.generation import GenerationPlan, resolve
-    from unmask.pipelines.output import Generated
-    from unmask.pipelines.request import GenerationRequest
-    from unmask.pipelines.unmasker import Unmasker
-
-__all__ = [
-    "Autoregressor",
-    "DiffusionPipeline",
-    "Generated",
-    "GenerationPlan",
-    "GenerationRequest",
-    "Pipeline",
-    "Unmasker",
-    "resolve",
-]
+    from unmask.pipelines.autoregressor import Autoregressor as Autoregressor
+    from unmask.pipelines.base import DiffusionPipeline as DiffusionPipeline
+    from unmask.pipelines.base import Pipeline as Pipeline
+    from unmask.pipelines.generation import GenerationPlan as GenerationPlan
+    from unmask.pipelines.generation import resolve as resolve
+    from unmask.pipelines.output import Generated as Generated
+    from unmask.pipelines.request import GenerationRequest as GenerationRequest
+    from unmask.pipelines.unmasker import Unmasker as Unmasker
 
 __getattr__, __dir__ = lazy(__name__)

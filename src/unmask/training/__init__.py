@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unmask.training.recipe_file import names as recipe_names
     from unmask.training.trainer import DiffusionTrainer
 
+# Two are called otherwise here; type checkers take such an import for private without this list.
 __all__ = [
     "DiffusionTrainer",
     "Recipe",

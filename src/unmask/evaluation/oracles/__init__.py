@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING
 from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
-    from unmask.evaluation.oracles.block import BlockOracle
-    from unmask.evaluation.oracles.joint import (
-        JointOracle,
-        LeaveOneOutOracle,
-        MarkovOracle,
-        TokenwiseOracle,
-    )
-    from unmask.evaluation.oracles.markov import SecondOrderOracle
-
-__all__ = [
-    "BlockOracle",
-    "JointOracle",
-    "LeaveOneOutOracle",
-    "MarkovOracle",
-    "SecondOrderOracle",
-    "TokenwiseOracle",
-]
+    from unmask.evaluation.oracles.block import BlockOracle as BlockOracle
+    from unmask.evaluation.oracles.joint import JointOracle as JointOracle
+    from unmask.evaluation.oracles.joint import LeaveOneOutOracle as LeaveOneOutOracle
+    from unmask.evaluation.oracles.joint import MarkovOracle as MarkovOracle
+    from unmask.evaluation.oracles.joint import TokenwiseOracle as TokenwiseOracle
+    from unmask.evaluation.oracles.markov import SecondOrderOracle as SecondOrderOracle
 
 __getattr__, __dir__ = lazy(__name__)

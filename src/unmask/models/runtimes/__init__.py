@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING
 from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
-    from unmask.models.runtimes.int8 import quantise
-    from unmask.models.runtimes.openvino import ExportedDenoiser, open_network
-    from unmask.models.runtimes.packed import pack
-    from unmask.models.runtimes.select import BACKENDS
-
-__all__ = [
-    "BACKENDS",
-    "ExportedDenoiser",
-    "open_network",
-    "pack",
-    "quantise",
-]
+    from unmask.models.runtimes.int8 import quantise as quantise
+    from unmask.models.runtimes.openvino import ExportedDenoiser as ExportedDenoiser
+    from unmask.models.runtimes.openvino import open_network as open_network
+    from unmask.models.runtimes.packed import pack as pack
+    from unmask.models.runtimes.select import BACKENDS as BACKENDS
 
 __getattr__, __dir__ = lazy(__name__)

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING
 from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
-    from unmask.sampling.constraints.matching import Allowed, Matching
-    from unmask.sampling.constraints.regex import Dfa, compile_regex
-    from unmask.sampling.constraints.token_automaton import Automaton
-
-__all__ = [
-    "Allowed",
-    "Automaton",
-    "Dfa",
-    "Matching",
-    "compile_regex",
-]
+    from unmask.sampling.constraints.matching import Allowed as Allowed
+    from unmask.sampling.constraints.matching import Matching as Matching
+    from unmask.sampling.constraints.regex import Dfa as Dfa
+    from unmask.sampling.constraints.regex import compile_regex as compile_regex
+    from unmask.sampling.constraints.token_automaton import Automaton as Automaton
 
 __getattr__, __dir__ = lazy(__name__)
