@@ -9,6 +9,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, TrainerCallback, TrainingArguments
 
 from unmask.data.pairs import PairRows
+from unmask.data.tally import Tally
 from unmask.data.text_rows import Text
 from unmask.diffusion.formulation import MaskedFormulation
 from unmask.diffusion.processes.absorbing import AbsorbingProcess
@@ -55,7 +56,7 @@ def pair_rows(*rows: tuple[int, int], length: int = 256) -> PairRows:
     for row, (token, count) in zip(ids, rows, strict=True):
         row[length - count :] = token
     tokens = torch.tensor([count for _, count in rows])
-    return PairRows("pairs", ids, length - tokens, tokens, (), len(rows), 0, 0)
+    return PairRows(ids, length - tokens, tokens, (), Tally("pairs", length, len(rows), 0, 0))
 
 
 def network() -> BertForMaskedLM:

@@ -99,7 +99,7 @@ def test_a_row_is_the_source_then_the_target_then_end_symbols(zoo, name):
         assert rows.ids[i].tolist() == [*given, *target, *[codec.end] * fillers]
         assert rows.editable[i].tolist() == [False] * len(given) + [True] * (LENGTH - len(given))
         assert int(rows.tokens[i]) == len(target) + 1
-    assert rows.left_out == []
+    assert rows.tally.left_out == []
 
 
 @pytest.mark.parametrize(("name", "symbol"), [("bert", "[SEP]"), ("roberta", "</s>")])
@@ -130,8 +130,8 @@ def test_what_does_not_fit_is_counted(zoo):
     rows = layout.lay_out([fits, too_long, Pair("", "a"), Pair("a", " \n"), too_long])
     assert rows.targets == (fits.target,)
     assert rows.ids[0, -2:].tolist() == [codec.encode(word)[0], codec.end]
-    assert rows.counts == {"total": 5, "empty": 2, "too_long": 2}
-    assert rows.left_out == ["left out 4 of 5 pairs: 2 empty, 2 longer than 32 tokens"]
+    assert rows.tally.counts == {"total": 5, "empty": 2, "too_long": 2}
+    assert rows.tally.left_out == ["left out 4 of 5 pairs: 2 empty, 2 longer than 32 tokens"]
     with pytest.raises(UserError, match="none of the 2 pairs can be used: 1 empty, 1 longer"):
         layout.lay_out([too_long, Pair("", "")])
 

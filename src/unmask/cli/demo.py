@@ -14,7 +14,8 @@ from unmask.cli import options, printing
 from unmask.cli.declared import declared
 from unmask.cli.grouped import Command
 from unmask.pipelines.layout_options import SampleOptions
-from unmask.validation import Options, exclude, option, real, whole
+from unmask.training.sections import TrainingSection
+from unmask.validation import Options, exclude, option, real, with_default
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,7 @@ class TourOptions(Options):
     """What becomes part of the recipe of a tour."""
 
     minutes: float = option(1.0, "Time for fine-tuning.", real, low=0, high=1e6, above=True)
-    seed: int = option(0, SampleOptions.options()["seed"].help, whole, low=0, high=2**32 - 1)
+    seed: int = with_default(TrainingSection, "seed", help=SampleOptions.options()["seed"].help)
 
 
 @click.command("demo", cls=Command)

@@ -197,9 +197,9 @@ def _pairs(
 
     def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
         rows = writer.pairs.lay_out(pairs)
-        for line in rows.left_out:
+        for line in rows.tally.left_out:
             options.console().print(line, highlight=False, soft_wrap=True)
-        return Text.from_pairs(rows, writer.codec), {"pairs": rows.counts}
+        return Text.from_pairs(rows, writer.codec), {"pairs": rows.tally.counts}
 
     return lay
 

@@ -28,12 +28,7 @@ ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 @declared(LayoutOptions, ALONE)
 @click.option("--source", help='Generate the target for this text ("-" reads standard input).')
 @declared(PairOptions, ["candidates"])
-@options.sampler
-@options.steering
-@options.output
-@options.cache
-@options.device
-@options.backend
+@options.generating
 def command(
     prompt: str | None,
     source: str | None,

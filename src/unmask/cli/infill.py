@@ -22,12 +22,7 @@ BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
 @options.model
 @options.files
 @declared(LayoutOptions, ["choose_length"])
-@options.sampler
-@options.steering
-@options.output
-@options.cache
-@options.device
-@options.backend
+@options.generating
 def command(
     template: str | None,
     top: int | None,

@@ -106,7 +106,9 @@ output = together(
     click.option("--html", type=PLACE, help="Write a replay page."),
     click.option("--no-animate", is_flag=True, help="No live canvas in the terminal."),
 )
-
+"""Options of what comes out."""
+generating = together(sampler, steering, output, cache, device, backend)
+"""All options of a command that generates by a diffusion model, but for its input."""
 files = together(
     click.option(
         "--data",

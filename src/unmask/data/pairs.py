@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unmask.data.tally import Tally
 from unmask.data.text import TextCodec
 from unmask.errors import UserError
 
@@ -38,54 +39,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairRows:
-    """Pairs as sequences of a model, and how many pairs were left out.
+    """Pairs as sequences of a model.
 
     Attributes:
-        name: What these pairs are called in messages.
         ids: Shape (N, L), int32.
         given: Shape (N,), int64; number of leading tokens that are never noised.
         tokens: Shape (N,), int64; tokens of the target and one end symbol, without the filler.
         targets: N texts.
-        total: Number of pairs.
-        empty: Number of pairs without source or target.
-        too_long: Number of pairs longer than a sequence.
+        tally: How many pairs were left out.
     """
 
-    name: str
     ids: Tensor
     given: Tensor
     tokens: Tensor
     targets: tuple[str, ...]
-    total: int
-    empty: int
-    too_long: int
+    tally: Tally
 
     @property
     def editable(self) -> Tensor:
         """Target, end and filler, shape (N, L), bool."""
         return torch.arange(self.ids.shape[1]) >= self.given[:, None]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The number of pairs and of those left out, by reason, for JSON."""
-        return {"total": self.total, "empty": self.empty, "too_long": self.too_long}
-
-    @property
-    def left_out(self) -> list[str]:
-        """A line about the pairs that were left out; empty if there are none."""
-        if len(self.ids) == self.total:
-            return []
-        count = self.total - len(self.ids)
-        return [f"left out {count} of {self.total} {self.name}: {self._reasons()}"]
-
-    def _reasons(self) -> str:
-        return f"{self.empty} empty, {self.too_long} longer than {self.ids.shape[1]} tokens"
-
-    def check(self) -> PairRows:
-        """Return self, or raise a UserError if no pair is left."""
-        if len(self.ids):
-            return self
-        raise UserError(f"none of the {self.total} {self.name} can be used: {self._reasons()}")
 
 
 @dataclass(frozen=True)
@@ -157,13 +130,11 @@ class PairCodec:
                 given.append(len(head))
                 tokens.append(len(tail) + 1)
                 targets.append(pair.target)
+        empty = len(pairs) - len(targets) - too_long
         return PairRows(
-            name=name,
             ids=ids[: len(targets)],
             given=torch.tensor(given, dtype=torch.int64),
             tokens=torch.tensor(tokens, dtype=torch.int64),
             targets=tuple(targets),
-            total=len(pairs),
-            empty=len(pairs) - len(targets) - too_long,
-            too_long=too_long,
-        ).check()
+            tally=Tally(name, self.length, len(pairs), empty, too_long).check(),
+        )

@@ -16,52 +16,13 @@ import torch
 from torch import Tensor
 
 from unmask.data.codec import Codec
+from unmask.data.tally import Tally
 from unmask.errors import UserError
 
 CHUNK = 1000
 """Records encoded at a time."""
 QUANTILES = 100
 """Number of lengths that a card keeps."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many records were left out, and why.
-
-    Attributes:
-        name: What the records are called in messages.
-        length: Most tokens of a sequence.
-        total: Number of records.
-        empty: Number of records without a token.
-        too_long: Number of records longer than a sequence.
-    """
-
-    name: str
-    length: int
-    total: int
-    empty: int
-    too_long: int
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The number of records and of those left out, by reason, for JSON."""
-        return {"total": self.total, "empty": self.empty, "too_long": self.too_long}
-
-    @property
-    def left_out(self) -> list[str]:
-        """A line about the records that were left out; empty if there are none."""
-        count = self.empty + self.too_long
-        return [f"left out {count} of {self.total} {self.name}: {self._reasons}"] if count else []
-
-    @property
-    def _reasons(self) -> str:
-        return f"{self.empty} empty, {self.too_long} longer than {self.length} tokens"
-
-    def check(self) -> Tally:
-        """Return self, or raise a UserError if no record is left."""
-        if self.total == self.empty + self.too_long:
-            raise UserError(f"none of the {self.total} {self.name} can be used: {self._reasons}")
-        return self
 
 
 @dataclass(frozen=True)

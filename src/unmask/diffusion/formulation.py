@@ -100,26 +100,21 @@ class Formulation(ABC):
         """The bound per token, as ``masked.exact_k_token_nats``; None if there is no such form."""
         return None
 
-    def token_nats(
-        self,
-        denoiser: Any,
-        *,
-        x0: Tensor,
-        rank: Tensor,
-        editable: Tensor,
-        valid: Tensor | None = None,
-    ) -> Tensor:
+    def token_nats(self, denoiser: Any, **batch: Any) -> Tensor:
         """Return the exact -log p of every token, generated one per network call in a given order.
 
-        The arguments and the result are those of ``objectives.chain_rule.sequential_token_nats``.
         The order is that of a row or, for block models, that within each block.
+
+        Args:
+            denoiser: The network.
+            batch: ``x0``, ``rank``, ``editable`` and ``valid``, as of
+                ``objectives.chain_rule.sequential_token_nats``, which describes the result too.
 
         Raises:
             UserError: If this formulation has no likelihood in an order.
         """
         require([self], "likelihood_in_order")
-        nats: Tensor = sequential_token_nats(denoiser, self.process, x0, rank, editable, valid)
-        return nats
+        return sequential_token_nats(denoiser, self.process, **batch)
 
     def check_grid(self, grid: Tensor) -> None:
         """Raise a UserError unless all times of a grid are among those of training."""
@@ -193,16 +188,8 @@ class AnyOrderFormulation(Formulation):
     def in_steps(self, num_steps: int, grid: Tensor | None = None) -> Bound:
         raise unsupported(self, "bound_in_steps")
 
-    def token_nats(
-        self,
-        denoiser: Any,
-        *,
-        x0: Tensor,
-        rank: Tensor,
-        editable: Tensor,
-        valid: Tensor | None = None,
-    ) -> Tensor:
-        return order_token_nats(denoiser, x0, rank, editable, valid)
+    def token_nats(self, denoiser: Any, **batch: Any) -> Tensor:
+        return order_token_nats(denoiser, **batch)
 
 
 @dataclass(frozen=True)
@@ -231,18 +218,8 @@ class BlockFormulation(MaskedFormulation):
         """Return the bound of a sampler with T steps per block."""
         return self._in_blocks(super().in_steps(num_steps, grid))
 
-    def token_nats(
-        self,
-        denoiser: Any,
-        *,
-        x0: Tensor,
-        rank: Tensor,
-        editable: Tensor,
-        valid: Tensor | None = None,
-    ) -> Tensor:
-        return block_token_nats(
-            denoiser, self.process, self.block_length, x0, rank, editable, valid
-        )
+    def token_nats(self, denoiser: Any, **batch: Any) -> Tensor:
+        return block_token_nats(denoiser, self.process, self.block_length, **batch)
 
     @property
     def bound(self) -> Bound:

@@ -25,11 +25,13 @@ from unmask.diffusion.rng import RowGenerator, row_seeds
 from unmask.errors import UserError
 from unmask.evaluation.intervals import GROUP, over_masks
 from unmask.evaluation.scores import Score, spreads_over_texts
-from unmask.validation import real, whole
+from unmask.validation import Option, real, whole, within
 
 MAX_DRAWS = 1_000_000
 PRECISION = 0.01
 """Standard error of the nats, as a share of them, at which ``draws=None`` stops."""
+_SEED = Option("", whole, low=0, high=2**63, below=True)
+_SHARE = Option("", real, low=0, high=1, above=True, below=True)
 _ENOUGH = 7  # Least degrees of freedom with which a small error is trusted.
 _STRATA = 256  # Tokens in a round below which its rows are masked at several times.
 _MOST_STRATA = 32
@@ -127,13 +129,8 @@ def score_text(
     Raises:
         UserError: If a number is out of range, or the network returns NaN.
     """
-    seed, batch_size = whole("seed", seed), whole("batch_size", batch_size)
-    if not 0 <= seed < 2**63:
-        raise UserError(f"seed must be from 0 to 2^63 - 1, not {seed}")
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    if not 0 < real("precision", precision) < 1:
-        raise UserError(f"precision must be a share between 0 and 1, not {precision}")
+    seed, batch_size = _SEED("seed", seed), within("batch_size", batch_size, low=1)
+    precision = _SHARE("precision", precision)
     draws = draws if kind == "bound" else 1
     strata = strata_of(text, draws)
     rounds: list[Tensor] = []

@@ -16,7 +16,7 @@ from unmask.diffusion.capabilities import IMAGES, PAIRS, RECORDS, Kind
 from unmask.diffusion.denoiser import Denoiser, uses_time
 from unmask.diffusion.formulation import Formulation, PerTokenFormulation
 from unmask.diffusion.registry import make_formulation
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
 from unmask.evaluation.likelihood import RowNats, score_text
 from unmask.evaluation.scores import Score
 from unmask.models import extra_weights
@@ -229,13 +229,6 @@ class DiffusionPipeline(Pipeline):
 def row_length(card: Card, positions: int | None) -> int:
     """Return the tokens in a row of text to be scored, for a card and the network's positions."""
     return min(card.sequence_length or MAX_ROW_LENGTH, positions or MAX_ROW_LENGTH)
-
-
-def check_cache(cache: str) -> str:
-    """Return the name of a cache, or raise a UserError if there is no such one."""
-    if cache not in CACHES:
-        raise UserError(f"unknown cache {cache!r}{did_you_mean(cache, CACHES)}")
-    return cache
 
 
 def denoiser_of(model: Any, codec: Codec, card: Card, network: Any, positions: int | None) -> Any:

@@ -29,7 +29,7 @@ from unmask.models.checkpoint import Card
 from unmask.models.positions import entries_of, position_limit
 from unmask.models.runtimes import select
 from unmask.models.traits import check_masks, traits_of
-from unmask.pipelines.base import check_cache, denoiser_of, formulation_of
+from unmask.pipelines.base import CACHES, denoiser_of, formulation_of
 from unmask.pipelines.generation import Watch, generate_texts, resolve
 from unmask.pipelines.layout_options import PairOptions
 from unmask.pipelines.output import Generated
@@ -39,7 +39,7 @@ from unmask.pipelines.request import GenerationRequest
 from unmask.pipelines.scoring import ScoringMixin
 from unmask.pipelines.top import Candidate, top
 from unmask.sampling.canvas import Frame
-from unmask.validation import place, whole, word, words
+from unmask.validation import one_of, place, whole, word, words
 
 
 class Unmasker(ScoringMixin):
@@ -73,7 +73,7 @@ class Unmasker(ScoringMixin):
         network: Any = None,
         cache: str = "exact",
     ) -> None:
-        check_cache(cache)
+        one_of("cache", cache, CACHES)
         if codec.tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token, which diffusion needs")
         model, positions = model.eval(), position_limit(model)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
@@ -101,6 +101,9 @@ class Texts:
         validation: A source of validation documents.
     """
 
+    by_line: ClassVar[bool] = False
+    """Whether every line of a text file is a document."""
+
     source: Documents
     cut: Cut | None
     validation: Documents | None
@@ -109,16 +112,22 @@ class Texts:
     @classmethod
     def read(
         cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
-    ) -> Texts:
+    ) -> Self:
         """Read the sources once, to find errors in them; see ``data.Documents``."""
-        check_field(field, data, *([] if validation is None else [validation]))
-        source, share = Documents(data, field, note=note), recipe.data.validation_share
-        if validation is None:
-            return cls(source, find_cut(source.pieces, share) if share else None, None)
-        held_out = Documents(validation, field, note=note)
-        for documents in (source, held_out):
+        names = [data] if validation is None else [data, validation]
+        check_field(field, *names)
+        source, *others = (Documents(name, field, note=note, by_line=cls.by_line) for name in names)
+        share = recipe.data.validation_share
+        if share and not others:
+            return cls(source, cls.find_cut(source, share), None)
+        for documents in (source, *others):
             deque(documents.pieces(), maxlen=0)
-        return cls(source, None, held_out)
+        return cls(source, None, next(iter(others), None))
+
+    @staticmethod
+    def find_cut(source: Documents, share: float) -> Cut | None:
+        """Return where the validation documents begin: the last ``share`` of all characters."""
+        return find_cut(source.pieces, share)
 
     def learned(self) -> Iterator[Piece]:
         """Yield the training documents."""

@@ -129,13 +129,13 @@ class PairTexts:
         data = recipe.data
         layout = PairCodec(codec, data.before, data.between, data.length)
         rows = layout.lay_out(self.pairs)
-        facts = {"data_tokens": int(rows.tokens.sum()), "pairs": rows.counts}
-        notes = rows.left_out
+        facts = {"data_tokens": int(rows.tokens.sum()), "pairs": rows.tally.counts}
+        notes = rows.tally.left_out
         validation: Callable[[int], Text] | None = None
         if self.held_out:
             held_out = layout.lay_out(self.held_out, "validation pairs")
-            facts["validation_pairs"] = held_out.counts
-            notes += held_out.left_out
+            facts["validation_pairs"] = held_out.tally.counts
+            notes += held_out.tally.left_out
             validation = partial(Text.from_pairs, held_out, codec)
         noised = rows.ids[rows.editable]
         return Material(

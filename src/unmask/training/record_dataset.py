@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 
 from unmask.data import unknown_tokens
 from unmask.data.documents import Documents, Piece, whole_documents
-from unmask.data.records import RecordCodec, Tally, quantiles
-from unmask.data.sources import Note, check_field
+from unmask.data.records import RecordCodec, quantiles
+from unmask.data.tally import Tally
 from unmask.data.text import TextCodec
 from unmask.data.text_rows import Text
 from unmask.training.datasets import Material, Texts
@@ -66,21 +66,13 @@ class RecordDataset(Dataset[dict[str, Tensor]]):
 class RecordTexts(Texts):
     """Training records and validation records; see ``datasets.Texts``."""
 
-    @classmethod
-    def read(
-        cls, data: str, validation: str | None, field: str, recipe: Recipe, note: Note
-    ) -> RecordTexts:
-        """Read the sources once, to find errors in them; see ``data.Documents``."""
-        check_field(field, data, *([] if validation is None else [validation]))
-        source = Documents(data, field, note=note, by_line=True)
-        share = recipe.data.validation_share
-        count = _count(source)
-        if validation is None:
-            cut = Cut(count - math.ceil(count * share), 0) if share else None
-            return cls(source, cut, None)
-        held_out = Documents(validation, field, note=note, by_line=True)
-        _count(held_out)
-        return cls(source, None, held_out)
+    by_line = True
+
+    @staticmethod
+    def find_cut(source: Documents, share: float) -> Cut:
+        """Return where the validation records begin: the last ``share`` of all records."""
+        count = sum(piece.last for piece in source.pieces())
+        return Cut(count - math.ceil(count * share), 0)
 
     @property
     def texts(self) -> Iterator[str]:
@@ -115,10 +107,6 @@ class RecordTexts(Texts):
             notes=(*notes, *unknown_tokens.noted(codec, self.texts, stream)),
             records={"lengths": quantiles(sizes - 1)},
         )
-
-
-def _count(source: Documents) -> int:
-    return sum(piece.last for piece in source.pieces())
 
 
 def _bodies(

@@ -20,8 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError, did_you_mean
-from unmask.validation import Options, option, read_options, real, require
+from unmask.validation import Options, one_of, option, read_options, real, require
 
 
 @runtime_checkable
@@ -196,8 +195,7 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
     Raises:
         UserError: If the name is unknown or a parameter does not belong to it.
     """
-    if name not in SCHEDULES:
-        raise UserError(f"unknown schedule {name!r}{did_you_mean(name, SCHEDULES)}")
+    one_of("schedule", name, SCHEDULES)
     require(("a parameter", name != "linear" or not parameters, "the schedule 'polynomial'"))
     kind = SCHEDULES[name]
     schedule: Schedule = kind(**read_options(kind.options(), parameters, f"{name} schedule"))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unmask.errors import UserError, did_you_mean
+from unmask.errors import UserError
+from unmask.validation import one_of
 
 
 def stratified_times(count: int, generator: torch.Generator) -> Tensor:
@@ -50,13 +51,11 @@ def time_grid(num_steps: int, kind: str = "uniform") -> Tensor:
     Reference: Shi et al. 2024, arXiv:2406.04329, Section 5.
     """
     t = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)
-    if kind == "uniform":
+    if one_of("grid", kind, GRIDS) == "uniform":
         return t
-    if kind == "cosine":
-        grid = torch.sin(math.pi / 2 * t)
-        grid[0] = 1
-        return grid
-    raise UserError(f"unknown grid {kind!r}{did_you_mean(kind, GRIDS)}")
+    grid = torch.sin(math.pi / 2 * t)
+    grid[0] = 1
+    return grid
 
 
 def grid_step(t: Tensor, num_steps: int, grid: Tensor | None = None) -> tuple[Tensor, Tensor]:
