@@ -177,10 +177,10 @@ def read_options(
     Raises:
         UserError: If there is no such option, or a value is refused.
     """
-    said = {name: value for name, value in given.items() if value is not None}
     return {
         name: known[one_of(f"{what} option", name, known)](name, value)
-        for name, value in said.items()
+        for name, value in given.items()
+        if value is not None
     }
 
 

@@ -11,7 +11,7 @@ import unmask
 from unmask import sampling
 from unmask.diffusion.schedules.grids import time_grid
 from unmask.errors import UserError
-from unmask.pipelines.sampler_options import choose_preset
+from unmask.pipelines.sampler_options import resolve_sampler
 from unmask.sampling.logits_processors import Restriction
 from unmask.sampling.policies.confidence import EntropyBound, Factor, MostConfident, Threshold
 from unmask.sampling.policies.fixed_order import FirstHitting, LeftToRight, RandomQuota
@@ -68,7 +68,7 @@ def test_an_option_is_honoured_or_refused(name, option):
     if name in HONOURED[option]:
         sampler = make_sampler(name, **{option: value})
         assert sampler.policy == HONOURED[option][name]
-        assert choose_preset({}, {"sampler": name, option: value})[1][option] == value
+        assert resolve_sampler({}, {"sampler": name, option: value})[1][option] == value
     elif (name, option) == ("entropy-bound", "confidence_metric"):
         with pytest.raises(UserError, match="ranks predictions by 'entropy'"):
             make_sampler(name, confidence_metric=value)
@@ -93,7 +93,7 @@ def test_an_object_is_the_sampler_of_its_name():
     for name, sampler in SAMPLERS.items():
         assert make_sampler(name) == sampler()
         assert make_sampler(name, steps=7) == sampler(steps=7)
-        assert sampler(steps=7).settings == choose_preset({}, {"sampler": sampler(steps=7)})[1]
+        assert sampler(steps=7).settings == resolve_sampler({}, {"sampler": sampler(steps=7)})[1]
 
 
 def test_what_an_object_refuses_is_what_the_name_refuses():
@@ -113,9 +113,9 @@ def test_what_an_object_refuses_is_what_the_name_refuses():
 
 def test_an_object_takes_no_options_of_the_call_and_keeps_the_bans_of_the_model():
     with pytest.raises(UserError, match="the sampler is an object with options of its own; set st"):
-        choose_preset({}, {"sampler": Refine(), "steps": 5})
+        resolve_sampler({}, {"sampler": Refine(), "steps": 5})
     saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
-    chosen = choose_preset(saved, {"sampler": Refine(top_k=7, ban="dog")})[0]
+    chosen = resolve_sampler(saved, {"sampler": Refine(top_k=7, ban="dog")})[0]
     assert chosen == Refine(top_k=7, ban="dog", repetition_penalty=1.5)
 
 
@@ -141,11 +141,11 @@ def test_the_policy_of_the_example_writes_from_both_ends(zoo):
 
 
 def test_a_policy_takes_the_options_of_every_sampler():
-    sampler, settings = choose_preset({}, {"sampler": RandomQuota(), "steps": 5, "top_p": 0.5})
+    sampler, settings = resolve_sampler({}, {"sampler": RandomQuota(), "steps": 5, "top_p": 0.5})
     assert sampler == Custom(RandomQuota(), steps=5, top_p=0.5)
     assert (settings["sampler"], settings["steps"], len(sampler.times(9))) == ("RandomQuota", 5, 6)
     with pytest.raises(UserError, match="'RandomQuota' has no eta; these have: remdm-cap"):
-        choose_preset({}, {"sampler": RandomQuota(), "eta": 0.5})
+        resolve_sampler({}, {"sampler": RandomQuota(), "eta": 0.5})
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -167,11 +167,11 @@ def test_two_paces_are_refused_and_the_saved_one_gives_way():
     with pytest.raises(UserError, match="leave it out"):
         make_sampler("left-to-right", steps=5, tokens_per_step=2)
     saved = {"name": "maskgit", "steps": 5, "top_p": 0.5}
-    sampler, settings = choose_preset(saved, {"tokens_per_step": 2})
+    sampler, settings = resolve_sampler(saved, {"tokens_per_step": 2})
     assert (sampler.num_steps, sampler.policy.tokens_per_step, sampler.draw.top_p) == (None, 2, 0.5)
     assert settings["tokens_per_step"] == 2
     saved = {"name": "left-to-right", "tokens_per_step": 3}
-    sampler, settings = choose_preset(saved, {"steps": 5})
+    sampler, settings = resolve_sampler(saved, {"steps": 5})
     assert (sampler.num_steps, sampler.policy.tokens_per_step) == (5, None)
     assert "tokens_per_step" not in settings
 
@@ -187,13 +187,15 @@ def test_a_temperature_that_would_change_nothing_is_refused():
     assert make_sampler("threshold", temperature=0.5).draw == Draw(0.5, greedy=True)
     # One that was saved for the measure before gives way; one of a random draw stays.
     saved = {"name": "threshold", "temperature": 0.8}
-    assert choose_preset(saved, {"confidence_metric": "margin"})[1]["confidence_metric"] == "margin"
+    assert (
+        resolve_sampler(saved, {"confidence_metric": "margin"})[1]["confidence_metric"] == "margin"
+    )
     saved = {"name": "maskgit", "temperature": 0.7}
-    assert choose_preset(saved, {"confidence_metric": "margin"})[0].draw.temperature == 0.7
+    assert resolve_sampler(saved, {"confidence_metric": "margin"})[0].draw.temperature == 0.7
 
 
 def test_settings_hold_what_is_in_force_and_nothing_else():
-    settings = choose_preset({}, {"sampler": "threshold-edit", "threshold": 0.5})[1]
+    settings = resolve_sampler({}, {"sampler": "threshold-edit", "threshold": 0.5})[1]
     assert settings == {
         "sampler": "threshold-edit",
         "steps": None,
@@ -205,7 +207,7 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         "threshold": 0.5,
         "edit_threshold": 0.01,
     }
-    assert "eta" not in choose_preset({}, {"sampler": "remdm-conf"})[1]
+    assert "eta" not in resolve_sampler({}, {"sampler": "remdm-conf"})[1]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_numbers_out_of_range_are_refused(name, options, says):
 
 def test_an_unknown_option_is_named():
     with pytest.raises(UserError, match="unknown sampler option 'warmth'"):
-        choose_preset({}, {"warmth": 1})
+        resolve_sampler({}, {"warmth": 1})
 
 
 def test_a_grid_and_tokens_per_step_exclude_each_other_and_the_saved_one_gives_way():
@@ -247,10 +249,10 @@ def test_a_grid_and_tokens_per_step_exclude_each_other_and_the_saved_one_gives_w
         with pytest.raises(UserError, match="tokens_per_step goes without grid"):
             make_sampler("random", grid=grid, tokens_per_step=2)
     saved = {"name": "random", "tokens_per_step": 3}
-    sampler = choose_preset(saved, {"grid": [1, 0.5, 0]})[0]
+    sampler = resolve_sampler(saved, {"grid": [1, 0.5, 0]})[0]
     assert (sampler.num_steps, sampler.policy.tokens_per_step) == (2, None)
     saved = {"name": "random", "grid": [1, 0.5, 0]}
-    sampler = choose_preset(saved, {"tokens_per_step": 2})[0]
+    sampler = resolve_sampler(saved, {"tokens_per_step": 2})[0]
     assert (sampler.grid, sampler.policy.tokens_per_step) == ("uniform", 2)
 
 
@@ -264,65 +266,67 @@ def test_filters_reach_the_draw_and_the_burn_in_has_none():
 
 def test_a_saved_burn_in_that_is_too_long_gives_way():
     saved = {"name": "gibbs", "steps": 100, "burn_in": 80}
-    assert choose_preset(saved, {})[1]["burn_in"] == 80
-    assert choose_preset(saved, {"steps": 200})[1]["burn_in"] == 80
-    assert choose_preset(saved, {"steps": 50})[1]["burn_in"] == 25
-    assert choose_preset(saved, {"steps": 50, "burn_in": 10})[1]["burn_in"] == 10
+    assert resolve_sampler(saved, {})[1]["burn_in"] == 80
+    assert resolve_sampler(saved, {"steps": 200})[1]["burn_in"] == 80
+    assert resolve_sampler(saved, {"steps": 50})[1]["burn_in"] == 25
+    assert resolve_sampler(saved, {"steps": 50, "burn_in": 10})[1]["burn_in"] == 10
 
 
 def test_a_saved_temperature_of_0_gives_way_to_filters_and_to_a_burn_in():
     saved = {"name": "gibbs", "steps": 10, "temperature": 0}
-    assert choose_preset(saved, {})[1]["temperature"] == 0
-    assert "burn_in" not in choose_preset(saved, {})[1]
+    assert resolve_sampler(saved, {})[1]["temperature"] == 0
+    assert "burn_in" not in resolve_sampler(saved, {})[1]
     for wished in ({"top_k": 5}, {"burn_in": 3}):
-        assert choose_preset(saved, wished)[1]["temperature"] == 1
-    assert choose_preset(saved, {"top_p": 1.0})[1]["temperature"] == 0
+        assert resolve_sampler(saved, wished)[1]["temperature"] == 1
+    assert resolve_sampler(saved, {"top_p": 1.0})[1]["temperature"] == 0
     saved = {"name": "gibbs", "steps": 10, "burn_in": 3}
-    assert "burn_in" not in choose_preset(saved, {"temperature": 0})[1]
+    assert "burn_in" not in resolve_sampler(saved, {"temperature": 0})[1]
 
 
 def test_what_is_not_to_be_written_is_said_to_every_sampler():
     saved = {"name": "refine", "steps": 3, "ban": ["cat"], "repetition_penalty": 1.5}
     for name in SAMPLERS:
-        sampler, settings = choose_preset(saved, {"sampler": name})
+        sampler, settings = resolve_sampler(saved, {"sampler": name})
         assert sampler.restriction == Restriction(1.5, ("cat",))
         assert (settings["ban"], settings["repetition_penalty"]) == (["cat"], 1.5)
-    assert choose_preset(saved, {"sampler": "ancestral"})[0].steps == SAMPLERS["ancestral"]().steps
-    assert choose_preset(saved, {"ban": ["dog"]})[0].restriction.ban == ("dog",)
+    assert (
+        resolve_sampler(saved, {"sampler": "ancestral"})[0].steps == SAMPLERS["ancestral"]().steps
+    )
+    assert resolve_sampler(saved, {"ban": ["dog"]})[0].restriction.ban == ("dog",)
 
 
 def test_saved_filters_give_way_where_all_steps_are_burn_in():
     saved = {"name": "gibbs", "steps": 100, "top_k": 7, "min_p": 0.1}
-    assert choose_preset(saved, {})[0].draw.top_k == 7
+    assert resolve_sampler(saved, {})[0].draw.top_k == 7
     for wished in ({"burn_in": 100}, {"steps": 8, "burn_in": 8}):
-        sampler, settings = choose_preset(saved, wished)
+        sampler, settings = resolve_sampler(saved, wished)
         assert sampler.burnt_in == sampler.steps == settings["burn_in"]
         assert sampler.draw == Draw()
         assert (settings["top_k"], "min_p" in settings) == (None, False)
     with pytest.raises(UserError, match="a burn_in below steps"):
-        choose_preset(saved, {"burn_in": 100, "top_k": 7})
+        resolve_sampler(saved, {"burn_in": 100, "top_k": 7})
     # And a saved burn-in where a filter is asked for.
     saved = {"name": "gibbs", "steps": 100, "burn_in": 100}
-    assert choose_preset(saved, {})[1]["burn_in"] == 100
-    assert choose_preset(saved, {"top_k": 7})[1]["burn_in"] == 50
-    assert choose_preset(saved | {"burn_in": 80}, {"top_k": 7})[1]["burn_in"] == 80
+    assert resolve_sampler(saved, {})[1]["burn_in"] == 100
+    assert resolve_sampler(saved, {"top_k": 7})[1]["burn_in"] == 50
+    assert resolve_sampler(saved | {"burn_in": 80}, {"top_k": 7})[1]["burn_in"] == 80
 
 
 def test_temperature_0_drops_the_filters_that_nobody_asked_for():
     saved = {"name": "ancestral", "top_p": 0.9, "top_p_crossing": "drop", "min_p": 0.1, "steps": 5}
-    sampler, settings = choose_preset(saved, {"temperature": 0})
+    sampler, settings = resolve_sampler(saved, {"temperature": 0})
     assert sampler.draw == Draw(temperature=0)
     assert settings["steps"] == 5
     with pytest.raises(UserError, match="min-p"):
-        choose_preset(saved, {"temperature": 0, "min_p": 0.2})
+        resolve_sampler(saved, {"temperature": 0, "min_p": 0.2})
 
 
 def test_top_p_1_takes_the_saved_convention_with_it():
     saved = {"name": "ancestral", "top_p": 0.9, "top_p_crossing": "drop"}
-    assert choose_preset(saved, {"top_p": 0.5})[0].draw.top_p_crossing == "drop"
-    assert choose_preset(saved, {"top_p": 1})[0].draw == Draw()
+    assert resolve_sampler(saved, {"top_p": 0.5})[0].draw.top_p_crossing == "drop"
+    assert resolve_sampler(saved, {"top_p": 1})[0].draw == Draw()
     with pytest.raises(UserError, match="a top_p below 1"):
-        choose_preset(saved, {"top_p": 1, "top_p_crossing": "drop"})
+        resolve_sampler(saved, {"top_p": 1, "top_p_crossing": "drop"})
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_a_grid_of_times_is_taken_as_it_is(given):
     assert sampler.num_steps == 3
     for masks in (1, 50):
         assert sampler.times(masks).tolist() == [1, 0.7, 0.2, 0]
-    _, settings = choose_preset({"name": "ancestral", "steps": 64}, {"grid": given})
+    _, settings = resolve_sampler({"name": "ancestral", "steps": 64}, {"grid": given})
     assert settings["grid"] == [1, 0.7, 0.2, 0]
     assert settings["steps"] == 3
 
@@ -342,7 +346,7 @@ def test_a_grid_by_name():
     for name, kind in SAMPLERS.items():
         if issubclass(kind, GridSampler):
             for grid in ("uniform", "cosine"):
-                sampler, settings = choose_preset({}, {"sampler": name, "grid": grid, "steps": 7})
+                sampler, settings = resolve_sampler({}, {"sampler": name, "grid": grid, "steps": 7})
                 assert torch.equal(sampler.times(30), time_grid(7, grid))
                 assert settings.get("grid", kind().grid) == grid
 
@@ -355,22 +359,22 @@ def test_the_times_of_confidence_are_a_pace():
 
 def test_steps_and_a_saved_grid_make_way_for_each_other():
     saved = {"name": "ancestral", "grid": [1, 0.5, 0]}
-    assert choose_preset(saved, {})[0].num_steps == 2
-    sampler, settings = choose_preset(saved, {"steps": 9})
+    assert resolve_sampler(saved, {})[0].num_steps == 2
+    sampler, settings = resolve_sampler(saved, {"steps": 9})
     assert torch.equal(sampler.times(5), time_grid(9, "cosine"))
     assert "grid" not in settings
     named = {"name": "ancestral", "grid": "uniform", "steps": 3}
-    assert torch.equal(choose_preset(named, {"steps": 4})[0].times(5), time_grid(4, "uniform"))
+    assert torch.equal(resolve_sampler(named, {"steps": 4})[0].times(5), time_grid(4, "uniform"))
     # Options of a model's own sampler belong to that one alone.
-    assert choose_preset(saved, {"sampler": "refine"})[0] == Refine()
+    assert resolve_sampler(saved, {"sampler": "refine"})[0] == Refine()
 
 
 def test_restrictions_of_a_model_can_be_taken_back():
     saved = {"name": "ancestral", "ban": ["cat"], "repetition_penalty": 1.2}
-    sampler, settings = choose_preset(saved, {})
+    sampler, settings = resolve_sampler(saved, {})
     assert sampler.restriction == Restriction(1.2, ("cat",))
     assert (settings["ban"], settings["repetition_penalty"]) == (["cat"], 1.2)
-    sampler, settings = choose_preset(saved, {"ban": [], "repetition_penalty": 1})
+    sampler, settings = resolve_sampler(saved, {"ban": [], "repetition_penalty": 1})
     assert sampler.restriction == Restriction()
     assert "ban" not in settings
     assert make_sampler("refine", ban="a dog").restriction.ban == ("a dog",)

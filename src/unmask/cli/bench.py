@@ -162,9 +162,9 @@ def _measured(
     yield [], replace(floor, setting=f"entropy {chain.entropy(length) / length:.3f}")
     with progress_bar() as progress:
         for name, changed in progress.track(chosen, description="measuring"):
-            preset, words = unfiltered(name, **changed), label(changed)
-            four = against_joint(small, name, words, preset, JOINT_ROWS * rows, seed)
-            yield [four], against_text(chain, name, words, preset, rows, length, seed)
+            sampler, words = unfiltered(name, **changed), label(changed)
+            four = against_joint(small, name, words, sampler, JOINT_ROWS * rows, seed)
+            yield [four], against_text(chain, name, words, sampler, rows, length, seed)
 
 
 def _draw(text: list[Measured], plot: Path) -> None:

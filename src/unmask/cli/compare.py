@@ -68,9 +68,9 @@ def race(
     # Open both before either generates, so that a wrong name costs no waiting.
     writers = [options.open_writer(name, device) for name in models]
     diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO
-    asked = [key for key in values if key in diffusion_only and values[key] is not None]
+    requested = [key for key in values if key in diffusion_only and values[key] is not None]
     causal = not any(isinstance(writer, Unmasker) for writer in writers)
-    exclude(*((f"--{key.replace('_', '-')}", causal, "two causal models") for key in asked))
+    exclude(*((f"--{key.replace('_', '-')}", causal, "two causal models") for key in requested))
     if values.get("length") is None:
         from unmask.pipelines.prompts import what_fits
 

@@ -101,10 +101,10 @@ def command(
     if report is not None:
         checkpoint.check_folder(report)
         _check_report(report)
-    asked = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
-    exact = asked and all(map(options.is_causal, names))
-    exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in asked))
-    bound: dict[str, Any] = {"draws": 4, **asked}
+    requested = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
+    exact = requested and all(map(options.is_causal, names))
+    exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in requested))
+    bound: dict[str, Any] = {"draws": 4, **requested}
     results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
     scores = {name: result.score for name, result in results.items()}
     facts = {name: result.as_dict() for name, result in results.items()}

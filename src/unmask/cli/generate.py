@@ -92,7 +92,7 @@ def _write_file(
 
 def _check_alone(values: dict[str, Any], prompt: str | None = None) -> None:
     """Remove the options that do not go with sources; refuse those that were given."""
-    asked = {name: values.pop(name) not in (None, False) for name in ALONE}
-    asked["num_samples"] = values.pop("num_samples") != 1
-    rules = ((f"--{name.replace('_', '-')}", given) for name, given in asked.items())
+    requested = {name: values.pop(name) not in (None, False) for name in ALONE}
+    requested["num_samples"] = values.pop("num_samples") != 1
+    rules = ((f"--{name.replace('_', '-')}", given) for name, given in requested.items())
     exclude(*((*rule, "a source") for rule in (("a prompt", prompt is not None), *rules)))

@@ -217,8 +217,7 @@ def open_unmasker(
 
         writer = Unmasker.from_pretrained(name, device, backend, cache)
     if backend == "auto" and writer.backend == "openvino int8":
-        said = "computed in int8, as the model was exported; float32 gives another text"
-        printing.note(said)
+        printing.note("computed in int8, as the model was exported; float32 gives another text")
     return writer
 
 

@@ -68,7 +68,7 @@ def command(
 
     exclude(("--pseudo", pseudo and order is not None, "--order"))
     possible = {"draws": draws, "order": order, "pseudo": pseudo or None}
-    asked = {k: v for k, v in possible.items() if v is not None}
+    requested = {k: v for k, v in possible.items() if v is not None}
     given = Files.take(files | {"as_json": as_json}, text, "TEXT")
     if given is not None:
         lines = given.data is not None and not given.is_fasta
@@ -76,15 +76,15 @@ def command(
         writer = options.open_writer(model, device, backend)
 
         def work(texts: list[str]) -> list[dict[str, Any]]:
-            found = [_score(writer, text, asked, seed, per_token) for text in texts]
+            found = [_score(writer, text, requested, seed, per_token) for text in texts]
             return [{"score": _facts(score, writer, per_token)} for score in found]
 
-        marks = Marks(writer, {"work": "score", "seed": seed, "per_token": per_token, **asked})
+        marks = Marks(writer, {"work": "score", "seed": seed, "per_token": per_token, **requested})
         write_rows(given, "", work, name="text", adds=("score",), marks=marks)
         return
     text = _read("" if text is None else text)
     writer = options.open_writer(model, device, backend)
-    score = _score(writer, text, asked, seed, per_token)
+    score = _score(writer, text, requested, seed, per_token)
     if as_json:
         printing.record(_facts(score, writer, per_token))
         return
@@ -116,21 +116,25 @@ def _some(text: str) -> str:
 
 
 def _score(
-    writer: Unmasker | Autoregressor, text: str, asked: dict[str, Any], seed: int, per_token: bool
+    writer: Unmasker | Autoregressor,
+    text: str,
+    requested: dict[str, Any],
+    seed: int,
+    per_token: bool,
 ) -> Score:
     from unmask.pipelines.unmasker import Unmasker
 
     if not isinstance(writer, Unmasker):
         exact = "a causal model, whose score is exact and from left to right"
-        exclude(*((f"--{option}", True, exact) for option in asked))
+        exclude(*((f"--{option}", True, exact) for option in requested))
         return writer.score(text, seed=seed)
-    way = next((name for name in ("order", "pseudo") if name in asked), None)
+    way = next((name for name in ("order", "pseudo") if name in requested), None)
     if way is None:
-        return writer.score(text, draws=asked.get("draws"), seed=seed, per_token=per_token)
-    exclude(("--draws", "draws" in asked, f"--{way}, which masks no token at random"))
+        return writer.score(text, draws=requested.get("draws"), seed=seed, per_token=per_token)
+    exclude(("--draws", "draws" in requested, f"--{way}, which masks no token at random"))
     if way == "pseudo":
         return writer.pseudo_score(text)
-    return writer.score_in_order(text, _order(asked["order"]))
+    return writer.score_in_order(text, _order(requested["order"]))
 
 
 def _facts(score: Score, writer: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def write_file(
     from unmask.pipelines.prompts import has_blank
 
     samples = int(values.get("num_samples", 1))
-    said = set[str]()
+    noted = set[str]()
 
     def asks(text: str) -> bool:
         return not blanks or has_blank(writer.codec, text)
@@ -84,16 +84,16 @@ def write_file(
     def written(texts: list[str]) -> Iterator[dict[str, Any]]:
         result = work(texts, **values)
         for note in dict.fromkeys(result.notes):
-            if note not in said:
+            if note not in noted:
                 printing.note(f"note: {note}")
-        said.update(result.notes)
+        noted.update(result.notes)
         for text, row in zip_longest(result.texts, result.fillings):
             fillings = {} if row is None else {"fillings": [filling.as_dict() for filling in row]}
             yield {"text": text, **fillings}
 
     def rows(texts: list[str]) -> list[dict[str, Any]]:
-        asked = [text for text in texts if asks(text)]
-        found = written(asked) if asked else iter(())
+        to_fill = [text for text in texts if asks(text)]
+        found = written(to_fill) if to_fill else iter(())
         return [
             ({"sample": i} if samples > 1 else {})
             | (next(found) if asks(text) else {"text": text, "fillings": []})

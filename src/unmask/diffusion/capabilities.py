@@ -93,7 +93,7 @@ def unsupported(kind: Kind, feature: str, name: str | None = None) -> UserError:
     Args:
         kind: The kind of model.
         feature: A name of ``FEATURES``.
-        name: What the caller asked for, such as the name of an option; None for the feature.
+        name: What the caller requested, such as the name of an option; None for the feature.
     """
     subject, remedy = FEATURES[feature]
     return UserError(f"{name or subject} is not supported for {kind.kind}; {remedy}")

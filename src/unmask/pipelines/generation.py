@@ -28,7 +28,7 @@ from unmask.pipelines.output import Generated, joined
 from unmask.pipelines.prompts import Rows, lay_out, window_for
 from unmask.pipelines.recorder import Recording
 from unmask.pipelines.request import GenerationRequest, batches
-from unmask.pipelines.sampler_options import choose_preset
+from unmask.pipelines.sampler_options import resolve_sampler
 from unmask.sampling.blocks import sample_blocks
 from unmask.sampling.canvas import Canvas, Frame
 from unmask.sampling.logits_processors import Banned, Restriction
@@ -193,7 +193,7 @@ def plan_rows(
     """
     codec = pipeline.codec
     options = request.controls
-    sampler, settings = choose_preset(pipeline.card.sampler, request.sampling)
+    sampler, settings = resolve_sampler(pipeline.card.sampler, request.sampling)
     end = codec.end if request.stop_at_end else None
     restriction = _without_symbols(sampler.restriction, pipeline, end is not None)
     _check_supported(rows, options, restriction, pipeline)

@@ -188,14 +188,14 @@ def window_for(request: GenerationRequest, pipeline: DiffusionPipeline) -> Windo
         UserError: If an option does not go with the prompts, the tokenizer or the model, or a
             number is out of range.
     """
-    asked = [
+    requested = [
         name
         for name in ("window", "stride", "stop_at_end")
         if getattr(request, name) not in (None, False)
     ]
-    if asked and any(has_blank(pipeline.codec, prompt) for prompt in request.prompts):
-        raise UserError(f"the prompt holds blanks of its own, so leave {asked[0]} out")
-    for name in asked:
+    if requested and any(has_blank(pipeline.codec, prompt) for prompt in request.prompts):
+        raise UserError(f"the prompt holds blanks of its own, so leave {requested[0]} out")
+    for name in requested:
         pipeline.require("stop_at_end" if name == "stop_at_end" else "sliding_window", name)
     if request.stop_at_end and pipeline.codec.end is None:
         raise UserError("the tokenizer has no end symbol to stop at; leave stop_at_end out")

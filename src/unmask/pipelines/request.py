@@ -70,7 +70,7 @@ class GenerationRequest(LayoutOptions):
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The sampler and its options, as for ``sampler_options.choose_preset``."""
+        """The sampler and its options, as for ``sampler_options.resolve_sampler``."""
         return self._given("sampler", *OPTIONS)
 
     def _given(self, *names: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ RESTRICTIONS = ("ban", "unban", "repetition_penalty")
 """Options of a model's own sampler that hold for every other one too."""
 
 
-def choose_preset(
+def resolve_sampler(
     saved: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[Sampler, dict[str, Any]]:
     """Return the sampler of a run, and the settings that are in force.
@@ -39,11 +39,11 @@ def choose_preset(
         OPTIONS, {name: value for name, value in options.items() if name != "sampler"}, "sampler"
     )
     own_name = saved.get("name", "ancestral")
-    asked = options.get("sampler")
-    if isinstance(asked, Sampler | Policy):
-        sampler = _own(asked, saved, given)
+    requested = options.get("sampler")
+    if isinstance(requested, Sampler | Policy):
+        sampler = _own(requested, saved, given)
         return sampler, sampler.settings
-    name = word("sampler", own_name if asked is None else asked)
+    name = word("sampler", own_name if requested is None else requested)
     ours = set(saved) - {"name"} if name == own_name else RESTRICTIONS
     numbers = read_options(OPTIONS, {k: v for k, v in saved.items() if k in ours}, "sampler")
     numbers = {k: v for k, v in numbers.items() if k not in _contradicted(name, numbers, given)}
@@ -51,13 +51,15 @@ def choose_preset(
     return sampler, sampler.settings
 
 
-def _own(asked: Sampler | Policy, saved: Mapping[str, Any], given: Mapping[str, Any]) -> Sampler:
+def _own(
+    requested: Sampler | Policy, saved: Mapping[str, Any], given: Mapping[str, Any]
+) -> Sampler:
     """Return a sampler that is given as an object, with the bans of the model."""
-    if isinstance(asked, Sampler) and given:
+    if isinstance(requested, Sampler) and given:
         raise UserError(
             f"the sampler is an object with options of its own; set {next(iter(given))} there"
         )
-    sampler = asked if isinstance(asked, Sampler) else custom(asked, **given)
+    sampler = requested if isinstance(requested, Sampler) else custom(requested, **given)
     ours = {k: v for k, v in saved.items() if k in RESTRICTIONS and k not in sampler.given}
     ours = read_options(OPTIONS, ours, "sampler")
     return replace(sampler, **_without_clash(ours, sampler.given))
@@ -84,8 +86,8 @@ def sampler_grid(
         UserError: If a number is out of range, or steps and a list of times are both given.
     """
     options = {"sampler": "ancestral", "steps": num_steps, "grid": grid}
-    preset, _ = choose_preset(saved, options)
-    return preset.times(masks=1)
+    sampler, _ = resolve_sampler(saved, options)
+    return sampler.times(masks=1)
 
 
 def _contradicted(name: str, saved: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
@@ -135,5 +137,5 @@ def _burns_in_only(
     """Return whether every step draws from all tokens, so that saved filters have no effect."""
     if name not in SAMPLERS or "burn_in" not in SAMPLERS[name].options():
         return False
-    said = {key: value for key, value in saved.items() if key not in dropped} | dict(given)
-    return said.get("burn_in", 0) >= said.get("steps", make_sampler(name).num_steps)
+    in_force = {key: value for key, value in saved.items() if key not in dropped} | dict(given)
+    return in_force.get("burn_in", 0) >= in_force.get("steps", make_sampler(name).num_steps)

@@ -232,11 +232,11 @@ class Unmasker(ScoringMixin):
             UserError: If the model was not trained on pairs, an option is out of range, a source is
                 empty or too long, or NLTK is missing for a choice among candidates.
         """
-        asked = PairOptions(candidates=candidates, seed=seed)
+        checked = PairOptions(candidates=candidates, seed=seed)
         request = GenerationRequest(
             tuple(words("source", source)),
-            num_samples=asked.candidates,
-            seed=asked.seed,
+            num_samples=checked.candidates,
+            seed=checked.seed,
             settings=options,
         )
         result = generate_targets(request, self, self.pairs, watch)

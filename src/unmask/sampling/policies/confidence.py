@@ -25,7 +25,7 @@ DRAWN = "drawn"
 """The score that comes with the draw: a token's probability after temperature and filters."""
 
 
-class Rule(Protocol):
+class RevealRule(Protocol):
     """How many of the most confident predictions may be revealed at once."""
 
     measures: ClassVar[tuple[str, ...]]
@@ -115,7 +115,7 @@ class MostConfident(Options, Policy):
 
     confidence_metric: str = with_default(samplers.MaskGIT, "confidence_metric")
     tokens_per_step: int | None = with_default(samplers.MaskGIT, "tokens_per_step")
-    rule: Rule | None = None
+    rule: RevealRule | None = None
     alg_temperature: float | None = with_default(samplers.MaskGIT, "alg_temperature")
 
     def __post_init__(self) -> None:

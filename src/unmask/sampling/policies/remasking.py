@@ -79,7 +79,7 @@ class Rates(NamedTuple):
     remask: Tensor
 
 
-class Rule(Protocol):
+class RemaskRule(Protocol):
     """How sigma is chosen."""
 
     def rates(self, canvas: Canvas, clock: Clock) -> Rates:
@@ -105,7 +105,7 @@ class Remask(Policy):
 
     revises = True
 
-    rule: Rule
+    rule: RemaskRule
 
     def time(self, canvas: Canvas, clock: Clock, rng: RowRng) -> Tensor:
         return self.rule.time(clock).expand(len(canvas.ids)).to(canvas.ids.device)

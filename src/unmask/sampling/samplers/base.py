@@ -144,7 +144,7 @@ class Sampler(TokenOptions):
         """Raise a UserError if options contradict each other.
 
         Args:
-            given: Names of the options that were asked for.
+            given: Names of the options that were given.
         """
         _ = self._draw(given), self.policy, self.restriction
 
@@ -161,7 +161,7 @@ class Sampler(TokenOptions):
     def _draw(self, given: Collection[str]) -> Draw:
         from unmask.sampling.token_sampling import Draw
 
-        # Filters that nobody asked for must not stand in the way of the most likely token.
+        # Filters that are not given must not stand in the way of the most likely token.
         kept = {
             name: getattr(self, name)
             for name in FILTERS

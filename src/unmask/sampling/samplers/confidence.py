@@ -13,7 +13,7 @@ from unmask.validation import exclude, option, real, with_default, word
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import Policy
-    from unmask.sampling.policies.confidence import MostConfident, Rule
+    from unmask.sampling.policies.confidence import MostConfident, RevealRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class ConfidenceSampler(PacedSampler):
         exclude(("temperature", clash, f"{metric}, which is at temperature 1 in {self.name!r}"))
         super().check(given)
 
-    def order(self, rule: Rule | None, alg_temperature: float | None = None) -> MostConfident:
+    def order(self, rule: RevealRule | None, alg_temperature: float | None = None) -> MostConfident:
         """Return the policy that also reveals what a rule allows."""
         from unmask.sampling.policies.confidence import MostConfident
 

@@ -75,5 +75,5 @@ def check_taken(name: str, sampler: type[Sampler], given: Collection[str]) -> No
     """Raise a UserError for an option that a sampler does not take, which names those that do."""
     for option in given:
         if one_of("sampler option", option, OPTIONS) not in sampler.options():
-            said, others = option.replace("_", "-"), ", ".join(takers(option))
-            raise UserError(f"sampler {name!r} has no {said}; these have: {others}")
+            spelt, others = option.replace("_", "-"), ", ".join(takers(option))
+            raise UserError(f"sampler {name!r} has no {spelt}; these have: {others}")

@@ -11,7 +11,7 @@ from unmask.validation import option, real, with_default
 
 if TYPE_CHECKING:
     from unmask.sampling.policies.base import Policy
-    from unmask.sampling.policies.remasking import Rule
+    from unmask.sampling.policies.remasking import RemaskRule
 
 ETA = (
     "How much is masked again: chance of a visible token per step (remdm-cap, remdm-loop), share "
@@ -49,7 +49,7 @@ class RemaskingSampler(GridSampler):
         return Remask(self.rule)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         """How the chance to be masked again is chosen."""
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class ReMDMCap(RemaskingSampler):
     eta: float = option(0.008, ETA, real, low=0, high=1)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies.remasking import Capped
 
         return Capped(self.eta)
@@ -76,7 +76,7 @@ class ReMDMRescale(RemaskingSampler):
     eta: float = with_default(ReMDMCap, "eta", 0.015)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies.remasking import Rescaled
 
         return Rescaled(self.eta)
@@ -89,7 +89,7 @@ class ReMDMConf(RemaskingSampler):
     name: ClassVar[str] = "remdm-conf"
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies.remasking import LeastConfident
 
         return LeastConfident()
@@ -103,7 +103,7 @@ class ReMDMLoop(RemaskingSampler):
     eta: float = with_default(ReMDMCap, "eta", 0.02)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies.remasking import Loop
 
         return Loop(self.eta)
@@ -119,7 +119,7 @@ class ReMDMNextRate(RemaskingSampler):
     top_p: float = with_default(Sampler, "top_p", 0.95)
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies.remasking import NextRate
 
         return NextRate()
@@ -132,7 +132,7 @@ class ForwardBackward(RemaskingSampler):
     name: ClassVar[str] = "forward-backward"
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> RemaskRule:
         from unmask.sampling.policies import remasking
 
         return remasking.ForwardBackward()
