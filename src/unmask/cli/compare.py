@@ -66,24 +66,24 @@ def race(
     from unmask.pipelines.unmasker import Unmasker
 
     # Open both before either generates, so that a wrong name costs no waiting.
-    writers = [options.open_writer(name, device) for name in models]
+    pipelines = [options.open_pipeline(name, device) for name in models]
     diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO
     requested = [key for key in values if key in diffusion_only and values[key] is not None]
-    causal = not any(isinstance(writer, Unmasker) for writer in writers)
+    causal = not any(isinstance(pipeline, Unmasker) for pipeline in pipelines)
     exclude(*((f"--{key.replace('_', '-')}", causal, "two causal models") for key in requested))
     if values.get("length") is None:
         from unmask.pipelines.prompts import what_fits
 
-        rooms = (what_fits(w.limit, len(w.codec.start + w.codec.encode(prompt))) for w in writers)
+        rooms = (what_fits(w.limit, len(w.codec.start + w.codec.encode(prompt))) for w in pipelines)
         values = values | {"length": min(rooms)}
     results: dict[str, Generated] = {}
-    for name, writer in zip(models, writers, strict=True):
+    for name, pipeline in zip(models, pipelines, strict=True):
         mine = dict(values)
-        if not isinstance(writer, Unmasker):
+        if not isinstance(pipeline, Unmasker):
             mine = {key: value for key, value in values.items() if key not in diffusion_only}
         # The first call of a process pays for thread pools and caches: not part of the race.
-        writer.generate(prompt, length=2)
-        result = writer.generate(prompt, **mine)
+        pipeline.generate(prompt, length=2)
+        result = pipeline.generate(prompt, **mine)
         label = f"{Path(name).name} · {result.settings['sampler']}"
         label = label if label not in results else f"{label} (2)"
         tracks = tuple(replace(track, label=label) for track in result.tracks)

@@ -102,13 +102,13 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
 
     plan.say("1. a small model")
     show(card_of(None), plan.console)
-    writer = options.open_unmasker(None, None)
+    pipeline = options.open_unmasker(None, None)
     plan.say("2. it generates: masks turn into text")
-    before = _write(plan, writer)
+    before = _write(plan, pipeline)
     plan.say(f"3. it learns from {Path(source).name} for about {plan.minutes:g} min")
     learn, held_out = split(documents, 0.1)
     held_out = held_out[:HELD_OUT]
-    bound_before = writer.score(held_out, draws=4, seed=plan.seed)
+    bound_before = pipeline.score(held_out, draws=4, seed=plan.seed)
     printing.say(plan.console, f"text it will not see, before: {brief(bound_before)}")
     tuned = _fine_tune(plan, source, learn, held_out)
     bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
@@ -119,13 +119,13 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     plan.say(f"all of this is in {plan.out}, start with report.md")
 
 
-def _write(plan: Tour, writer: Unmasker) -> Generated:
+def _write(plan: Tour, pipeline: Unmasker) -> Generated:
     from unmask.cli.writing import watched
 
     # A model this small writes faster than an eye can follow, so that every step is held a moment.
     linger = LINGER if plan.console.is_terminal else 0.0
-    work = partial(writer.generate, plan.prompt)
-    result = watched(writer, work, plan.console, linger=linger, length=LENGTH, seed=plan.seed)
+    work = partial(pipeline.generate, plan.prompt)
+    result = watched(pipeline, work, plan.console, linger=linger, length=LENGTH, seed=plan.seed)
     printing.result(result.texts[0])
     held = f" and {linger:g} s a step to watch" if linger else ""
     printing.say(plan.console, f"{result.nfe} network calls, {result.seconds:.1f} s{held}")

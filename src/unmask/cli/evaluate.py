@@ -150,26 +150,26 @@ def _texts(
     source = Documents(data, field, split, options.note)
     documents = _beginning(list(whole_documents(source.pieces())), max_chars)
 
-    def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
-        if not writer.card.records:
-            return writer.rows(documents, **cut), {}
+    def lay(pipeline: Any) -> tuple[Text, dict[str, Any]]:
+        if not pipeline.card.records:
+            return pipeline.rows(documents, **cut), {}
         records = list(whole_documents(replace(source, by_line=True).pieces()))
-        return _records(writer, _beginning(records, max_chars), cut)
+        return _records(pipeline, _beginning(records, max_chars), cut)
 
     return lay
 
 
 def _records(
-    writer: Unmasker, records: list[str], cut: dict[str, int | None]
+    pipeline: Unmasker, records: list[str], cut: dict[str, int | None]
 ) -> tuple[Text, dict[str, Any]]:
     """Put each text on a row of its own, and say which do not fit."""
     from unmask.data.text_rows import Text
 
     exclude(*((f"--{key}", value is not None, "models of records") for key, value in cut.items()))
-    rows = writer.records.lay_out(records)
+    rows = pipeline.records.lay_out(records)
     for line in rows.tally.left_out:
         options.note(line)
-    return Text.from_records(rows, writer.codec), {"records": rows.tally.counts}
+    return Text.from_records(rows, pipeline.codec), {"records": rows.tally.counts}
 
 
 def _beginning(documents: list[str], max_chars: int | None) -> list[str]:
@@ -195,11 +195,11 @@ def _pairs(
     exclude(*((f"--{key}", value is not None, "models of pairs") for key, value in given.items()))
     pairs = read_pairs(data, split, field, options.note)
 
-    def lay(writer: Any) -> tuple[Text, dict[str, Any]]:
-        rows = writer.pairs.lay_out(pairs)
+    def lay(pipeline: Any) -> tuple[Text, dict[str, Any]]:
+        rows = pipeline.pairs.lay_out(pairs)
         for line in rows.tally.left_out:
             options.console().print(line, highlight=False, soft_wrap=True)
-        return Text.from_pairs(rows, writer.codec), {"pairs": rows.tally.counts}
+        return Text.from_pairs(rows, pipeline.codec), {"pairs": rows.tally.counts}
 
     return lay
 
@@ -228,9 +228,9 @@ def _score(
     from unmask.pipelines.unmasker import Unmasker
     from unmask.render.console import progress_bar
 
-    writer = options.open_writer(name, device, backend)
-    text, facts = lay(writer)
-    masked = isinstance(writer, Unmasker)
+    pipeline = options.open_pipeline(name, device, backend)
+    text, facts = lay(pipeline)
+    masked = isinstance(pipeline, Unmasker)
     with progress_bar(options.console()) as progress:
         total = len(text.rows) * (bound["draws"] if masked else 1)
         task = progress.add_task(name, total=total)
@@ -239,11 +239,11 @@ def _score(
             "batch_size": batch_size,
             "advance": lambda count: progress.advance(task, count),
         }
-        if not isinstance(writer, Unmasker):
+        if not isinstance(pipeline, Unmasker):
             # What is exact has no number of steps.
-            return Result(writer.score(text, **shared), facts)
-        score = writer.score(text, **bound, **shared)
-    return Result(score, facts | bound | {"backend": writer.backend})
+            return Result(pipeline.score(text, **shared), facts)
+        score = pipeline.score(text, **bound, **shared)
+    return Result(score, facts | bound | {"backend": pipeline.backend})
 
 
 def _check_report(folder: Path) -> None:

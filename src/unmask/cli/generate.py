@@ -51,27 +51,27 @@ def command(
     files = Files.take(values, prompt, "PROMPT")
     if files is not None:
         require(("--source", source is None, "neither --data nor --out; name them with --data"))
-        writer = options.open_unmasker(model, device, backend, cache)
-        _write_file(files, writer, prompt, candidates, values)
+        pipeline = options.open_unmasker(model, device, backend, cache)
+        _write_file(files, pipeline, prompt, candidates, values)
         return
     options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if source is None:
         chosen = options.is_given("candidates")
         require(("--candidates", not chosen, "--source; for a prompt use --num-samples"))
-        writer = options.open_unmasker(model, device, backend, cache)
-        write(writer, partial(writer.generate, options.read_text(prompt or "")), **values)
+        pipeline = options.open_unmasker(model, device, backend, cache)
+        write(pipeline, partial(pipeline.generate, options.read_text(prompt or "")), **values)
         return
     _check_alone(values, prompt)
     # What a pipe ends with is no part of the text.
     text = options.read_text(source).rstrip("\r\n") if source == "-" else source
-    writer = options.open_unmasker(model, device, backend, cache)
-    work = partial(writer.transform, text, candidates=candidates)
-    write(writer, work, **values)
+    pipeline = options.open_unmasker(model, device, backend, cache)
+    work = partial(pipeline.transform, text, candidates=candidates)
+    write(pipeline, work, **values)
 
 
 def _write_file(
     files: Files,
-    writer: Unmasker,
+    pipeline: Unmasker,
     prompt: str | None,
     candidates: int,
     values: dict[str, Any],
@@ -79,15 +79,15 @@ def _write_file(
     """Continue every text of a file; a model that was trained on pairs generates its target."""
     from unmask.cli.writing import write_file
 
-    if files.data is None or not writer.card.pairs:
+    if files.data is None or not pipeline.card.pairs:
         pairs = "models that were trained on pairs, and --data or --source"
         require(("--candidates", not options.is_given("candidates"), pairs))
         text = options.read_text(prompt or "")
-        write_file(files, writer, text, writer.generate, "prompt", **values)
+        write_file(files, pipeline, text, pipeline.generate, "prompt", **values)
         return
     _check_alone(values)
     values["candidates"] = candidates
-    write_file(files, writer, "", writer.transform, "source", **values)
+    write_file(files, pipeline, "", pipeline.transform, "source", **values)
 
 
 def _check_alone(values: dict[str, Any], prompt: str | None = None) -> None:

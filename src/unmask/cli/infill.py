@@ -51,13 +51,13 @@ def command(
         raise UserError("there is no TEMPLATE; give one, or a file of them with --data")
     template = options.read_text(template or "")
     if files is not None:
-        writer = options.open_unmasker(model, device, backend, cache)
-        write_file(files, writer, template, writer.generate, "template", blanks=True, **values)
+        pipeline = options.open_unmasker(model, device, backend, cache)
+        write_file(files, pipeline, template, pipeline.generate, "template", blanks=True, **values)
         return
     options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
-    writer = options.open_unmasker(model, device, backend, cache)
-    writer.require_blank([template])
+    pipeline = options.open_unmasker(model, device, backend, cache)
+    pipeline.require_blank([template])
     if top is not None:
-        write_top(writer, template, top, values["as_json"])
+        write_top(pipeline, template, top, values["as_json"])
         return
-    write(writer, partial(writer.generate, template), **values)
+    write(pipeline, partial(pipeline.generate, template), **values)

@@ -215,13 +215,13 @@ def open_unmasker(
         quiet_libraries()
         from unmask.pipelines.unmasker import Unmasker
 
-        writer = Unmasker.from_pretrained(name, device, backend, cache)
-    if backend == "auto" and writer.backend == "openvino int8":
+        pipeline = Unmasker.from_pretrained(name, device, backend, cache)
+    if backend == "auto" and pipeline.backend == "openvino int8":
         printing.note("computed in int8, as the model was exported; float32 gives another text")
-    return writer
+    return pipeline
 
 
-def open_writer(
+def open_pipeline(
     name: str | None, device: str | None, backend: str = "auto"
 ) -> Unmasker | Autoregressor:
     """Open a model of either kind."""

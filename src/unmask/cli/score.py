@@ -73,22 +73,22 @@ def command(
     if given is not None:
         lines = given.data is not None and not given.is_fasta
         require(("--out", lines, "rows of --data, in a file that ends in .jsonl"))
-        writer = options.open_writer(model, device, backend)
+        pipeline = options.open_pipeline(model, device, backend)
 
         def work(texts: list[str]) -> list[dict[str, Any]]:
-            found = [_score(writer, text, requested, seed, per_token) for text in texts]
-            return [{"score": _facts(score, writer, per_token)} for score in found]
+            found = [_score(pipeline, text, requested, seed, per_token) for text in texts]
+            return [{"score": _facts(score, pipeline, per_token)} for score in found]
 
-        marks = Marks(writer, {"work": "score", "seed": seed, "per_token": per_token, **requested})
+        marks = Marks(pipeline, {"work": "score", "seed": seed, "per_token": per_token, **requested})
         write_rows(given, "", work, name="text", adds=("score",), marks=marks)
         return
     text = _read("" if text is None else text)
-    writer = options.open_writer(model, device, backend)
-    score = _score(writer, text, requested, seed, per_token)
+    pipeline = options.open_pipeline(model, device, backend)
+    score = _score(pipeline, text, requested, seed, per_token)
     if as_json:
-        printing.record(_facts(score, writer, per_token))
+        printing.record(_facts(score, pipeline, per_token))
         return
-    for piece, nats in report.token_scores(score, writer.codec) if per_token else []:
+    for piece, nats in report.token_scores(score, pipeline.codec) if per_token else []:
         printing.result(f"{nats:9.4f}  {piece!r}")
     printing.result("\n".join(report.lines(score)))
 
@@ -116,7 +116,7 @@ def _some(text: str) -> str:
 
 
 def _score(
-    writer: Unmasker | Autoregressor,
+    pipeline: Unmasker | Autoregressor,
     text: str,
     requested: dict[str, Any],
     seed: int,
@@ -124,26 +124,26 @@ def _score(
 ) -> Score:
     from unmask.pipelines.unmasker import Unmasker
 
-    if not isinstance(writer, Unmasker):
+    if not isinstance(pipeline, Unmasker):
         exact = "a causal model, whose score is exact and from left to right"
         exclude(*((f"--{option}", True, exact) for option in requested))
-        return writer.score(text, seed=seed)
+        return pipeline.score(text, seed=seed)
     way = next((name for name in ("order", "pseudo") if name in requested), None)
     if way is None:
-        return writer.score(text, draws=requested.get("draws"), seed=seed, per_token=per_token)
+        return pipeline.score(text, draws=requested.get("draws"), seed=seed, per_token=per_token)
     exclude(("--draws", "draws" in requested, f"--{way}, which masks no token at random"))
     if way == "pseudo":
-        return writer.pseudo_score(text)
-    return writer.score_in_order(text, _order(requested["order"]))
+        return pipeline.pseudo_score(text)
+    return pipeline.score_in_order(text, _order(requested["order"]))
 
 
-def _facts(score: Score, writer: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:
+def _facts(score: Score, pipeline: Unmasker | Autoregressor, per_token: bool) -> dict[str, Any]:
     """Return a score with how it was computed, fit for JSON."""
     from unmask.evaluation import report
 
-    facts = score.as_dict() | _computed(writer)
+    facts = score.as_dict() | _computed(pipeline)
     if per_token:
-        pieces = report.token_scores(score, writer.codec)
+        pieces = report.token_scores(score, pipeline.codec)
         facts["per_token"] = [{"token": piece, "nats": nats} for piece, nats in pieces]
     return facts
 
@@ -154,7 +154,7 @@ def _order(order: str) -> str | list[int]:
     return [int(part) for part in parts] if all(p.isdecimal() for p in parts) else order
 
 
-def _computed(writer: Unmasker | Autoregressor) -> dict[str, Any]:
+def _computed(pipeline: Unmasker | Autoregressor) -> dict[str, Any]:
     from unmask.pipelines.unmasker import Unmasker
 
-    return {"backend": writer.backend} if isinstance(writer, Unmasker) else {}
+    return {"backend": pipeline.backend} if isinstance(pipeline, Unmasker) else {}

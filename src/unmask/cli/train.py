@@ -138,10 +138,10 @@ def report_schedule(out: Path, name: str) -> None:
     from unmask.render.plots import exponents
     from unmask.training.schedule_report import PLOT, REPORT, generation_order
 
-    writer = options.open_unmasker(str(out), "cpu")
-    learned, counts = learned_of(writer.model), read_extra(out)[COUNTS]
+    pipeline = options.open_unmasker(str(out), "cpu")
+    learned, counts = learned_of(pipeline.model), read_extra(out)[COUNTS]
     assert learned is not None
     exponents(counts.tolist(), learned.exponents.tolist(), out / WORK / PLOT, name)
     with replacing(out / WORK / REPORT) as path:
-        text = generation_order(learned, counts, writer.codec, name)
+        text = generation_order(learned, counts, pipeline.codec, name)
         path.write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write(
-    writer: Unmasker,
+    pipeline: Unmasker,
     work: Callable[..., Generated],
     *,
     as_json: bool,
@@ -31,7 +31,7 @@ def write(
     """Generate, with the canvas shown live if standard error is a terminal.
 
     Args:
-        writer: The model.
+        pipeline: The model.
         work: One of its methods, with the first argument bound.
         as_json: Print one JSON object.
         frames: Where to record; ``gif`` and ``html`` likewise.
@@ -42,7 +42,7 @@ def write(
     if no_animate or not console.is_terminal:
         result = work(**values)
     else:
-        result = watched(writer, work, console, **values)
+        result = watched(pipeline, work, console, **values)
     for note in result.notes:
         printing.note(f"note: {note}")
     printing.detail(f"generated in {result.seconds:.2f} s, {result.nfe} network calls")
@@ -53,7 +53,7 @@ def write(
 
 def write_file(
     files: Files,
-    writer: Unmasker,
+    pipeline: Unmasker,
     text: str,
     work: Callable[..., Generated],
     name: str,
@@ -64,7 +64,7 @@ def write_file(
 
     Args:
         files: What to read and write.
-        writer: The model.
+        pipeline: The model.
         text: The only text, if there is no file of them.
         work: Method for several texts: ``generate`` or ``transform`` of the model.
         name: Key of the given text in a row.
@@ -79,7 +79,7 @@ def write_file(
     noted = set[str]()
 
     def asks(text: str) -> bool:
-        return not blanks or has_blank(writer.codec, text)
+        return not blanks or has_blank(pipeline.codec, text)
 
     def written(texts: list[str]) -> Iterator[dict[str, Any]]:
         result = work(texts, **values)
@@ -107,17 +107,17 @@ def write_file(
         rows,
         name=name,
         adds=("text", "fillings", *(("sample",) if samples > 1 else ())),
-        marks=Marks(writer, {"work": name, **values}),
+        marks=Marks(pipeline, {"work": name, **values}),
         each=max(samples, 1),
         asks=asks,
-        demand=lambda text: writer.require_blank([text]),
+        demand=lambda text: pipeline.require_blank([text]),
     )
 
 
-def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:
+def write_top(pipeline: Unmasker, template: str, k: int, as_json: bool) -> None:
     """Print the k most likely tokens of every masked position of a template."""
-    found = writer.top(template, k)
-    for note in writer.notes([template]):
+    found = pipeline.top(template, k)
+    for note in pipeline.notes([template]):
         printing.note(f"note: {note}")
     if as_json:
         facts = {"template": template, "top": [[c.as_dict() for c in row] for row in found]}
@@ -130,7 +130,7 @@ def write_top(writer: Unmasker, template: str, k: int, as_json: bool) -> None:
 
 
 def watched(
-    writer: Unmasker,
+    pipeline: Unmasker,
     work: Callable[..., Generated],
     console: Any,
     linger: float = 0.0,
@@ -140,11 +140,11 @@ def watched(
     from unmask.pipelines import recorder
     from unmask.render.terminal import LiveCanvas
 
-    label = str(values.get("sampler") or writer.card.sampler.get("name", ""))
+    label = str(values.get("sampler") or pipeline.card.sampler.get("name", ""))
     with LiveCanvas(console, [label]) as canvas:
 
         def watch(frame: Frame, seconds: float) -> None:
-            canvas.update(0, recorder.snapshot(writer.codec, frame, seconds, 0))
+            canvas.update(0, recorder.snapshot(pipeline.codec, frame, seconds, 0))
             time.sleep(linger)
 
         return work(watch=watch, **values)
