@@ -79,7 +79,9 @@ def command(
             found = [_score(pipeline, text, requested, seed, per_token) for text in texts]
             return [{"score": _facts(score, pipeline, per_token)} for score in found]
 
-        marks = Marks(pipeline, {"work": "score", "seed": seed, "per_token": per_token, **requested})
+        marks = Marks(
+            pipeline, {"work": "score", "seed": seed, "per_token": per_token, **requested}
+        )
         write_rows(given, "", work, name="text", adds=("score",), marks=marks)
         return
     text = _read("" if text is None else text)

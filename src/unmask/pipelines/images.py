@@ -26,7 +26,7 @@ from unmask.models import loading
 from unmask.models.checkpoint import Card
 from unmask.models.positions import position_limit
 from unmask.models.runtimes import select
-from unmask.pipelines.base import check_cache, denoiser_of, formulation_of
+from unmask.pipelines.base import CACHES, denoiser_of, formulation_of
 from unmask.pipelines.generation import GenerationPlan, Watch, plan_rows
 from unmask.pipelines.picture_trace import PictureFrame, PictureTrack
 from unmask.pipelines.prompts import Rows, row_seed
@@ -34,7 +34,7 @@ from unmask.pipelines.recorder import Recording
 from unmask.pipelines.request import GenerationRequest
 from unmask.pipelines.scoring import ScoringMixin
 from unmask.sampling.canvas import Canvas, Frame
-from unmask.validation import place
+from unmask.validation import one_of, place
 
 CELLS = 2**24
 """Sub-pixels times levels in one batch: 64 MiB of logits in float32."""
@@ -98,7 +98,7 @@ class ImageUnmasker(ScoringMixin):
         backend: str = "torch",
         cache: str = "exact",
     ) -> None:
-        check_cache(cache)
+        one_of("cache", cache, CACHES)
         model, positions = model.eval(), position_limit(model)
         counts = None if counts is None else counts.to(model.device)
         denoiser = denoiser_of(model, codec, card, None, positions)
