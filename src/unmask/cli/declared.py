@@ -16,6 +16,8 @@ from unmask.validation import Option, Options, flag, one_of, real, whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
+FLAGS = {"grid": "--grid-times"}
+"""What options of samplers are called on the command line; ``--grid`` is a picture."""
 MANY = 10
 """Samplers; if more take an option, those that do not are listed."""
 
@@ -79,7 +81,10 @@ def sampler_options() -> Decorator[Any]:
         help=f"How the text is generated: {', '.join(SAMPLERS)}. The model's own if left out, as "
         "are options that are left out.",
     )
-    made = [_made(name, known, _sampler_help(name, known)) for name, known in OPTIONS.items()]
+    made = [
+        _made(name, known, _sampler_help(name, known), called=FLAGS.get(name))
+        for name, known in OPTIONS.items()
+    ]
     return together(names, *made)
 
 

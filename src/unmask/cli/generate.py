@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, pictures
 from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
 from unmask.pipelines.layout_options import LayoutOptions, PairOptions
@@ -29,6 +29,7 @@ ALONE = ("length", "window", "stride", "stop_at_end", "choose_length")
 @click.option("--source", help='Generate the target for this text ("-" reads standard input).')
 @declared(PairOptions, ["candidates"])
 @options.generating
+@pictures.grid
 def command(
     prompt: str | None,
     source: str | None,
@@ -44,10 +45,17 @@ def command(
     With --data, do so for every text of a file; each has the same seed.
 
     With --source, which is for models that were trained on pairs, generate the target for it.
+
+    A model of images generates images: --grid draws them on one sheet, --out is a folder for them,
+    --label names their class.
     """
     from unmask.cli.rows import Files
     from unmask.cli.writing import write
 
+    if model is not None and options.is_of_images(model):
+        pictures.generate(model, device, backend, cache, **values)
+        return
+    pictures.refuse_for_text(grid_file=values.pop("grid_file"))
     files = Files.take(values, prompt, "PROMPT")
     if files is not None:
         require(("--source", source is None, "neither --data nor --out; name them with --data"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from unmask.cli import options
+from unmask.cli import options, pictures
 from unmask.cli.declared import declared
 from unmask.cli.grouped import GroupedCommand
 from unmask.errors import UserError
@@ -23,6 +23,8 @@ BESIDE_TOP = ("template", "top", "model", "backend", "device", "as_json")
 @options.files
 @declared(LayoutOptions, ["choose_length"])
 @options.generating
+@pictures.masks
+@pictures.grid
 def command(
     template: str | None,
     top: int | None,
@@ -39,11 +41,18 @@ def command(
 
     With --data, do so for every text of a file; one without a blank stays as it is.
 
+    A model of images takes an image file in place of TEMPLATE, and --mask, --colorize or --upscale.
+
     Instead, --top K prints the most likely tokens of every masked position.
     """
     from unmask.cli.rows import Files
     from unmask.cli.writing import write, write_file, write_top
 
+    if model is not None and options.is_of_images(model):
+        pictures.infill(template, model, device, backend, cache, **values)
+        return
+    others = (*pictures.INFILLING[1:], "grid_file")
+    pictures.refuse_for_text(**{name: values.pop(name) for name in others})
     if top is not None:
         options.refuse_beside("--top generates nothing", *BESIDE_TOP)
     files = Files.take(values, template, "TEMPLATE")

@@ -33,6 +33,7 @@ PICTURES = {
     "gif": (".gif",),
     "html": (".html", ".htm"),
     "plot": (".png",),
+    "grid": (".png",),
 }
 """Suffixes that the file of an option may have."""
 
@@ -235,6 +236,16 @@ def open_pipeline(
 
             return Autoregressor.from_pretrained(name, device, backend)
     return open_unmasker(name, device, backend)
+
+
+def is_of_images(name: str) -> bool:
+    """Return whether a model was trained on images, by its card."""
+    with loading():
+        quiet_libraries()
+        from unmask.models.loading import load_card
+
+        card = load_card(name)
+    return card is not None and bool(card.images)
 
 
 def is_causal(name: str) -> bool:
