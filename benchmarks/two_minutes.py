@@ -41,6 +41,8 @@ from unmask.training.tokenizer import train_tokenizer
 RATE = "training.learning_rate=1e-3"
 """Rate for the random network; those of the recipes are for pretrained ones."""
 
+TEXT_RECIPES = [name for name in recipes.names() if not recipes.load(name).of_images]
+
 
 def main() -> None:
     """Run every recipe and print the table as it grows."""
@@ -53,7 +55,7 @@ def main() -> None:
         place = Path(folder)
         files = _files(place, learn, held_out)
         _random_bert(learn, place / "bert")
-        for name in options.only or recipes.names():
+        for name in options.only or TEXT_RECIPES:
             print(_row(name, options, files, place), flush=True)
 
 
@@ -66,7 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", default="pydoc", help="text file, or pydoc")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
-    parser.add_argument("--only", nargs="+", choices=recipes.names(), help="only these recipes")
+    parser.add_argument("--only", nargs="+", choices=TEXT_RECIPES, help="only these recipes")
     return parser.parse_args()
 
 

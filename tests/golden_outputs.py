@@ -57,6 +57,16 @@ FRESH = {
     "model.config.intermediate_size": 48,
     "tokenizer.vocab_size": 330,
 }
+SMALL_UNET = {
+    "model.config.block_out_channels": [32],
+    "model.config.layers_per_block": 1,
+    "model.config.attention_head_dim": 0,
+    "model.config.embedding_size": 8,
+    "model.config.hidden_size": 8,
+    # At first the head is zero, so that no weight below it learns anything in five slow steps.
+    "training.learning_rate": 0.01,
+}
+SMALL_LLAMA = {"model.config.hidden_size": 32, "model.config.num_hidden_layers": 2}
 
 
 def texts() -> dict[str, Any]:
@@ -91,6 +101,21 @@ def bounds() -> dict[str, float]:
     return found
 
 
+def write_images(folder: Path) -> None:
+    """Write 24 small images of two classes: gradients with noise."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for number in range(24):
+        place = folder / ("across" if number % 2 else "down") / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        ramp = np.linspace(0, 200, 8)[None, :, None].repeat(8, 0).repeat(3, 2)
+        ramp = ramp if number % 2 else ramp.transpose(1, 0, 2)
+        noised = ramp + random.uniform(0, 55, ramp.shape)
+        Image.fromarray(noised.astype(np.uint8)).save(place)
+
+
 def losses(recipe: str, folder: Path, zoo: Path) -> list[float]:
     """Return the losses of the first steps of a recipe, and the bound after them.
 
@@ -104,8 +129,15 @@ def losses(recipe: str, folder: Path, zoo: Path) -> list[float]:
     from unmask.training import recipe_file as recipes
 
     about = recipes.load(recipe)
-    settings = SHORT | (FRESH if about.model.type else {})
-    if about.data.pairs:
+    settings = SHORT | (FRESH if about.model.type and not about.of_images else {})
+    if about.of_images:
+        data = folder / "images"
+        write_images(data)
+        settings |= SMALL_UNET if about.model.type == "pixel-unet" else SMALL_LLAMA
+        if about.objective.num_steps:
+            settings |= {"objective.num_steps": 20, "training.learning_rate": 1e-3}
+        settings |= {"images.resize": 0}
+    elif about.data.pairs:
         data, lines = folder / "pairs.jsonl", story(60, seed=1).splitlines()
         rows = [{"source": line[:8], "target": line[:16]} for line in lines]
         data.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from unmask.validation import exclude, require
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
     from unmask.evaluation.scores import Score
+    from unmask.models.checkpoint import Card
     from unmask.pipelines.unmasker import Unmasker
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
@@ -31,9 +32,16 @@ PAIRS = (
 )
 
 
+IMAGES = (
+    "Every sub-pixel is predicted, the class given where the model and the data have classes; "
+    "bits/dim are bits per sub-pixel."
+)
+LEGENDS = {"texts": TEXTS, "pairs": PAIRS, "images": IMAGES}
+
+
 @click.command("evaluate", cls=Command)
 @click.option("--model", "models", multiple=True, metavar="DIR|HUB_ID", help="May be repeated.")
-@click.option("--data", required=True, help="A text, a table, a FASTA file, a folder, ...")
+@click.option("--data", required=True, help="A text, a table, a FASTA file, a folder, images, ...")
 @options.field
 @click.option("--split", default="test", show_default=True, help="Split of a hub data set.")
 @click.option("--draws", type=int, help="Mask patterns per row of text; 4.")
@@ -86,18 +94,19 @@ def command(
 
     For masked models an upper bound, for causal models the exact value, each with two 95 %
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
-    targets of pairs, given their sources.
+    targets of pairs, given their sources; models of images in bits per sub-pixel.
     """
     from unmask.data.sources import check_split
     from unmask.evaluation import report as reports
     from unmask.models import checkpoint
 
-    check_split(split, "test", data)
     names = models or ("bundled",)
     _check_paired(paired, names)
-    of_pairs = _of_pairs(names)
+    trained_on = _trained_on(names)
+    if trained_on != "images":
+        check_split(split, "test", data)
     cut = {"window": window, "stride": stride}
-    lay = (_pairs if of_pairs else _texts)(data, split, field, max_chars, cut)
+    lay = LAYOUTS[trained_on](data, split, field, max_chars, cut)
     if report is not None:
         checkpoint.check_folder(report)
         _check_report(report)
@@ -116,7 +125,7 @@ def command(
         tables.append(reports.difference_table(names[0], found))
     printing.record(facts) if as_json else printing.result("\n\n".join(tables))
     if report is not None:
-        legend = f"{PAIRS if of_pairs else TEXTS} {reports.legend(scores)}"
+        legend = f"{LEGENDS[trained_on]} {reports.legend(scores)}"
         _write_report(report, data, "\n\n".join([*tables, legend]), facts)
 
 
@@ -126,18 +135,20 @@ def _check_paired(paired: bool, names: tuple[str, ...]) -> None:
     require(("--paired", not paired or len(names) > 1, "at least two models, each with --model"))
 
 
-def _of_pairs(names: tuple[str, ...]) -> bool:
-    """Return whether models were trained on pairs; all must have been, or none."""
+def _trained_on(names: tuple[str, ...]) -> str:
+    """Return what models were trained on, a name in ``LAYOUTS``; it must be the same for all."""
     options.quiet_libraries()
     from unmask.models.loading import load_card
 
-    cards = [load_card(name) for name in names]
-    found = {card is not None and bool(card.pairs) for card in cards}
+    found = {"texts" if card is None else _data_of(card) for card in map(load_card, names)}
     if len(found) > 1:
-        raise UserError(
-            "some of these models were trained on pairs and some on texts; evaluate them apart"
-        )
+        kinds = " and some on ".join(sorted(found))
+        raise UserError(f"some of these models were trained on {kinds}; evaluate them apart")
     return found.pop()
+
+
+def _data_of(card: Card) -> str:
+    return "images" if card.images else "pairs" if card.pairs else "texts"
 
 
 def _texts(
@@ -204,6 +215,26 @@ def _pairs(
     return lay
 
 
+def _images(
+    data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
+) -> Lay:
+    from unmask.cli.pictures import read_for
+
+    given = {"max-chars": max_chars, **cut}
+    exclude(*((f"--{key}", value is not None, "models of images") for key, value in given.items()))
+
+    def lay(pipeline: Any) -> tuple[Text, dict[str, Any]]:
+        images = read_for(pipeline, data, split, field)
+        known = bool(pipeline.codec.classes) and images.labels is not None
+        return pipeline.rows(images), {"images": len(images), "given_the_class": known}
+
+    return lay
+
+
+LAYOUTS = {"texts": _texts, "pairs": _pairs, "images": _images}
+"""Reads the data, by what the models were trained on."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The score of a model, and facts about its computation."""
@@ -225,12 +256,12 @@ def _score(
     device: str | None,
     backend: str,
 ) -> Result:
-    from unmask.pipelines.unmasker import Unmasker
+    from unmask.pipelines.base import DiffusionPipeline
     from unmask.render.console import progress_bar
 
     pipeline = options.open_pipeline(name, device, backend)
     text, facts = lay(pipeline)
-    masked = isinstance(pipeline, Unmasker)
+    masked = isinstance(pipeline, DiffusionPipeline)
     with progress_bar(options.console()) as progress:
         total = len(text.rows) * (bound["draws"] if masked else 1)
         task = progress.add_task(name, total=total)
@@ -239,7 +270,7 @@ def _score(
             "batch_size": batch_size,
             "advance": lambda count: progress.advance(task, count),
         }
-        if not isinstance(pipeline, Unmasker):
+        if not masked:
             # What is exact has no number of steps.
             return Result(pipeline.score(text, **shared), facts)
         score = pipeline.score(text, **bound, **shared)

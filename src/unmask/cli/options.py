@@ -23,7 +23,6 @@ from unmask.sampling.samplers.base import TokenOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from unmask.pipelines.autoregressor import Autoregressor
     from unmask.pipelines.output import Generated
     from unmask.pipelines.picture_trace import PictureTrack
     from unmask.pipelines.unmasker import Unmasker
@@ -222,14 +221,16 @@ def open_unmasker(
     return pipeline
 
 
-def open_pipeline(
-    name: str | None, device: str | None, backend: str = "auto"
-) -> Unmasker | Autoregressor:
-    """Open a model of either kind."""
+def open_pipeline(name: str | None, device: str | None, backend: str = "auto") -> Any:
+    """Open a model of any kind, of texts or of images."""
     with loading():
         from unmask.models.runtimes.select import BACKEND
 
         BACKEND("backend", backend)
+    if name is not None and is_of_images(name):
+        from unmask.cli.pictures import open_pictures
+
+        return open_pictures(name, device, backend)
     if name is not None and is_causal(name):
         with loading():
             from unmask.pipelines.autoregressor import Autoregressor

@@ -25,6 +25,8 @@ OUTPUT = ("as_json", "frames", "gif", "html", "no_animate", "grid_file", "out", 
 CALLED = (*OUTPUT, "model", "device", "backend", "cache", "num_samples", "seed", "label")
 INFILLING = ("template", "mask", "colorize", "upscale")
 
+SCORING = ("text", "model", "draws", "seed", "as_json", "device", "backend")
+
 grid = click.option(
     "--grid", "grid_file", type=options.PLACE, help="Draw the images of a model of images (PNG)."
 )
@@ -99,9 +101,29 @@ def infill(
     write(pipeline, partial(pipeline.infill, image, free), values)
 
 
-def score_rows(pipeline: Any, source: str) -> Any:
-    """Return an image file, or a set of images, as rows to be scored."""
-    return pipeline.rows(read_for(pipeline, source, "all"))
+def score(
+    source: str | None,
+    model: str,
+    device: str | None,
+    backend: str,
+    draws: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Bound -log p of an image, or of a set of images."""
+    from unmask.evaluation import report
+
+    options.refuse_beside("this is a model of images", *SCORING)
+    if source is None:
+        raise UserError("there is no image; name one, or a folder of them")
+    pipeline: Any = open_pictures(model, device, backend)
+    rows = pipeline.rows(read_for(pipeline, source, "all"))
+    if hasattr(pipeline, "formulation"):
+        found = pipeline.score(rows, draws=draws, seed=seed)
+    else:
+        require(("--draws", draws is None, "a model with masks; this one is exact"))
+        found = pipeline.score(rows, seed=seed)
+    printing.record(found.as_dict()) if as_json else printing.result("\n".join(report.lines(found)))
 
 
 def read_for(pipeline: Any, source: str, split: str = "test", field: str = "image") -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmask.cli import options, printing
+from unmask.cli import options, pictures, printing
 from unmask.cli.grouped import Command
 from unmask.errors import UserError
 from unmask.validation import exclude, require
@@ -59,6 +59,8 @@ def command(
 ) -> None:
     """Bound -log p of TEXT: a file, a text, or "-" for standard input.
 
+    With a model of images, of an image or a folder of them.
+
     An upper bound with its error for a masked model, the exact value for a causal one. With --data,
     score every text of a file by itself.
     """
@@ -66,6 +68,9 @@ def command(
     from unmask.cli.rows import Files, write_rows
     from unmask.evaluation import report
 
+    if model is not None and options.is_of_images(model):
+        pictures.score(text, model, device, backend, draws, seed, as_json)
+        return
     exclude(("--pseudo", pseudo and order is not None, "--order"))
     possible = {"draws": draws, "order": order, "pseudo": pseudo or None}
     requested = {k: v for k, v in possible.items() if v is not None}

@@ -138,7 +138,7 @@ def report_schedule(out: Path, name: str) -> None:
     from unmask.render.plots import exponents
     from unmask.training.schedule_report import PLOT, REPORT, generation_order
 
-    pipeline = options.open_unmasker(str(out), "cpu")
+    pipeline = options.open_pipeline(str(out), "cpu")
     learned, counts = learned_of(pipeline.model), read_extra(out)[COUNTS]
     assert learned is not None
     exponents(counts.tolist(), learned.exponents.tolist(), out / WORK / PLOT, name)

@@ -1,10 +1,11 @@
 """A U-Net of diffusers as a masked language model over sub-pixels.
 
     ids (B, 1 + H W C) -> embeddings (B, C d, H, W) -> UNet2DModel -> hidden states
-    (B, 1 + H W C, D) -> a linear head -> logits (B, 1 + H W C, K)
+    (B, 1 + H W C, D) -> a linear head -> logits (B, 1 + H W C, V)
 
 So a U-Net is loaded, trained, conditioned and called like every encoder of transformers; its head
-runs at the queried sub-pixels only. The first token is the class of the image, see ``data.pixels``;
+runs at the queried sub-pixels only. The V ids are the K values, the mask and the classes; the
+denoiser rules the latter out. The first token is the class of the image, see ``data.pixels``;
 its embedding and that of the time are added in every residual block. The head and the last
 convolution of every residual block are initialised to zero: the first loss is exactly log K per
 sub-pixel.
@@ -23,9 +24,11 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
-from unmask.errors import UserError, explained, optional_library
+from unmask.errors import UserError, did_you_mean, explained, optional_library
+from unmask.models.logistic_head import LogisticHead
 
 TYPE = "pixel-unet"
+HEADS = ("categorical", "logistic")
 SHAPE = ("height", "width", "channels", "levels", "num_classes")
 """Keys of the configuration that follow from the data."""
 
@@ -45,6 +48,8 @@ class PixelUNetConfig(PreTrainedConfig):
         attention_head_dim: Width of an attention head; 0 for a single head.
         dropout: In the residual blocks.
         norm_num_groups: Groups of the normalisation.
+        head: ``categorical``: a logit per value; ``logistic``: a place and a scale, see
+            ``logistic_head``, for Gaussian noise.
     """
 
     model_type = TYPE
@@ -64,6 +69,7 @@ class PixelUNetConfig(PreTrainedConfig):
         attention_head_dim: int = 0,
         dropout: float = 0.0,
         norm_num_groups: int = 32,
+        head: str = "categorical",
         **others: Any,
     ) -> None:
         self.height, self.width, self.channels = height, width, channels
@@ -74,6 +80,9 @@ class PixelUNetConfig(PreTrainedConfig):
         self.attention_resolutions = list(attention_resolutions)
         self.attention_head_dim = attention_head_dim
         self.dropout, self.norm_num_groups = dropout, norm_num_groups
+        if head not in HEADS:
+            raise UserError(f"unknown head {head!r}{did_you_mean(head, HEADS)}")
+        self.head = head
         self.vocab_size = levels + 1 + num_classes
         self.max_position_embeddings = 1 + height * width * channels
         self.mask_token_id = levels
@@ -115,7 +124,29 @@ class PixelUNet(nn.Module):
         steps, label = 1000 * time.float(), self.label(words[:, 0])
         drawn = self.unet(image, steps, class_labels=label, return_dict=False)[0]
         hidden = drawn.permute(0, 2, 3, 1).reshape(rows, -1, config.hidden_size)
-        return BaseModelOutput(last_hidden_state=pad(hidden, (0, 0, 1, 0))[:, :length])
+        hidden = pad(hidden, (0, 0, 1, 0))[:, :length]
+        if config.head == "logistic":
+            # The head starts from the noised value, which must reach it with its hidden state.
+            hidden = torch.cat([hidden, input_ids[..., None].to(hidden.dtype)], -1)
+        return BaseModelOutput(last_hidden_state=hidden)
+
+
+class _FromNoised(nn.Module):
+    """A linear layer and the truncated logistic, from hidden states (..., D + 1) to logits."""
+
+    def __init__(self, config: PixelUNetConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.hidden_size, 2)
+        self.logistic = LogisticHead(config.levels)
+        self.others = config.vocab_size - config.levels
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits, shape (..., V); 0 for the ids that are no levels."""
+        loc, log_scale = self.linear(hidden[..., :-1]).unbind(-1)
+        logits: Tensor = self.logistic(loc, log_scale, hidden[..., -1].round().long())
+        return pad(logits, (0, self.others))
 
 
 class PixelUNetForMaskedLM(PreTrainedModel):
@@ -128,14 +159,18 @@ class PixelUNetForMaskedLM(PreTrainedModel):
     def __init__(self, config: PixelUNetConfig) -> None:
         super().__init__(config)
         self.body = PixelUNet(config)
-        self.head = nn.Linear(config.hidden_size, config.levels)
+        self.head: nn.Module = (
+            _FromNoised(config)
+            if config.head == "logistic"
+            else nn.Linear(config.hidden_size, config.vocab_size)
+        )
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         # Every other module initialises itself; transformers would do it again.
-        if module is self.head:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        if module is self.head and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.body.embeddings
@@ -146,7 +181,7 @@ class PixelUNetForMaskedLM(PreTrainedModel):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
     ) -> MaskedLMOutput:
-        """Return logits (B, L, K) of ids (B, L); those of the class mean nothing."""
+        """Return logits (B, L, V) of ids (B, L); those at the class mean nothing."""
         hidden = self.body(input_ids, attention_mask).last_hidden_state
         return MaskedLMOutput(logits=self.head(hidden))
 

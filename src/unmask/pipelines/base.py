@@ -263,4 +263,5 @@ def formulation_of(
         learned=extra_weights.learned_of(model),
         attention=card.attention,
         block_length=card.block_length,
+        ordered=bool(card.images),
     )

@@ -250,6 +250,7 @@ def _formulation(
         attention=recipe.model.attention,
         block_length=recipe.objective.block_length,
         interval=(first, second),
+        ordered=recipe.of_images,
     )
 
 

@@ -147,6 +147,7 @@ class Recipe(Options):
             self.objective.cross_entropy_weight,
             self.model.attention,
             self.objective.block_length,
+            self.of_images,
         )
         sampler = dict(self.sampler)
         if self.kind != "causal" and sampler:

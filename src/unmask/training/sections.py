@@ -235,7 +235,10 @@ class ProcessSection(Options):
     section: ClassVar[str] = "process."
 
     name: str = option(
-        "absorbing", "'absorbing' (a token turns into a mask) or 'uniform' (into any token).", word
+        "absorbing",
+        "'absorbing' (a token turns into a mask), 'uniform' (into any token) or, for images, "
+        "'gaussian' (into a value nearby first).",
+        word,
     )
 
 
