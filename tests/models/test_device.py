@@ -131,7 +131,7 @@ def _losses(_zoo: Path, device: str) -> None:
     import torch
 
     from test_learning import METHODS, encoder
-    from unmask.diffusion.formulation import UniformFormulation
+    from unmask.diffusion.formulation import TransitionFormulation
     from unmask.diffusion.objectives.chain_rule import left_to_right_ranks, pseudo_token_nats
     from unmask.diffusion.registry import make_formulation
     from unmask.diffusion.schedules.grids import time_grid
@@ -157,6 +157,7 @@ def _losses(_zoo: Path, device: str) -> None:
                 cross_entropy_weight=w,
                 counts=torch.tensor([11_000, 9_000, 0], device=where),
                 learned=learned_of(model),
+                ordered=True,
             )
             x0 = torch.tensor([[0, 1], [1, 1], [0, 0]], device=where)
             times = torch.tensor([0.2, 0.5, 0.9], device=where)
@@ -172,7 +173,7 @@ def _losses(_zoo: Path, device: str) -> None:
                 if not formulation.num_steps:
                     grid = time_grid(4, "cosine")
                     judged += [formulation.in_steps(4, grid)(denoiser, **batch).nats]
-                if not isinstance(formulation, UniformFormulation):
+                if not isinstance(formulation, TransitionFormulation):
                     order = {"rank": left_to_right_ranks(everywhere), "editable": everywhere}
                     judged += [formulation.token_nats(denoiser, x0=x0, **order).sum(1)]
                     judged += [

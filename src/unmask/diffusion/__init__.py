@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unmask.diffusion.objectives import transition_nelbo as transition_nelbo
     from unmask.diffusion.objectives import uniform_nelbo as uniform_nelbo
     from unmask.diffusion.processes import AbsorbingProcess as AbsorbingProcess
+    from unmask.diffusion.processes import GaussianProcess as GaussianProcess
     from unmask.diffusion.processes import PerTokenProcess as PerTokenProcess
     from unmask.diffusion.processes import UniformProcess as UniformProcess
     from unmask.diffusion.registry import make_formulation as make_formulation

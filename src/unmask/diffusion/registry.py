@@ -94,9 +94,7 @@ class NoiseSchedule:
 
 
 def _linear_beta(**parameters: float) -> LinearBeta:
-    return LinearBeta(
-        **read_options(LinearBeta.options(), parameters, "linear-beta schedule"),
-    )
+    return LinearBeta(**read_options(LinearBeta.options(), parameters, "linear-beta schedule"))
 
 
 def _betas(inputs: Inputs, **parameters: float) -> Tensor:
