@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from unittest import mock
 
@@ -55,6 +57,14 @@ def test_a_model_of_dna_is_made_trained_and_used(tmp_path, monkeypatch, capsys):
     codec = Unmasker.from_pretrained("dna-model").codec
     assert codec.encode("acgt") == codec.encode("ACGT")
     assert codec.decode(codec.encode("acgt")) == "ACGT"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git reads the diffs")
+def test_worked_changes_apply(tmp_path):
+    shutil.copytree(DOCS.parent / "src" / "unmask" / "diffusion", tmp_path / "src/unmask/diffusion")
+    shutil.copytree(DOCS.parent / "src" / "unmask" / "sampling", tmp_path / "src/unmask/sampling")
+    for diff in blocks("extending", "diff"):
+        subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=tmp_path, check=True)
 
 
 def test_a_schedule_has_its_name_in_recipes_at_once():
