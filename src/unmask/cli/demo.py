@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmask.cli import options, printing
+from unmask.cli import options, picture_demo, printing
 from unmask.cli.declared import declared
 from unmask.cli.grouped import Command
 from unmask.pipelines.layout_options import SampleOptions
@@ -29,6 +29,7 @@ LENGTH = 100
 LINGER = 0.1
 """Seconds that each step of the canvas stays on the screen."""
 HELD_OUT = 20_000
+WITH_IMAGES = ("images", "out", "minutes", "overwrite", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +53,25 @@ class TourOptions(Options):
 @declared(TourOptions, ["minutes"])
 @click.option("--overwrite", is_flag=True, help="Replace what is in --out.")
 @declared(TourOptions, ["seed"])
-def command(text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int) -> None:
+@click.option("--images", is_flag=True, help="Train on pictures of digits in place of a text.")
+def command(
+    text: str, out: Path, prompt: str, minutes: float, overwrite: bool, seed: int, images: bool
+) -> None:
     """Generate with the small model, fine-tune it on a text, and generate again.
 
     Leaves a folder with the animation, a replay page, the loss curve, the new model and a report.
+
+    With --images, train a small model of digits, draw and fill in digits instead.
     """
     from unmask.models import checkpoint
 
     console = options.console()
+    if images:
+        options.refuse_beside("--images draws digits", *WITH_IMAGES)
+        minutes = minutes if options.is_given("minutes") else picture_demo.MINUTES
+        checkpoint.claim(out, overwrite)
+        picture_demo.tour(picture_demo.PictureTour(console, out, minutes, seed))
+        return
     with console.status("loading torch and transformers"):
         from unmask.data.documents import read_documents
 

@@ -83,6 +83,8 @@ def run_with_progress(run: TrainingJob) -> Result:
     training = run.recipe.training
     console = options.console()
     tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
+    # Of images only the data tell how many tokens a row has.
+    tokens = 0 if run.recipe.of_images else tokens
     log = ProgressLog(run.out / WORK, console, tokens, training.minutes)
     try:
         result = train(run, [log], options.note)

@@ -35,6 +35,8 @@ from unmask.validation import place as read_name
 
 BUNDLED = "bundled"
 """Name of the small model in the package."""
+PACKAGED = (BUNDLED, "bundled-digits")
+"""Names of the models in the package: of texts, and of images."""
 MAX_LAYERS = 10_000
 """More layers than any network has; building more would take hours."""
 _WANTED = {
@@ -46,7 +48,7 @@ _LONGEST = Option("", real, high=math.inf)
 
 
 def locate(name: str) -> str:
-    """Return the folder of the bundled model for its name, else the name with ``~`` expanded.
+    """Return the folder of a model in the package for its name, else the name with ``~`` expanded.
 
     An interrupted save to the folder is completed or undone first.
 
@@ -54,8 +56,8 @@ def locate(name: str) -> str:
         UserError: If the name is empty, or such a folder cannot be written to.
     """
     read_name("the model", name.strip())
-    if name == BUNDLED and not os.path.exists(name):
-        return str(resources.files("unmask") / BUNDLED)
+    if name in PACKAGED and not os.path.exists(name):
+        return str(resources.files("unmask") / name)
     place = os.path.expanduser(name)
     settle(Path(place))
     return place

@@ -24,7 +24,7 @@ class ProgressLog(TrainerCallback):
     Args:
         folder: Where ``metrics.jsonl`` goes.
         console: Shows the live line; plain lines if it is not a terminal.
-        tokens_per_step: Tokens of one optimiser step, for the speed.
+        tokens_per_step: Tokens of one optimiser step, for the speed; 0 if that is unknown.
         minutes: Time budget of the run, 0 if it ends by steps.
     """
 
@@ -77,7 +77,9 @@ class ProgressLog(TrainerCallback):
             step, then = self._last
             now = time.monotonic()
             elapsed = max(now - then, 1e-9)
-            record["tokens_per_second"] = (state.global_step - step) * self._tokens / elapsed
+            record["steps_per_second"] = (state.global_step - step) / elapsed
+            if self._tokens:
+                record["tokens_per_second"] = record["steps_per_second"] * self._tokens
             self._last = (state.global_step, now)
         try:
             with self._file.open("a", encoding="utf-8") as file:
@@ -110,6 +112,9 @@ class ProgressLog(TrainerCallback):
             "eval_bits_per_dim": "{:.3f} bits/dim",
             "tokens_per_second": "{:,.0f} tokens/s",
         }
+        if not self._tokens:
+            names |= {"steps_per_second": "{:.2g} steps/s"}
+
         numbers = " · ".join(
             text.format(self._latest[key]) for key, text in names.items() if key in self._latest
         )
