@@ -22,8 +22,10 @@ def texts():
 
 
 def test_everything_has_a_golden_output():
-    assert GOLDEN["texts"].keys() == SAMPLERS.keys() | golden_outputs.STEERED.keys()
-    assert GOLDEN["losses"].keys() == set(recipes.names())
+    texts = SAMPLERS.keys() | golden_outputs.STEERED.keys()
+    assert GOLDEN["texts"].keys() == texts, "run: python tests/golden_outputs.py --texts"
+    losses = set(recipes.names())
+    assert GOLDEN["losses"].keys() == losses, "run: python tests/golden_outputs.py"
 
 
 @pytest.mark.parametrize("sampler", GOLDEN["texts"])

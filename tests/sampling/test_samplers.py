@@ -73,6 +73,7 @@ def test_an_option_is_honoured_or_refused(name, option):
         with pytest.raises(UserError, match="ranks predictions by 'entropy'"):
             make_sampler(name, confidence_metric=value)
     else:
+        assert option not in SAMPLERS[name].options(), f"add {name!r} to HONOURED[{option!r}]"
         with pytest.raises(UserError, match=f"has no {option.replace('_', '-')}; these have: "):
             make_sampler(name, **{option: value})
 

@@ -1,6 +1,7 @@
 r"""Orders of unmasking that do not depend on the network: random, or from left to right.
 
-Their candidates are just the masks that a step reveals, so the network is queried there only.
+Their candidates are just the masks that a step reveals, so the network is queried there only; such
+a policy derives from ``FixedOrder``.
 
 RandomOrder    each mask with the probability of the reverse process; any number per step
 RandomQuota    a fixed number of random masks per step
