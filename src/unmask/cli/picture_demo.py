@@ -86,7 +86,12 @@ def _train(plan: PictureTour) -> ImageUnmasker:
 
 def _draw(plan: PictureTour, pipeline: ImageUnmasker, label: str) -> GeneratedImages:
     count = SAMPLES // len(pipeline.codec.classes)
-    values: dict[str, Any] = {"num_samples": count, "label": label, "seed": plan.seed, "guidance_scale": 1.5}
+    values: dict[str, Any] = {
+        "num_samples": count,
+        "label": label,
+        "seed": plan.seed,
+        "guidance_scale": 1.5,
+    }
     if plan.console.is_terminal:
         return pictures.watched(pipeline, pipeline.generate, plan.console, **values)
     return pipeline.generate(**values)
