@@ -13,11 +13,12 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unmask.data.pixels import PixelCodec
 from unmask.diffusion.capabilities import TIMED, Kind
 from unmask.diffusion.formulation import LearnedFormulation
 from unmask.diffusion.schedules.per_token import LearnedExponents
 from unmask.errors import UserError, explained
-from unmask.models import ordered_attention
+from unmask.models import ordered_attention, pixel_positions, pixel_unet
 from unmask.models.any_order import check_order
 from unmask.models.time_conditioning import NAME, attach, conditioning_of, split_state
 from unmask.models.traits import traits_of
@@ -27,19 +28,26 @@ COUNTS = f"{SCHEDULE}.counts"
 
 
 def equip(
-    model: PreTrainedModel, time: str, schedule: Mapping[str, Any], attention: str = "full"
+    model: PreTrainedModel,
+    time: str,
+    schedule: Mapping[str, Any],
+    attention: str = "full",
+    images: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add the time conditioning, schedule and attention of a formulation to a model.
+    """Add the time conditioning, schedule, attention and positions in a picture to a model.
 
     Args:
         model: A masked language model, bare.
         time: One of ``time_conditioning.DESIGNS``.
         schedule: Name and parameters; only ``learned`` has weights.
         attention: One of ``diffusion.formulation.ATTENTION``.
+        images: The images that it is for, see ``checkpoint.Card``; empty or None for texts.
 
     Raises:
         UserError: If the model lacks what the conditioning or the attention needs.
     """
+    if images and model.config.model_type != pixel_unet.TYPE:
+        pixel_positions.attach(model, PixelCodec(**images))
     if attention == "any-order":
         ordered_attention.attach(model)
         check_order(model)
@@ -101,7 +109,7 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
 
     The hooks stay and refuse to run without a time, so the model can no longer be called.
     """
-    for part in (NAME, SCHEDULE):
+    for part in (NAME, SCHEDULE, pixel_positions.NAME):
         if hasattr(model, part):
             delattr(model, part)
     return model

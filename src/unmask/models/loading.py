@@ -138,7 +138,7 @@ def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor 
         UserError: As ``load_model``; if extra weights are missing, damaged or do not fit.
     """
     model = load_model(name, "causal" if card.kind == "block" else "masked")
-    equip(model, card.time, card.schedule, card.attention)
+    equip(model, card.time, card.schedule, card.attention, card.images)
     place = locate(name)
     if is_local(place):
         extra = read_extra(Path(place))

@@ -37,7 +37,7 @@ NAME = "unmask_time"
 """The submodule of the model under which its time conditioning is trained and saved."""
 
 _DESIGN = Option("", word, choices=DESIGNS)
-_EXTRA = (f"{NAME}.", "unmask_schedule.")
+_EXTRA = (f"{NAME}.", "unmask_schedule.", "unmask_pixels.")
 _FEATURES, _INNER, _COND = 64, 256, 64
 
 Signals = list[tuple[Tensor, ...]]

@@ -81,7 +81,9 @@ class StartingPoint:
             set_dropout(model, recipe.model.dropout)
         start = cls(name, card, model, codec)
         if recipe.kind == "masked":
-            equip(model, recipe.model.time, recipe.schedule.as_card(), recipe.model.attention)
+            images = None if source.codec is None else source.codec.as_card()
+            about = recipe.model
+            equip(model, about.time, recipe.schedule.as_card(), about.attention, images)
             start.load_extra_weights(recipe)
         _check_length(model, recipe, source.codec)
         return start
