@@ -176,7 +176,7 @@ def test_options_are_read_and_refused():
         ({"steps": 1.5}, "walk.steps must be a whole number"),
         ({"speed": 0}, "walk.speed must be above 0, not 0"),
         ({"speed": float("nan")}, "walk.speed must be above 0, not nan"),
-        ({"speed": float("inf")}, "walk.speed must be above 0, not inf"),
+        ({"speed": float("inf")}, "walk.speed must be above 0 and finite, not inf"),
         ({"share": 1}, "walk.share must be from 0 to below 1, not 1"),
         ({"gait": "cantr"}, "unknown walk.gait 'cantr'; did you mean 'canter'?"),
         ({"speed": None}, "walk.speed must be a number"),

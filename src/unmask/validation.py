@@ -47,6 +47,7 @@ class Option:
         metavar: What the command line calls the value; None for its type.
         repeated: Whether the command line takes the option several times.
         optional: Whether None is a value: not given.
+        unit: What the number counts or is, for an error, such as "in nats".
     """
 
     help: str
@@ -59,6 +60,7 @@ class Option:
     metavar: str | None = None
     repeated: bool = False
     optional: bool = False
+    unit: str = ""
 
     @property
     def range(self) -> str:
@@ -80,8 +82,15 @@ class Option:
         if self.choices:
             one_of(name, value, self.choices)
         if isinstance(value, int | float) and not self._holds(value):
-            raise UserError(f"{name} must be {self.range or 'a finite number'}, not {value}")
+            what = f"{name}, {self.unit}," if self.unit else name
+            raise UserError(f"{what} must be {self._holding(value)}, not {value}")
         return value
+
+    def _holding(self, value: float) -> str:
+        """Return in words what a value had to be."""
+        if value == math.inf and self.high is None:
+            return f"{self.range} and finite" if self.range else "a finite number"
+        return self.range or "a finite number"
 
     def _holds(self, value: float) -> bool:
         low = -math.inf if self.low is None else self.low

@@ -102,7 +102,7 @@ def test_make_schedule_names_the_mistake():
     assert make_schedule("cosine") == Cosine()
     for name, parameters, words in [
         ("cosin", {}, "did you mean 'cosine'"),
-        ("linear", {"exponent": 2.0}, "goes with the schedule 'polynomial'"),
+        ("linear", {"exponent": 2.0}, "no parameters; use 'polynomial' for an exponent"),
         ("cosine", {"exponent": 2.0}, "unknown cosine schedule option 'exponent'"),
         ("polynomial", {"exponent": -1.0}, "above 0"),
         ("geometric", {"b_min": 3.0, "b_max": 2.0}, "goes with a larger b_max"),

@@ -115,6 +115,18 @@ def test_more_texts_than_possible_are_refused_before_any_is_written(writers):
             writers["bert"].generate(prompts, num_samples=samples)
     with pytest.raises(UserError, match="nothing to generate"):
         writers["bert"].generate([])
+    for samples in (0, 1025):
+        with pytest.raises(UserError, match=f"^num_samples must be from 1 to 1,024, not {samples}"):
+            writers["bert"].stream("The", num_samples=samples)
+
+
+def test_a_refusal_lists_the_options_that_are_taken(writers):
+    with pytest.raises(UserError, match=r"unban, watch, window$"):
+        writers["bert"].generate("The", x=1)
+    with pytest.raises(UserError, match=r"unban, window$"):
+        writers["bert"].stream("The", x=1)
+    with pytest.raises(UserError, match="'watch' is an option of generate and not taken here"):
+        writers["bert"].stream("The", watch=print)
 
 
 def test_more_than_a_thousand_texts_are_written(writers):

@@ -3,6 +3,8 @@
 And which of a model's own options make way for what is asked for.
 """
 
+import math
+
 import pytest
 import torch
 from examples.own_policy import OutsideIn
@@ -98,7 +100,9 @@ def test_an_object_is_the_sampler_of_its_name():
 
 
 def test_what_an_object_refuses_is_what_the_name_refuses():
-    with pytest.raises(UserError, match=r"eta must be from 0 to 1, not 1\.5"):
+    with pytest.raises(
+        UserError, match=r"eta, a chance to be masked again, must be from 0 to 1, not 1\.5"
+    ):
         ReMDMCap(eta=1.5)
     with pytest.raises(UserError, match="leave it out"):
         MaskGIT(steps=5, tokens_per_step=2)
@@ -231,6 +235,8 @@ def test_settings_hold_what_is_in_force_and_nothing_else():
         ("gibbs", {"steps": 6, "burn_in": 2, "temperature": 0}, "burn_in goes with top_k"),
         ("ancestral", {"temperature": 0, "top_p_crossing": "keep"}, "top_p_crossing goes with"),
         ("maskgit", {"alg_temperature": -1.0}, "alg_temperature"),
+        ("entropy-bound", {"gamma": -1.0}, "^gamma, in nats, must be at least 0, not -1"),
+        ("p2", {"eta": math.inf}, "^eta must be at least 0 and finite, not inf"),
         ("maskgit", {"alg_temperature": 1e308}, "alg_temperature"),
         ("ancestral", {"alg_temperature": 1.0}, "these have: maskgit$"),
     ],
@@ -396,7 +402,7 @@ def test_restrictions_of_a_model_can_be_taken_back():
         ("ancestral", {"grid": [1, None, 0]}, "cannot read the grid"),
         ("ancestral", {"grid": "cosin"}, "choose uniform or cosine"),
         ("ancestral", {"grid": [1, 0.5, 0], "steps": 2}, "steps goes without a grid"),
-        ("gibbs", {"grid": "cosine"}, "has no grid"),
+        ("gibbs", {"grid": "cosine"}, "has no grid; it draws one position per step, so use steps$"),
         ("gibbs-sequential", {"grid": [1, 0]}, "has no grid"),
         ("threshold", {"grid": "cosine"}, "goes with steps"),
         ("threshold", {"min_p": 0.1}, "min-p"),

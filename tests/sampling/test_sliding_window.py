@@ -239,8 +239,8 @@ def test_what_cannot_slide_is_refused(roberta, zoo):
         ({"window": POSITIONS + 1}, f"at most the {POSITIONS} positions"),
         ({"window": 2}, "at least 3"),
         ({"window": -5}, "at least 1"),
-        ({"window": 10, "stride": 9}, "from 1 to 8"),
-        ({"window": 10, "stride": 0}, "at least 1"),
+        ({"window": 10, "stride": 9}, "an earlier token in a window of 10, must be from 1 to 8"),
+        ({"window": 10, "stride": 0}, "stride, in tokens that the window moves by, .* at least 1"),
         ({"stride": POSITIONS}, f"from 1 to {POSITIONS - 2}"),
     ]:
         with pytest.raises(UserError, match=says):

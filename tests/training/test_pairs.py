@@ -560,7 +560,10 @@ def test_more_wrong_uses(zoo, trained, data, text_file, tmp_path, capsys):
     for line, message in [
         (ar, "goes with masked models"),
         ([*evaluate, "--model", zoo / "bert"], "evaluate them apart"),
-        ([*evaluate, "--max-chars", 5], "--max-chars goes without models of pairs"),
+        (
+            [*evaluate, "--max-chars", 5],
+            "--max-chars is not supported for models trained on pairs; leave",
+        ),
         ([*evaluate, "--field", "body"], "leave out --field body"),
         (["evaluate", "--data", text_file, "--model", trained], "is no table"),
         (["train", "diffusionbert-conditional", *out, "--field", "body"], "leave out --field"),

@@ -17,6 +17,7 @@ from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
+    from unmask.diffusion.capabilities import Layout
     from unmask.evaluation.scores import Score
     from unmask.models.checkpoint import Card
     from unmask.pipelines.unmasker import Unmasker
@@ -175,12 +176,22 @@ def _records(
 ) -> tuple[Text, dict[str, Any]]:
     """Put each text on a row of its own, and say which do not fit."""
     from unmask.data.text_rows import Text
+    from unmask.diffusion import capabilities
 
-    exclude(*((f"--{key}", value is not None, "models of records") for key, value in cut.items()))
+    _refuse(capabilities.RECORDS, "scoring_window", cut)
     rows = pipeline.records.lay_out(records)
     for line in rows.tally.left_out:
         options.note(line)
     return Text.from_records(rows, pipeline.codec), {"records": rows.tally.counts}
+
+
+def _refuse(layout: Layout, feature: str, values: dict[str, int | None]) -> None:
+    """Raise a UserError for an option that is given and not supported for a layout of rows."""
+    from unmask.diffusion import capabilities
+
+    for name, value in values.items():
+        if value is not None:
+            capabilities.require([layout], feature, f"--{name}")
 
 
 def _beginning(documents: list[str], max_chars: int | None) -> list[str]:
@@ -200,10 +211,11 @@ def _pairs(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
     from unmask.data.text_rows import Text
+    from unmask.diffusion import capabilities
     from unmask.training.pair_dataset import read_pairs
 
-    given = {"max-chars": max_chars, **cut}
-    exclude(*((f"--{key}", value is not None, "models of pairs") for key, value in given.items()))
+    _refuse(capabilities.PAIRS, "scoring_window", cut)
+    _refuse(capabilities.PAIRS, "cut_data", {"max-chars": max_chars})
     pairs = read_pairs(data, split, field, options.note)
 
     def lay(pipeline: Any) -> tuple[Text, dict[str, Any]]:
@@ -219,9 +231,10 @@ def _images(
     data: str, split: str, field: str, max_chars: int | None, cut: dict[str, int | None]
 ) -> Lay:
     from unmask.cli.pictures import read_for
+    from unmask.diffusion import capabilities
 
-    given = {"max-chars": max_chars, **cut}
-    exclude(*((f"--{key}", value is not None, "models of images") for key, value in given.items()))
+    _refuse(capabilities.IMAGES, "scoring_window", cut)
+    _refuse(capabilities.IMAGES, "cut_data", {"max-chars": max_chars})
 
     def lay(pipeline: Any) -> tuple[Text, dict[str, Any]]:
         images = read_for(pipeline, data, split, field)

@@ -116,7 +116,7 @@ class Text:
             raise UserError("there is no text to score")
         body = length - len(codec.start)
         if stride is not None:
-            Option("", whole, low=1, high=body)("stride", stride)
+            Option("", whole, low=1, high=body, unit="within the tokens of a row")("stride", stride)
         begin = torch.tensor(row_starts(len(ids), body, stride or body))
         columns = begin[:, None] + torch.arange(body)
         valid = columns < len(ids)
@@ -201,7 +201,8 @@ def window_of(window: int | None, usual: int, limit: int | None, block_length: i
     """
     if window is None:
         return usual
-    window = int(Option("", whole, low=2, high=limit)("window", window))
+    known = Option("", whole, low=2, high=limit, unit="within the positions of the model")
+    window = int(known("window", window))
     if block_length and window != usual:
         raise UserError(f"a block diffusion model scores rows of {usual} tokens; leave window out")
     return window

@@ -38,6 +38,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "continuous_time": ("a bound in continuous time", "take one in steps"),
     "any_steps": ("a bound in steps that were not trained on", "take steps that divide them"),
     "scoring_window": ("a window for scoring", _LEAVE_OUT),
+    "cut_data": ("data cut by characters", _LEAVE_OUT),
     "export": ("an exported network", _TORCH),
     "eight_bits": ("rounding to eight bits", _TORCH),
     "bfloat16": ("rounding to bfloat16", _TORCH),
@@ -68,7 +69,10 @@ class Layout:
     supports: frozenset[str]
 
 
-PAIRS = Layout("models trained on pairs", ALL - {"sliding_window", "export"})
+PAIRS = Layout(
+    "models trained on pairs",
+    ALL - {"sliding_window", "scoring_window", "cut_data", "export"},
+)
 RECORDS = Layout(
     "models trained on records",
     ALL - {"sliding_window", "stop_at_end", "excerpts", "scoring_window"},
@@ -77,7 +81,7 @@ IMAGES = Layout(
     "models of images",
     ALL
     - {"constraints", "repetition_penalty", "phrase_bans", "stop_at_end", "sliding_window"}
-    - {"excerpts", "length_search", "top", "scoring_window", "export", "classifier"},
+    - {"excerpts", "length_search", "top", "scoring_window", "cut_data", "export", "classifier"},
 )
 TIMED = Layout("models conditioned on the time", ALL - {"export", "eight_bits", "bfloat16"})
 

@@ -43,7 +43,11 @@ class LayoutOptions(SampleOptions):
         None, "Tokens of a longer text that the model sees at once.", whole, low=1
     )
     stride: int | None = option(
-        None, "Tokens that a longer text grows by; half a window.", whole, low=1
+        None,
+        "Tokens that a longer text grows by; half a window.",
+        whole,
+        low=1,
+        unit="in tokens that the window moves by",
     )
     choose_length: str | None = option(
         None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,12 +11,14 @@ from unmask.errors import UserError, did_you_mean
 from unmask.pipelines.guidance_options import ControlOptions
 from unmask.pipelines.layout_options import MAX_TEXTS, LayoutOptions
 from unmask.sampling.samplers.registry import OPTIONS
-from unmask.validation import option, words
+from unmask.validation import option, within, words
 
 MAX_ROWS = 1024
 """Texts that are generated in one batch; see ``batches``."""
 MAX_LAYOUTS = 4096
 """Rows of one batch: each prompt with each combination of the lengths of its blanks."""
+SETTINGS = ("sampler", *OPTIONS, *ControlOptions.options())
+"""Names of the options that lie not in the layout."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,16 @@ class GenerationRequest(LayoutOptions):
                 "there is nothing to generate: give at least one prompt, which may be empty"
             )
         self._check_texts(MAX_TEXTS)
-        known = {"sampler", *OPTIONS, *ControlOptions.options()}
-        own = {"watch", *LayoutOptions.options()}
-        for name in self.settings.keys() - known:
-            if name in own:
-                raise UserError(
-                    f"{name!r} is an option of generate and not taken here; leave it out"
-                )
-            raise UserError(f"there is no option {name!r}{did_you_mean(name, known | own)}")
+        _check_known(self.settings, {*SETTINGS, *LayoutOptions.options(), "watch"})
 
     @classmethod
-    def of(cls, prompts: Any, keywords: Mapping[str, Any]) -> GenerationRequest:
-        """Return the request of a prompt or several and the keyword arguments of ``generate``."""
+    def of_batch(cls, prompts: Any, keywords: Mapping[str, Any]) -> GenerationRequest:
+        """Return the request of one batch, from the keyword arguments of ``stream``."""
         own = LayoutOptions.options()
         layout = {name: value for name, value in keywords.items() if name in own}
         settings = {name: value for name, value in keywords.items() if name not in own}
+        _check_known(settings, {*SETTINGS, *own})
+        within("num_samples", layout.get("num_samples", 1), 1, MAX_ROWS)
         return cls(prompts, **layout, settings=settings)
 
     @property
@@ -86,6 +83,15 @@ class GenerationRequest(LayoutOptions):
         count = len(self.prompts) * self.num_samples
         if count > most:
             raise UserError(f"prompts x samples make {count} texts; at most {most} are possible")
+
+
+def _check_known(names: Iterable[str], choices: set[str]) -> None:
+    """Raise a UserError for a name that is no setting, which shows those of a caller."""
+    for name in names:
+        if name == "watch" or name in LayoutOptions.options():
+            raise UserError(f"{name!r} is an option of generate and not taken here; leave it out")
+        if name not in SETTINGS:
+            raise UserError(f"there is no option {name!r}{did_you_mean(name, choices)}")
 
 
 def batches(codec: TextCodec, request: GenerationRequest) -> list[GenerationRequest]:

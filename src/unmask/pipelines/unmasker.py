@@ -203,7 +203,7 @@ class Unmasker(ScoringMixin):
         Row i of a frame is text i. The length of a blank with a range is chosen in this call; the
         network calls for it are not counted in the frames.
         """
-        return resolve(GenerationRequest.of(prompt, options), self).frames()
+        return resolve(GenerationRequest.of_batch(prompt, options), self).frames()
 
     def transform(
         self,

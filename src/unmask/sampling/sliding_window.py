@@ -46,8 +46,8 @@ class Window:
 
     def __post_init__(self) -> None:
         within("window", self.size, low=self.start + 2)
-        # A window holds at least one earlier token.
-        within(f"stride in a window of {self.size}", self.stride, 1, self.size - self.start - 1)
+        what = f"stride, which keeps an earlier token in a window of {self.size},"
+        within(what, self.stride, 1, self.size - self.start - 1)
 
     def columns(self, done: int, total: int) -> list[int]:
         """Return the columns of a row in its next window, in order.

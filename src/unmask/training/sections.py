@@ -113,6 +113,7 @@ class TokenizerSection(Options):
         whole,
         low=_BYTES,
         high=_MOST,
+        unit="with the bytes and special tokens",
     )
     keep_whole: tuple[str, ...] = option(
         (), "Strings that are never split, such as '<unk>' in WikiText.", _tuple_of(word)

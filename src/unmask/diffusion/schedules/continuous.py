@@ -196,7 +196,8 @@ def make_schedule(name: str, **parameters: float) -> Schedule:
         UserError: If the name is unknown or a parameter does not belong to it.
     """
     one_of("schedule", name, SCHEDULES)
-    require(("a parameter", name != "linear" or not parameters, "the schedule 'polynomial'"))
+    if name == "linear" and parameters:
+        raise UserError("the linear schedule takes no parameters; use 'polynomial' for an exponent")
     kind = SCHEDULES[name]
     schedule: Schedule = kind(**read_options(kind.options(), parameters, f"{name} schedule"))
     return schedule

@@ -104,6 +104,7 @@ class Sampler(TokenOptions):
     Attributes:
         name: What the command line, recipes and model cards call it.
         greedy: Whether the most likely token is taken; its probability is that at ``temperature``.
+        instead: Why it lacks options that others take, and what to do, for an error.
 
     Raises:
         UserError: If a value is out of range, two options contradict each other, or one has no
@@ -112,6 +113,7 @@ class Sampler(TokenOptions):
 
     name: ClassVar[str] = ""
     greedy: ClassVar[bool] = False
+    instead: ClassVar[Mapping[str, str]] = {}
 
     steps: int | None = option(
         None,

@@ -57,6 +57,7 @@ class Threshold(ConfidenceSampler):
         real,
         low=0,
         high=math.inf,
+        unit="in nats",
     )
 
     @cached_property
@@ -100,6 +101,7 @@ class FastDLLMFactor(ConfidenceSampler):
         real,
         low=0,
         high=math.inf,
+        unit="in nats",
     )
 
     @cached_property
@@ -121,6 +123,7 @@ class EntropyBound(ConfidenceSampler):
         real,
         low=0,
         high=math.inf,
+        unit="in nats",
     )
 
     @cached_property

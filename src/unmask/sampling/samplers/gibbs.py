@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +21,7 @@ class Gibbs(Sampler):
 
     name: ClassVar[str] = "gibbs"
     sequential: ClassVar[bool] = False
+    instead: ClassVar[Mapping[str, str]] = {"grid": "it draws one position per step, so use steps"}
     steps: int = with_default(Sampler, "steps", 500, optional=False)
     top_k: int | None = with_default(Sampler, "top_k", 100)
     burn_in: int | None = option(
@@ -32,7 +33,7 @@ class Gibbs(Sampler):
 
     def check(self, given: Collection[str]) -> None:
         """Raise a UserError if options contradict each other; see ``Sampler.check``."""
-        within("burn_in", self.burn_in or 0, high=self.steps)
+        within("burn_in, which is within the steps,", self.burn_in or 0, high=self.steps)
         super().check(given)
         idle = "burn_in" in given and self.burn_in and not self.burnt_in
         filters = "top_k, top_p or min_p"

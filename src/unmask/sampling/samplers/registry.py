@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ def _all_options() -> dict[str, Option]:
         for name, known in sampler.options().items():
             known = replace(known, optional=True)
             if found.setdefault(name, known) != known:
-                found[name] = replace(known, low=None, high=None)
+                found[name] = replace(known, low=None, high=math.inf, unit="")
     return found
 
 
@@ -76,4 +77,5 @@ def check_taken(name: str, sampler: type[Sampler], given: Collection[str]) -> No
     for option in given:
         if one_of("sampler option", option, OPTIONS) not in sampler.options():
             spelt, others = option.replace("_", "-"), ", ".join(takers(option))
-            raise UserError(f"sampler {name!r} has no {spelt}; these have: {others}")
+            instead = sampler.instead.get(option, f"these have: {others}")
+            raise UserError(f"sampler {name!r} has no {spelt}; {instead}")

@@ -59,7 +59,7 @@ class ReMDMCap(RemaskingSampler):
     """As ancestral, and mask each visible token again with probability eta."""
 
     name: ClassVar[str] = "remdm-cap"
-    eta: float = option(0.008, ETA, real, low=0, high=1)
+    eta: float = option(0.008, ETA, real, low=0, high=1, unit="a chance to be masked again")
 
     @property
     def rule(self) -> RemaskRule:
@@ -73,7 +73,7 @@ class ReMDMRescale(RemaskingSampler):
     """The same with eta times the largest possible probability."""
 
     name: ClassVar[str] = "remdm-rescale"
-    eta: float = with_default(ReMDMCap, "eta", 0.015)
+    eta: float = with_default(ReMDMCap, "eta", 0.015, unit="a share of the largest chance")
 
     @property
     def rule(self) -> RemaskRule:
