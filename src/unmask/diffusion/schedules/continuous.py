@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from unmask.errors import UserError
 from unmask.validation import Options, one_of, option, read_options, real, require
 
 
