@@ -15,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unmask import sampling
     from unmask.pipelines.autoregressor import Autoregressor
+    from unmask.pipelines.images import ImageUnmasker
     from unmask.pipelines.output import Generated
     from unmask.pipelines.unmasker import Unmasker
 
 from unmask.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Autoregressor", "Generated", "Unmasker", "UserError", "__version__", "sampling"]
+__all__ = [
+    "Autoregressor",
+    "Generated",
+    "ImageUnmasker",
+    "Unmasker",
+    "UserError",
+    "__version__",
+    "sampling",
+]
 
 _HOMES = {
     "Autoregressor": "unmask.pipelines.autoregressor",
     "Generated": "unmask.pipelines.output",
+    "ImageUnmasker": "unmask.pipelines.images",
     "Unmasker": "unmask.pipelines.unmasker",
 }
 
