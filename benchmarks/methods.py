@@ -161,7 +161,7 @@ def _one(
         str(options.data / f"{split}.txt.gz") for split in ("train", "valid", "test")
     )
     tokens = chosen.training.batch_size * chosen.data.length
-    log = ProgressLog(out / WORK, Console(stderr=True), tokens)
+    log = ProgressLog(out / WORK, Console(stderr=True), tokens, 1)
     result = train(TrainingJob(chosen, data, out, validation=valid, overwrite=True), [log])
     log.close()
     if not result.finished:

@@ -113,7 +113,7 @@ def _row(
     data, held_out = files[recipe.data.pairs]
     out = place / name
     with (place / "log.txt").open("w", encoding="utf-8") as log:
-        progress = ProgressLog(out / WORK, _console(log), 1, options.minutes)
+        progress = ProgressLog(out / WORK, _console(log), 1, 1, options.minutes)
         model = str(place / "bert") if hub else None
         run = TrainingJob(recipe, str(data), out, model, str(held_out), overwrite=True)
         result = train(run, [progress], str, CLOCKS[options.clock])

@@ -121,7 +121,7 @@ def test_a_full_disk_stops_a_run_at_once_with_a_sentence(zoo, text_file, tmp_pat
 
 
 def test_a_full_disk_stops_the_log_with_a_sentence(tmp_path):
-    log = ProgressLog(tmp_path, Console(file=io.StringIO()), tokens_per_step=100)
+    log = ProgressLog(tmp_path, Console(file=io.StringIO()), rows_per_step=10, length=10)
     state = SimpleNamespace(global_step=1, max_steps=5)
     log.on_train_begin(None, state, None)
     long = {f"loss of part {number}": 1.0 for number in range(20)}

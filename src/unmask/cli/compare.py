@@ -65,6 +65,7 @@ def race(
     """Let each model generate and return the results by label, in order."""
     from unmask.pipelines.unmasker import Unmasker
 
+    options.check_of_texts(*models)
     # Open both before either generates, so that a wrong name costs no waiting.
     pipelines = [options.open_pipeline(name, device) for name in models]
     diffusion_only = {"sampler", *OPTIONS} - options.CAUSAL_TOO

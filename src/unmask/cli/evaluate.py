@@ -97,6 +97,7 @@ def command(
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
     targets of pairs, given their sources; models of images in bits per sub-pixel.
     """
+    from unmask.data.image_sets import HELD_OUT
     from unmask.data.sources import check_split
     from unmask.evaluation import report as reports
     from unmask.models import checkpoint
@@ -106,6 +107,8 @@ def command(
     trained_on = _trained_on(names)
     if trained_on != "images":
         check_split(split, "test", data)
+    elif not options.is_given("split"):
+        split = HELD_OUT
     cut = {"window": window, "stride": stride}
     lay = LAYOUTS[trained_on](data, split, field, max_chars, cut)
     if report is not None:

@@ -31,6 +31,7 @@ def command(model: str | None, out: Path, weights: str, overwrite: bool) -> None
     from unmask.models import checkpoint
     from unmask.models.runtimes import openvino, openvino_export
 
+    options.check_of_texts(model)
     # What can be known at once costs no waiting for the model.
     openvino_export.PRECISION("weights", weights)
     checkpoint.claim(out, overwrite)

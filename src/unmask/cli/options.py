@@ -249,6 +249,17 @@ def is_of_images(name: str) -> bool:
     return card is not None and bool(card.images)
 
 
+def check_of_texts(*names: str | None) -> None:
+    """Raise a UserError for a model of images, for a command that is for texts."""
+    with loading():
+        quiet_libraries()
+        from unmask.models.loading import load_text_card
+
+        for name in names:
+            if name is not None:
+                load_text_card(name)
+
+
 def is_causal(name: str) -> bool:
     """Return whether a model is autoregressive, by its configuration and its card."""
     with loading():

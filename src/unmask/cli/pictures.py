@@ -60,6 +60,8 @@ def open_pictures(
 
         card = load_card(name)
         if card is not None and card.kind == "causal":
+            if backend not in ("auto", "torch"):
+                raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
             return ImageAutoregressor.from_pretrained(name, device)
         return ImageUnmasker.from_pretrained(name, device, backend, cache)
 
@@ -165,9 +167,9 @@ def check_output(values: dict[str, Any]) -> None:
     require(("--overwrite", not values["overwrite"] or out is not None, "--out"))
     if out is None:
         return
-    check_writable(out / "0.png")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out is the folder of the images here")
+    check_writable(out / "0.png" if out.is_dir() else out)
     if out.is_dir() and any(out.iterdir()) and not values["overwrite"]:
         raise UserError(f"{out} is not empty; choose another folder, or pass --overwrite")
 
@@ -204,6 +206,7 @@ def save(result: GeneratedImages, output: dict[str, Any]) -> None:
         scale = max(1, 256 // max(result.images.shape[1:3]) // 4)
         save_grid(output["grid_file"], result.images, scale=scale)
     if output["out"] is not None:
+        output["out"].mkdir(exist_ok=True)
         digits = len(str(len(result.images) - 1))
         for number, image in enumerate(result.images):
             save_png(output["out"] / f"{number:0{digits}}.png", image)

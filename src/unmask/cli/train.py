@@ -82,10 +82,10 @@ def run_with_progress(run: TrainingJob) -> Result:
 
     training = run.recipe.training
     console = options.console()
-    tokens = training.batch_size * training.gradient_accumulation * run.recipe.data.length
-    # Of images only the data tell how many tokens a row has.
-    tokens = 0 if run.recipe.of_images else tokens
-    log = ProgressLog(run.out / WORK, console, tokens, training.minutes)
+    rows = training.batch_size * training.gradient_accumulation
+    # The size of images is known once they are read.
+    length = 0 if run.recipe.of_images else run.recipe.data.length
+    log = ProgressLog(run.out / WORK, console, rows, length, training.minutes)
     try:
         result = train(run, [log], options.note)
     except BaseException as error:

@@ -74,6 +74,7 @@ def command(
 
     check_target(seconds, quality)
     folder = _folder(model, out, overwrite)
+    options.check_of_texts(model)
     check_field(field, data)
     text = joined(read_documents(data, field, note=options.note))
     unmasker = options.open_unmasker(model, device)

@@ -13,6 +13,8 @@ from unmask.data.pixels import PixelCodec
 from unmask.data.text_rows import Text
 from unmask.errors import UserError
 
+DTYPES = (np.uint8, np.int16, np.int32)
+
 
 def rows_of(images: Images, codec: PixelCodec) -> Tensor:
     """Return the class and the sub-pixels of every image.
@@ -22,14 +24,14 @@ def rows_of(images: Images, codec: PixelCodec) -> Tensor:
         codec: The layout of a row.
 
     Returns:
-        Shape (N, 1 + H W C); uint8 where the ids fit, else int16.
+        Shape (N, 1 + H W C); uint8 where the ids fit, else int16 or int32.
 
     Raises:
-        UserError: If the images have another size, or a class that the codec does not have.
+        UserError: If the images have another size or type, or a class that the codec does not have.
     """
-    if images.pixels.shape[1:] != codec.shape:
+    if len(images.pixels):
         codec.checked(images.pixels[0])
-    dtype = np.uint8 if codec.entries <= 256 else np.int16
+    dtype = next(kind for kind in DTYPES if codec.entries - 1 <= np.iinfo(kind).max)
     rows = np.empty((len(images.pixels), codec.length), dtype)
     rows[:, 0] = codec.mask_token_id
     if codec.classes and images.labels is not None:

@@ -20,6 +20,8 @@ SPLITS = {
 """Splits by the names of their folders, in lower case."""
 ALL = "all"
 """The split that stands for all of them."""
+HELD_OUT = "test or all"
+"""The split ``test``, or where there is none ``validation``; of a source without splits all."""
 FIELD, LABEL_FIELD = "image", "label"
 """The usual names of the columns of a table."""
 
@@ -80,15 +82,17 @@ def check_split_name(source: str, split: str, known: Iterable[str]) -> str:
         UserError: If the split is not among the known ones.
     """
     wanted = SPLITS.get(split, split)
+    if split == HELD_OUT:
+        wanted = "validation" if "test" not in {*known} and "validation" in {*known} else "test"
     if wanted != ALL and wanted not in {*known}:
         choices = ", ".join([*sorted(known), ALL])
-        raise UserError(f"{source} has no split {split!r}; choose one of {choices}")
+        raise UserError(f"{source} has no split {wanted!r}; choose one of {choices}")
     return wanted
 
 
 def check_no_splits(source: str, split: str) -> None:
     """Raise a UserError for a split that would have no effect because the source has none."""
-    if split not in ("train", ALL):
+    if split not in ("train", ALL, HELD_OUT):
         raise UserError(f"{source} has no splits, so there is no {split!r}; leave out --split")
 
 

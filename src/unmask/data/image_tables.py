@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from unmask.data.image_files import Conversions, Pixels, decode_bytes, decode_file, to_pixels
 from unmask.data.image_sets import (
     FIELD,
+    HELD_OUT,
     LABEL_FIELD,
     SPLITS,
     Picture,
@@ -94,7 +95,7 @@ def read_hub_images(
     Raises:
         UserError: If it cannot be fetched, or has no such columns.
     """
-    rows = open_hub(source, split)
+    rows = open_hub(source, "test" if split == HELD_OUT else split)
     with_labels = _check(source, rows.column_names, columns, note)
     wanted = [columns.image, *([columns.label] if with_labels else [])]
     with optional_library("a hub data set", "images"):

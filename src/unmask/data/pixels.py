@@ -53,6 +53,13 @@ class PixelCodec(Options):
         return self.height, self.width, self.channels
 
     @property
+    def in_words(self) -> str:
+        """The images in words."""
+        channels = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
+        classes = f", classes {', '.join(self.classes)}" if self.classes else ", no classes"
+        return f"images of {self.width} x {self.height} ({channels}, {self.levels} levels{classes})"
+
+    @property
     def dims(self) -> int:
         """Sub-pixels of an image."""
         return self.height * self.width * self.channels

@@ -70,7 +70,9 @@ def columns(scores: Iterable[Score]) -> list[Column]:
 def _size(score: Score) -> str:
     """Return the size of the data in words."""
     if "dims" in score.units:
-        return f"{len(score.text.rows)} images of {score.tokens // len(score.text.rows)} sub-pixels"
+        count = len(score.text.rows)
+        images = "1 image" if count == 1 else f"{count} images"
+        return f"{images} of {score.tokens // len(score.text.rows)} sub-pixels"
     return (
         f"{score.tokens} tokens, {score.characters} characters, {score.words} words and line ends"
     )

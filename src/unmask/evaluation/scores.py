@@ -165,6 +165,8 @@ def spreads_over_texts(nats: Tensor, text: Text) -> tuple[dict[str, Spread], str
         text: The rows.
     """
     clusters, name = clusters_of(text.documents, text.num_documents)
+    if "dims" in text.row_units:
+        name = "images" if len(clusters.unique()) == len(text.rows) else "blocks of images"
     sizes = {unit: size.double() for unit, size in text.row_units.items()}
     found = {unit: over_texts(nats, size, clusters) for unit, size in sizes.items()}
     known = {key: spread for key, spread in found.items() if spread is not None}

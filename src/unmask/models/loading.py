@@ -131,6 +131,22 @@ def load_card(name: str) -> Card | None:
     return None if found is None else Card.read(found.parent)
 
 
+def load_text_card(name: str) -> Card | None:
+    """Return ``load_card`` of a model of texts.
+
+    Raises:
+        UserError: As ``load_card``; if the model was trained on images.
+    """
+    card = load_card(name)
+    if card is not None and card.images:
+        kind = "ImageAutoregressor" if card.kind == "causal" else "ImageUnmasker"
+        raise UserError(
+            f"{name} was trained on images, and this is for models of texts; use generate, infill, "
+            f"score or evaluate, or open it as an {kind} in Python"
+        )
+    return card
+
+
 def load_equipped(name: str, card: Card) -> tuple[PreTrainedModel, torch.Tensor | None]:
     """Load a diffusion model with its extra weights, and its token counts.
 

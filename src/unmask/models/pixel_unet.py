@@ -201,6 +201,12 @@ def _unet(config: PixelUNetConfig, inputs: int, outputs: int) -> nn.Module:
     with optional_library("a model of images", "images"):
         from diffusers import UNet2DModel
     sizes, attends = config.block_out_channels, {*config.attention_resolutions}
+    strange = sorted(attends - {*range(len(sizes))})
+    if strange:
+        raise UserError(
+            f"attention_resolutions has {strange[0]}, but block_out_channels has the entries 0 to "
+            f"{len(sizes) - 1}; name some of these"
+        )
     halvings = 2 ** (len(sizes) - 1)
     if config.height % halvings or config.width % halvings:
         raise UserError(
@@ -219,7 +225,8 @@ def _unet(config: PixelUNetConfig, inputs: int, outputs: int) -> nn.Module:
             layers_per_block=config.layers_per_block,
             down_block_types=tuple(down),
             up_block_types=tuple(up),
-            attention_head_dim=config.attention_head_dim or sizes[-1],
+            # Without a width, a block has a single head as wide as its channels.
+            attention_head_dim=config.attention_head_dim or None,
             dropout=config.dropout,
             norm_num_groups=config.norm_num_groups,
             class_embed_type="identity",

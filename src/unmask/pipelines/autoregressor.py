@@ -72,7 +72,7 @@ class Autoregressor(Pipeline):
         backend, device = select.choose(backend, name, device)
         if backend not in ("auto", "torch", "torch-packed"):
             raise UserError(f"{name} is autoregressive; {backend} is for diffusion models")
-        card = loading.load_card(name) or Card(kind="causal")
+        card = loading.load_text_card(name) or Card(kind="causal")
         if card.kind == "block":
             raise UserError(f"{name} is a block model; open it as an Unmasker")
         model = loading.place(loading.load_model(name, "causal"), device)

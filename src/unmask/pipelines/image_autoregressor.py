@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unmask.data.image_rows import text_of
-from unmask.data.images import Images
 from unmask.data.pixels import PixelCodec
 from unmask.data.text_rows import Text
+from unmask.diffusion import capabilities
+from unmask.diffusion.capabilities import IMAGES
 from unmask.errors import UserError
 from unmask.evaluation.likelihood import Part
 from unmask.evaluation.scores import Score
@@ -23,11 +23,15 @@ from unmask.models import loading
 from unmask.models.causal import next_token_nats
 from unmask.models.checkpoint import Card
 from unmask.pipelines.base import Advance, Pipeline
-from unmask.pipelines.images import GeneratedImages
+from unmask.pipelines.images import GeneratedImages, image_rows
 from unmask.pipelines.layout_options import SampleOptions
+from unmask.pipelines.prompts import row_seed
+from unmask.sampling.samplers.base import TokenOptions
 from unmask.sampling.token_sampling import Draw
-from unmask.validation import place
+from unmask.validation import place, read_options
 
+DRAWING = ("temperature", "top_k", "top_p", "min_p")
+"""Options of ``generate`` that say how a value is drawn."""
 ROWS = 64
 """Images in one batch."""
 
@@ -64,9 +68,7 @@ class ImageAutoregressor(Pipeline):
         num_samples: int = 1,
         label: str | int | None = None,
         seed: int = 0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float = 1.0,
+        **options: Any,
     ) -> GeneratedImages:
         """Generate images, one network call for each sub-pixel.
 
@@ -74,19 +76,19 @@ class ImageAutoregressor(Pipeline):
             num_samples: How many.
             label: Name or number of their class; None for no class.
             seed: Of the random numbers.
-            temperature: Divides the logits; 0 takes the most likely value.
-            top_k: As for ``Unmasker.generate``, like ``top_p``.
-            top_p: See ``top_k``.
+            options: ``temperature``, ``top_k``, ``top_p`` and ``min_p``; see
+                ``sampling.samplers.base.TokenOptions``.
 
         Raises:
-            UserError: If an option is out of range, or there is no such class.
+            UserError: If there is no such option, one is out of range, or there is no such class.
         """
         asked = SampleOptions(num_samples=num_samples, seed=seed)
-        draw = Draw(temperature=temperature, top_k=top_k, top_p=top_p)
+        known = {name: TokenOptions.options()[name] for name in DRAWING}
+        draw = Draw(**read_options(known, options, "autoregressive"))
         first = self.codec.class_id(label)
         begun = time.perf_counter()
         parts = [
-            self._sample(first, min(ROWS, asked.num_samples - done), asked.seed + done, draw)
+            self._sample(first, min(ROWS, asked.num_samples - done), asked.seed, done, draw)
             for done in range(0, asked.num_samples, ROWS)
         ]
         rows = torch.cat(parts)[:, 1:].cpu().numpy()
@@ -101,16 +103,19 @@ class ImageAutoregressor(Pipeline):
                 "temperature": draw.temperature,
                 "top_k": draw.top_k,
                 "top_p": draw.top_p,
+                **({"min_p": draw.min_p} if draw.min_p else {}),
             },
         )
 
-    def _sample(self, first: int, count: int, seed: int, draw: Draw) -> Tensor:
+    def _sample(self, first: int, count: int, seed: int, number: int, draw: Draw) -> Tensor:
         """Return the rows that transformers generates after the class, (count, L)."""
         ids = torch.full((count, 1), first, device=self.device)
         greedy = draw.temperature == 0
         filters = {"temperature": draw.temperature, "top_k": draw.top_k or 0, "top_p": draw.top_p}
+        filters |= {"min_p": draw.min_p} if draw.min_p else {}
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            # Not the sum of seed and number: the batches of one seed would be those of the next.
+            torch.manual_seed(row_seed(seed, number))
             rows: Tensor = self.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -125,8 +130,10 @@ class ImageAutoregressor(Pipeline):
 
     def rows(self, text: Any, window: int | None = None, stride: int | None = None) -> Text:
         """Return the rows of images; see ``ImageUnmasker.rows``."""
-        images = text if isinstance(text, Images) else Images(np.asarray(text), None, ())
-        return text_of(images, self.codec)
+        for name, value in (("window", window), ("stride", stride)):
+            if value is not None:
+                capabilities.require((IMAGES,), "scoring_window", name)
+        return image_rows(text, self.codec)
 
     def score(
         self,

@@ -121,6 +121,8 @@ class ImageUnmasker(ScoringMixin):
         card = loading.load_card(name)
         if card is None or not card.images:
             raise UserError(f"{name} was not trained on images; open it as an Unmasker")
+        if card.kind == "causal":
+            raise UserError(f"{name} is autoregressive; open it as an ImageAutoregressor")
         backend, device = select.choose(backend, name, device, exported_too=False)
         model, counts = loading.load_equipped(name, card)
         model = loading.place(model, device)
@@ -205,10 +207,7 @@ class ImageUnmasker(ScoringMixin):
         for name, value in (("window", window), ("stride", stride)):
             if value is not None:
                 self.require("scoring_window", name)
-        images = text if isinstance(text, Images) else Images(np.asarray(text), None, ())
-        if images.pixels.ndim != 4:
-            raise UserError("images are an array (N, H, W, C); for a single one pass image[None]")
-        return text_of(images, self.codec)
+        return image_rows(text, self.codec)
 
     def _rows_of(self, data: Any) -> Text:
         return self.rows(data)
@@ -265,7 +264,7 @@ class ImageUnmasker(ScoringMixin):
         """Refuse the options that are for texts."""
         for name in ("ban", "unban", "repetition_penalty"):
             if request.settings.get(name) is not None:
-                self.require("phrase_bans" if name != "repetition_penalty" else name, name)
+                self.require(name if name == "repetition_penalty" else "constraints", name)
 
     def _laid_out(
         self, seeds: Sequence[int], class_id: int, ids: np.ndarray, free: np.ndarray
@@ -298,6 +297,18 @@ class ImageUnmasker(ScoringMixin):
     def save_pretrained(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Save as an ordinary Hugging Face directory with ``unmask.json`` in it."""
         self._save(directory, overwrite)
+
+
+def image_rows(images: Any, codec: PixelCodec) -> Text:
+    """Return the rows of images (N, H, W, C), uint8, or of an ``Images`` with classes.
+
+    Raises:
+        UserError: If the images have another size or type, or an unknown class.
+    """
+    found = images if isinstance(images, Images) else Images(np.asarray(images))
+    if found.pixels.ndim != 4:
+        raise UserError("images are an array (N, H, W, C); for a single one pass image[None]")
+    return text_of(found, codec)
 
 
 def picture(codec: PixelCodec, frame: Frame, seconds: float, row: int) -> PictureFrame:

@@ -106,13 +106,13 @@ class Unmasker(ScoringMixin):
             cache: ``exact``, ``off`` or ``frozen``; see ``Unmasker``.
 
         Raises:
-            UserError: If there is no such model, it is no masked language model, it is damaged, or
-                the backend cannot compute it.
+            UserError: If there is no such model, it is no masked language model, it was trained on
+                images, it is damaged, or the backend cannot compute it.
         """
         name = loading.BUNDLED if name is None else place("the model", name)
         # An exported copy keeps nothing from call to call.
         backend, device = select.choose(backend, name, device, exported_too=cache != "frozen")
-        card = loading.load_card(name) or Card()
+        card = loading.load_text_card(name) or Card()
         if card.kind == "causal":
             raise UserError(f"{name} was trained as a causal model, not as a masked one")
         if backend == "openvino":

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unmask.data.image_rows import rows_of, text_of
+from unmask.data.image_sets import HELD_OUT
 from unmask.data.images import Images, read_images
 from unmask.data.pixels import PixelCodec
 from unmask.data.sources import Note
@@ -113,7 +114,7 @@ class ImageSource:
         codec = PixelCodec(height, width, channels, section.levels, classes)
         if validation is None:
             return cls(*_split(images, recipe.data.validation_share), codec)
-        held_out = read(validation, split="test")
+        held_out = read(validation, split=HELD_OUT)
         if held_out.pixels.shape[1:] != images.pixels.shape[1:]:
             raise UserError(
                 f"the images of {validation} have another size than those of {data}; pass "
@@ -121,7 +122,7 @@ class ImageSource:
             )
         if codec.classes and held_out.classes != images.classes:
             raise UserError(f"the images of {validation} have other classes than those of {data}")
-        return cls(images, held_out, codec)
+        return cls(images, _at(held_out, _shuffled(len(held_out))), codec)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -144,6 +145,10 @@ class ImageSource:
         """
         training = recipe.training
         count, size = len(self.images.pixels), training.batch_size
+        if not count:
+            raise UserError(
+                "no image is left for training; lower data.validation_share, or give more images"
+            )
         if count < size:
             raise UserError(
                 f"there are {count} training images, fewer than a batch of {size}; give more, or "
@@ -173,10 +178,13 @@ def _split(images: Images, share: float) -> tuple[Images, Images | None]:
     kept = count - math.ceil(count * share)
     if kept == count:
         return images, None
-    # Images are often sorted by class, so that the end of the data would be of one class.
-    order = np.random.default_rng(0).permutation(count)
-    first, second = np.sort(order[:kept]), np.sort(order[kept:])
-    return _at(images, first), _at(images, second)
+    order = _shuffled(count)
+    return _at(images, np.sort(order[:kept])), _at(images, order[kept:])
+
+
+def _shuffled(count: int) -> np.ndarray:
+    """Return an order of images; sorted by class, their beginning or end would be of one class."""
+    return np.random.default_rng(0).permutation(count)
 
 
 def _at(images: Images, index: np.ndarray) -> Images:

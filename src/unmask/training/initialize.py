@@ -76,7 +76,7 @@ class StartingPoint:
             codec = _codec(recipe, model, tokenizer, name or recipe.model.type)
         else:
             codec = source.codec
-            model = _for_images(recipe, name, card, source.codec)
+            model = _for_images(recipe, name, source.codec)
         if recipe.model.dropout is not None:
             set_dropout(model, recipe.model.dropout)
         start = cls(name, card, model, codec)
@@ -105,6 +105,33 @@ class StartingPoint:
             folder = Path(loading.locate(str(self.name)))
             if folder.is_dir():
                 restore(self.model, read_extra(folder), str(self.name))
+
+
+def check_modality(name: str, codec: PixelCodec | None) -> None:
+    """Raise a UserError unless a model was trained on texts, or on images like those of a codec.
+
+    Args:
+        name: Directory or hub id of a model to start from.
+        codec: The layout of the images; None for texts.
+    """
+    card = loading.load_card(name)
+    found = card.images if card is not None else {}
+    if codec is None and found:
+        raise UserError(
+            f"{name} was trained on images, and this recipe is for texts; choose another model, or "
+            "a recipe such as md4-pixels"
+        )
+    if codec is not None and not found:
+        raise UserError(
+            f"{name} was not trained on images; leave the model out for a new one, or choose one "
+            "that was"
+        )
+    if codec is not None and found != codec.as_card():
+        theirs = PixelCodec(**found)
+        raise UserError(
+            f"{name} was trained on {theirs.in_words}, but these are {codec.in_words}; change the "
+            "section images of the recipe, or choose another model"
+        )
 
 
 def _check_same_method(recipe: Recipe, card: Card, name: str) -> None:
@@ -170,20 +197,11 @@ def _fresh(recipe: Recipe, documents: Iterable[str]) -> tuple[PreTrainedModel, A
     return _made(recipe, known | {"vocab_size": len(tokenizer)}), tokenizer
 
 
-def _for_images(
-    recipe: Recipe, name: str | None, card: Card | None, codec: PixelCodec
-) -> PreTrainedModel:
-    """Return a model of images, loaded or of the recipe's configuration.
-
-    Raises:
-        UserError: If a loaded one is of other images.
-    """
+def _for_images(recipe: Recipe, name: str | None, codec: PixelCodec) -> PreTrainedModel:
+    """Return a model of images, loaded or of the recipe's configuration."""
     if name is None:
         return _made(recipe, {"bos_token_id": None, "eos_token_id": None, **_shape(recipe, codec)})
     model = _load_model(recipe, name)
-    if card is not None and card.images != codec.as_card():
-        what = f"images of {card.images}" if card.images else "text"
-        raise UserError(f"{name} was trained on {what}, not on images of {codec.as_card()}")
     codec.check_entries(entries_of(model))
     return model
 
@@ -194,11 +212,11 @@ def _shape(recipe: Recipe, codec: PixelCodec) -> dict[str, Any]:
         pixel_unet.register()
         values = (*codec.shape, codec.levels, len(codec.classes))
         return dict(zip(pixel_unet.SHAPE, values, strict=True))
-    pad = codec.pad_token_id
+    # Nothing is padded. The embedding of a padding token is not trained, so the mask is none.
     return {
         "vocab_size": codec.entries,
         "max_position_embeddings": codec.length,
-        **{f"{kind}_token_id": pad for kind in ("pad", "cls", "sep")},
+        **{f"{kind}_token_id": None for kind in ("pad", "cls", "sep")},
     }
 
 

@@ -29,7 +29,7 @@ from unmask.training import resume
 from unmask.training.datasets import Material, Source, Texts, fingerprint
 from unmask.training.export import label
 from unmask.training.image_dataset import ImageSource
-from unmask.training.initialize import StartingPoint
+from unmask.training.initialize import StartingPoint, check_modality
 from unmask.training.loss import Loss
 from unmask.training.pair_dataset import PairTexts
 from unmask.training.recipe import Recipe
@@ -140,6 +140,9 @@ def prepare(job: TrainingJob, report: Callable[[str], None]) -> Prepared:
     content = fingerprint(source.everything)
     if job.resume:
         resume.check_content(job.work, content)
+    named = job.model or recipe.model.name
+    if point is None and named:
+        check_modality(named, source.codec)
     set_seed(recipe.training.seed)
     folder = None if point is None else str(point.folder)
     start = StartingPoint.open(recipe, folder or job.model, source)

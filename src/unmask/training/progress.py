@@ -24,23 +24,31 @@ class ProgressLog(TrainerCallback):
     Args:
         folder: Where ``metrics.jsonl`` goes.
         console: Shows the live line; plain lines if it is not a terminal.
-        tokens_per_step: Tokens of one optimiser step, for the speed; 0 if that is unknown.
+        rows_per_step: Rows of one optimiser step, for the speed.
+        length: Tokens of a row; 0 for those of the training data.
         minutes: Time budget of the run, 0 if it ends by steps.
     """
 
     def __init__(
-        self, folder: Path, console: Console, tokens_per_step: int, minutes: float = 0.0
+        self,
+        folder: Path,
+        console: Console,
+        rows_per_step: int,
+        length: int,
+        minutes: float = 0.0,
     ) -> None:
         self._file = folder / METRICS
         self._console = console
-        self._tokens = tokens_per_step
+        self._rows, self._length = rows_per_step, length
         self._minutes = minutes
         self.started = False
         self._progress: Progress | None = None
         self._latest: dict[str, float] = {}
         self._last = (0, time.monotonic())
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        if not self._length and others.get("train_dataloader") is not None:
+            self._length = len(others["train_dataloader"].dataset[0]["input_ids"])
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self.started = True
         # The seconds of a resumed run continue from its checkpoint.
@@ -77,9 +85,8 @@ class ProgressLog(TrainerCallback):
             step, then = self._last
             now = time.monotonic()
             elapsed = max(now - then, 1e-9)
-            record["steps_per_second"] = (state.global_step - step) / elapsed
-            if self._tokens:
-                record["tokens_per_second"] = record["steps_per_second"] * self._tokens
+            tokens = (state.global_step - step) * self._rows * self._length
+            record["tokens_per_second"] = tokens / elapsed
             self._last = (state.global_step, now)
         try:
             with self._file.open("a", encoding="utf-8") as file:
@@ -112,8 +119,6 @@ class ProgressLog(TrainerCallback):
             "eval_bits_per_dim": "{:.3f} bits/dim",
             "tokens_per_second": "{:,.0f} tokens/s",
         }
-        if not self._tokens:
-            names |= {"steps_per_second": "{:.2g} steps/s"}
 
         numbers = " · ".join(
             text.format(self._latest[key]) for key, text in names.items() if key in self._latest
