@@ -108,7 +108,7 @@ def run(method: Method, seed: int, folder: Path, options: Any) -> dict[str, Any]
     )
     recipe = recipes.load(method.recipe, settings)
     job = TrainingJob(recipe, options.data, folder, overwrite=True)
-    log = ProgressLog(folder / WORK, Console(stderr=True), 0)
+    log = ProgressLog(folder / WORK, Console(stderr=True), options.batch_size, 0)
     begun = time.perf_counter()
     train(job, [log])
     seconds = time.perf_counter() - begun
