@@ -35,13 +35,14 @@ def rows_of(images: Images, codec: PixelCodec) -> Tensor:
     rows = np.empty((len(images.pixels), codec.length), dtype)
     rows[:, 0] = codec.mask_token_id
     if codec.classes and images.labels is not None:
-        strange = [name for name in images.classes if name not in codec.classes]
+        known = {name: codec.levels + 1 + i for i, name in enumerate(codec.classes)}
+        strange = [name for name in images.classes if name not in known]
         if strange:
             raise UserError(
                 f"the images have a class {strange[0]!r} that the model does not know; it knows "
                 f"{', '.join(codec.classes)}"
             )
-        ids = np.array([codec.class_id(name) for name in images.classes], dtype)
+        ids = np.array([known[name] for name in images.classes], dtype)
         rows[:, 0] = ids[images.labels]
     # Some at a time, since the levels are computed in float64.
     for begin in range(0, len(rows), 1024):
