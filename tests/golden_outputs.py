@@ -61,6 +61,7 @@ SMALL_UNET = {
     "model.config.block_out_channels": [32],
     "model.config.layers_per_block": 1,
     "model.config.attention_head_dim": 0,
+    "model.config.attention_resolutions": [],
     "model.config.embedding_size": 8,
     "model.config.hidden_size": 8,
     # At first the head is zero, so that no weight below it learns anything in five slow steps.
