@@ -1,6 +1,8 @@
 """Generating, in-painting and scoring images: what depends on what, and what is refused."""
 
+import json
 import math
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -357,6 +359,32 @@ def test_a_saved_model_is_the_same_model(grey, tmp_path):
     assert again.score(images, draws=4).nats == grey.score(images, draws=4).nats
     made = [p.generate(num_samples=2, label="ant", **SHORT).images for p in (grey, again)]
     assert np.array_equal(*made)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"levels": 8}, "7 embeddings, but its images need 11"),
+        ({"levels": 3}, "levels = 4, but unmask.json says 3"),
+        ({"height": 2, "width": 8}, "height = 4, but unmask.json says 2"),
+        ({"classes": ["across"]}, "num_classes = 2, but unmask.json says 1"),
+        ({"depth": 3}, "unmask.json is damaged"),
+        ({"height": "tall"}, "unmask.json is damaged"),
+    ],
+)
+def test_a_card_of_another_network_is_refused(trained, tmp_path, change, says):
+    folder = shutil.copytree(trained / "md4", tmp_path / "model")
+    card = json.loads((folder / "unmask.json").read_text())
+    card["images"] |= change
+    (folder / "unmask.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=says):
+        ImageUnmasker.from_pretrained(str(folder))
+
+
+def test_images_have_no_characters(grey):
+    score = grey.score(picture(grey.codec)[None], draws=2)
+    with pytest.raises(UserError, match="no characters; they have tokens, dims"):
+        _ = score.bits_per_char
 
 
 @pytest.mark.parametrize("cache", ["off", "frozen"])

@@ -77,21 +77,31 @@ class Score:
     @property
     def tokens(self) -> int:
         """Tokens that ``nats`` is divided by."""
-        return self.units["tokens"]
+        return self.size("tokens")
 
     @property
     def characters(self) -> int:
         """Unicode characters of the text."""
-        return self.units["characters"]
+        return self.size("characters")
 
     @property
     def words(self) -> int:
         """Words and line ends of the text."""
-        return self.units["words"]
+        return self.size("words")
+
+    def size(self, unit: str) -> int:
+        """Return how many of a unit the data have.
+
+        Raises:
+            UserError: If they are not measured in it, as images are not in characters.
+        """
+        if unit not in self.units:
+            raise UserError(f"these data have no {unit}; they have {', '.join(self.units)}")
+        return self.units[unit]
 
     def nats_per(self, unit: str) -> float:
         """Return nats per unit, a name in ``units``."""
-        return self.nats / max(self.units[unit], 1)
+        return self.nats / max(self.size(unit), 1)
 
     @property
     def nats_per_token(self) -> float:

@@ -24,6 +24,7 @@ from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
+from unmask.data.pixels import PixelCodec
 from unmask.errors import UserError, did_you_mean, explained, optional_library
 from unmask.models.logistic_head import LogisticHead
 
@@ -184,6 +185,23 @@ class PixelUNetForMaskedLM(PreTrainedModel):
         """Return logits (B, L, V) of ids (B, L); those at the class mean nothing."""
         hidden = self.body(input_ids, attention_mask).last_hidden_state
         return MaskedLMOutput(logits=self.head(hidden))
+
+
+def check_shape(config: Any, codec: PixelCodec) -> None:
+    """Raise a UserError unless a network is for the images that its card describes.
+
+    Args:
+        config: Of any network; one that is no U-Net does not say what its images are.
+        codec: Their layout.
+    """
+    needed = dict(zip(SHAPE, (*codec.shape, codec.levels, len(codec.classes)), strict=True))
+    for key, wanted in needed.items():
+        found = getattr(config, key, wanted) if config.model_type == TYPE else wanted
+        if found != wanted:
+            raise UserError(
+                f"the network has {key} = {found}, but unmask.json says {wanted}; train or save "
+                "the model again"
+            )
 
 
 def register() -> None:

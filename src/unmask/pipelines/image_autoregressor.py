@@ -22,6 +22,7 @@ from unmask.evaluation.scores import Score
 from unmask.models import loading
 from unmask.models.causal import next_token_nats
 from unmask.models.checkpoint import Card
+from unmask.models.positions import entries_of
 from unmask.pipelines.base import Advance, Pipeline
 from unmask.pipelines.images import GeneratedImages, image_rows
 from unmask.pipelines.layout_options import SampleOptions
@@ -46,6 +47,7 @@ class ImageAutoregressor(Pipeline):
     """
 
     def __init__(self, model: Any, codec: PixelCodec, card: Card) -> None:
+        codec.check_entries(entries_of(model))
         super().__init__(model.eval(), codec, card, "torch", codec.length)
 
     @classmethod

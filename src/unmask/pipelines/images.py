@@ -24,7 +24,8 @@ from unmask.data.text_rows import Text
 from unmask.errors import UserError
 from unmask.models import loading
 from unmask.models.checkpoint import Card
-from unmask.models.positions import position_limit
+from unmask.models.pixel_unet import check_shape
+from unmask.models.positions import entries_of, position_limit
 from unmask.models.runtimes import select
 from unmask.pipelines.base import CACHES, denoiser_of, formulation_of
 from unmask.pipelines.generation import GenerationPlan, Watch, plan_rows
@@ -82,6 +83,9 @@ class ImageUnmasker(ScoringMixin):
             that are made from it.
         backend: What computes the network; see ``runtimes.select.label``.
         cache: As for ``Unmasker``.
+
+    Raises:
+        UserError: If there is no such cache, or the network is for other images.
     """
 
     unconditioned = (
@@ -99,6 +103,8 @@ class ImageUnmasker(ScoringMixin):
         cache: str = "exact",
     ) -> None:
         one_of("cache", cache, CACHES)
+        codec.check_entries(entries_of(model))
+        check_shape(model.config, codec)
         model, positions = model.eval(), position_limit(model)
         counts = None if counts is None else counts.to(model.device)
         denoiser = denoiser_of(model, codec, card, None, positions)
