@@ -282,7 +282,10 @@ MISTAKES = [
     ("score {p}/grey.png --model {p}/grey --per-token", "--per-token has no effect"),
     ("score {p}/grey.png --model {p}/ar --draws 2", "--draws goes with a model with masks"),
     ("evaluate --model {p}/grey --data {p}/data --split test", "has no splits"),
-    ("evaluate --model {p}/grey --data {p}/data --window 4", "--window goes without"),
+    (
+        "evaluate --model {p}/grey --data {p}/data --window 4",
+        "--window is not supported for models of",
+    ),
     ("evaluate --model {p}/grey --data {p}/text.txt", "is no file of images"),
     ("evaluate --model {p}/grey --model bundled --data {p}/data", "evaluate them apart"),
     ("evaluate --model {p}/grey --model {p}/rgb --data {p}/data --paired", "cannot be paired"),

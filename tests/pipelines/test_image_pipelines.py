@@ -258,7 +258,7 @@ def test_the_score_of_a_tiny_image_is_its_bound(time):
     pipeline = untrained(codec, time=time)
     image = np.array([[0, 255], [255, 0]], np.uint8)[..., None]
     found = pipeline.score(
-        Images(image[None], np.array([1]), ("ant", "bee")), draws=1024, batch_size=1024
+        Images(image[None], np.array([1]), ("ant", "bee")), draws=512, batch_size=512
     )
     ids = torch.tensor([[codec.class_id("bee"), *codec.encode(image)]])
     # Bound = integral over t of 1/t sum over sets of masks q_t(set) sum over masks -log p.
@@ -277,9 +277,9 @@ def test_the_score_of_a_tiny_image_is_its_bound(time):
             nats = -logits.log_softmax(-1).gather(2, ids[..., None])[..., 0][hidden].sum()
             bound += weight * node ** (count - 1) * (1 - node) ** (4 - count) * float(nats)
     assert found.units["dims"] == 4
-    # The standard error is below 1 %; a correct library fails at this seed with a chance of 1e-5.
+    # A correct library fails at this seed with a chance of 1e-5.
     error = found.masks.error
-    assert error < 0.03 * bound
+    assert error < 0.04 * bound
     assert abs(found.nats - bound) < 4.5 * error
     assert found.bits_per_dim == pytest.approx(found.nats / (4 * math.log(2)))
 

@@ -192,7 +192,7 @@ def test_training_and_held_out_images_are_a_partition(stripes):
 def test_it_learns_more_than_the_histogram(stripes, tmp_path):
     """Below the entropy of the levels, given the class: it has to look at other pixels."""
     out = tmp_path / "model"
-    train("md4-pixels", stripes, out, training__steps=150, training__ema=0.9)
+    train("md4-pixels", stripes, out, training__steps=100, training__ema=0.9)
     held_out = source_of(stripes, share=0.25).images
     ids = np.array([PixelCodec(4, 4, 1, 4).encode(image) for image in held_out.pixels])
     share = np.bincount(ids.ravel(), minlength=4) / ids.size
