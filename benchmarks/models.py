@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModelForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
     ModernBertForMaskedLM,
@@ -16,15 +18,19 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from unmask.models import pixel_unet
 from unmask.models.compat import computes_bfloat16
+from unmask.models.extra_weights import equip
 from unmask.models.runtimes.int8 import quantise
 from unmask.models.runtimes.packed import pack
 from unmask.training import recipe_file
+from unmask.training.initialize import set_dropout
 
 logging.set_verbosity_error()
 
 VOCAB, MASK, SPECIAL = 50265, 50264, (0, 1, 2, 50264)
 SMALL = {"hidden": 384, "layers": 6, "heads": 6, "vocab": 128}
+PIXELS = (32, 32, 3)
 BF16 = computes_bfloat16()
 GPU = "cuda" if torch.cuda.is_available() else None
 
@@ -84,9 +90,37 @@ def bundled_size(kind: str = "float32") -> PreTrainedModel:
     return _as(ModernBertForMaskedLM(config), kind)
 
 
+@cache
+def pixels(name: str) -> PreTrainedModel:
+    """Return the network of a recipe for images of 32 x 32 pixels, in training mode.
+
+    Its dropout and its time conditioning are those of the recipe; there are no classes.
+    """
+    recipe = recipe_file.load(name)
+    pixel_unet.register()
+    shape = dict(zip(pixel_unet.SHAPE, (*PIXELS, recipe.images.levels, 0), strict=True))
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(pixel_unet.TYPE, **shape, **recipe.model.config)
+    model = AutoModelForMaskedLM.from_config(config)
+    set_dropout(model, recipe.model.dropout)
+    equip(model, recipe.model.time, recipe.schedule.as_card())
+    return model.train()
+
+
+@cache
+def noise_regression(name: str) -> nn.Module:
+    """Return the U-Net of ``pixels`` with 3 channels in and out, as for continuous images."""
+    recipe, body = recipe_file.load(name), pixels(name).body.unet
+    own = {"in_channels": PIXELS[2], "out_channels": PIXELS[2], "class_embed_type": None}
+    model = type(body).from_config(dict(body.config) | own)
+    set_dropout(model, recipe.model.dropout)
+    return model.train()
+
+
 def forget() -> None:
     """Release all networks."""
-    for make in (roberta, gpt2, small_roberta, small_gpt2, bundled_size):
+    makers = (roberta, gpt2, small_roberta, small_gpt2, bundled_size, pixels, noise_regression)
+    for make in makers:
         make.cache_clear()
 
 

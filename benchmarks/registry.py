@@ -16,9 +16,10 @@ GROUPS = (
     "backends",
     "startup",
     "overhead",
+    "pixels",
 )
-ON_REQUEST = ("alternatives",)
-"""Groups that run only if they are named, since they need more libraries."""
+ON_REQUEST = ("alternatives", "pixels_published")
+"""Groups that run only if they are named, since they need more libraries or more time."""
 
 
 def comparisons(only: str | None, quick: bool) -> Iterator[Comparison]:
