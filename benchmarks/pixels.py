@@ -61,7 +61,7 @@ def comparisons(
             Variant("plain, all logits", partial(_gradient, _all_logits, recipe, rows)),
             Variant("ours, logits at masks", partial(_gradient, _nelbo, recipe, rows)),
         ),
-        repeats=7,
+        repeats=5,
     )
     reference = "noise regression, diffusers"
     variants = [
@@ -82,7 +82,7 @@ def comparisons(
         f"{group}-step",
         f"training step, {about} {rows}",
         tuple(variants),
-        repeats=7,
+        repeats=5,
         peak=False,
         notes=("In bfloat16 the ratio is to noise regression in bfloat16.",),
     )
@@ -95,7 +95,7 @@ def comparisons(
             Variant("ours, all logits", partial(_generation, recipe, rows, everywhere=True)),
             Variant("ours, logits where needed", partial(_generation, recipe, rows)),
         ),
-        repeats=3,
+        repeats=2,
         peak=False,
         notes=(f"Images per second are {rows} / seconds.",),
     )
