@@ -43,3 +43,20 @@ def test_the_network_of_cifar10_keeps_the_resolution():
     assert not any(block.downsamplers for block in body.down_blocks)
     assert [len(block.resnets) for block in body.down_blocks] == [32]
     assert [len(block.resnets) for block in body.up_blocks] == [33]
+
+
+def test_training_and_generation_compute_the_same_logits():
+    """The image has other strides in training, see ``PixelUNet.forward``."""
+    about = {"block_out_channels": [8], "layers_per_block": 1, "norm_num_groups": 4}
+    torch.manual_seed(0)
+    model = pixel_unet.PixelUNetForMaskedLM(pixel_unet.PixelUNetConfig(4, 6, 3, 5, 2, **about))
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights, std=0.2)
+    ids = torch.randint(0, 8, (2, 1 + 4 * 6 * 3))
+    layout = []
+    model.body.unet.conv_in.register_forward_pre_hook(
+        lambda _, inputs: layout.append(inputs[0].is_contiguous())
+    )
+    trained, generated = model.train()(ids).logits, model.eval()(ids).logits
+    assert layout == [True, False]
+    torch.testing.assert_close(trained, generated)

@@ -120,6 +120,10 @@ class PixelUNet(nn.Module):
         words = self.embeddings(pad(input_ids, (0, missing), value=config.levels))
         shape = (rows, config.height, config.width, -1)
         image = words[:, 1:].reshape(shape).permute(0, 3, 1, 2)
+        if self.training and image.device.type == "cpu":
+            # The strides are those of channels_last, which convolutions would keep. A training step
+            # on a CPU is faster without: by 3 to 6 % in float32, 14 % or more in bfloat16.
+            image = image.contiguous()
         time = torch.zeros(rows, device=image.device) if self.time is None else self.time
         # A sinusoid of t in [0, 1] would hardly vary; the papers scale by 1000.
         steps, label = 1000 * time.float(), self.label(words[:, 0])
