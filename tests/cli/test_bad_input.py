@@ -102,7 +102,7 @@ MISTAKES = [
     *((GENERATE + f"--min-p {n}", "min-p") for n in (-0.1, 2, "nan")),
     *((GENERATE + f"--repetition-penalty {n}", "penalty") for n in (0, 1e-9, -1, "nan", 1e300)),
     *(
-        (GENERATE + f"--grid {n}", "begin at 1")
+        (GENERATE + f"--grid-times {n}", "begin at 1")
         for n in ("1,0.5", "0.9,0", "1,0.5,0.5,0", "1,nan,0")
     ),
     *((GENERATE + f"--sampler threshold --threshold {n}", "threshold") for n in (-0.5, "nan")),
@@ -212,14 +212,14 @@ MISTAKES = [
     (GENERATE + "--temperature 0 --top-p 0.5", "top-p"),
     (GENERATE + "--temperature 0 --min-p 0.5", "min-p"),
     (GENERATE + "--top-p-crossing drop", "top_p below 1"),
-    (GENERATE + "--sampler gibbs --grid cosine", "no grid"),
-    (GENERATE + "--sampler threshold --grid cosine", "goes with steps"),
-    (GENERATE + "--grid 1,0.5,0 --steps 2", "steps goes without"),
+    (GENERATE + "--sampler gibbs --grid-times cosine", "no grid"),
+    (GENERATE + "--sampler threshold --grid-times cosine", "goes with steps"),
+    (GENERATE + "--grid-times 1,0.5,0 --steps 2", "steps goes without"),
     (GENERATE + "--sampler refine --stop-at-end", "leave it out"),
     (GENERATE + "--stop-at-end --ban [SEP]", "leave it out"),
     (GENERATE + "--ban=", "text to be left out"),
     (GENERATE + "--ban ☃", "no tokens for '☃'"),
-    ("compare A --models {zoo}/gpt2 {zoo}/llama --grid cosine", "--grid"),
+    ("compare A --models {zoo}/gpt2 {zoo}/llama --grid-times cosine", "--grid"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --length 4 --min-p 2", "min-p"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --length 4 --repetition-penalty 0", "penalty"),
     ("compare A --models {zoo}/gpt2 {zoo}/llama --steps 4", "--steps"),
@@ -232,8 +232,8 @@ MISTAKES = [
     (GENERATE + "--lenght 3", "--length"),
     (GENERATE + "--sampler ancestrl", "'ancestral'"),
     (GENERATE + "--sampler threshold --confidence-metric margn", "'margin'"),
-    (GENERATE + "--grid cosin", "uniform or cosine"),
-    (GENERATE + "--grid 1,x,0", "1,x,0"),
+    (GENERATE + "--grid-times cosin", "uniform or cosine"),
+    (GENERATE + "--grid-times 1,x,0", "1,x,0"),
     (GENERATE + "--top-p 0.5 --top-p-crossing dorp", "'drop'"),
     ("train difuse --data {text} --out {tmp}/out", "'diffuse'"),
     ("train ./mine.toml --data {text} --out {tmp}/out", "mine.toml"),

@@ -153,7 +153,7 @@ def test_options_of_the_draw_are_in_force_and_on_record(unmask, zoo):
     one, two = sorted(set("".join(c for c in free["text"][7:] if c.isascii() and c.isalpha())))[:2]
     asked = {"min_p": 0.001, "top_p": 0.95, "top_p_crossing": "drop", "repetition_penalty": 1.1}
     words = [w for k, v in asked.items() for w in (f"--{k.replace('_', '-')}", v)]
-    words += ["--grid", "1,0.9,0.4,0", "--ban", one, "--ban", two]
+    words += ["--grid-times", "1,0.9,0.4,0", "--ban", one, "--ban", two]
     facts = json.loads(unmask(*line, *words))
     expected = asked | {"grid": [1, 0.9, 0.4, 0], "steps": 3, "ban": [one, two]}
     assert facts["settings"] | expected == facts["settings"]
@@ -165,7 +165,16 @@ def test_options_of_the_draw_are_in_force_and_on_record(unmask, zoo):
 def test_a_race_restricts_both_sides(unmask, zoo):
     asked = {"ban": ["cat"], "repetition_penalty": 1.2, "min_p": 0.001}
     line = ("compare", "The cat", "--models", zoo / "roberta", zoo / "gpt2", "--length", 9)
-    options = ("--ban", "cat", "--repetition-penalty", 1.2, "--min-p", 0.001, "--grid", "uniform")
+    options = (
+        "--ban",
+        "cat",
+        "--repetition-penalty",
+        1.2,
+        "--min-p",
+        0.001,
+        "--grid-times",
+        "uniform",
+    )
     for result in json.loads(unmask(*line, "--json", *options)).values():
         assert result["settings"] | asked == result["settings"]
 

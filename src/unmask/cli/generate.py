@@ -52,6 +52,7 @@ def command(
     from unmask.cli.rows import Files
     from unmask.cli.writing import write
 
+    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if model is not None and options.is_of_images(model):
         pictures.generate(model, device, backend, cache, **values)
         return
@@ -62,7 +63,6 @@ def command(
         pipeline = options.open_unmasker(model, device, backend, cache)
         _write_file(files, pipeline, prompt, candidates, values)
         return
-    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if source is None:
         chosen = options.is_given("candidates")
         require(("--candidates", not chosen, "--source; for a prompt use --num-samples"))

@@ -48,6 +48,7 @@ def command(
     from unmask.cli.rows import Files
     from unmask.cli.writing import write, write_file, write_top
 
+    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     if model is not None and options.is_of_images(model):
         pictures.infill(template, model, device, backend, cache, **values)
         return
@@ -63,7 +64,6 @@ def command(
         pipeline = options.open_unmasker(model, device, backend, cache)
         write_file(files, pipeline, template, pipeline.generate, "template", blanks=True, **values)
         return
-    options.check_pictures(frames=values["frames"], gif=values["gif"], html=values["html"])
     pipeline = options.open_unmasker(model, device, backend, cache)
     pipeline.require_blank([template])
     if top is not None:
