@@ -19,6 +19,7 @@ SHORT = {
     "Most used": MOST_USED,
     "Files": ("data", "field", "out", "resume", "overwrite"),
     "Output": ("gif", "html", "frames", "no_animate"),
+    "Images": ("mask", "colorize", "upscale", "grid_file"),
 }
 """Names of parameters by the heading of their group, shown by ``--help``."""
 _FILTERS = ("top_k", "min_p", "top_p_crossing", "repetition_penalty", "ban", "unban")
