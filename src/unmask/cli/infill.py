@@ -41,7 +41,7 @@ def command(
 
     With --data, do so for every text of a file; one without a blank stays as it is.
 
-    A model of images takes an image file in place of TEMPLATE, and --mask, --colorize or --upscale.
+    With a model of images TEMPLATE is an image file; see the options under Images.
 
     Instead, --top K prints the most likely tokens of every masked position.
     """
