@@ -1,4 +1,4 @@
-"""Likelihoods of texts, and samplers against exact laws; loaded on first use."""
+"""Likelihoods, samplers against exact laws, images against real ones; loaded on first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from unmask._names.lazy import lazy
 
 if TYPE_CHECKING:
+    from unmask.evaluation.image_distances import frechet_distance as frechet_distance
+    from unmask.evaluation.image_distances import precision_recall as precision_recall
+    from unmask.evaluation.image_quality import Reference as Reference
+    from unmask.evaluation.image_quality import SampleQuality as SampleQuality
     from unmask.evaluation.likelihood import bound_of_rows as bound_of_rows
     from unmask.evaluation.likelihood import bound_of_tokens as bound_of_tokens
     from unmask.evaluation.likelihood import score_text as score_text

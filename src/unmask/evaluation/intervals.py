@@ -5,11 +5,13 @@ r"""Two questions about an estimate, and an interval for each of them.
     texts   How far is it from the bound on *texts like this one*? Documents are independent samples
             of text, the rows of one document are not; the spread between documents tells.
 
-Both are Student's t intervals: the error times a quantile of the t distribution.
+Both are Student's t intervals: the error times a quantile of the t distribution. A share, such as
+that of samples of the right class, has Wilson's interval.
 
 References: Satterthwaite 1946, "An Approximate Distribution of Estimates of Variance Components"
 (degrees of freedom of a sum of variances); Cochran 1977, "Sampling Techniques", Section 9A.5 (ratio
-estimate over clusters).
+estimate over clusters); Wilson 1927, "Probable Inference, the Law of Succession, and Statistical
+Inference".
 """
 
 from __future__ import annotations
@@ -115,6 +117,14 @@ def clusters_of(documents: Tensor, count: int | None = None) -> tuple[Tensor, st
     rows = len(documents)
     blocks = min(rows, BLOCKS)
     return torch.arange(rows) * blocks // rows, "blocks of rows" if blocks < rows else "rows"
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a probability."""
+    from scipy.stats import binomtest
+
+    low, high = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def _t_quantile(probability: float, freedom: float) -> float:
