@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from unmask.cli import options, printing
+from unmask.cli import options, printing, sample_quality
 from unmask.cli.grouped import Command
+from unmask.cli.sample_quality import SampleTest
 from unmask.errors import UserError
 from unmask.validation import exclude, require
 
 if TYPE_CHECKING:
     from unmask.data.text_rows import Text
     from unmask.diffusion.capabilities import Layout
+    from unmask.evaluation.image_quality import SampleQuality
     from unmask.evaluation.scores import Score
     from unmask.models.checkpoint import Card
     from unmask.pipelines.unmasker import Unmasker
@@ -68,6 +70,18 @@ LEGENDS = {"texts": TEXTS, "pairs": PAIRS, "images": IMAGES}
 )
 @click.option("--max-chars", type=click.IntRange(min=1), help="Score only the beginning.")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--samples",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Of models of images: generate N images and measure their quality.",
+)
+@click.option(
+    "--features",
+    type=options.PLACE,
+    metavar="FILE",
+    help="TorchScript module whose features give FID, precision and recall of the samples.",
+)
 @options.seed
 @options.as_json
 @click.option("--report", type=options.PLACE, help="Folder for report.md and .json.")
@@ -85,6 +99,8 @@ def command(
     paired: bool,
     max_chars: int | None,
     batch_size: int,
+    samples: int | None,
+    features: Path | None,
     seed: int,
     as_json: bool,
     report: Path | None,
@@ -95,7 +111,8 @@ def command(
 
     For masked models an upper bound, for causal models the exact value, each with two 95 %
     intervals: over random masks and over texts. Models that were trained on pairs are scored on the
-    targets of pairs, given their sources; models of images in bits per sub-pixel.
+    targets of pairs, given their sources; models of images in bits per sub-pixel, and with
+    --samples by the quality of what they generate.
     """
     from unmask.data.image_sets import HELD_OUT
     from unmask.data.sources import check_split
@@ -105,6 +122,7 @@ def command(
     names = models or ("bundled",)
     _check_paired(paired, names)
     trained_on = _trained_on(names)
+    sample_quality.check(samples, features, trained_on, split)
     if trained_on != "images":
         check_split(split, "test", data)
     elif not options.is_given("split"):
@@ -118,7 +136,10 @@ def command(
     exact = requested and all(map(options.is_causal, names))
     exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in requested))
     bound: dict[str, Any] = {"draws": 4, **requested}
-    results = {name: _score(name, lay, bound, batch_size, seed, device, backend) for name in names}
+    test = None if samples is None else SampleTest(data, split, field, samples, seed, features)
+    results = {
+        name: _score(name, lay, bound, batch_size, seed, device, backend, test) for name in names
+    }
     scores = {name: result.score for name, result in results.items()}
     facts = {name: result.as_dict() for name, result in results.items()}
     found = reports.differences(scores) if paired else {}
@@ -127,6 +148,8 @@ def command(
     tables = [reports.table(scores)]
     if paired:
         tables.append(reports.difference_table(names[0], found))
+    if test is not None:
+        tables += sample_quality.tables({name: one.quality for name, one in results.items()})
     printing.record(facts) if as_json else printing.result("\n\n".join(tables))
     if report is not None:
         legend = f"{LEGENDS[trained_on]} {reports.legend(scores)}"
@@ -257,6 +280,7 @@ class Result:
 
     score: Score
     facts: dict[str, Any]
+    quality: SampleQuality | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, fit for JSON."""
@@ -271,6 +295,7 @@ def _score(
     seed: int,
     device: str | None,
     backend: str,
+    test: SampleTest | None,
 ) -> Result:
     from unmask.pipelines.base import DiffusionPipeline
     from unmask.render.console import progress_bar
@@ -288,9 +313,15 @@ def _score(
         }
         if not masked:
             # What is exact has no number of steps.
-            return Result(pipeline.score(text, **shared), facts)
-        score = pipeline.score(text, **bound, **shared)
-    return Result(score, facts | bound | {"backend": pipeline.backend})
+            score = pipeline.score(text, **shared)
+        else:
+            score = pipeline.score(text, **bound, **shared)
+            facts = facts | bound | {"backend": pipeline.backend}
+    if test is None:
+        return Result(score, facts)
+    quality, settings = test(name, pipeline)
+    samples = quality.as_dict() | {"seed": seed, "settings": settings}
+    return Result(score, facts | {"samples": samples}, quality)
 
 
 def _check_report(folder: Path) -> None:
