@@ -207,10 +207,15 @@ class Scalar(torch.nn.Module):
         return x.float().mean()[None]
 
 
+class Fails(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(7, -1)
+
+
 @pytest.fixture(scope="module")
 def modules(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modules")
-    for kind in (Means, Floats, Scalar):
+    for kind in (Means, Floats, Scalar, Fails):
         torch.jit.script(kind()).save(str(folder / kind.__name__))
     (folder / "text").write_text("no module")
     return folder
@@ -229,7 +234,8 @@ def test_a_module_gets_the_type_that_it_takes(modules):
     ("name", "says"),
     [
         ("nothing", "there is no file"),
-        ("text", "is no TorchScript module"),
+        ("text", r"is no TorchScript module \(PytorchStreamReader [^.]*\); write one"),
+        ("Fails", "does not take these images: .*shape"),
         ("Scalar", "must return a row of finite features for each"),
     ],
 )

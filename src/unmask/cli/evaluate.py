@@ -33,8 +33,6 @@ PAIRS = (
     "Targets are predicted given their sources. The bound is on a target with its length, and is "
     "divided by the tokens of the target and its end."
 )
-
-
 IMAGES = (
     "Every sub-pixel is predicted, the class given where the model and the data have classes; "
     "bits/dim are bits per sub-pixel."

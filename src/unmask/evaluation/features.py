@@ -166,7 +166,8 @@ class Extractor:
         """
         if not path.is_file():
             raise UserError(f"there is no file {path}; name a TorchScript module")
-        with explained(f"{path} is no TorchScript module", "write one with torch.jit.save"):
+        what, remedy = f"{path} is no TorchScript module", "write one with torch.jit.save"
+        with explained(what, remedy, reason=_reason):
             module = torch.jit.load(path, map_location="cpu").eval()
         for prepare in (_same, _unit):
             found = cls(str(path), module, prepare)
@@ -185,7 +186,7 @@ class Extractor:
         Raises:
             UserError: If it fails, or returns something else than one finite row for each image.
         """
-        with explained(f"{self.name} does not take these images"):
+        with explained(f"{self.name} does not take these images", reason=_reason):
             rgb = np.repeat(images, 3, 3) if images.shape[3] == 1 else images[..., :3]
             found = _mapped(self.module, rgb, self.prepare)
         if found.ndim != 2 or len(found) != len(images) or not np.isfinite(found).all():
@@ -194,6 +195,12 @@ class Extractor:
                 f"{len(images)} images; it must return a row of finite features for each"
             )
         return found
+
+
+def _reason(error: BaseException) -> str:
+    """Return why TorchScript failed: the first sentence of the last line, after its own trace."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip().partition(". ")[0].rstrip(".")
 
 
 def _tensor(images: np.ndarray) -> Tensor:
