@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from unmask.cli import options, printing, sample_quality
 from unmask.cli.grouped import Command
+from unmask.cli.report_files import check_report, write_report
 from unmask.cli.sample_quality import SampleTest
 from unmask.errors import UserError
 from unmask.validation import exclude, require
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Lay: TypeAlias = "Callable[[Any], tuple[Text, dict[str, Any]]]"
 """A model -> the data as rows for it, and facts about them for the report."""
-TITLE = "# Likelihood on"
 EXACT = "causal models, whose score is exact, without masks"
 TEXTS = "Rows are predicted one by one from their own start symbol."
 PAIRS = (
@@ -129,7 +128,7 @@ def command(
     lay = LAYOUTS[trained_on](data, split, field, max_chars, cut)
     if report is not None:
         checkpoint.check_folder(report)
-        _check_report(report)
+        check_report(report)
     requested = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
     exact = requested and all(map(options.is_causal, names))
     exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in requested))
@@ -151,7 +150,7 @@ def command(
     printing.record(facts) if as_json else printing.result("\n\n".join(tables))
     if report is not None:
         legend = f"{LEGENDS[trained_on]} {reports.legend(scores)}"
-        _write_report(report, data, "\n\n".join([*tables, legend]), facts)
+        write_report(report, data, "\n\n".join([*tables, legend]), facts)
 
 
 def _check_paired(paired: bool, names: tuple[str, ...]) -> None:
@@ -320,32 +319,3 @@ def _score(
     quality, settings = test(name, pipeline)
     samples = quality.as_dict() | {"seed": seed, "settings": settings}
     return Result(score, facts | {"samples": samples}, quality)
-
-
-def _check_report(folder: Path) -> None:
-    """Raise a UserError for a file that would be replaced and is no report."""
-    for file in (folder / "report.md", folder / "report.json"):
-        if file.exists() and not _is_report(file):
-            raise UserError(
-                f"{file} was not written by unmask evaluate, so it is not overwritten; choose "
-                "another folder"
-            )
-
-
-def _is_report(file: Path) -> bool:
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".md":
-            return text.startswith(TITLE)
-        return all("nats_per_token" in scores for scores in json.loads(text).values())
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
-
-
-def _write_report(folder: Path, data: str, text: str, facts: dict[str, dict[str, Any]]) -> None:
-    from unmask.files import replacing
-
-    with replacing(folder / "report.md") as path:
-        path.write_text(f"{TITLE} {Path(data).name}\n\n{text}\n", encoding="utf-8")
-    with replacing(folder / "report.json") as path:
-        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
