@@ -41,7 +41,7 @@ def test_a_method_is_trained_scored_and_sampled_from(zoo, text_file, tmp_path, n
     assert 1 <= first["nfe"] <= 6
 
 
-@pytest.mark.parametrize("design", DESIGNS[1:])
+@pytest.mark.parametrize("design", [d for d in DESIGNS if d not in ("none", "input")])
 @pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "distilbert"])
 def test_the_time_is_saved_beside_an_ordinary_checkpoint(zoo, text_file, tmp_path, name, design):
     out = tmp_path / "model"

@@ -26,6 +26,8 @@ OPTIONS = {
 }
 RECIPE = {"schedule": "lr_schedule"}
 """Keys of ``[training]``."""
+NEW = ("images",)
+"""Fields of a card that it did not have."""
 ALL = CARD | SAMPLERS | OPTIONS | RECIPE
 
 
@@ -44,6 +46,7 @@ def recipe_today(content: dict[str, Any]) -> dict[str, Any]:
 def card_and_options(card: dict[str, Any], options: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the content of a card and the options of a command with the names of before."""
     samplers, names = _turned(SAMPLERS), _turned(OPTIONS)
+    card = {name: value for name, value in card.items() if name not in NEW}
     sampler = _chosen(_renamed(card["sampler"], names), "name", samplers)
     return [
         _renamed(card | {"sampler": sampler}, _turned(CARD)),

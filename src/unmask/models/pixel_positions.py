@@ -49,7 +49,8 @@ class PixelPositions(nn.Module):
         parts = [table(place) for table, place in zip(self.tables, places, strict=True)]
         return nn.functional.pad(torch.stack(parts).sum(0), (0, 0, 1, 0))
 
-    def _add(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    def add(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        """Return the embeddings (B, L, E) of a layer with the positions added: a forward hook."""
         return output + self(output.shape[1]).to(output.dtype)
 
 
@@ -68,4 +69,4 @@ def attach(model: PreTrainedModel, codec: PixelCodec) -> None:
     positions = PixelPositions(codec, words.embedding_dim).to(model.device, model.dtype)
     model.add_module(NAME, positions)
     # A bound method rather than a closure, so that a deep copy of the model has its own hook.
-    words.register_forward_hook(positions._add)
+    words.register_forward_hook(positions.add)
