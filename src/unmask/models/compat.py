@@ -26,6 +26,7 @@ from transformers.generation.streamers import BaseStreamer
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 from transformers.pytorch_utils import Conv1D
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
@@ -33,8 +34,10 @@ from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 __all__ = [
+    "BaseModelOutput",
     "BaseStreamer",
     "Conv1D",
+    "MaskedLMOutput",
     "attention_of",
     "cache_argument",
     "can_classify",

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
 
 from unmask.data.pixels import PixelCodec
 from unmask.errors import UserError, did_you_mean, explained, optional_library
+from unmask.models.compat import BaseModelOutput, MaskedLMOutput
 from unmask.models.logistic_head import LogisticHead
 
 TYPE = "pixel-unet"
