@@ -111,8 +111,6 @@ def command(
     targets of pairs, given their sources; models of images in bits per sub-pixel, and with
     --samples by the quality of what they generate.
     """
-    from unmask.data.image_sets import HELD_OUT
-    from unmask.data.sources import check_split
     from unmask.evaluation import report as reports
     from unmask.models import checkpoint
 
@@ -120,30 +118,24 @@ def command(
     _check_paired(paired, names)
     trained_on = _trained_on(names)
     sample_quality.check(samples, features, trained_on, split)
-    if trained_on != "images":
-        check_split(split, "test", data)
-    elif not options.is_given("split"):
-        split = HELD_OUT
+    split = _split(split, trained_on, data)
     cut = {"window": window, "stride": stride}
     lay = LAYOUTS[trained_on](data, split, field, max_chars, cut)
     if report is not None:
         checkpoint.check_folder(report)
         check_report(report)
-    requested = {k: v for k, v in {"draws": draws, "num_steps": num_steps}.items() if v is not None}
-    exact = requested and all(map(options.is_causal, names))
-    exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in requested))
-    bound: dict[str, Any] = {"draws": 4, **requested}
+    bound = _bound(names, draws=draws, num_steps=num_steps)
     test = None if samples is None else SampleTest(data, split, field, samples, seed, features)
     results = {
         name: _score(name, lay, bound, batch_size, seed, device, backend, test) for name in names
     }
     scores = {name: result.score for name, result in results.items()}
     facts = {name: result.as_dict() for name, result in results.items()}
-    found = reports.differences(scores) if paired else {}
-    for name, difference in found.items():
-        facts[name][f"minus {names[0]}"] = difference.as_dict()
     tables = [reports.table(scores)]
     if paired:
+        found = reports.differences(scores)
+        for name, difference in found.items():
+            facts[name][f"minus {names[0]}"] = difference.as_dict()
         tables.append(reports.difference_table(names[0], found))
     if test is not None:
         tables += sample_quality.tables({name: one.quality for name, one in results.items()})
@@ -151,6 +143,25 @@ def command(
     if report is not None:
         legend = f"{LEGENDS[trained_on]} {reports.legend(scores)}"
         write_report(report, data, "\n\n".join([*tables, legend]), facts)
+
+
+def _split(split: str, trained_on: str, data: str) -> str:
+    """Return the split to read; of images the one that was not trained on, if none is given."""
+    from unmask.data.image_sets import HELD_OUT
+    from unmask.data.sources import check_split
+
+    if trained_on == "images":
+        return split if options.is_given("split") else HELD_OUT
+    check_split(split, "test", data)
+    return split
+
+
+def _bound(names: tuple[str, ...], **options_of_bounds: int | None) -> dict[str, Any]:
+    """Return the options of bounds; refuse those that are given where all models are exact."""
+    requested = {key: value for key, value in options_of_bounds.items() if value is not None}
+    exact = requested and all(map(options.is_causal, names))
+    exclude(*((f"--{key.replace('_', '-')}", exact, EXACT) for key in requested))
+    return {"draws": 4, **requested}
 
 
 def _check_paired(paired: bool, names: tuple[str, ...]) -> None:

@@ -75,8 +75,7 @@ def write_file(
     from unmask.cli.rows import write_rows
     from unmask.pipelines.prompts import has_blank
 
-    samples = int(values.get("num_samples", 1))
-    noted = set[str]()
+    samples, noted = int(values.get("num_samples", 1)), set[str]()
 
     def asks(text: str) -> bool:
         return not blanks or has_blank(pipeline.codec, text)

@@ -251,13 +251,9 @@ def make_formulation(
     )
     # In D3PM's code lambda weights one step of the bound, not all T.
     weight = cross_entropy_weight * max(num_steps, 1)
-    name, parameters = str(schedule["name"]), _parameters(schedule)
-    entry = noise_schedule(name)
+    entry = noise_schedule(str(schedule["name"]))
     inputs = Inputs(process, num_steps, vocab_size, data_ids, counts, learned)
-    try:
-        own = entry.make(inputs, **parameters)
-    except TypeError as error:
-        raise UserError(f"schedule {name!r} does not take {sorted(parameters)}") from error
+    own = _made(entry, inputs, schedule)
     if entry.per_token:
         return entry.per_token(PerTokenProcess(own, mask_token_id, counts), num_steps, weight)
     if process == "uniform":
@@ -270,3 +266,14 @@ def make_formulation(
     if block_length:
         return BlockFormulation(masks, num_steps, weight, block_length, interval)
     return MaskedFormulation(masks, num_steps, weight)
+
+
+def _made(entry: NoiseSchedule, inputs: Inputs, schedule: dict[str, Any]) -> Any:
+    """Return a noise schedule with its parameters."""
+    parameters = _parameters(schedule)
+    try:
+        return entry.make(inputs, **parameters)
+    except TypeError as error:
+        raise UserError(
+            f"schedule {schedule['name']!r} does not take {sorted(parameters)}"
+        ) from error
