@@ -118,7 +118,7 @@ def command(
     _check_paired(paired, names)
     trained_on = _trained_on(names)
     sample_quality.check(samples, features, trained_on, split)
-    split = _split(split, trained_on, data)
+    split = _split(split, trained_on, data, samples is not None)
     cut = {"window": window, "stride": stride}
     lay = LAYOUTS[trained_on](data, split, field, max_chars, cut)
     if report is not None:
@@ -145,13 +145,16 @@ def command(
         write_report(report, data, "\n\n".join([*tables, legend]), facts)
 
 
-def _split(split: str, trained_on: str, data: str) -> str:
-    """Return the split to read; of images the one that was not trained on, if none is given."""
+def _split(split: str, trained_on: str, data: str, with_samples: bool) -> str:
+    """Return the split to read; of images without splits all of them, if none is given.
+
+    Samples are compared with images that their classifier has not seen, which needs splits.
+    """
     from unmask.data.image_sets import HELD_OUT
     from unmask.data.sources import check_split
 
     if trained_on == "images":
-        return split if options.is_given("split") else HELD_OUT
+        return split if with_samples or options.is_given("split") else HELD_OUT
     check_split(split, "test", data)
     return split
 
