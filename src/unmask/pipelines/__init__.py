@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from unmask.pipelines.base import Pipeline as Pipeline
     from unmask.pipelines.generation import GenerationPlan as GenerationPlan
     from unmask.pipelines.generation import resolve as resolve
+    from unmask.pipelines.image_autoregressor import ImageAutoregressor as ImageAutoregressor
     from unmask.pipelines.image_samples import generate_images as generate_images
+    from unmask.pipelines.images import GeneratedImages as GeneratedImages
+    from unmask.pipelines.images import ImageUnmasker as ImageUnmasker
     from unmask.pipelines.output import Generated as Generated
     from unmask.pipelines.request import GenerationRequest as GenerationRequest
     from unmask.pipelines.unmasker import Unmasker as Unmasker
