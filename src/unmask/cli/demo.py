@@ -99,12 +99,6 @@ class Tour:
     minutes: float
     seed: int
 
-    def say(self, title: str) -> None:
-        """Show a heading."""
-        from rich.text import Text
-
-        self.console.rule(Text(printing.visible(title)), style="dim")
-
 
 def tour(plan: Tour, source: str, documents: list[str]) -> None:
     """Show the card, generate, fine-tune, score before and after, generate again, save all."""
@@ -112,12 +106,14 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     from unmask.evaluation.report import brief
     from unmask.training.splitting import split
 
-    plan.say("1. a small model")
+    printing.heading(plan.console, "1. a small model")
     show(card_of(None), plan.console)
     pipeline = options.open_unmasker(None, None)
-    plan.say("2. it generates: masks turn into text")
+    printing.heading(plan.console, "2. it generates: masks turn into text")
     before = _write(plan, pipeline)
-    plan.say(f"3. it learns from {Path(source).name} for about {plan.minutes:g} min")
+    printing.heading(
+        plan.console, f"3. it learns from {Path(source).name} for about {plan.minutes:g} min"
+    )
     learn, held_out = split(documents, 0.1)
     held_out = held_out[:HELD_OUT]
     bound_before = pipeline.score(held_out, draws=4, seed=plan.seed)
@@ -125,10 +121,10 @@ def tour(plan: Tour, source: str, documents: list[str]) -> None:
     tuned = _fine_tune(plan, source, learn, held_out)
     bound_after = tuned.score(held_out, draws=4, seed=plan.seed)
     printing.say(plan.console, f"text it has not seen, after: {brief(bound_after)}")
-    plan.say("4. it generates again")
+    printing.heading(plan.console, "4. it generates again")
     after = _write(plan, tuned)
     _keep(plan, source, (before, after), (bound_before, bound_after))
-    plan.say(f"all of this is in {plan.out}, start with report.md")
+    printing.heading(plan.console, f"all of this is in {plan.out}, start with report.md")
 
 
 def _write(plan: Tour, pipeline: Unmasker) -> Generated:

@@ -35,12 +35,6 @@ class PictureTour:
     minutes: float
     seed: int
 
-    def say(self, title: str) -> None:
-        """Show a heading."""
-        from rich.text import Text
-
-        self.console.rule(Text(printing.visible(title)), style="dim")
-
 
 def tour(plan: PictureTour) -> None:
     """Train on digits, draw, in-paint, score, save all."""
@@ -49,18 +43,18 @@ def tour(plan: PictureTour) -> None:
     from unmask.data.images import read_images
     from unmask.evaluation.report import brief
 
-    plan.say(f"1. a U-Net learns 8 x 8 digits for about {plan.minutes:g} min")
+    printing.heading(plan.console, f"1. a U-Net learns 8 x 8 digits for about {plan.minutes:g} min")
     pipeline = _train(plan)
     test = read_images("digits", split="test")
     score = pipeline.score(test, draws=4, seed=plan.seed)
     printing.say(plan.console, f"digits it has not seen: {brief(score)}")
-    plan.say("2. it draws: masks turn into pixels")
+    printing.heading(plan.console, "2. it draws: masks turn into pixels")
     drawn = [_draw(plan, pipeline, label) for label in pipeline.codec.classes]
     images = np.concatenate([result.images for result in drawn])
-    plan.say("3. it fills in the lower half of digits it has not seen")
+    printing.heading(plan.console, "3. it fills in the lower half of digits it has not seen")
     filled = _infill(plan, pipeline, test.pixels[:10])
     _keep(plan, drawn, images, filled, brief(score))
-    plan.say(f"all of this is in {plan.out}, start with report.md")
+    printing.heading(plan.console, f"all of this is in {plan.out}, start with report.md")
 
 
 def _train(plan: PictureTour) -> ImageUnmasker:

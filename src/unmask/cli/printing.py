@@ -88,6 +88,13 @@ def say(console: Console, text: str) -> None:
     console.print(Text(visible(text)), soft_wrap=True)
 
 
+def heading(console: Console, text: str) -> None:
+    """Print a heading to a console, as a rule with the text in it."""
+    from rich.text import Text
+
+    console.rule(Text(visible(text)), style="dim")
+
+
 def _is_file() -> bool:
     try:
         return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)

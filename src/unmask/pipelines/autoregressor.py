@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 
 from unmask.data.text import TextCodec
-from unmask.data.text_rows import Text
 from unmask.errors import UserError
-from unmask.evaluation.likelihood import Part
-from unmask.evaluation.scores import Score
 from unmask.models import loading
-from unmask.models.causal import Stopwatch, next_token_nats
+from unmask.models.causal import Stopwatch
 from unmask.models.checkpoint import Card
 from unmask.models.runtimes import select
-from unmask.pipelines.base import Advance, Pipeline
+from unmask.pipelines.causal import CausalPipeline
 from unmask.pipelines.filling import continued
 from unmask.pipelines.output import Generated
 from unmask.pipelines.prompts import what_fits
@@ -38,7 +35,7 @@ Watch = Callable[[Snapshot], None]
 """Called with the first row after every token."""
 
 
-class Autoregressor(Pipeline):
+class Autoregressor(CausalPipeline):
     """A causal language model that generates and scores text.
 
     Args:
@@ -180,29 +177,6 @@ class Autoregressor(Pipeline):
         }
         found |= {"min_p": draw.min_p} if draw.min_p else {}
         return found | self.computed_by | restriction.settings
-
-    def score(
-        self,
-        text: str | Text,
-        *,
-        seed: int = 0,
-        batch_size: int = 32,
-        advance: Advance = lambda rows: None,
-    ) -> Score:
-        """Return the exact -log p(text), cut into the rows that the model was trained on.
-
-        Args:
-            text: A text, or the rows of one.
-            seed: For the record; nothing here is random.
-            batch_size: Rows at a time.
-            advance: Called with the number of rows done.
-        """
-
-        def nats(part: Part) -> Tensor:
-            return next_token_nats(self.model, part.rows, part.editable)
-
-        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "advance": advance}
-        return self._score(text, nats, kind="exact", **options)
 
 
 def _read(options: Mapping[str, Any]) -> tuple[Draw, Restriction]:

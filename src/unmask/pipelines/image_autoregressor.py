@@ -17,13 +17,10 @@ from unmask.data.text_rows import Text
 from unmask.diffusion import capabilities
 from unmask.diffusion.capabilities import IMAGES
 from unmask.errors import UserError
-from unmask.evaluation.likelihood import Part
-from unmask.evaluation.scores import Score
 from unmask.models import loading
-from unmask.models.causal import next_token_nats
 from unmask.models.checkpoint import Card
 from unmask.models.positions import entries_of
-from unmask.pipelines.base import Advance, Pipeline
+from unmask.pipelines.causal import CausalPipeline
 from unmask.pipelines.images import GeneratedImages, image_rows
 from unmask.pipelines.layout_options import SampleOptions
 from unmask.pipelines.prompts import row_seed
@@ -37,7 +34,7 @@ ROWS = 64
 """Images in one batch."""
 
 
-class ImageAutoregressor(Pipeline):
+class ImageAutoregressor(CausalPipeline):
     """A causal language model over sub-pixels that generates and scores images.
 
     Args:
@@ -136,32 +133,6 @@ class ImageAutoregressor(Pipeline):
             if value is not None:
                 capabilities.require((IMAGES,), "scoring_window", name)
         return image_rows(text, self.codec)
-
-    def score(
-        self,
-        text: Any,
-        *,
-        seed: int = 0,
-        batch_size: int = 32,
-        advance: Advance = lambda rows: None,
-    ) -> Score:
-        """Return the exact -log p(images).
-
-        The softmax is over all ids, those of the classes included, which the network learns never
-        to predict.
-
-        Args:
-            text: Shape (N, H, W, C), uint8, an ``Images``, or rows of ``rows``.
-            seed: For the record; nothing here is random.
-            batch_size: Rows at a time.
-            advance: Called with the number of rows done.
-        """
-
-        def nats(part: Part) -> Tensor:
-            return next_token_nats(self.model, part.rows, part.editable)
-
-        options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "advance": advance}
-        return self._score(text, nats, kind="exact", **options)
 
     def _rows_of(self, data: Any) -> Text:
         return self.rows(data)

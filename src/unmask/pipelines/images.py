@@ -248,7 +248,7 @@ class ImageUnmasker(ScoringMixin):
         for first in range(0, request.num_samples, size):
             count = min(size, request.num_samples - first)
             seeds = [row_seed(request.seed, first + i) for i in range(count)]
-            rows = self._laid_out(seeds, class_id, ids, free).to(self.device)
+            rows = lay_out(self.codec, seeds, class_id, ids, free).to(self.device)
             plan = plan_rows(rows, request, self)
             parts.append(self._recorded(plan, watch))
         (settings, *_), images, recordings = zip(*parts, strict=True)
@@ -271,20 +271,6 @@ class ImageUnmasker(ScoringMixin):
         for name in ("ban", "unban", "repetition_penalty"):
             if request.settings.get(name) is not None:
                 self.require(name if name == "repetition_penalty" else "constraints", name)
-
-    def _laid_out(
-        self, seeds: Sequence[int], class_id: int, ids: np.ndarray, free: np.ndarray
-    ) -> Rows:
-        """Return rows of one image with masks, a row for each seed."""
-        masked = np.concatenate([[False], free])
-        row = np.where(masked, self.codec.mask_token_id, np.concatenate([[class_id], ids]))
-        count, size = len(seeds), int(free.sum())
-        masks = torch.from_numpy(masked).repeat(count, 1)
-        canvas = Canvas(
-            torch.from_numpy(row).repeat(count, 1), masks, masks, torch.ones_like(masks)
-        )
-        choices = [[i] for i in range(count)]
-        return Rows(canvas, torch.tensor(seeds), choices, [(size,)] * count)
 
     def _recorded(
         self, plan: GenerationPlan, watch: Watch | None
@@ -330,10 +316,27 @@ def picture(codec: PixelCodec, frame: Frame, seconds: float, row: int) -> Pictur
     )
 
 
+def lay_out(
+    codec: PixelCodec, seeds: Sequence[int], class_id: int, ids: np.ndarray, free: np.ndarray
+) -> Rows:
+    """Return rows of one image with masks, a row for each seed.
+
+    Args:
+        codec: The layout of a row.
+        seeds: Of the images to be generated.
+        class_id: The id in place of the class.
+        ids: Sub-pixels of the image, shape (H W C,), int64.
+        free: Those to be generated, shape (H W C,), bool.
+    """
+    masked = np.concatenate([[False], free])
+    row = np.where(masked, codec.mask_token_id, np.concatenate([[class_id], ids]))
+    count, size = len(seeds), int(free.sum())
+    masks = torch.from_numpy(masked).repeat(count, 1)
+    canvas = Canvas(torch.from_numpy(row).repeat(count, 1), masks, masks, torch.ones_like(masks))
+    return Rows(canvas, torch.tensor(seeds), [[i] for i in range(count)], [(size,)] * count)
+
+
 def blank(codec: PixelCodec) -> Rows:
     """Return one row of masks, to try a sampler on."""
-    masks = torch.ones(1, codec.length, dtype=torch.bool)
-    masks[:, 0] = False
-    ids = torch.full((1, codec.length), codec.mask_token_id)
-    canvas = Canvas(ids, masks, masks, torch.ones_like(masks))
-    return Rows(canvas, torch.tensor([0]), [[0]], [(codec.dims,)])
+    nothing = np.zeros(codec.dims, dtype=np.int64)
+    return lay_out(codec, [0], codec.mask_token_id, nothing, nothing == 0)

@@ -40,7 +40,8 @@ class Material:
     Attributes:
         items: The training data.
         batcher: Makes a batch of stacked items and chooses what is noised.
-        noised: All ids that can be noised, shape (N,), integers; for schedules made from counts.
+        noised: All ids that can be noised, shape (N,) or (N, L), integers; for schedules made from
+            counts.
         validation: Returns the validation text, of a number of rows at most; None for no
             validation.
         facts: What the checkpoint's card says about the data.

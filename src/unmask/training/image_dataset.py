@@ -161,7 +161,7 @@ class ImageSource:
         return Material(
             items=ImageDataset(rows),
             batcher=ImageBatcher(codec, recipe.images.flip, recipe.images.label_dropout),
-            noised=rows[:, 1:].reshape(-1),
+            noised=rows[:, 1:],
             validation=validation,
             facts={"images": count, "validation_images": self._held_out_count},
             length=codec.length,

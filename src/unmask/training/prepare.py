@@ -207,8 +207,9 @@ def _counts(recipe: Recipe, noised: Tensor, vocab_size: int) -> Tensor | None:
     if not noise_schedule(recipe.schedule.name).counts:
         return None
     counts = torch.zeros(vocab_size, dtype=torch.int64)
-    for part in noised.split(_COUNTED):
-        counts += torch.bincount(part.long(), minlength=vocab_size)
+    row = max(noised[:1].numel(), 1)
+    for part in noised.split(max(_COUNTED // row, 1)):
+        counts += torch.bincount(part.flatten().long(), minlength=vocab_size)
     return counts
 
 
