@@ -102,7 +102,11 @@ def _infill(plan: PictureTour, pipeline: ImageUnmasker, given: np.ndarray) -> np
     lower = np.zeros(pipeline.codec.shape, dtype=bool)
     lower[pipeline.codec.height // 2 :] = True
     hidden = np.where(lower, np.uint8(128), given)
-    filled = [pipeline.infill(image, lower, seed=plan.seed).images for image in given]
+    # With one seed, all images would get the same random numbers at the same places.
+    filled = [
+        pipeline.infill(image, lower, seed=plan.seed + number).images
+        for number, image in enumerate(given)
+    ]
     return np.concatenate([given, hidden, *filled])
 
 
